@@ -1,0 +1,565 @@
+//! Attaching a container: from the namespace the user named to a TAP that carries its frames.
+//!
+//! The order is what makes it safe: a pidfd before the namespace, so that a number used again
+//! cannot lead into another process; the namespace's own user namespace, as the kernel knows it;
+//! then a child that enters both, makes and configures the TAP and hands its descriptor back. This
+//! process never enters a container's namespaces. The TAP dies with its descriptor, so a failure
+//! half-way leaves nothing behind. The system calls are in `sys/netns.rs`, `tun.rs` and `link.rs`.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Addresses, Endpoint, Network, Target};
+use crate::sys::link::{self, LinkConfig, LinkError};
+use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
+use crate::sys::tun::{self, Tap};
+
+/// A container whose namespaces are open and cannot be exchanged any more.
+#[derive(Debug)]
+pub struct Container {
+    /// The process whose end is the container's end. `None` for a namespace by a path that names
+    /// no process, and on kernels before 5.3.
+    pub pidfd: Option<OwnedFd>,
+    /// Its network namespace.
+    pub netns: OwnedFd,
+    /// The user namespace to enter first; `None` if that is the caller's own.
+    pub userns: Option<OwnedFd>,
+    /// What the user called it, for messages: `pid 4242` or a path.
+    pub label: String,
+    /// The path whose disappearance is the container's end, where there is no `pidfd`.
+    pub watch_path: Option<PathBuf>,
+}
+
+/// The network process's hold on an attached container.
+#[derive(Debug)]
+pub struct Attached {
+    /// The other end of the container's interface.
+    pub tap: Tap,
+    /// Whether the container has its IPv6 address; false where its namespace has no IPv6.
+    pub ipv6: bool,
+}
+
+/// Why a container cannot be attached.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum AttachError {
+    #[error("there is no process with pid {pid}")]
+    NoProcess { pid: i32 },
+    #[error("cannot watch pid {pid}")]
+    Watch { pid: i32, source: io::Error },
+    #[error("cannot open {}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("{} is not a {} namespace", path.display(), kind_name(*kind))]
+    NotANamespace { path: PathBuf, kind: Kind },
+    #[error("{label} is in the host network namespace")]
+    HostNamespace { label: String },
+    #[error("cannot enter the network namespace of {label}")]
+    Enter { label: String, source: io::Error },
+    #[error("{label} is already attached (interface {ifname}, {alias:?})")]
+    AlreadyAttached {
+        label: String,
+        ifname: String,
+        alias: String,
+    },
+    #[error("interface {ifname} exists already in {label}")]
+    InterfaceExists { label: String, ifname: String },
+    #[error("cannot open /dev/net/tun")]
+    OpenTun { source: io::Error },
+    #[error("cannot create the TAP device {ifname} in {label}")]
+    CreateTap {
+        ifname: String,
+        label: String,
+        source: io::Error,
+    },
+    #[error("{step}")]
+    Configure { step: String, source: io::Error },
+    #[error("cannot attach {label}")]
+    Child { label: String, source: ChildError },
+    #[error("cannot use the TAP device")]
+    UseTap { source: io::Error },
+}
+
+impl AttachError {
+    /// What the user can do about it, for the failures that everyone meets once.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        match self {
+            Self::OpenTun { source } if denied(source) => Some(
+                "users need read and write access to /dev/net/tun (mode 0666 on most systems; in \
+                 a container it must be passed in, for example with --device /dev/net/tun)",
+            ),
+            Self::OpenTun { .. } => Some(
+                "the tun driver is not there: load it with `modprobe tun`, or pass the device in \
+                 with --device /dev/net/tun when inside a container",
+            ),
+            Self::NoProcess { .. } => Some(
+                "give the pid as the host sees it, for example from \
+                 `podman inspect -f '{{.State.Pid}}' NAME`; the container may also have ended",
+            ),
+            Self::HostNamespace { .. } => Some(
+                "attach a process that has a network namespace of its own, such as one started \
+                 with `unshare --user --map-root-user --net` or `podman run --network none`",
+            ),
+            Self::Enter { source, .. } if denied(source) => Some(
+                "the namespace must belong to a user namespace of the calling user: run rnsnet as \
+                 the user who started the container, or as root",
+            ),
+            Self::CreateTap { source, .. } if denied(source) => Some(
+                "the user namespace has no right over this network namespace, or the device \
+                 cgroup forbids /dev/net/tun",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Opens the namespaces of a container, without entering them.
+///
+/// # Errors
+/// See [`AttachError`]; the caller's own network namespace is refused.
+pub fn open(target: &Target) -> Result<Container, AttachError> {
+    match target {
+        Target::Pid(pid) => finish(open_pid(*pid, format!("pid {pid}"))?, None),
+        Target::Path { netns, userns } => open_path(netns, userns.as_deref()),
+    }
+}
+
+/// Makes and configures the container's interface, and brings `lo` up.
+///
+/// The process must be single-threaded, as a child is forked.
+///
+/// # Errors
+/// See [`AttachError`]. The container is then as it was.
+pub fn attach(
+    container: &Container,
+    endpoint: &Endpoint,
+    network: &Network,
+) -> Result<Attached, AttachError> {
+    let label = &container.label;
+    let ifname = &endpoint.ifname;
+    let (addresses, gateways) = links_of(&network.addresses);
+    // Shown by `ip link`: which process serves this interface.
+    let alias = format!("{ALIAS_PREFIX} pid {}", std::process::id());
+    let link = LinkConfig {
+        ifname,
+        mac: endpoint.mac,
+        mtu: network.mtu,
+        tx_queue_len: TX_QUEUE_LEN,
+        alias: &alias,
+        addresses: &addresses,
+        gateways: &gateways,
+    };
+    let reply = in_container(container, || {
+        if let Some((ifname, alias)) = link::find_alias(ALIAS_PREFIX)
+            .map_err(|error| failure(CONFIGURE, &error, "cannot list the interfaces"))?
+        {
+            let text = format!("{ifname}\0{alias}");
+            return Err(Failure {
+                code: ALREADY_ATTACHED,
+                errno: 0,
+                text,
+            });
+        }
+        let (tap, vnet_header) = tun::create(ifname, endpoint.offload)
+            .map_err(|error| failure(CREATE_TAP, &error, ""))?;
+        let configured = link::configure(&link).map_err(configure_failure)?;
+        link::bring_up("lo").map_err(configure_failure)?;
+        let flags =
+            if vnet_header { VNET_HEADER } else { 0 } | if configured.ipv6 { IPV6 } else { 0 };
+        Ok(Reply {
+            fd: Some(tap),
+            flags,
+        })
+    })
+    .map_err(|error| describe(error, label, ifname))?;
+    let fd = reply.fd.ok_or_else(|| AttachError::UseTap {
+        source: io::ErrorKind::NotFound.into(),
+    })?;
+    let tap = Tap::from_fd(fd, reply.flags & VNET_HEADER != 0)
+        .map_err(|source| AttachError::UseTap { source })?;
+    Ok(Attached {
+        tap,
+        ipv6: reply.flags & IPV6 != 0,
+    })
+}
+
+/// Brings the container's `lo` up and does nothing else: `--network none`.
+///
+/// The process must be single-threaded, as a child is forked.
+///
+/// # Errors
+/// See [`AttachError`].
+pub fn loopback_only(container: &Container) -> Result<(), AttachError> {
+    in_container(container, || {
+        link::bring_up("lo").map_err(configure_failure)?;
+        Ok(Reply { fd: None, flags: 0 })
+    })
+    .map_err(|error| describe(error, &container.label, "lo"))?;
+    Ok(())
+}
+
+/// A container without its user namespace yet.
+fn open_pid(pid: i32, label: String) -> Result<Container, AttachError> {
+    let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    let pidfd = match netns::pidfd_open(pid) {
+        Ok(pidfd) => Some(pidfd),
+        // Kernels before 5.3: nothing guards against a number used again, and the container's end
+        // is seen by the path.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => None,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+            return Err(AttachError::NoProcess { pid });
+        }
+        Err(source) => return Err(AttachError::Watch { pid, source }),
+    };
+    let opened = open_namespace(&path, Kind::Network);
+    // Only now is it sure that the path was this process's. A process that has ended has no
+    // namespaces, and its directory may be gone.
+    if let Some(pidfd) = &pidfd
+        && !netns::pidfd_alive(pidfd.as_fd())
+            .map_err(|source| AttachError::Watch { pid, source })?
+    {
+        return Err(AttachError::NoProcess { pid });
+    }
+    let netns = opened.map_err(|error| denied_as_enter(error, &label))?;
+    let watch_path = if pidfd.is_none() { Some(path) } else { None };
+    Ok(Container {
+        pidfd,
+        netns,
+        userns: None,
+        label,
+        watch_path,
+    })
+}
+
+fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachError> {
+    let label = path.display().to_string();
+    // A path that names a process gets what a pid gets.
+    let container = match pid_in(path) {
+        Some(pid) => open_pid(pid, label)?,
+        None => {
+            let netns = open_namespace(path, Kind::Network)
+                .map_err(|error| denied_as_enter(error, &label))?;
+            let watch_path = Some(path.to_owned());
+            Container {
+                pidfd: None,
+                netns,
+                userns: None,
+                label,
+                watch_path,
+            }
+        }
+    };
+    let userns = match userns {
+        Some(path) => Some(open_namespace(path, Kind::User)?),
+        None => None,
+    };
+    finish(container, userns)
+}
+
+/// Refuses the caller's own network namespace and finds the user namespace.
+fn finish(mut container: Container, userns: Option<OwnedFd>) -> Result<Container, AttachError> {
+    let own = |kind, path: &str| {
+        netns::own(kind).map_err(|source| AttachError::Open {
+            path: path.into(),
+            source,
+        })
+    };
+    let is_own = |namespace: BorrowedFd<'_>, own: &OwnedFd, path: &str| {
+        netns::same(namespace, own.as_fd()).map_err(|source| AttachError::Open {
+            path: path.into(),
+            source,
+        })
+    };
+    let path = "/proc/self/ns/net";
+    if is_own(container.netns.as_fd(), &own(Kind::Network, path)?, path)? {
+        return Err(AttachError::HostNamespace {
+            label: container.label,
+        });
+    }
+    let userns = match userns {
+        Some(userns) => userns,
+        None => netns::owner(container.netns.as_fd()).map_err(|source| AttachError::Enter {
+            label: container.label.clone(),
+            source,
+        })?,
+    };
+    let path = "/proc/self/ns/user";
+    // setns(2) refuses the namespace that one is in already.
+    let is_own = is_own(userns.as_fd(), &own(Kind::User, path)?, path)?;
+    container.userns = if is_own { None } else { Some(userns) };
+    Ok(container)
+}
+
+fn open_namespace(path: &Path, kind: Kind) -> Result<OwnedFd, AttachError> {
+    // Non-blocking, so that a FIFO of that name does not stop us.
+    let namespace: OwnedFd = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|source| AttachError::Open {
+            path: path.into(),
+            source,
+        })?
+        .into();
+    match netns::is_kind(namespace.as_fd(), kind) {
+        Ok(true) => Ok(namespace),
+        _ => Err(AttachError::NotANamespace {
+            path: path.into(),
+            kind,
+        }),
+    }
+}
+
+/// The pid in `/proc/PID/ns/net`.
+fn pid_in(path: &Path) -> Option<i32> {
+    path.to_str()?
+        .strip_prefix("/proc/")?
+        .strip_suffix("/ns/net")?
+        .parse()
+        .ok()
+}
+
+fn denied_as_enter(error: AttachError, label: &str) -> AttachError {
+    match error {
+        AttachError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            AttachError::Enter {
+                label: label.into(),
+                source,
+            }
+        }
+        other => other,
+    }
+}
+
+/// The container's addresses with their prefix lengths, and its routers.
+fn links_of(addresses: &Addresses) -> (Vec<(IpAddr, u8)>, Vec<IpAddr>) {
+    let v4 = addresses.v4;
+    let mut guests = vec![(v4.guest.into(), v4.subnet.prefix_len)];
+    let mut gateways = vec![v4.gateway.into()];
+    if let Some(v6) = addresses.v6 {
+        guests.push((v6.guest.into(), v6.subnet.prefix_len));
+        gateways.push(v6.gateway.into());
+    }
+    (guests, gateways)
+}
+
+fn in_container<F>(container: &Container, work: F) -> Result<Reply, ChildError>
+where
+    F: FnOnce() -> Result<Reply, Failure>,
+{
+    netns::in_child(
+        container.netns.as_fd(),
+        container.userns.as_ref().map(AsFd::as_fd),
+        work,
+    )
+}
+
+fn failure(code: u8, error: &io::Error, text: &str) -> Failure {
+    Failure {
+        code,
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+        text: text.into(),
+    }
+}
+
+// By value, as `map_err` gives it.
+#[allow(clippy::needless_pass_by_value)]
+fn configure_failure(error: LinkError) -> Failure {
+    Failure {
+        code: CONFIGURE,
+        errno: error.errno(),
+        text: error.to_string(),
+    }
+}
+
+/// Turns what came back from the child into an error again.
+fn describe(error: ChildError, label: &str, ifname: &str) -> AttachError {
+    let label = label.to_owned();
+    let ifname = ifname.to_owned();
+    match error {
+        ChildError::EnterUser(source) | ChildError::EnterNetwork(source) => {
+            AttachError::Enter { label, source }
+        }
+        ChildError::Work(Failure { code, errno, text }) => {
+            let source = io::Error::from_raw_os_error(errno);
+            match (code, errno) {
+                (ALREADY_ATTACHED, _) => {
+                    let (ifname, alias) = text.split_once('\0').unwrap_or((&text, ""));
+                    let (ifname, alias) = (ifname.to_owned(), alias.to_owned());
+                    AttachError::AlreadyAttached {
+                        label,
+                        ifname,
+                        alias,
+                    }
+                }
+                (CREATE_TAP, libc::EEXIST) => AttachError::InterfaceExists { label, ifname },
+                // Only opening the device gives these, never making the interface.
+                (CREATE_TAP, libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::EACCES) => {
+                    AttachError::OpenTun { source }
+                }
+                (CREATE_TAP, _) => AttachError::CreateTap {
+                    ifname,
+                    label,
+                    source,
+                },
+                _ => AttachError::Configure { step: text, source },
+            }
+        }
+        source @ (ChildError::Start(_) | ChildError::Died(_)) => {
+            AttachError::Child { label, source }
+        }
+    }
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Network => "network",
+        Kind::User => "user",
+    }
+}
+
+/// How the alias of each of our interfaces starts, whatever its name.
+const ALIAS_PREFIX: &str = "rnsnet";
+
+/// Packets in the interface's queue. The windows that we offer count bytes, so a queue of 1000
+/// packets (the default) overruns with small segments and TCP collapses.
+const TX_QUEUE_LEN: u32 = 4096;
+
+// Codes of `Failure`, and flags of `Reply`.
+const ALREADY_ATTACHED: u8 = 1;
+const CREATE_TAP: u8 = 2;
+const CONFIGURE: u8 = 3;
+const VNET_HEADER: u8 = 1;
+const IPV6: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ones_own_network_namespace_is_refused() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let error = open(&Target::Pid(own)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("pid {own} is in the host network namespace")
+        );
+        assert!(error.hint().is_some());
+        let netns = PathBuf::from("/proc/self/ns/net");
+        let error = open(&Target::Path {
+            netns,
+            userns: None,
+        })
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/proc/self/ns/net is in the host network namespace"
+        );
+    }
+
+    #[test]
+    fn a_pid_that_is_not_in_use_is_named() {
+        let error = open(&Target::Pid(i32::MAX)).unwrap_err();
+        assert_eq!(error.to_string(), "there is no process with pid 2147483647");
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn paths_must_be_namespaces_of_the_right_kind() {
+        for (netns, userns, message) in [
+            ("/no/such/netns", None, "cannot open /no/such/netns"),
+            (
+                "/proc/self/status",
+                None,
+                "/proc/self/status is not a network namespace",
+            ),
+            (
+                "/proc/self/ns/user",
+                None,
+                "/proc/self/ns/user is not a network namespace",
+            ),
+        ] {
+            let target = Target::Path {
+                netns: netns.into(),
+                userns,
+            };
+            assert_eq!(open(&target).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_path_that_names_a_process_is_recognised() {
+        assert_eq!(pid_in(Path::new("/proc/4242/ns/net")), Some(4242));
+        for path in [
+            "/proc/self/ns/net",
+            "/proc/4242/ns/user",
+            "/run/netns/web",
+            "/proc//ns/net",
+        ] {
+            assert_eq!(pid_in(Path::new(path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn failures_of_the_child_become_what_the_user_reads() {
+        let text = |code, errno, text: &str| {
+            let failure = Failure {
+                code,
+                errno,
+                text: text.into(),
+            };
+            let error = describe(ChildError::Work(failure), "pid 7", "eth0");
+            (error.to_string(), error.hint().is_some())
+        };
+        assert_eq!(
+            text(ALREADY_ATTACHED, 0, "eth0\0rnsnet pid 12\x1b[31m").0,
+            "pid 7 is already attached (interface eth0, \"rnsnet pid 12\\u{1b}[31m\")"
+        );
+        assert_eq!(
+            text(CREATE_TAP, libc::ENOENT, ""),
+            ("cannot open /dev/net/tun".into(), true)
+        );
+        assert_eq!(
+            text(CREATE_TAP, libc::EACCES, ""),
+            ("cannot open /dev/net/tun".into(), true)
+        );
+        assert_eq!(
+            text(CREATE_TAP, libc::EEXIST, "").0,
+            "interface eth0 exists already in pid 7"
+        );
+        assert_eq!(
+            text(CREATE_TAP, libc::EPERM, ""),
+            ("cannot create the TAP device eth0 in pid 7".into(), true)
+        );
+        assert_eq!(
+            text(CONFIGURE, libc::EPERM, "cannot bring eth0 up").0,
+            "cannot bring eth0 up"
+        );
+        let error = describe(
+            ChildError::EnterUser(io::ErrorKind::PermissionDenied.into()),
+            "pid 7",
+            "eth0",
+        );
+        assert_eq!(
+            error.to_string(),
+            "cannot enter the network namespace of pid 7"
+        );
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn every_family_gives_an_address_and_a_router() {
+        let mut addresses = Addresses::default();
+        let (guests, gateways) = links_of(&addresses);
+        assert_eq!(guests[0], ("10.0.2.100".parse().unwrap(), 24));
+        assert_eq!(guests[1], ("fd72:6e73:6e65::100".parse().unwrap(), 64));
+        assert_eq!(gateways.len(), 2);
+        addresses.v6 = None;
+        assert_eq!(links_of(&addresses).0.len(), 1);
+    }
+}

@@ -1,0 +1,371 @@
+//! The command line: from words to a [`Command`].
+//!
+//! Three steps, a file each: `argv` brings every spelling into one, argh fills the fields of
+//! `options::Given` with text, `values` and `publish` give the text its meaning. `help` prints the
+//! same table of options that `argv` checks against. Nothing here touches the system: whether a
+//! process, file or descriptor exists is found out by who uses it.
+
+mod argv;
+mod help;
+mod options;
+mod publish;
+mod values;
+
+use std::ffi::OsString;
+
+use argh::FromArgs as _;
+
+pub use publish::{PublishError, Side};
+pub use values::ValueError;
+
+use crate::config::{Attach, Endpoint, Mtu, Network, Process, Run, Target};
+use argv::{Normalised, Words};
+use options::{Given, Job};
+use values::Input;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `rnsnet PID`: attach a namespace that is there.
+    Attach(Attach),
+    /// `rnsnet run CMD`: make namespaces and run a command in them.
+    Run(Run),
+    /// `--help`: print this text.
+    Help(String),
+    /// `--version`: print this text.
+    Version(String),
+}
+
+/// A command line that cannot be carried out as written. The exit code is 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// An option that does not exist.
+    #[error("unknown option {option:?}{}", did_you_mean(*suggestion))]
+    UnknownOption {
+        /// What was typed, without its value.
+        option: String,
+        /// An option that is spelt nearly so.
+        suggestion: Option<&'static str>,
+    },
+    /// An option of `rnsnet run` elsewhere.
+    #[error("{option} is an option of rnsnet run, not of rnsnet PID")]
+    OnlyForRun {
+        /// The option.
+        option: &'static str,
+    },
+    /// An option that `rnsnet run` does not have.
+    #[error("{option} is not an option of rnsnet run")]
+    NotForRun {
+        /// The option.
+        option: &'static str,
+    },
+    /// An option that is not to be repeated.
+    #[error("{option} is given twice")]
+    Repeated {
+        /// The option.
+        option: &'static str,
+    },
+    /// Nothing follows an option that takes a value.
+    #[error("{option} needs a value: {option} {value}")]
+    MissingValue {
+        /// The option.
+        option: &'static str,
+        /// What its value is called in the help.
+        value: &'static str,
+    },
+    /// Another option follows an option that takes a value.
+    #[error("{option} needs a value: {option} {value}; to give it {word:?}, write {option}={word}")]
+    OptionAsValue {
+        /// The option.
+        option: &'static str,
+        /// What its value is called in the help.
+        value: &'static str,
+        /// The word that follows.
+        word: String,
+    },
+    /// An option that takes no value has one.
+    #[error("{option} takes no value, but got {word:?}")]
+    UnexpectedValue {
+        /// The option.
+        option: &'static str,
+        /// What was typed.
+        word: String,
+    },
+    /// Two options that contradict each other.
+    #[error("{option} cannot be combined with {other}")]
+    Conflict {
+        /// One option.
+        option: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A word that is not UTF-8 where text is needed.
+    #[error("not UTF-8: {word:?}")]
+    NotUtf8 {
+        /// The word, with replacement characters.
+        word: String,
+    },
+    /// Nothing to attach.
+    #[error("PID or NETNS_PATH is missing")]
+    NoTarget,
+    /// Nothing to run.
+    #[error("the command is missing: rnsnet run [OPTIONS] [--] CMD [ARG...]")]
+    NoCommand,
+    /// `run` after an option.
+    #[error("run comes first: rnsnet run [OPTIONS] [--] CMD [ARG...]")]
+    RunNotFirst,
+    /// A third positional argument.
+    #[error("unexpected argument {word:?} after PID|NETNS_PATH and IFNAME")]
+    ExtraArgument {
+        /// The word.
+        word: String,
+    },
+    /// One descriptor for two purposes.
+    #[error("--ready-fd and --exit-fd are both {fd}")]
+    SameFd {
+        /// The descriptor.
+        fd: i32,
+    },
+    /// `--userns-path` with a process id.
+    #[error("--userns-path goes with a NETNS_PATH, not with PID {pid}")]
+    UsernsOfPid {
+        /// The process id.
+        pid: i32,
+    },
+    /// A value that is not what its option takes.
+    #[error("invalid {what} {text:?}")]
+    Invalid {
+        /// The option, or what a positional is.
+        what: &'static str,
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        source: ValueError,
+    },
+    /// A `--publish` that is wrong.
+    #[error("invalid --publish {spec:?}")]
+    Publish {
+        /// What was typed.
+        spec: String,
+        /// What is wrong with it.
+        source: PublishError,
+    },
+    /// What argh refused although the first stage let it pass.
+    #[error("cannot parse the command line: {message}")]
+    Parser {
+        /// argh's words.
+        message: String,
+    },
+}
+
+impl UsageError {
+    /// What to do about it, where the message does not say so itself.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownOption {
+                suggestion: None, ..
+            }
+            | Self::ExtraArgument { .. } => Some("rnsnet --help lists the options"),
+            Self::NoTarget => {
+                Some("rnsnet PID attaches a running container; rnsnet --help has examples")
+            }
+            Self::NoCommand | Self::NotForRun { .. } => Some("rnsnet run --help has examples"),
+            Self::UnknownOption { .. }
+            | Self::OnlyForRun { .. }
+            | Self::Repeated { .. }
+            | Self::MissingValue { .. }
+            | Self::OptionAsValue { .. }
+            | Self::UnexpectedValue { .. }
+            | Self::Conflict { .. }
+            | Self::NotUtf8 { .. }
+            | Self::RunNotFirst
+            | Self::SameFd { .. }
+            | Self::UsernsOfPid { .. }
+            | Self::Invalid { .. }
+            | Self::Publish { .. }
+            | Self::Parser { .. } => None,
+        }
+    }
+}
+
+/// Reads a command line. `args` are the words after the program's name.
+///
+/// # Errors
+/// Whatever makes the line unusable, the first problem found.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut args = args.peekable();
+    let job = if args.next_if(|word| word == "run").is_some() {
+        Job::Run
+    } else {
+        Job::Attach
+    };
+    let words = match argv::normalise(job, args)? {
+        Normalised::Help => return Ok(Command::Help(help::help(job))),
+        Normalised::Version => return Ok(Command::Version(help::version())),
+        Normalised::Words(words) => words,
+    };
+    let given =
+        Given::from_args(&["rnsnet"], &words.for_argh()).map_err(|exit| UsageError::Parser {
+            message: exit.output.trim().to_owned(),
+        })?;
+    match job {
+        Job::Attach => attach(given, &words).map(Command::Attach),
+        Job::Run => run(&given, words).map(Command::Run),
+    }
+}
+
+fn attach(mut given: Given, words: &Words) -> Result<Attach, UsageError> {
+    let mut positionals = std::mem::take(&mut given.words).into_iter();
+    let target = positionals.next().ok_or(UsageError::NoTarget)?;
+    let ifname = positionals.next();
+    if let Some(word) = positionals.next() {
+        return Err(UsageError::ExtraArgument { word });
+    }
+    if ifname.is_some() && given.ifname.is_some() {
+        return Err(UsageError::Conflict {
+            option: "--ifname",
+            other: "IFNAME",
+        });
+    }
+    let ifname = ifname.map(|name| ("IFNAME", name));
+    let target = self::target(&given, &target)?;
+    let (endpoint, network) = link(&given, words, ifname)?;
+    Ok(Attach {
+        target,
+        endpoint,
+        network,
+        process: process(&given)?,
+    })
+}
+
+fn run(given: &Given, words: Words) -> Result<Run, UsageError> {
+    if words
+        .command
+        .first()
+        .is_none_or(|command| command.is_empty())
+    {
+        return Err(UsageError::NoCommand);
+    }
+    let (endpoint, network) = link(given, &words, None)?;
+    Ok(Run {
+        hostname: read(given.hostname.as_deref(), "--hostname", values::hostname)?,
+        endpoint,
+        network,
+        process: process(given)?,
+        command: words.command,
+    })
+}
+
+/// The namespace that the first positional names.
+fn target(given: &Given, word: &str) -> Result<Target, UsageError> {
+    let is_pid = match given.netns_type.as_deref() {
+        None => !word.is_empty() && values::is_digits(word),
+        Some("pid") => true,
+        Some("path") => false,
+        Some(other) => {
+            let typed = Input::new("--netns-type", other);
+            return Err(typed.refuse(ValueError::Expected("pid or path")));
+        }
+    };
+    let userns = read(given.userns_path.as_deref(), "--userns-path", values::path)?;
+    if is_pid {
+        let pid = Input::new("PID", word).read(values::pid)?;
+        return match userns {
+            None => Ok(Target::Pid(pid)),
+            Some(_) => Err(UsageError::UsernsOfPid { pid }),
+        };
+    }
+    Ok(Target::Path {
+        netns: Input::new("NETNS_PATH", word).read(values::path)?,
+        userns,
+    })
+}
+
+/// The container's interface and its network. `ifname` is the positional one, with its name.
+fn link(
+    given: &Given,
+    words: &Words,
+    ifname: Option<(&'static str, String)>,
+) -> Result<(Endpoint, Network), UsageError> {
+    let network = given.network.as_deref();
+    let loopback_only = read(network, "--network", values::loopback_only)?.unwrap_or(false);
+    if loopback_only {
+        let option = words.seen.iter().find(|option| option.needs_interface);
+        let option = option
+            .map(|option| option.long)
+            .or_else(|| ifname.as_ref().map(|(what, _)| *what));
+        if let Some(option) = option {
+            return Err(UsageError::Conflict {
+                option,
+                other: "--network none",
+            });
+        }
+    }
+    let ipv6 = [(&given.ip6, "--ip6"), (&given.cidr6, "--cidr6")];
+    let ipv6 = ipv6.into_iter().find(|(value, _)| value.is_some());
+    if let (true, Some((_, option))) = (given.no_ipv6, ipv6) {
+        return Err(UsageError::Conflict {
+            option,
+            other: "--no-ipv6",
+        });
+    }
+    let v6 = (!given.no_ipv6).then_some((given.cidr6.as_deref(), given.ip6.as_deref()));
+    let addresses = values::addresses(given.cidr.as_deref(), given.ip.as_deref(), v6)?;
+    let (what, name) = match (&ifname, &given.ifname) {
+        (Some((what, name)), _) => (*what, Some(name)),
+        (None, name) => ("--ifname", name.as_ref()),
+    };
+    let endpoint = Endpoint {
+        loopback_only,
+        ifname: read(name.map(String::as_str), what, values::ifname)?
+            .unwrap_or_else(|| DEFAULT_IFNAME.to_owned()),
+        mac: read(given.mac.as_deref(), "--mac", values::mac)?
+            .unwrap_or_else(|| values::default_mac(addresses.v4.guest)),
+        offload: read(given.offload.as_deref(), "--offload", values::offload)?.unwrap_or_default(),
+    };
+    let host_access = given.host_access.as_deref();
+    let network = Network {
+        addresses,
+        mtu: read(given.mtu.as_deref(), "--mtu", values::mtu)?.unwrap_or_else(Mtu::default),
+        publish: publish::parse_all(&given.publish)?,
+        host_access: read(host_access, "--host-access", values::host_access)?.unwrap_or_default(),
+    };
+    Ok((endpoint, network))
+}
+
+fn process(given: &Given) -> Result<Process, UsageError> {
+    let process = Process {
+        ready_fd: read(given.ready_fd.as_deref(), "--ready-fd", values::fd)?,
+        exit_fd: read(given.exit_fd.as_deref(), "--exit-fd", values::fd)?,
+        pid_file: read(given.pid_file.as_deref(), "--pid-file", values::output)?,
+        pcap: read(given.pcap.as_deref(), "--pcap", values::output)?,
+        detach: given.detach,
+        log_level: read(given.log_level.as_deref(), "--log-level", values::log_level)?
+            .unwrap_or_default(),
+    };
+    match (process.ready_fd, process.exit_fd) {
+        (Some(ready), Some(exit)) if ready == exit => Err(UsageError::SameFd { fd: ready }),
+        _ => Ok(process),
+    }
+}
+
+/// Reads the value of an option that may be absent.
+fn read<T>(
+    text: Option<&str>,
+    what: &'static str,
+    read: impl FnOnce(&str) -> Result<T, ValueError>,
+) -> Result<Option<T>, UsageError> {
+    text.map(|text| Input::new(what, text).read(read))
+        .transpose()
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |option| format!(": did you mean {option}?"))
+}
+
+/// The container's interface name unless told: what Docker and Podman call theirs.
+const DEFAULT_IFNAME: &str = "eth0";
+
+#[cfg(test)]
+mod tests;

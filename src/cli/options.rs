@@ -1,0 +1,430 @@
+//! The table of command-line options, and what argh makes of them.
+//!
+//! `OPTIONS` is the one definition: `argv` checks words against it, `help` prints it, and a test
+//! holds it against the fields of `Given`, the strict argh parser. Values are still strings here;
+//! `values` and `publish` give them their meaning.
+
+use argh::FromArgs;
+
+/// Which of the program's two jobs an option is for, or a command line asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Job {
+    /// `rnsnet PID`
+    Attach,
+    /// `rnsnet run CMD`
+    Run,
+}
+
+/// Where an option may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Both,
+    Only(Job),
+}
+
+/// What follows an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing.
+    Switch,
+    /// A value; the string is its name in the help.
+    Value(&'static str),
+    /// A value, and the option may be repeated.
+    List(&'static str),
+    /// Nothing, and the help is all that happens.
+    Help,
+    /// Nothing, and the version is all that happens.
+    Version,
+}
+
+/// The headings of the help, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    Ports,
+    Network,
+    Namespace,
+    Process,
+    Diagnosis,
+}
+
+/// One option.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OptionSpec {
+    /// The long name with its dashes.
+    pub(super) long: &'static str,
+    pub(super) short: Option<char>,
+    pub(super) kind: Kind,
+    pub(super) scope: Scope,
+    pub(super) group: Group,
+    /// Means nothing, and is refused, under `--network none`.
+    pub(super) needs_interface: bool,
+    /// The help, one paragraph without a line break.
+    pub(super) help: &'static str,
+}
+
+/// What argh found: every option's text, and the words that are no options.
+///
+/// The field comments satisfy argh; nobody reads them, the help comes from `OPTIONS`.
+#[derive(Debug, Default, PartialEq, Eq, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
+#[argh(help_triggers("--help"))]
+/// words of one rnsnet command line
+pub(super) struct Given {
+    /// forwarded host ports
+    #[argh(option)]
+    pub(super) publish: Vec<String>,
+    /// loopback services of the host
+    #[argh(option)]
+    pub(super) host_access: Option<String>,
+    /// network
+    #[argh(option)]
+    pub(super) network: Option<String>,
+    /// interface name
+    #[argh(option)]
+    pub(super) ifname: Option<String>,
+    /// hardware address
+    #[argh(option)]
+    pub(super) mac: Option<String>,
+    /// IPv4 address
+    #[argh(option)]
+    pub(super) ip: Option<String>,
+    /// IPv4 prefix
+    #[argh(option)]
+    pub(super) cidr: Option<String>,
+    /// IPv6 address
+    #[argh(option)]
+    pub(super) ip6: Option<String>,
+    /// IPv6 prefix
+    #[argh(option)]
+    pub(super) cidr6: Option<String>,
+    /// no IPv6
+    #[argh(switch)]
+    pub(super) no_ipv6: bool,
+    /// MTU
+    #[argh(option)]
+    pub(super) mtu: Option<String>,
+    /// offloads
+    #[argh(option)]
+    pub(super) offload: Option<String>,
+    /// pid or path
+    #[argh(option)]
+    pub(super) netns_type: Option<String>,
+    /// user namespace
+    #[argh(option)]
+    pub(super) userns_path: Option<String>,
+    /// host name
+    #[argh(option)]
+    pub(super) hostname: Option<String>,
+    /// background
+    #[argh(switch)]
+    pub(super) detach: bool,
+    /// ready descriptor
+    #[argh(option)]
+    pub(super) ready_fd: Option<String>,
+    /// exit descriptor
+    #[argh(option)]
+    pub(super) exit_fd: Option<String>,
+    /// pid file
+    #[argh(option)]
+    pub(super) pid_file: Option<String>,
+    /// capture file
+    #[argh(option)]
+    pub(super) pcap: Option<String>,
+    /// log level
+    #[argh(option)]
+    pub(super) log_level: Option<String>,
+    /// the words that are no options
+    #[argh(positional)]
+    pub(super) words: Vec<String>,
+}
+
+impl Scope {
+    pub(super) fn covers(self, job: Job) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Only(only) => only == job,
+        }
+    }
+}
+
+impl Group {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Ports,
+        Self::Network,
+        Self::Namespace,
+        Self::Process,
+        Self::Diagnosis,
+    ];
+
+    pub(super) fn heading(self) -> &'static str {
+        match self {
+            Self::Ports => "Ports",
+            Self::Network => "Network",
+            Self::Namespace => "Namespace",
+            Self::Process => "Process",
+            Self::Diagnosis => "Diagnosis and help",
+        }
+    }
+}
+
+impl OptionSpec {
+    /// The name of its value, if it takes one.
+    pub(super) fn value(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Value(name) | Kind::List(name) => Some(name),
+            Kind::Switch | Kind::Help | Kind::Version => None,
+        }
+    }
+}
+
+/// The option with this long name (`--mtu`), whatever its scope.
+pub(super) fn by_long(name: &str) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|option| option.long == name)
+}
+
+/// The option with this short name (`p`), whatever its scope.
+pub(super) fn by_short(name: char) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|option| option.short == Some(name))
+}
+
+const ATTACH: Scope = Scope::Only(Job::Attach);
+const RUN: Scope = Scope::Only(Job::Run);
+
+/// What most options are; the table names what differs.
+const PLAIN: OptionSpec = OptionSpec {
+    long: "",
+    short: None,
+    kind: Kind::Switch,
+    scope: Scope::Both,
+    group: Group::Network,
+    needs_interface: false,
+    help: "",
+};
+
+/// What an option of the container's link is.
+const LINK: OptionSpec = OptionSpec {
+    needs_interface: true,
+    ..PLAIN
+};
+
+/// Every option, in the order of the help.
+pub(super) const OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        long: "--publish",
+        short: Some('p'),
+        kind: Kind::List("SPEC"),
+        group: Group::Ports,
+        help: "Forward a host port into the container: [ADDR:]HOST:CTR[/tcp|/udp]. An IPv6 ADDR \
+               goes in brackets; HOST and CTR may be ranges of equal length, as in \
+               8000-8010:8000-8010. Without ADDR, every address of both families. May be repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--host-access",
+        kind: Kind::Value("WHAT"),
+        group: Group::Ports,
+        help: "Services on the host's loopback that the container reaches at the gateway's \
+               address: none, all or PORT[,PORT...]. Default: none.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--network",
+        kind: Kind::Value("NET"),
+        help: "default: a private network with a gateway; none: lo is brought up and nothing else. \
+               Default: default.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--ifname",
+        kind: Kind::Value("NAME"),
+        help: "Name of the container's interface. Default: eth0.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--mac",
+        kind: Kind::Value("MAC"),
+        help: "Hardware address of the container. Default: 02:72 and the four bytes of its IPv4 \
+               address.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--ip",
+        kind: Kind::Value("ADDR"),
+        help: "IPv4 address of the container. Default: address 100 of the prefix.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--cidr",
+        kind: Kind::Value("PREFIX"),
+        help: "IPv4 prefix of the network; its address 2 is the gateway and 3 the DNS server. \
+               Default: 10.0.2.0/24.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--ip6",
+        kind: Kind::Value("ADDR"),
+        help: "IPv6 address of the container. Default: address ::100 of the prefix.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--cidr6",
+        kind: Kind::Value("PREFIX"),
+        help: "IPv6 prefix of the network, a /64. Default: fd72:6e73:6e65::/64.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--no-ipv6",
+        help: "IPv4 only.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--mtu",
+        kind: Kind::Value("BYTES"),
+        help: "MTU of the container's interface, 1280 to 65520. Default: 1500.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--offload",
+        kind: Kind::Value("MODE"),
+        help: "auto: checksums and segmentation are left to the other side where the kernel can; \
+               off: plain frames. Default: auto.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--netns-type",
+        kind: Kind::Value("TYPE"),
+        scope: ATTACH,
+        group: Group::Namespace,
+        help: "What the first argument is: pid or path. Default: pid if it is all digits, \
+               otherwise path.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--userns-path",
+        kind: Kind::Value("PATH"),
+        scope: ATTACH,
+        group: Group::Namespace,
+        help: "User namespace to enter first, for a network namespace given by path. Default: the \
+               one that owns it.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--hostname",
+        kind: Kind::Value("NAME"),
+        scope: RUN,
+        group: Group::Namespace,
+        help: "Host name inside. Default: the host's.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--detach",
+        short: Some('d'),
+        scope: ATTACH,
+        group: Group::Process,
+        help: "Go to the background once the network works.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--ready-fd",
+        short: Some('r'),
+        kind: Kind::Value("FD"),
+        group: Group::Process,
+        help: "Write the byte 1 to this inherited descriptor once the network works.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--exit-fd",
+        short: Some('e'),
+        kind: Kind::Value("FD"),
+        group: Group::Process,
+        help: "End when the other side of this inherited descriptor is closed.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--pid-file",
+        kind: Kind::Value("FILE"),
+        group: Group::Process,
+        help: "Keep the process id in FILE while rnsnet runs.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--pcap",
+        kind: Kind::Value("FILE"),
+        group: Group::Diagnosis,
+        help: "Write every frame of the container's interface to FILE, for tcpdump or Wireshark.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--log-level",
+        kind: Kind::Value("LEVEL"),
+        group: Group::Diagnosis,
+        help: "error, warn, info, debug or trace. Default: info.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--help",
+        short: Some('h'),
+        kind: Kind::Help,
+        group: Group::Diagnosis,
+        help: "Print this help.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--version",
+        short: Some('V'),
+        kind: Kind::Version,
+        group: Group::Diagnosis,
+        help: "Print the version.",
+        ..PLAIN
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use argh::ArgsInfo as _;
+    use std::collections::BTreeSet;
+
+    /// The parser's options, straight from argh.
+    fn of_argh() -> BTreeSet<String> {
+        let flags = Given::get_args_info().flags;
+        flags
+            .iter()
+            .map(|flag| flag.long.to_owned())
+            .filter(|long| long != "--help")
+            .collect()
+    }
+
+    #[test]
+    fn table_and_parser_know_the_same_options() {
+        let of_table: BTreeSet<String> = OPTIONS
+            .iter()
+            .filter(|option| !matches!(option.kind, Kind::Help | Kind::Version))
+            .map(|option| option.long.to_owned())
+            .collect();
+        assert_eq!(of_argh(), of_table);
+    }
+
+    #[test]
+    fn table_and_parser_agree_on_values() {
+        for option in OPTIONS {
+            let args: &[&str] = match option.kind {
+                Kind::Help | Kind::Version => continue,
+                Kind::Switch => &[option.long],
+                Kind::Value(_) => &[option.long, "--"],
+                Kind::List(_) => &[option.long, "--", option.long, "-x"],
+            };
+            let given = Given::from_args(&["rnsnet"], args).expect(option.long);
+            assert!(given.words.is_empty(), "{}", option.long);
+            assert_ne!(given, Given::default(), "{}", option.long);
+        }
+    }
+
+    #[test]
+    fn no_name_is_there_twice() {
+        let longs: BTreeSet<_> = OPTIONS.iter().map(|option| option.long).collect();
+        let shorts: Vec<_> = OPTIONS.iter().filter_map(|option| option.short).collect();
+        assert_eq!(longs.len(), OPTIONS.len());
+        assert_eq!(shorts.iter().collect::<BTreeSet<_>>().len(), shorts.len());
+    }
+}

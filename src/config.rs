@@ -1,0 +1,303 @@
+//! What was asked for, as validated types.
+//!
+//! The command line and the personalities end here: nothing past this module parses a string.
+//! Types here are plain data that the pure engine may use too; they touch no kernel.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+/// Everything that attaching one container to a private network needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    /// The namespace to attach.
+    pub target: Target,
+    /// What the container's interface is to be.
+    pub endpoint: Endpoint,
+    /// How the network behaves.
+    pub network: Network,
+    /// The process's own life cycle.
+    pub process: Process,
+}
+
+/// `rnsnet run`: new namespaces, a network for them, and a command inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The command and its arguments; never empty.
+    pub command: Vec<std::ffi::OsString>,
+    /// The host name inside; `None` keeps the host's.
+    pub hostname: Option<String>,
+    /// What the container's interface is to be.
+    pub endpoint: Endpoint,
+    /// How the network behaves.
+    pub network: Network,
+    /// The process's own life cycle.
+    pub process: Process,
+}
+
+/// Which network namespace to attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The network namespace of a running process.
+    Pid(i32),
+    /// A network namespace by path, with its user namespace where the kernel is not to be asked.
+    Path {
+        /// The network namespace, for example `/proc/4242/ns/net` or `/run/netns/web`.
+        netns: PathBuf,
+        /// The user namespace to enter first; `None` takes the one that owns `netns`.
+        userns: Option<PathBuf>,
+    },
+}
+
+/// The container's side of the link: what the TAP device is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `--network none`: bring `lo` up, make no interface.
+    pub loopback_only: bool,
+    /// Interface name in the container, `eth0` by default.
+    pub ifname: String,
+    /// Hardware address in the container.
+    pub mac: MacAddress,
+    /// Whether to ask the kernel for a virtio header and offloads.
+    pub offload: Offload,
+}
+
+/// How the TAP is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Offload {
+    /// Checksum and segmentation offload where the kernel grants them (`IFF_VNET_HDR`).
+    #[default]
+    Auto,
+    /// Plain frames.
+    Off,
+}
+
+/// How the private network behaves. This is the engine's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Addresses of the gateway, the DNS forwarder and the container.
+    pub addresses: Addresses,
+    /// MTU of the container's interface.
+    pub mtu: Mtu,
+    /// Host ports that are forwarded into the container.
+    pub publish: Vec<Publish>,
+    /// Which services on the host's loopback the container may reach, at the gateway's address.
+    pub host_access: HostAccess,
+}
+
+/// The addresses of a private network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// IPv4, always there.
+    pub v4: Family<Ipv4Addr>,
+    /// IPv6, unless `--no-ipv6`.
+    pub v6: Option<Family<Ipv6Addr>>,
+}
+
+/// One address family of a private network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family<A> {
+    /// The on-link prefix.
+    pub subnet: Cidr<A>,
+    /// The router: default route, and where `--host-access` services are.
+    pub gateway: A,
+    /// The DNS forwarder.
+    pub dns: A,
+    /// The container.
+    pub guest: A,
+}
+
+/// An address prefix. `address` has no host bits set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr<A> {
+    /// The first address of the prefix.
+    pub address: A,
+    /// Its length in bits.
+    pub prefix_len: u8,
+}
+
+/// Maximum transmission unit of an interface, in bytes of IP packet: 1280 (RFC 8200, section 5)
+/// to 65520, so that a frame with its headers stays below 64 KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mtu(u16);
+
+/// An IEEE 802 hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MacAddress(pub [u8; 6]);
+
+/// Transport protocol of a published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP, RFC 9293.
+    Tcp,
+    /// UDP, RFC 768.
+    Udp,
+}
+
+/// One host port that is forwarded into the container. Ranges are expanded before this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Publish {
+    /// The host address to bind; `None` is every address of both families.
+    pub bind: Option<IpAddr>,
+    /// Port on the host, never 0.
+    pub host_port: u16,
+    /// Port in the container, never 0.
+    pub guest_port: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+/// Which services bound to the host's loopback a container may reach by the gateway's address.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HostAccess {
+    /// None: the gateway offers nothing.
+    #[default]
+    None,
+    /// These TCP and UDP ports.
+    Ports(BTreeSet<u16>),
+    /// Every port.
+    All,
+}
+
+/// The life cycle of the rnsnet process itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Process {
+    /// Inherited descriptor that gets the byte `1` when the network works.
+    pub ready_fd: Option<i32>,
+    /// Inherited descriptor whose hang-up ends the process.
+    pub exit_fd: Option<i32>,
+    /// File that holds the process id while it runs.
+    pub pid_file: Option<PathBuf>,
+    /// Capture of every frame of the container's interface.
+    pub pcap: Option<PathBuf>,
+    /// Go to the background once the network works.
+    pub detach: bool,
+    /// What is logged on stderr.
+    pub log_level: LogLevel,
+}
+
+/// The most verbose level that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLevel(pub log::LevelFilter);
+
+impl Default for LogLevel {
+    fn default() -> Self {
+        Self(log::LevelFilter::Info)
+    }
+}
+
+impl Mtu {
+    /// The smallest MTU: what IPv6 asks of every link (RFC 8200, section 5).
+    pub const MIN: u16 = 1280;
+    /// The largest MTU: with Ethernet and virtio headers a frame still fits in 64 KiB.
+    pub const MAX: u16 = 65520;
+
+    /// Takes an MTU in bytes; `None` outside [`Mtu::MIN`]..=[`Mtu::MAX`].
+    #[must_use]
+    pub const fn new(bytes: u16) -> Option<Self> {
+        if bytes >= Self::MIN && bytes <= Self::MAX {
+            Some(Self(bytes))
+        } else {
+            None
+        }
+    }
+
+    /// The MTU in bytes.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Default for Mtu {
+    fn default() -> Self {
+        Self(1500)
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl Cidr<Ipv4Addr> {
+    /// Whether the prefix covers `address`.
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(self.prefix_len))
+            .unwrap_or(0);
+        address.to_bits() & mask == self.address.to_bits() & mask
+    }
+
+    /// The last address of the prefix, which RFC 919 calls its broadcast address.
+    #[must_use]
+    pub fn broadcast(&self) -> Ipv4Addr {
+        let host = u32::MAX
+            .checked_shr(u32::from(self.prefix_len))
+            .unwrap_or(0);
+        Ipv4Addr::from_bits(self.address.to_bits() | host)
+    }
+}
+
+impl Cidr<Ipv6Addr> {
+    /// Whether the prefix covers `address`.
+    #[must_use]
+    pub fn contains(&self, address: Ipv6Addr) -> bool {
+        let mask = u128::MAX
+            .checked_shl(128 - u32::from(self.prefix_len))
+            .unwrap_or(0);
+        address.to_bits() & mask == self.address.to_bits() & mask
+    }
+}
+
+impl HostAccess {
+    /// Whether the service on `port` of the host's loopback may be reached.
+    #[must_use]
+    pub fn allows(&self, port: u16) -> bool {
+        match self {
+            Self::None => false,
+            Self::Ports(ports) => ports.contains(&port),
+            Self::All => true,
+        }
+    }
+}
+
+impl Default for Addresses {
+    /// 10.0.2.0/24 and fd72:6e73:6e65::/64 ("rns ne" in ASCII), a unique local prefix (RFC 4193).
+    fn default() -> Self {
+        let v6 = |last| Ipv6Addr::new(0xfd72, 0x6e73, 0x6e65, 0, 0, 0, 0, last);
+        Self {
+            v4: Family {
+                subnet: Cidr {
+                    address: Ipv4Addr::new(10, 0, 2, 0),
+                    prefix_len: 24,
+                },
+                gateway: Ipv4Addr::new(10, 0, 2, 2),
+                dns: Ipv4Addr::new(10, 0, 2, 3),
+                guest: Ipv4Addr::new(10, 0, 2, 100),
+            },
+            v6: Some(Family {
+                subnet: Cidr {
+                    address: v6(0),
+                    prefix_len: 64,
+                },
+                gateway: v6(2),
+                dns: v6(3),
+                guest: v6(0x100),
+            }),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! ARP (RFC 826): the gateway answers for its own addresses and for no others.
+//!
+//! An address nobody has stays unanswered, so the guest's kernel reports it as unreachable.
+
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
+
+use super::Turn;
+use super::frame::Composer;
+use super::stats::{DropReason, Verdict};
+
+/// Takes an ARP packet from a guest.
+pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
+    let Ok(ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr,
+        source_protocol_addr,
+        target_protocol_addr,
+        ..
+    }) = ArpPacket::new_checked(body).and_then(|packet| ArpRepr::parse(&packet))
+    else {
+        return Verdict::Dropped(DropReason::Malformed);
+    };
+    let v4 = &turn.network.addresses.v4;
+    if target_protocol_addr != v4.gateway && target_protocol_addr != v4.dns {
+        return Verdict::Gateway;
+    }
+    let reply = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: EthernetAddress(turn.link.gateway_mac.0),
+        source_protocol_addr: target_protocol_addr,
+        target_hardware_addr: source_hardware_addr,
+        target_protocol_addr: source_protocol_addr,
+    };
+    let composer = Composer { link: turn.link };
+    turn.fx.frames.push(turn.port, |buffer| {
+        composer.arp(buffer, |packet| {
+            reply.emit(&mut ArpPacket::new_unchecked(packet))
+        });
+    });
+    Verdict::Gateway
+}

@@ -1,0 +1,260 @@
+//! The DNS forwarder at the gateway's DNS address.
+//!
+//! A query goes to the host's resolvers one after the other until one answers, each time from a
+//! fresh socket connected to that server and under a fresh unpredictable id (RFC 5452, section
+//! 9); an answer counts only if it comes from that server and repeats id and question. Messages
+//! pass through byte for byte but for the id, so EDNS, truncation and every record type work.
+//! Nothing is cached. Queries over TCP are ordinary flows to a resolver ([`super::flow::tcp`]).
+//! Read first: RFC 1035 section 4, RFC 5452, RFC 9267 (what parsers get wrong).
+
+mod message;
+
+use std::net::SocketAddr;
+
+use slab::Slab;
+use smoltcp::time::Duration;
+
+use self::message::{Header, Query as Message, Rcode};
+use super::flow::{FlowKey, GuestMap, KeyedHash};
+use super::host::{Owner, SocketId, SocketKind};
+use super::stats::{DropReason, Verdict};
+use super::timer::{Deadline, Timed, Timers};
+use super::{Instant, PortId, Turn};
+
+/// Most queries in flight; beyond, a query is answered with SERVFAIL.
+const MAX_QUERIES: usize = 1024;
+/// How long one server has to answer, in the first round over all of them and in the second.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+
+/// The host's resolvers, the one that answered last at the head.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Resolvers {
+    servers: Vec<SocketAddr>,
+    preferred: usize,
+}
+
+impl Resolvers {
+    /// Resolvers in the order of `resolv.conf(5)`.
+    #[must_use]
+    pub fn new(servers: Vec<SocketAddr>) -> Self {
+        Self {
+            servers,
+            preferred: 0,
+        }
+    }
+
+    /// The server to ask on the `attempt`-th try of a round; `None` when all were asked.
+    pub(super) fn get(&self, attempt: usize) -> Option<SocketAddr> {
+        if attempt >= self.servers.len() {
+            return None;
+        }
+        self.servers
+            .get((self.preferred + attempt) % self.servers.len())
+            .copied()
+    }
+
+    /// Remembers that `server` answers, for the next query to begin with it.
+    fn prefer(&mut self, server: SocketAddr) {
+        if let Some(index) = self.servers.iter().position(|known| *known == server) {
+            self.preferred = index;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.servers.len()
+    }
+}
+
+/// Queries on their way.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    queries: Slab<Query>,
+    /// By client and its id, so that a client's retransmission does not start a second query.
+    by_client: GuestMap<(FlowKey, u16), usize>,
+    timers: Timers,
+}
+
+#[derive(Debug)]
+struct Query {
+    /// The client, and the forwarder's address as it sees it.
+    client: FlowKey,
+    client_id: u16,
+    /// The query as the client sent it, with our id.
+    message: Message,
+    attempt: usize,
+    server: SocketAddr,
+    socket: SocketId,
+    deadline: Deadline,
+}
+
+impl Forwarder {
+    pub(super) fn new(hash: KeyedHash) -> Self {
+        Self {
+            queries: Slab::new(),
+            by_client: GuestMap::with_hasher(hash),
+            timers: Timers::default(),
+        }
+    }
+
+    /// Takes a datagram to the forwarder's address.
+    pub(super) fn handle_query(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: FlowKey,
+        payload: &[u8],
+    ) -> Verdict {
+        let Some(message) = Message::parse(payload) else {
+            if let Some(answer) = Header::parse(payload).and_then(Header::format_error) {
+                turn.send_udp(client.host, client.guest, &answer);
+            }
+            return Verdict::Dropped(DropReason::Malformed);
+        };
+        let client_id = message.id();
+        if self.by_client.contains_key(&(client, client_id)) {
+            return Verdict::Dns;
+        }
+        turn.fx.stats.dns_queries += 1;
+        let first = turn
+            .resolvers
+            .get(0)
+            .filter(|_| self.queries.len() < MAX_QUERIES);
+        let Some(server) = first else {
+            turn.fx.stats.dns_failed += 1;
+            turn.send_udp(client.host, client.guest, &message.failure(client_id));
+            return Verdict::Dns;
+        };
+        let entry = self.queries.vacant_entry();
+        let index = entry.key();
+        let socket = turn
+            .fx
+            .host
+            .open(Owner::Dns(index), SocketKind::UdpConnect(server));
+        entry.insert(Query {
+            client,
+            client_id,
+            message,
+            attempt: 0,
+            server,
+            socket,
+            deadline: Deadline::default(),
+        });
+        self.by_client.insert((client, client_id), index);
+        self.ask(turn, index);
+        Verdict::Dns
+    }
+
+    /// Sends the query to its current server.
+    fn ask(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(query) = self.queries.get_mut(index) else {
+            return;
+        };
+        let [low, high, ..] = turn.fx.random.next_u64().to_le_bytes();
+        query.message.set_id(u16::from_le_bytes([low, high]));
+        turn.fx
+            .host
+            .send(query.socket, None, None, query.message.bytes());
+        let round = query.attempt / turn.resolvers.len().max(1);
+        let patience = PATIENCE
+            .get(round)
+            .copied()
+            .unwrap_or(Duration::from_secs(3));
+        self.timers
+            .set(index, &mut query.deadline, Some(turn.now + patience));
+    }
+
+    /// Takes a datagram from a query's socket, which is connected to the server asked.
+    pub(super) fn handle_answer(&mut self, turn: &mut Turn<'_>, index: usize, answer: &[u8]) {
+        let Some(query) = self.queries.get(index) else {
+            return;
+        };
+        let Some(rcode) = query.message.rcode_of_answer(answer) else {
+            turn.fx.stats.count_drop(DropReason::UnknownSender);
+            return;
+        };
+        let unhelpful = matches!(
+            rcode,
+            Rcode::ServerFailure | Rcode::NotImplemented | Rcode::Refused
+        );
+        if unhelpful && query.attempt + 1 < turn.resolvers.len() {
+            self.try_next(turn, index);
+            return;
+        }
+        if !unhelpful {
+            turn.resolvers.prefer(query.server);
+        }
+        let mut answer = answer.to_vec();
+        if let Some(id) = answer.get_mut(..2) {
+            id.copy_from_slice(&query.client_id.to_be_bytes());
+        }
+        let client = query.client;
+        turn.send_udp(client.host, client.guest, &answer);
+        self.remove(turn, index);
+    }
+
+    /// The query's socket failed: its server refuses or cannot be reached.
+    pub(super) fn handle_failed(&mut self, turn: &mut Turn<'_>, index: usize) {
+        self.try_next(turn, index);
+    }
+
+    /// Asks the next server, or gives up after the second round.
+    fn try_next(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(query) = self.queries.get_mut(index) else {
+            return;
+        };
+        query.attempt += 1;
+        let servers = turn.resolvers.len().max(1);
+        let next = (query.attempt < servers * PATIENCE.len())
+            .then(|| turn.resolvers.get(query.attempt % servers))
+            .flatten();
+        let Some(server) = next else {
+            turn.fx.stats.dns_failed += 1;
+            let (client, id) = (query.client, query.client_id);
+            let failure = query.message.failure(id);
+            turn.send_udp(client.host, client.guest, &failure);
+            self.remove(turn, index);
+            return;
+        };
+        turn.fx.host.close(query.socket, false);
+        query.server = server;
+        query.socket = turn
+            .fx
+            .host
+            .open(Owner::Dns(index), SocketKind::UdpConnect(server));
+        self.ask(turn, index);
+    }
+
+    fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
+        if let Some(query) = self.queries.try_remove(index) {
+            self.by_client.remove(&(query.client, query.client_id));
+            turn.fx.host.close(query.socket, false);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next query whose server has not answered in time.
+    pub(super) fn pop_timeout(&mut self, now: Instant) -> Option<(PortId, usize)> {
+        let index = self.timers.pop_due(now, &mut self.queries)?;
+        Some((self.queries.get(index)?.client.port, index))
+    }
+
+    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
+        self.try_next(turn, index);
+    }
+
+    pub(super) fn port_of(&self, index: usize) -> Option<PortId> {
+        self.queries.get(index).map(|query| query.client.port)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queries.len()
+    }
+}
+
+impl Timed for Query {
+    fn deadline(&mut self) -> &mut Deadline {
+        &mut self.deadline
+    }
+}

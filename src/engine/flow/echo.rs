@@ -1,0 +1,214 @@
+//! Echo flows: pings from a guest, sent by the host's ping sockets.
+//!
+//! A reply reaches the guest only if the pinged host sent one; the gateway answers for its own
+//! addresses alone. Where `net.ipv4.ping_group_range` forbids ping sockets (icmp(7)), the guest
+//! is told that its pings are prohibited. Read first: RFC 792, RFC 4443 section 4.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+
+use slab::Slab;
+use smoltcp::time::Duration;
+
+use super::{FlowKey, GuestMap, KeyedHash};
+use crate::engine::frame::IpPacket;
+use crate::engine::host::{Owner, SocketId, SocketKind};
+use crate::engine::icmp::{self, Unreachable, V4_ECHO_REQUEST, V6_ECHO_REQUEST};
+use crate::engine::nat;
+use crate::engine::stats::{DropReason, Verdict};
+use crate::engine::timer::{Deadline, Timed, Timers};
+use crate::engine::{Instant, PortId, Turn};
+
+/// Most echo flows at once; beyond, requests are dropped.
+pub(in crate::engine) const MAX_FLOWS: usize = 256;
+/// Silence after which an echo flow is forgotten.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// All echo flows. In their keys the guest's port number is the identifier, the host's is 0.
+#[derive(Debug)]
+pub(in crate::engine) struct EchoFlows {
+    table: GuestMap<FlowKey, usize>,
+    flows: Slab<EchoFlow>,
+    timers: Timers,
+}
+
+#[derive(Debug)]
+struct EchoFlow {
+    key: FlowKey,
+    socket: SocketId,
+    /// The last request, for an error to quote.
+    request: Vec<u8>,
+    deadline: Deadline,
+}
+
+impl EchoFlows {
+    pub(in crate::engine) fn new(hash: KeyedHash) -> Self {
+        Self {
+            table: GuestMap::with_hasher(hash),
+            flows: Slab::new(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// Takes an echo request from a guest.
+    pub(in crate::engine) fn handle_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        packet: &IpPacket<'_>,
+    ) -> Verdict {
+        let Some((&[_, _, _, _, id0, id1, seq0, seq1], body)) =
+            packet.payload().split_first_chunk()
+        else {
+            return Verdict::Dropped(DropReason::Malformed);
+        };
+        let addresses = (packet.destination, packet.source);
+        if turn.is_own_address(packet.destination) {
+            icmp::send_echo_reply(turn, addresses, [id0, id1, seq0, seq1], body);
+            return Verdict::Gateway;
+        }
+        if nat::denied(turn.network, packet.destination) {
+            turn.fx.stats.denied += 1;
+            icmp::send_unreachable(turn, packet.bytes, Unreachable::Prohibited);
+            return Verdict::Refused;
+        }
+        let key = FlowKey {
+            port: turn.port,
+            guest: SocketAddr::new(packet.source, u16::from_be_bytes([id0, id1])),
+            host: SocketAddr::new(packet.destination, 0),
+        };
+        let index = match self.table.get(&key) {
+            Some(&index) => index,
+            None if self.flows.len() < MAX_FLOWS => self.open(turn, key),
+            None => return Verdict::Dropped(DropReason::NoResources),
+        };
+        let Some(flow) = self.flows.get_mut(index) else {
+            return Verdict::Dropped(DropReason::NoFlow);
+        };
+        flow.request.clear();
+        flow.request.extend_from_slice(packet.bytes);
+        // The kernel writes its own identifier and the checksum.
+        turn.fx
+            .host
+            .send(flow.socket, Some(key.host), None, packet.payload());
+        self.timers
+            .set(index, &mut flow.deadline, Some(turn.now + IDLE));
+        Verdict::Flow
+    }
+
+    fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey) -> usize {
+        let entry = self.flows.vacant_entry();
+        let index = entry.key();
+        let kind = SocketKind::Ping {
+            v6: key.guest.is_ipv6(),
+        };
+        let socket = turn.fx.host.open(Owner::Echo(index), kind);
+        entry.insert(EchoFlow {
+            key,
+            socket,
+            request: Vec::new(),
+            deadline: Deadline::default(),
+        });
+        self.table.insert(key, index);
+        turn.fx.stats.echo_opened += 1;
+        index
+    }
+
+    /// Takes an ICMP message from a flow's ping socket.
+    pub(in crate::engine) fn handle_reply(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        from: IpAddr,
+        message: &[u8],
+    ) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let Some((&[kind, _, _, _, _, _, seq0, seq1], body)) = message.split_first_chunk() else {
+            return;
+        };
+        // A ping socket may hear other messages; only the answer to a request is one.
+        let answer = match flow.key.host {
+            SocketAddr::V4(_) => kind == V4_ECHO_REQUEST - 8,
+            SocketAddr::V6(_) => kind == V6_ECHO_REQUEST + 1,
+        };
+        if !answer || from != flow.key.host.ip() {
+            turn.fx.stats.count_drop(DropReason::UnknownSender);
+            return;
+        }
+        let [id0, id1] = flow.key.guest.port().to_be_bytes();
+        let addresses = (from, flow.key.guest.ip());
+        self.timers
+            .set(index, &mut flow.deadline, Some(turn.now + IDLE));
+        icmp::send_echo_reply(turn, addresses, [id0, id1, seq0, seq1], body);
+    }
+
+    /// The host cannot send this flow's requests.
+    pub(in crate::engine) fn handle_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        error: ErrorKind,
+    ) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let request = std::mem::take(&mut flow.request);
+        if let Some(reason) = Unreachable::from_error(error) {
+            icmp::send_unreachable(turn, &request, reason);
+        }
+        self.remove(turn, index);
+    }
+
+    fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
+        if let Some(flow) = self.flows.try_remove(index) {
+            self.table.remove(&flow.key);
+            turn.fx.host.close(flow.socket, false);
+        }
+    }
+
+    pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next flow that has been silent for too long.
+    pub(in crate::engine) fn pop_timeout(&mut self, now: Instant) -> Option<(PortId, usize)> {
+        let index = self.timers.pop_due(now, &mut self.flows)?;
+        Some((self.flows.get(index)?.key.port, index))
+    }
+
+    pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
+        self.remove(turn, index);
+    }
+
+    pub(in crate::engine) fn port_of(&self, index: usize) -> Option<PortId> {
+        self.flows.get(index).map(|flow| flow.key.port)
+    }
+
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.flows.len()
+    }
+}
+
+impl Timed for EchoFlow {
+    fn deadline(&mut self) -> &mut Deadline {
+        &mut self.deadline
+    }
+}
+
+impl fmt::Display for EchoFlows {
+    /// One line a flow.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, flow) in &self.flows {
+            let (guest, host) = (flow.key.guest, flow.key.host.ip());
+            writeln!(
+                f,
+                "  flow {index} echo {} id {} > {host}",
+                guest.ip(),
+                guest.port()
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,982 @@
+//! TCP flows: a connection with the guest (smoltcp) and a socket on the host, bytes between them.
+//!
+//! ```text
+//! outbound  SYN -> Opening --host connected--> Open --both halves done--> Closing -> gone
+//! inbound   accept -> Calling --guest's SYN-ACK--^
+//! ```
+//!
+//! Nothing is buffered between the two sides but the rings of the guest's connection, so
+//! back-pressure is the TCP window: never read from one side what the other cannot take.
+//! A guest's SYN is answered only when the host's side stands (or with a reset or an ICMP error
+//! when it does not), so a container sees what a program on the host would see.
+//! Not here: the TCP protocol itself ([`crate::engine::stack`]) and the meaning of addresses
+//! ([`crate::engine::nat`]).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use slab::Slab;
+use smoltcp::socket::tcp;
+use smoltcp::time::Duration;
+use smoltcp::wire::TcpPacket;
+
+use super::{FlowKey, GuestMap, KeyedHash};
+use crate::engine::frame::IpPacket;
+use crate::engine::host::{HostStream, Owner, SocketId, SocketKind};
+use crate::engine::icmp::{self, Unreachable};
+use crate::engine::nat::{self, Meaning};
+use crate::engine::stack::{Connection, Stack};
+use crate::engine::stats::{DropReason, Verdict};
+use crate::engine::timer::{Deadline, Timed, Timers};
+use crate::engine::{Instant, PortId, Turn};
+
+/// Most TCP flows at once; beyond, a guest's SYN is reset and a client's connection closed.
+pub(in crate::engine) const MAX_FLOWS: usize = 16_384;
+/// Most frames one flow sends in a row while others wait.
+const BURST_FRAMES: u32 = 64;
+/// How long a host connection may take. Linux itself gives up after about 130 s.
+const OPENING: Duration = Duration::from_secs(150);
+/// How long a guest may take to accept a client (a SYN and four retransmissions).
+const CALLING: Duration = Duration::from_secs(30);
+/// Silence after which a guest that owes only acknowledgements is forgotten, as Linux does with
+/// orphans (`tcp(7)`, `tcp_fin_timeout`).
+const ORPHAN: Duration = Duration::from_secs(60);
+/// Flows up to which a ring has a size, in bytes, and the size beyond. A ring costs memory only
+/// where it was touched; 1 MiB is what a single fast flow gains from (measured), 64 KiB needs no
+/// window scaling.
+const RINGS: [(usize, usize); 3] = [(16, 1 << 20), (128, 256 << 10), (1024, 65_535)];
+const SMALLEST_RING: usize = 32 << 10;
+/// Timers of smoltcp are looked at no sooner than this.
+const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+/// Where source ports are looked for when the client's own is taken (RFC 6335, section 6).
+const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+/// All TCP flows, found by key or by index.
+#[derive(Debug)]
+pub(in crate::engine) struct TcpFlows {
+    table: GuestMap<FlowKey, usize>,
+    flows: Slab<TcpFlow>,
+    timers: Timers,
+    /// Flows that may have segments for their guest, each at most once.
+    egress: VecDeque<usize>,
+    burst: u32,
+}
+
+#[derive(Debug)]
+struct TcpFlow {
+    key: FlowKey,
+    /// The host's socket; `None` once it is closed.
+    socket: Option<SocketId>,
+    state: State,
+    deadline: Deadline,
+    in_egress: bool,
+    relay_asked: bool,
+    to_guest_bytes: u64,
+    to_host_bytes: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Entered with a guest's SYN; the host socket is connecting and the SYN is held.
+    /// Leaves with the connection's success, its failure or [`OPENING`].
+    Opening {
+        syn: Box<[u8]>,
+        header_len: usize,
+        target: Target,
+        until: Instant,
+    },
+    /// Entered with a client's connection; our SYN is with the guest.
+    /// Leaves with the guest's answer or [`CALLING`]. `other` is the guest's address of the other
+    /// family, tried when this one refuses.
+    Calling {
+        connection: Box<Connection>,
+        other: Option<SocketAddr>,
+        until: Instant,
+    },
+    /// Both sides stand and bytes may flow in any direction that is not over.
+    /// Leaves when both halves are over, or with a reset from either side.
+    Open(Box<Open>),
+    /// The host's side is closed in order; the guest has yet to acknowledge the rest.
+    /// Leaves with the last acknowledgement or [`ORPHAN`].
+    Closing {
+        connection: Box<Connection>,
+        until: Instant,
+    },
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    to_host: Half,
+    to_guest: Half,
+    /// The guest has sent its FIN (whether or not everything before it is relayed).
+    guest_finished: bool,
+    /// The last relay stopped because the guest's ring could take no more.
+    ring_full: bool,
+    /// Set once a half failed: when the other is given up.
+    until: Option<Instant>,
+}
+
+/// One direction of an open flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// Bytes may still come.
+    Open,
+    /// The end of the stream was carried across.
+    Finished,
+    /// The host's side broke: the guest gets a reset once it has what was received.
+    Broken,
+}
+
+/// Where an outbound flow connects to.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Address,
+    /// The DNS forwarder: the `tried`-th resolver is being connected to.
+    Resolver {
+        tried: usize,
+    },
+}
+
+impl TcpFlows {
+    pub(in crate::engine) fn new(hash: KeyedHash) -> Self {
+        Self {
+            table: GuestMap::with_hasher(hash),
+            flows: Slab::new(),
+            timers: Timers::default(),
+            egress: VecDeque::new(),
+            burst: 0,
+        }
+    }
+
+    /// Takes a segment from a guest.
+    pub(in crate::engine) fn handle_segment(
+        &mut self,
+        turn: &mut Turn<'_>,
+        packet: IpPacket<'_>,
+    ) -> Verdict {
+        let Ok(tcp) = TcpPacket::new_checked(packet.payload()) else {
+            return Verdict::Dropped(DropReason::Malformed);
+        };
+        let key = FlowKey {
+            port: turn.port,
+            guest: SocketAddr::new(packet.source, tcp.src_port()),
+            host: SocketAddr::new(packet.destination, tcp.dst_port()),
+        };
+        let (syn, ack, rst) = (tcp.syn(), tcp.ack(), tcp.rst());
+        if let Some(&index) = self.table.get(&key) {
+            return self.segment_of_flow(turn, index, packet, rst);
+        }
+        if rst {
+            return Verdict::Dropped(DropReason::NoFlow);
+        }
+        if syn && !ack {
+            return self.open_outbound(turn, key, packet);
+        }
+        refuse(turn, packet.bytes);
+        Verdict::Refused
+    }
+
+    fn segment_of_flow(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        packet: IpPacket<'_>,
+        rst: bool,
+    ) -> Verdict {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return Verdict::Dropped(DropReason::NoFlow);
+        };
+        let connection = match &mut flow.state {
+            State::Opening { .. } if rst => {
+                self.remove(turn, index, true);
+                return Verdict::Flow;
+            }
+            State::Opening { .. } => return Verdict::Dropped(DropReason::NotYetOpen),
+            State::Calling { connection, .. } | State::Closing { connection, .. } => connection,
+            State::Open(open) => &mut open.connection,
+        };
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            let (stack, link) = (&mut *turn.stack, turn.link);
+            let IpPacket {
+                bytes, header_len, ..
+            } = packet;
+            stack.ingress(
+                connection,
+                link,
+                bytes,
+                header_len,
+                turn.now,
+                &mut turn.fx.tx,
+            );
+        }));
+        if served.is_err() {
+            self.remove_after_panic(turn, index);
+            return Verdict::Flow;
+        }
+        turn.send_written_frame();
+        self.after_ingress(turn, index);
+        Verdict::Flow
+    }
+
+    fn open_outbound(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: FlowKey,
+        packet: IpPacket<'_>,
+    ) -> Verdict {
+        let (to, target) = match nat::translate(turn.network, key.host) {
+            Meaning::Host(to) => (Some(to), Target::Address),
+            Meaning::Dns => (turn.resolvers.get(0), Target::Resolver { tried: 0 }),
+            Meaning::Closed => (None, Target::Address),
+            Meaning::Denied => {
+                turn.fx.stats.denied += 1;
+                icmp::send_unreachable(turn, packet.bytes, Unreachable::Prohibited);
+                return Verdict::Refused;
+            }
+        };
+        let Some(to) = to.filter(|_| self.flows.len() < MAX_FLOWS) else {
+            turn.fx.stats.tcp_refused += 1;
+            refuse(turn, packet.bytes);
+            return Verdict::Refused;
+        };
+        let entry = self.flows.vacant_entry();
+        let index = entry.key();
+        let socket = turn
+            .fx
+            .host
+            .open(Owner::Tcp(index), SocketKind::TcpConnect(to));
+        let state = State::Opening {
+            syn: (&*packet.bytes).into(),
+            header_len: packet.header_len,
+            target,
+            until: turn.now + OPENING,
+        };
+        entry.insert(TcpFlow::new(key, socket, state));
+        self.table.insert(key, index);
+        turn.fx.stats.tcp_outbound += 1;
+        log::debug!("flow {index} tcp {key}: opening to {to}");
+        self.arm(turn, index);
+        Verdict::Flow
+    }
+
+    /// A client has connected to a published port. Returns the name of its socket, or `None` if
+    /// the flow cannot be opened and the connection is to be reset.
+    pub(in crate::engine) fn accept(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: SocketAddr,
+        guest_port: u16,
+        random: u64,
+    ) -> Option<SocketId> {
+        if self.flows.len() >= MAX_FLOWS {
+            return None;
+        }
+        let addresses = &turn.network.addresses;
+        let (v4, v6) = (
+            IpAddr::V4(addresses.v4.guest),
+            addresses.v6.map(|v6| IpAddr::V6(v6.guest)),
+        );
+        let (guest, other) = if client.is_ipv6() {
+            (v6?, Some(v4))
+        } else {
+            (v4, v6)
+        };
+        let guest = SocketAddr::new(guest, guest_port);
+        let other = other.map(|ip| SocketAddr::new(ip, guest_port));
+        let source = nat::client_as_seen_by_guest(turn.network, client.ip());
+        let key = self.free_key(turn.port, guest, source, client.port(), random)?;
+        let ring = self.ring();
+        let connection = turn.stack.connect(key.guest, key.host, ring)?;
+        let entry = self.flows.vacant_entry();
+        let index = entry.key();
+        let socket = turn.fx.host.adopt(Owner::Tcp(index));
+        let state = State::Calling {
+            connection: Box::new(connection),
+            other,
+            until: turn.now + CALLING,
+        };
+        entry.insert(TcpFlow::new(key, socket, state));
+        self.table.insert(key, index);
+        turn.fx.stats.tcp_inbound += 1;
+        log::debug!("flow {index} tcp {key}: client {client} calls");
+        self.ask_egress(index);
+        self.arm(turn, index);
+        Some(socket)
+    }
+
+    /// A key for a client that is not in use: its own port if possible.
+    fn free_key(
+        &self,
+        port: PortId,
+        guest: SocketAddr,
+        source: IpAddr,
+        wanted: u16,
+        random: u64,
+    ) -> Option<FlowKey> {
+        let (first, last) = (
+            u64::from(*DYNAMIC_PORTS.start()),
+            u64::from(*DYNAMIC_PORTS.end()),
+        );
+        let count = last - first + 1;
+        let others = (0..count)
+            .filter_map(|step| u16::try_from(first + random.wrapping_add(step) % count).ok());
+        std::iter::once(wanted)
+            .chain(others)
+            .map(|host_port| FlowKey {
+                port,
+                guest,
+                host: SocketAddr::new(source, host_port),
+            })
+            .find(|key| !self.table.contains_key(key))
+    }
+
+    /// The host's side of an outbound flow stands: the guest's SYN is answered now.
+    pub(in crate::engine) fn handle_connected(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let ring = self.ring();
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let State::Opening {
+            syn, header_len, ..
+        } = &mut flow.state
+        else {
+            return;
+        };
+        let Some(mut connection) = Stack::accept(flow.key.host, ring) else {
+            self.remove(turn, index, true);
+            return;
+        };
+        turn.stack.ingress(
+            &mut connection,
+            turn.link,
+            syn,
+            *header_len,
+            turn.now,
+            &mut turn.fx.tx,
+        );
+        turn.send_written_frame();
+        flow.state = State::Open(Box::new(Open::new(connection)));
+        log::debug!("flow {index} tcp {}: open", flow.key);
+        self.ask_egress(index);
+    }
+
+    /// The host's side of a flow failed.
+    pub(in crate::engine) fn handle_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        error: ErrorKind,
+    ) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let State::Opening { syn, target, .. } = &mut flow.state else {
+            self.reset_guest(turn, index);
+            return;
+        };
+        if let Target::Resolver { tried } = target {
+            *tried += 1;
+            let next = turn.resolvers.get(*tried);
+            if let Some(next) = next {
+                flow.close_host(turn, true);
+                let kind = SocketKind::TcpConnect(next);
+                flow.socket = Some(turn.fx.host.open(Owner::Tcp(index), kind));
+                return;
+            }
+        }
+        turn.fx.stats.tcp_refused += 1;
+        log::debug!("flow {index} tcp {}: {error}", flow.key);
+        match Unreachable::from_error(error) {
+            Some(reason) => icmp::send_unreachable(turn, syn, reason),
+            None => refuse(turn, syn),
+        }
+        self.remove(turn, index, true);
+    }
+
+    /// Moves bytes between the guest's rings and the host's socket, as far as both allow.
+    pub(in crate::engine) fn relay(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        stream: &mut impl HostStream,
+    ) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        flow.relay_asked = false;
+        let State::Open(open) = &mut flow.state else {
+            return;
+        };
+        let moved = catch_unwind(AssertUnwindSafe(|| {
+            let to_host = open.relay_to_host(stream);
+            (to_host, open.relay_to_guest(stream))
+        }));
+        let Ok((to_host, to_guest)) = moved else {
+            self.remove_after_panic(turn, index);
+            return;
+        };
+        flow.to_host_bytes += to_host;
+        flow.to_guest_bytes += to_guest;
+        self.settle(turn, index);
+    }
+
+    /// After the guest's side changed: what follows for the host's side.
+    fn after_ingress(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        match &mut flow.state {
+            State::Opening { .. } => {}
+            State::Calling { connection, .. } => match connection.state() {
+                tcp::State::SynSent | tcp::State::SynReceived => {}
+                tcp::State::Closed => return self.guest_refused(turn, index),
+                _ => {
+                    let State::Calling { connection, .. } =
+                        std::mem::replace(&mut flow.state, State::placeholder())
+                    else {
+                        return;
+                    };
+                    flow.state = State::Open(Box::new(Open::new(*connection)));
+                    log::debug!("flow {index} tcp {}: open", flow.key);
+                    self.ask_relay(turn, index);
+                }
+            },
+            State::Open(open) => {
+                open.note_guest_state();
+                if open.wants_relay() {
+                    self.ask_relay(turn, index);
+                }
+            }
+            State::Closing { until, .. } => *until = turn.now + ORPHAN,
+        }
+        self.ask_egress(index);
+        self.settle(turn, index);
+    }
+
+    /// The guest refused a client: its other address family is tried, then the client is reset.
+    fn guest_refused(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let ring = self.ring();
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let (old, port) = (flow.key, flow.key.host.port());
+        let State::Calling {
+            other: Some(guest), ..
+        } = flow.state
+        else {
+            turn.fx.stats.tcp_refused += 1;
+            self.remove(turn, index, true);
+            return;
+        };
+        // The client's own address is of the wrong family now; the gateway stands in for it.
+        let addresses = &turn.network.addresses;
+        let source = match (guest, addresses.v6) {
+            (SocketAddr::V6(_), Some(v6)) => IpAddr::V6(v6.gateway),
+            _ => IpAddr::V4(addresses.v4.gateway),
+        };
+        let called = self
+            .free_key(old.port, guest, source, port, u64::from(port))
+            .and_then(|key| Some((key, turn.stack.connect(key.guest, key.host, ring)?)));
+        let (Some((key, connection)), Some(flow)) = (called, self.flows.get_mut(index)) else {
+            self.remove(turn, index, true);
+            return;
+        };
+        flow.key = key;
+        flow.state = State::Calling {
+            connection: Box::new(connection),
+            other: None,
+            until: turn.now + CALLING,
+        };
+        self.table.remove(&old);
+        self.table.insert(key, index);
+        self.ask_egress(index);
+        self.arm(turn, index);
+    }
+
+    /// Carries a flow's end across once it has one, and closes what is over.
+    fn settle(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        match &mut flow.state {
+            State::Opening { .. } | State::Calling { .. } => {}
+            State::Open(open) => match open.end(turn.now) {
+                End::NotYet => self.ask_egress(index),
+                End::GuestReset => {
+                    turn.fx.stats.tcp_reset += 1;
+                    log::debug!("flow {index} tcp {}: reset by guest", flow.key);
+                    self.remove(turn, index, true);
+                    return;
+                }
+                End::HostReset => {
+                    self.reset_guest(turn, index);
+                    return;
+                }
+                End::Orderly => {
+                    let State::Open(open) =
+                        std::mem::replace(&mut flow.state, State::placeholder())
+                    else {
+                        return;
+                    };
+                    flow.state = State::Closing {
+                        connection: Box::new(open.connection),
+                        until: turn.now + ORPHAN,
+                    };
+                    flow.close_host(turn, false);
+                    self.ask_egress(index);
+                }
+            },
+            State::Closing { .. } => {}
+        }
+        self.flush_time_wait(turn, index);
+        self.arm(turn, index);
+    }
+
+    /// Sends the last acknowledgement at once and never polls smoltcp's TIME-WAIT: its timer
+    /// clears the ring, with bytes in it that a slow host has yet to take.
+    fn flush_time_wait(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let over = matches!(flow.state, State::Closing { .. });
+        let Some(connection) = flow.state.connection_mut() else {
+            return;
+        };
+        match connection.state() {
+            tcp::State::TimeWait => {
+                while turn
+                    .stack
+                    .egress(connection, turn.link, turn.now, &mut turn.fx.tx)
+                {
+                    turn.send_written_frame();
+                }
+            }
+            tcp::State::Closed => {}
+            _ => return,
+        }
+        if over {
+            log::debug!("flow {index} tcp {}: closed", flow.key);
+            self.remove(turn, index, false);
+        }
+    }
+
+    /// The port of the flow at the head of the egress queue.
+    pub(in crate::engine) fn next_egress(&mut self) -> Option<PortId> {
+        loop {
+            let &index = self.egress.front()?;
+            if let Some(flow) = self.flows.get(index) {
+                return Some(flow.key.port);
+            }
+            self.egress.pop_front();
+        }
+    }
+
+    /// Writes one segment of the flow at the head of the egress queue to the transmit frame.
+    /// Returns `false` if that flow had none; it has left the queue then.
+    pub(in crate::engine) fn write_egress(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Some(&index) = self.egress.front() else {
+            return false;
+        };
+        let written = self.flows.get_mut(index).is_some_and(|flow| {
+            let Some(connection) = flow.state.connection_mut() else {
+                return false;
+            };
+            if connection.state() == tcp::State::TimeWait {
+                return false;
+            }
+            let (stack, link) = (&mut *turn.stack, turn.link);
+            catch_unwind(AssertUnwindSafe(|| {
+                stack.egress(connection, link, turn.now, &mut turn.fx.tx)
+            }))
+            .unwrap_or_else(|_| {
+                connection.socket_mut().abort();
+                turn.fx.stats.flow_panics += 1;
+                false
+            })
+        });
+        self.burst += 1;
+        if !written {
+            self.egress.pop_front();
+            self.burst = 0;
+            if let Some(flow) = self.flows.get_mut(index) {
+                flow.in_egress = false;
+                self.after_egress(turn, index);
+            }
+        } else if self.burst >= BURST_FRAMES {
+            self.egress.rotate_left(1);
+            self.burst = 0;
+        }
+        written
+    }
+
+    /// smoltcp may have given a connection up while it was polled (a timeout of its own).
+    fn after_egress(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let gave_up = match &flow.state {
+            State::Open(open) => open.is_dead(),
+            State::Calling { connection, .. } => connection.state() == tcp::State::Closed,
+            State::Opening { .. } | State::Closing { .. } => false,
+        };
+        if gave_up {
+            self.remove(turn, index, true);
+        } else {
+            self.arm(turn, index);
+        }
+    }
+
+    /// When [`TcpFlows::handle_timeout`] wants to be called.
+    pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next flow whose deadline may have come.
+    pub(in crate::engine) fn pop_timeout(&mut self, now: Instant) -> Option<(PortId, usize)> {
+        let index = self.timers.pop_due(now, &mut self.flows)?;
+        Some((self.flows.get(index)?.key.port, index))
+    }
+
+    /// A flow's deadline has come: its own, or one of smoltcp's.
+    pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        match flow.state.until() {
+            Some(until) if until <= turn.now => match flow.state {
+                State::Opening { .. } => self.handle_failed(turn, index, ErrorKind::TimedOut),
+                State::Calling { .. } | State::Open(_) | State::Closing { .. } => {
+                    self.reset_guest(turn, index);
+                }
+            },
+            _ => {
+                self.ask_egress(index);
+                self.settle(turn, index);
+            }
+        }
+    }
+
+    /// Resets the guest's connection, closes the host's and forgets the flow.
+    fn reset_guest(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        if let Some(connection) = flow.state.connection_mut() {
+            connection.socket_mut().abort();
+            while turn
+                .stack
+                .egress(connection, turn.link, turn.now, &mut turn.fx.tx)
+            {
+                turn.send_written_frame();
+            }
+        }
+        turn.fx.stats.tcp_reset += 1;
+        log::debug!("flow {index} tcp {}: reset by host", flow.key);
+        self.remove(turn, index, true);
+    }
+
+    fn remove_after_panic(&mut self, turn: &mut Turn<'_>, index: usize) {
+        turn.fx.stats.flow_panics += 1;
+        log::warn!("flow {index} tcp: killed after an internal error (please report it)");
+        self.remove(turn, index, true);
+    }
+
+    fn remove(&mut self, turn: &mut Turn<'_>, index: usize, reset: bool) {
+        if let Some(mut flow) = self.flows.try_remove(index) {
+            self.table.remove(&flow.key);
+            flow.close_host(turn, reset);
+        }
+        // An index left in the egress queue is skipped, or serves the flow that has it next.
+    }
+
+    /// Arms the earlier of the flow's own deadline and smoltcp's.
+    fn arm(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let own = flow.state.until();
+        let stack = flow.state.connection_mut().and_then(|connection| {
+            if connection.state() == tcp::State::TimeWait || flow.in_egress {
+                return None;
+            }
+            // What could be sent was sent: an earlier moment would only spin.
+            let at = turn.stack.poll_at(connection, turn.now)?;
+            Some(at.max(turn.now + SHORTEST_TIMER))
+        });
+        let due = match (own, stack) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.timers.set(index, &mut flow.deadline, due);
+    }
+
+    fn ask_egress(&mut self, index: usize) {
+        if let Some(flow) = self.flows.get_mut(index)
+            && !flow.in_egress
+        {
+            flow.in_egress = true;
+            self.egress.push_back(index);
+        }
+    }
+
+    fn ask_relay(&mut self, turn: &mut Turn<'_>, index: usize) {
+        if let Some(flow) = self.flows.get_mut(index)
+            && !flow.relay_asked
+            && let Some(socket) = flow.socket
+        {
+            flow.relay_asked = true;
+            turn.fx.host.relay(socket);
+        }
+    }
+
+    /// The ring size for one more flow, in bytes.
+    fn ring(&self) -> usize {
+        RINGS
+            .iter()
+            .find(|(flows, _)| self.flows.len() < *flows)
+            .map_or(SMALLEST_RING, |(_, bytes)| *bytes)
+    }
+
+    /// The switch port that a flow belongs to.
+    pub(in crate::engine) fn port_of(&self, index: usize) -> Option<PortId> {
+        self.flows.get(index).map(|flow| flow.key.port)
+    }
+
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.flows.len()
+    }
+}
+
+impl TcpFlow {
+    fn new(key: FlowKey, socket: SocketId, state: State) -> Self {
+        Self {
+            key,
+            socket: Some(socket),
+            state,
+            deadline: Deadline::default(),
+            in_egress: false,
+            relay_asked: false,
+            to_guest_bytes: 0,
+            to_host_bytes: 0,
+        }
+    }
+
+    fn close_host(&mut self, turn: &mut Turn<'_>, reset: bool) {
+        if let Some(socket) = self.socket.take() {
+            turn.fx.host.close(socket, reset);
+        }
+    }
+}
+
+impl State {
+    fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Opening { .. } => None,
+            Self::Calling { connection, .. } | Self::Closing { connection, .. } => Some(connection),
+            Self::Open(open) => Some(&mut open.connection),
+        }
+    }
+
+    fn until(&self) -> Option<Instant> {
+        match self {
+            Self::Opening { until, .. }
+            | Self::Calling { until, .. }
+            | Self::Closing { until, .. } => Some(*until),
+            Self::Open(open) => open.until,
+        }
+    }
+
+    /// Stands in for a moment while one state's connection moves to the next.
+    fn placeholder() -> Self {
+        Self::Opening {
+            syn: Box::default(),
+            header_len: 0,
+            target: Target::Address,
+            until: Instant::ZERO,
+        }
+    }
+}
+
+/// What an open flow has come to.
+enum End {
+    NotYet,
+    Orderly,
+    GuestReset,
+    HostReset,
+}
+
+/// How far one step of a relay came.
+enum Step {
+    More,
+    Blocked,
+    Ended,
+    Failed,
+}
+
+impl Open {
+    fn new(connection: Connection) -> Self {
+        let mut open = Self {
+            connection,
+            to_host: Half::Open,
+            to_guest: Half::Open,
+            guest_finished: false,
+            // Bytes of the host may wait since before the guest could take any.
+            ring_full: true,
+            until: None,
+        };
+        open.note_guest_state();
+        open
+    }
+
+    fn note_guest_state(&mut self) {
+        self.guest_finished |= matches!(
+            self.connection.state(),
+            tcp::State::CloseWait
+                | tcp::State::Closing
+                | tcp::State::LastAck
+                | tcp::State::TimeWait
+        );
+    }
+
+    fn wants_relay(&self) -> bool {
+        let socket = self.connection.socket();
+        (self.to_host == Half::Open && (socket.recv_queue() > 0 || self.guest_finished))
+            || (self.to_guest == Half::Open && self.ring_full && socket.can_send())
+    }
+
+    fn relay_to_host(&mut self, stream: &mut impl HostStream) -> u64 {
+        let socket = self.connection.socket_mut();
+        let mut moved = 0;
+        while self.to_host == Half::Open {
+            let step = socket.recv(|bytes| {
+                if bytes.is_empty() {
+                    return (0, Step::Blocked);
+                }
+                match stream.send(bytes) {
+                    Ok(sent) => {
+                        moved += sent as u64;
+                        (
+                            sent,
+                            if sent < bytes.len() {
+                                Step::Blocked
+                            } else {
+                                Step::More
+                            },
+                        )
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => (0, Step::Blocked),
+                    Err(_) => (0, Step::Failed),
+                }
+            });
+            match step {
+                Ok(Step::More | Step::Ended) => {}
+                Ok(Step::Blocked) | Err(tcp::RecvError::InvalidState) => break,
+                Ok(Step::Failed) => self.to_host = Half::Broken,
+                Err(tcp::RecvError::Finished) => {
+                    stream.finish();
+                    self.to_host = Half::Finished;
+                }
+            }
+        }
+        moved
+    }
+
+    fn relay_to_guest(&mut self, stream: &mut impl HostStream) -> u64 {
+        let socket = self.connection.socket_mut();
+        let mut moved = 0;
+        self.ring_full = false;
+        while self.to_guest == Half::Open {
+            if !socket.can_send() {
+                self.ring_full = true;
+                break;
+            }
+            let step = socket.send(|space| match stream.recv(space) {
+                Ok(0) => (0, Step::Ended),
+                Ok(received) => {
+                    moved += received as u64;
+                    (received, Step::More)
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => (0, Step::Blocked),
+                Err(_) => (0, Step::Failed),
+            });
+            match step {
+                Ok(Step::More) => {}
+                Ok(Step::Blocked) | Err(tcp::SendError::InvalidState) => break,
+                Ok(Step::Failed) => self.to_guest = Half::Broken,
+                Ok(Step::Ended) => {
+                    self.to_guest = Half::Finished;
+                    if self.to_host != Half::Broken {
+                        socket.close();
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    /// Whether smoltcp has no connection any more although the flow did not end in order.
+    fn is_dead(&self) -> bool {
+        self.connection.state() == tcp::State::Closed
+            && !(self.guest_finished && self.to_guest == Half::Finished)
+    }
+
+    fn end(&mut self, now: Instant) -> End {
+        if self.is_dead() {
+            return End::GuestReset;
+        }
+        let broken = self.to_host == Half::Broken || self.to_guest == Half::Broken;
+        if broken {
+            // What was received before the host's side broke still goes to the guest.
+            if self.to_guest != Half::Open && self.connection.socket().send_queue() == 0 {
+                return End::HostReset;
+            }
+            self.until.get_or_insert(now + ORPHAN);
+            return End::NotYet;
+        }
+        if self.to_host == Half::Finished && self.to_guest == Half::Finished {
+            End::Orderly
+        } else {
+            End::NotYet
+        }
+    }
+}
+
+/// Answers a segment with the reset that a closed port would send.
+fn refuse(turn: &mut Turn<'_>, packet: &[u8]) {
+    turn.stack
+        .refuse(turn.link, packet, turn.now, &mut turn.fx.tx);
+    turn.send_written_frame();
+}
+
+impl Timed for TcpFlow {
+    fn deadline(&mut self) -> &mut Deadline {
+        &mut self.deadline
+    }
+}
+
+impl fmt::Display for TcpFlows {
+    /// One line a flow, in the order of their keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut flows: Vec<_> = self.flows.iter().collect();
+        flows.sort_by_key(|(_, flow)| flow.key);
+        for (index, flow) in flows {
+            let state = match &flow.state {
+                State::Opening { .. } => "OPENING".to_owned(),
+                State::Calling { .. } => "CALLING".to_owned(),
+                State::Open(open) => open.connection.state().to_string(),
+                State::Closing { connection, .. } => format!("closing {}", connection.state()),
+            };
+            let (tx, rx) = (flow.to_host_bytes, flow.to_guest_bytes);
+            writeln!(
+                f,
+                "  flow {index} tcp {}: {state} tx {tx} rx {rx}",
+                flow.key
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,393 @@
+//! UDP flows: datagrams between a guest's endpoint and peers on the host's side.
+//!
+//! One host socket per guest endpoint, whomever it talks to: endpoint-independent mapping, with
+//! filtering by the peers that the guest has written to (RFC 4787, sections 4.1 and 5), so that
+//! STUN, games and WireGuard work and strangers do not get in. A published port's socket serves
+//! its clients' flows both ways, so answers leave from the published address.
+//! Not here: the DNS forwarder ([`crate::engine::dns`]) and ICMP errors towards the host.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use slab::Slab;
+use smoltcp::time::Duration;
+use smoltcp::wire::UdpPacket;
+
+use super::{FlowKey, GuestMap, KeyedHash};
+use crate::engine::host::{Owner, SocketId, SocketKind};
+use crate::engine::icmp::{self, Unreachable};
+use crate::engine::nat::{self, Meaning};
+use crate::engine::stats::{DropReason, Verdict};
+use crate::engine::timer::{Deadline, Timed, Timers};
+use crate::engine::{Instant, PortId, Turn};
+
+/// Most UDP flows at once; the one that was silent longest makes room for a new one.
+pub(in crate::engine) const MAX_FLOWS: usize = 4096;
+/// Silence after which a flow is forgotten, if only one side has spoken and if both have
+/// (RFC 4787, REQ-5: two minutes or more for a mapping in use).
+const IDLE_UNANSWERED: Duration = Duration::from_secs(60);
+const IDLE_ANSWERED: Duration = Duration::from_secs(180);
+/// The same for DNS, whose exchanges are over with the answer (REQ-5 allows it for known ports).
+const IDLE_DNS: Duration = Duration::from_secs(10);
+const DNS_PORT: u16 = 53;
+
+/// All UDP flows, and the sockets of the guests' endpoints.
+#[derive(Debug)]
+pub(in crate::engine) struct UdpFlows {
+    table: GuestMap<FlowKey, usize>,
+    /// Flows of published ports by listener and client, as the host sees them.
+    clients: GuestMap<(SocketId, SocketAddr), usize>,
+    flows: Slab<UdpFlow>,
+    timers: Timers,
+    by_guest: GuestMap<(PortId, SocketAddr), usize>,
+    endpoints: Slab<Endpoint>,
+}
+
+#[derive(Debug)]
+struct UdpFlow {
+    key: FlowKey,
+    /// The peer's real address on the host's side.
+    host: SocketAddr,
+    via: Via,
+    last_active: Instant,
+    deadline: Deadline,
+    to_host: u64,
+    to_guest: u64,
+}
+
+/// Which host socket carries a flow.
+#[derive(Debug, Clone, Copy)]
+enum Via {
+    /// The guest endpoint's own, by index.
+    Endpoint(usize),
+    /// A published port's; `local` is the address that the client wrote to.
+    Published {
+        listener: SocketId,
+        local: Option<IpAddr>,
+    },
+}
+
+/// A guest's address and port with its socket on the host.
+#[derive(Debug)]
+struct Endpoint {
+    port: PortId,
+    guest: SocketAddr,
+    socket: SocketId,
+    flows: usize,
+}
+
+impl UdpFlows {
+    pub(in crate::engine) fn new(hash: KeyedHash) -> Self {
+        Self {
+            table: GuestMap::with_hasher(hash),
+            clients: GuestMap::with_hasher(hash),
+            flows: Slab::new(),
+            timers: Timers::default(),
+            by_guest: GuestMap::with_hasher(hash),
+            endpoints: Slab::new(),
+        }
+    }
+
+    /// Takes a datagram from a guest; `packet` is its IP packet, for an error to quote.
+    pub(in crate::engine) fn handle_datagram(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: FlowKey,
+        udp: &UdpPacket<&[u8]>,
+        packet: &[u8],
+    ) -> Verdict {
+        if let Some(&index) = self.table.get(&key) {
+            return self.send_to_host(turn, index, udp.payload());
+        }
+        let reason = match nat::translate(turn.network, key.host) {
+            Meaning::Host(to) => {
+                let via = Via::Endpoint(self.endpoint(turn, key));
+                let index = self.open(turn, key, to, via);
+                return self.send_to_host(turn, index, udp.payload());
+            }
+            // The forwarder has taken its own already.
+            Meaning::Dns | Meaning::Closed => Unreachable::Port,
+            Meaning::Denied => {
+                turn.fx.stats.denied += 1;
+                Unreachable::Prohibited
+            }
+        };
+        icmp::send_unreachable(turn, packet, reason);
+        Verdict::Refused
+    }
+
+    fn send_to_host(&mut self, turn: &mut Turn<'_>, index: usize, payload: &[u8]) -> Verdict {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return Verdict::Dropped(DropReason::NoFlow);
+        };
+        let (socket, from) = match flow.via {
+            Via::Published { listener, local } => (listener, local),
+            Via::Endpoint(endpoint) => match self.endpoints.get(endpoint) {
+                Some(endpoint) => (endpoint.socket, None),
+                None => return Verdict::Dropped(DropReason::NoResources),
+            },
+        };
+        flow.to_host += 1;
+        turn.fx.host.send(socket, Some(flow.host), from, payload);
+        self.touch(turn.now, index);
+        Verdict::Flow
+    }
+
+    /// Takes a datagram from the socket of a guest's endpoint.
+    pub(in crate::engine) fn handle_answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        endpoint: usize,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        let Some(Endpoint { port, guest, .. }) = self.endpoints.get(endpoint) else {
+            return;
+        };
+        let seen = SocketAddr::new(
+            nat::client_as_seen_by_guest(turn.network, from.ip()),
+            from.port(),
+        );
+        let key = FlowKey {
+            port: *port,
+            guest: *guest,
+            host: seen,
+        };
+        match self.table.get(&key).copied() {
+            Some(index)
+                if self
+                    .flows
+                    .get(index)
+                    .is_some_and(|flow| same(flow.host, from)) =>
+            {
+                self.send_to_guest(turn, index, payload);
+            }
+            _ => turn.fx.stats.count_drop(DropReason::UnknownSender),
+        }
+    }
+
+    /// Takes a datagram from a client of a published port.
+    pub(in crate::engine) fn handle_client(
+        &mut self,
+        turn: &mut Turn<'_>,
+        listener: SocketId,
+        guest_port: u16,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        payload: &[u8],
+    ) {
+        let client = SocketAddr::new(from.ip(), from.port());
+        let index = match self.clients.get(&(listener, client)) {
+            Some(&index) => index,
+            None => {
+                let Some(key) = self.client_key(turn, client, guest_port) else {
+                    turn.fx.stats.count_drop(DropReason::NoResources);
+                    return;
+                };
+                let index = self.open(turn, key, client, Via::Published { listener, local });
+                self.clients.insert((listener, client), index);
+                index
+            }
+        };
+        if let Some(UdpFlow {
+            via: Via::Published { local: known, .. },
+            ..
+        }) = self.flows.get_mut(index)
+        {
+            *known = local;
+        }
+        self.send_to_guest(turn, index, payload);
+    }
+
+    /// The key of a new client's flow, with another source port if its own is taken.
+    fn client_key(&self, turn: &Turn<'_>, client: SocketAddr, guest_port: u16) -> Option<FlowKey> {
+        let addresses = &turn.network.addresses;
+        let guest = match client {
+            SocketAddr::V4(_) => IpAddr::V4(addresses.v4.guest),
+            SocketAddr::V6(_) => IpAddr::V6(addresses.v6?.guest),
+        };
+        let seen = nat::client_as_seen_by_guest(turn.network, client.ip());
+        std::iter::once(client.port())
+            .chain((49_152..=65_535).rev())
+            .map(|host_port| FlowKey {
+                port: turn.port,
+                guest: SocketAddr::new(guest, guest_port),
+                host: SocketAddr::new(seen, host_port),
+            })
+            .find(|key| !self.table.contains_key(key))
+    }
+
+    fn send_to_guest(&mut self, turn: &mut Turn<'_>, index: usize, payload: &[u8]) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        flow.to_guest += 1;
+        let (host, guest) = (flow.key.host, flow.key.guest);
+        turn.send_udp(host, guest, payload);
+        self.touch(turn.now, index);
+    }
+
+    /// A socket could not be opened: its flows go, and the guest finds out by silence as it would
+    /// on a network that lost the datagram.
+    pub(in crate::engine) fn handle_failed(&mut self, turn: &mut Turn<'_>, endpoint: usize) {
+        let Some(guest) = self.endpoints.get(endpoint).map(|endpoint| endpoint.guest) else {
+            return;
+        };
+        let dead: Vec<usize> = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if via == endpoint))
+            .map(|(index, _)| index)
+            .collect();
+        log::debug!(
+            "udp {guest}: no socket on the host, {} flows dropped",
+            dead.len()
+        );
+        turn.fx.stats.count_drop(DropReason::NoResources);
+        for index in dead {
+            self.remove(turn, index);
+        }
+    }
+
+    /// The index of the guest endpoint's socket, opened if it is new.
+    fn endpoint(&mut self, turn: &mut Turn<'_>, key: FlowKey) -> usize {
+        if let Some(&index) = self.by_guest.get(&(key.port, key.guest)) {
+            return index;
+        }
+        let entry = self.endpoints.vacant_entry();
+        let index = entry.key();
+        let kind = SocketKind::Udp {
+            v6: key.guest.is_ipv6(),
+        };
+        let socket = turn.fx.host.open(Owner::Udp(index), kind);
+        entry.insert(Endpoint {
+            port: key.port,
+            guest: key.guest,
+            socket,
+            flows: 0,
+        });
+        self.by_guest.insert((key.port, key.guest), index);
+        index
+    }
+
+    fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey, host: SocketAddr, via: Via) -> usize {
+        if let Via::Endpoint(endpoint) = via
+            && let Some(endpoint) = self.endpoints.get_mut(endpoint)
+        {
+            endpoint.flows += 1;
+        }
+        if self.flows.len() >= MAX_FLOWS {
+            let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.last_active);
+            if let Some(index) = oldest.map(|(index, _)| index) {
+                self.remove(turn, index);
+            }
+        }
+        turn.fx.stats.udp_opened += 1;
+        let index = self.flows.insert(UdpFlow {
+            key,
+            host,
+            via,
+            last_active: turn.now,
+            deadline: Deadline::default(),
+            to_host: 0,
+            to_guest: 0,
+        });
+        self.table.insert(key, index);
+        log::debug!("flow {index} udp {key}: open to {host}");
+        index
+    }
+
+    fn touch(&mut self, now: Instant, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        flow.last_active = now;
+        let idle = if flow.key.host.port() == DNS_PORT {
+            IDLE_DNS
+        } else if flow.to_host > 0 && flow.to_guest > 0 {
+            IDLE_ANSWERED
+        } else {
+            IDLE_UNANSWERED
+        };
+        self.timers.set(index, &mut flow.deadline, Some(now + idle));
+    }
+
+    fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.try_remove(index) else {
+            return;
+        };
+        self.table.remove(&flow.key);
+        match flow.via {
+            Via::Published { listener, .. } => {
+                self.clients.remove(&(listener, flow.host));
+            }
+            Via::Endpoint(endpoint) => {
+                let Some(socket) = self.endpoints.get_mut(endpoint) else {
+                    return;
+                };
+                socket.flows -= 1;
+                if socket.flows == 0 {
+                    let Endpoint {
+                        port,
+                        guest,
+                        socket,
+                        ..
+                    } = self.endpoints.remove(endpoint);
+                    self.by_guest.remove(&(port, guest));
+                    turn.fx.host.close(socket, false);
+                }
+            }
+        }
+    }
+
+    pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next flow that has been silent for too long.
+    pub(in crate::engine) fn pop_timeout(&mut self, now: Instant) -> Option<(PortId, usize)> {
+        let index = self.timers.pop_due(now, &mut self.flows)?;
+        Some((self.flows.get(index)?.key.port, index))
+    }
+
+    pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
+        self.remove(turn, index);
+    }
+
+    /// The switch port that a guest endpoint belongs to.
+    pub(in crate::engine) fn port_of(&self, endpoint: usize) -> Option<PortId> {
+        self.endpoints.get(endpoint).map(|endpoint| endpoint.port)
+    }
+
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.flows.len()
+    }
+}
+
+/// Whether two addresses are the same but for an IPv6 flow label or scope.
+fn same(a: SocketAddr, b: SocketAddr) -> bool {
+    a.ip() == b.ip() && a.port() == b.port()
+}
+
+impl Timed for UdpFlow {
+    fn deadline(&mut self) -> &mut Deadline {
+        &mut self.deadline
+    }
+}
+
+impl fmt::Display for UdpFlows {
+    /// One line a flow, in the order of their keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut flows: Vec<_> = self.flows.iter().collect();
+        flows.sort_by_key(|(_, flow)| flow.key);
+        for (index, flow) in flows {
+            let (tx, rx) = (flow.to_host, flow.to_guest);
+            writeln!(
+                f,
+                "  flow {index} udp {}: tx {tx} rx {rx} datagrams",
+                flow.key
+            )?;
+        }
+        Ok(())
+    }
+}

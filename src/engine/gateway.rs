@@ -1,0 +1,134 @@
+//! The router that a guest sees: what a packet to it or through it means.
+//!
+//! One packet's way: [`handle`] drops what no guest may send, puts fragments together, verifies
+//! the upper layer, and hands the packet to the one place that owns its protocol: neighbour
+//! discovery and echo here in the gateway, queries to the DNS forwarder, all else to a flow.
+
+use std::net::{IpAddr, SocketAddr};
+
+use smoltcp::wire::{IpProtocol, UdpPacket};
+
+use super::flow::FlowKey;
+use super::frame::{IpPacket, is_unicast, verify_transport};
+use super::icmp::{V4_ECHO_REQUEST, V6_ECHO_REQUEST};
+use super::nat::{self, Meaning};
+use super::stats::{DropReason, Verdict};
+use super::{Tables, Turn, ndp};
+
+/// Takes an IP packet that a guest sent to the gateway's hardware address or to a group.
+pub(super) fn handle(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> Verdict {
+    if let Err(reason) = check_addresses(turn, &packet) {
+        return Verdict::Dropped(reason);
+    }
+    if packet.fragment.is_some() {
+        return handle_fragment(tables, turn, &packet);
+    }
+    if let Err(reason) = packet.verify() {
+        return Verdict::Dropped(reason);
+    }
+    match packet.protocol {
+        IpProtocol::Tcp => tables.tcp.handle_segment(turn, packet),
+        IpProtocol::Udp => {
+            let addresses = (packet.source, packet.destination);
+            handle_udp(tables, turn, addresses, packet.payload(), packet.bytes)
+        }
+        IpProtocol::Icmp if packet.source.is_ipv4() => handle_icmp(tables, turn, &packet),
+        IpProtocol::Icmpv6 if packet.source.is_ipv6() => handle_icmp(tables, turn, &packet),
+        _ => Verdict::Dropped(DropReason::UnknownProtocol),
+    }
+}
+
+/// A guest may use any address of its network but the gateway's, and nothing else; link-local and
+/// unspecified sources are for neighbour discovery alone.
+fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropReason> {
+    let addresses = &turn.network.addresses;
+    let own = turn.is_own_address(packet.source);
+    let allowed = match (packet.source, addresses.v6) {
+        (IpAddr::V4(ip), _) => {
+            addresses.v4.subnet.contains(ip) && ip != addresses.v4.subnet.broadcast()
+        }
+        (IpAddr::V6(ip), Some(v6)) => {
+            let local = ip.is_unicast_link_local() || ip.is_unspecified();
+            v6.subnet.contains(ip) || (local && packet.protocol == IpProtocol::Icmpv6)
+        }
+        (IpAddr::V6(_), None) => false,
+    };
+    if own || !allowed {
+        return Err(DropReason::SpoofedSource);
+    }
+    let to_group = !is_unicast(packet.destination);
+    if to_group && packet.protocol != IpProtocol::Icmpv6 {
+        return Err(DropReason::Multicast);
+    }
+    Ok(())
+}
+
+fn handle_fragment(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
+    // A guest's kernel cuts TCP by MSS and pings seldom: only datagrams are put together.
+    if packet.protocol != IpProtocol::Udp {
+        return Verdict::Dropped(DropReason::BadFragment);
+    }
+    let datagram = match tables.reassembly.handle(turn.port, packet, turn.now) {
+        Ok(Some(datagram)) => datagram,
+        Ok(None) => return Verdict::Held,
+        Err(reason) => return Verdict::Dropped(reason),
+    };
+    let (source, destination) = (datagram.source, datagram.destination);
+    let verified = verify_transport(
+        source,
+        destination,
+        datagram.protocol,
+        &datagram.payload,
+        false,
+    );
+    if let Err(reason) = verified {
+        return Verdict::Dropped(reason);
+    }
+    // Quoted in an error, if one is due: the fragment at hand stands for the datagram.
+    handle_udp(
+        tables,
+        turn,
+        (source, destination),
+        &datagram.payload,
+        packet.bytes,
+    )
+}
+
+fn handle_udp(
+    tables: &mut Tables,
+    turn: &mut Turn<'_>,
+    addresses: (IpAddr, IpAddr),
+    payload: &[u8],
+    packet: &[u8],
+) -> Verdict {
+    let Ok(udp) = UdpPacket::new_checked(payload) else {
+        return Verdict::Dropped(DropReason::Malformed);
+    };
+    if udp.src_port() == 0 {
+        return Verdict::Dropped(DropReason::Malformed);
+    }
+    let key = FlowKey {
+        port: turn.port,
+        guest: SocketAddr::new(addresses.0, udp.src_port()),
+        host: SocketAddr::new(addresses.1, udp.dst_port()),
+    };
+    if nat::translate(turn.network, key.host) == Meaning::Dns {
+        return tables.dns.handle_query(turn, key, udp.payload());
+    }
+    tables.udp.handle_datagram(turn, key, &udp, packet)
+}
+
+fn handle_icmp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
+    let Some(&[kind, ..]) = packet.payload().first_chunk::<8>() else {
+        return Verdict::Dropped(DropReason::Malformed);
+    };
+    let v6 = packet.source.is_ipv6();
+    let request = if v6 { V6_ECHO_REQUEST } else { V4_ECHO_REQUEST };
+    if kind == request && is_unicast(packet.destination) {
+        tables.echo.handle_request(turn, packet)
+    } else if v6 && ndp::is_neighbour_discovery(kind) {
+        ndp::handle(turn, packet)
+    } else {
+        Verdict::Dropped(DropReason::UnhandledIcmp)
+    }
+}

@@ -1,0 +1,186 @@
+//! What the engine wants done with host sockets, and what it hears back.
+//!
+//! The engine names sockets by [`SocketId`] before they exist; the shell opens, uses and closes
+//! them as told by [`HostOp`] and decides nothing. Bytes of TCP flows do not pass through here:
+//! the shell lends a [`HostStream`] to [`super::Engine::relay`], which moves them between the
+//! stream and the flow's ring without a copy in between.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use slab::Slab;
+
+/// Names a host socket. Ids are small and used again after the socket is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(pub usize);
+
+/// What a host socket is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketKind {
+    /// A TCP socket that connects to this address.
+    TcpConnect(SocketAddr),
+    /// A UDP socket on a port of the kernel's choice, connected to nobody.
+    Udp {
+        /// IPv6 rather than IPv4.
+        v6: bool,
+    },
+    /// A UDP socket on a fresh random port, connected to this address (DNS queries).
+    UdpConnect(SocketAddr),
+    /// An ICMP echo socket (`icmp(7)`, `ping_group_range`).
+    Ping {
+        /// ICMPv6 rather than ICMP.
+        v6: bool,
+    },
+}
+
+/// A request to the shell. Requests for one socket are to be carried out in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum HostOp {
+    /// Open a socket; failures come back as [`HostEvent::Failed`].
+    Open {
+        /// Its name from now on.
+        socket: SocketId,
+        /// What to open.
+        kind: SocketKind,
+    },
+    /// Send one datagram; a failure comes back as [`HostEvent::Unsent`].
+    Send {
+        /// The socket to send from.
+        socket: SocketId,
+        /// The peer; `None` on a connected socket.
+        to: Option<SocketAddr>,
+        /// The local address to send from, where the socket is bound to none.
+        from: Option<IpAddr>,
+        /// The payload; give it back with [`super::Engine::recycle`].
+        payload: Vec<u8>,
+    },
+    /// Call [`super::Engine::relay`] with this TCP socket: bytes can be moved.
+    Relay(SocketId),
+    /// Close the socket and forget its name.
+    Close {
+        /// The socket to close.
+        socket: SocketId,
+        /// Whether its peer is to see a reset rather than an orderly end.
+        reset: bool,
+    },
+}
+
+/// Something that happened to a host socket.
+#[derive(Debug)]
+pub enum HostEvent<'a> {
+    /// A TCP connection stands.
+    Connected,
+    /// A socket could not be opened or connected, or broke.
+    Failed(io::ErrorKind),
+    /// One datagram could not be sent.
+    Unsent(io::ErrorKind),
+    /// A datagram arrived.
+    Datagram {
+        /// Who sent it.
+        from: SocketAddr,
+        /// The local address it was sent to, where the socket is bound to none.
+        to: Option<IpAddr>,
+        /// Its payload.
+        payload: &'a [u8],
+    },
+}
+
+/// The host's side of a TCP flow, lent to the engine for one call of [`super::Engine::relay`].
+///
+/// Errors of kind `WouldBlock` end a direction for now, all others for good.
+pub trait HostStream {
+    /// Reads into `buffer`; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// As `recv(2)` on a non-blocking socket.
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes a prefix of `bytes` and returns its length.
+    ///
+    /// # Errors
+    /// As `send(2)` on a non-blocking socket.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Tells the peer that no more bytes follow (`shutdown(2)`, `SHUT_WR`).
+    fn finish(&mut self);
+}
+
+/// Who in the engine owns a host socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A TCP flow, by index.
+    Tcp(usize),
+    /// The socket of a guest's UDP endpoint, by index.
+    Udp(usize),
+    /// An echo flow, by index.
+    Echo(usize),
+    /// A DNS query, by index.
+    Dns(usize),
+    /// A listener of a published port, by index of the rule.
+    Published(usize),
+}
+
+/// The engine's book of host sockets and its outgoing requests.
+#[derive(Debug, Default)]
+pub(super) struct HostSide {
+    owners: Slab<Owner>,
+    ops: VecDeque<HostOp>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// How many spare payload buffers are kept for the next datagrams.
+const MAX_SPARE: usize = 64;
+
+impl HostSide {
+    /// Names a socket that the shell has already: a listener, or an accepted connection.
+    pub(super) fn adopt(&mut self, owner: Owner) -> SocketId {
+        SocketId(self.owners.insert(owner))
+    }
+
+    pub(super) fn open(&mut self, owner: Owner, kind: SocketKind) -> SocketId {
+        let socket = self.adopt(owner);
+        self.ops.push_back(HostOp::Open { socket, kind });
+        socket
+    }
+
+    pub(super) fn send(
+        &mut self,
+        socket: SocketId,
+        to: Option<SocketAddr>,
+        from: Option<IpAddr>,
+        payload: &[u8],
+    ) {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(payload);
+        self.ops.push_back(HostOp::Send {
+            socket,
+            to,
+            from,
+            payload: buffer,
+        });
+    }
+
+    pub(super) fn relay(&mut self, socket: SocketId) {
+        self.ops.push_back(HostOp::Relay(socket));
+    }
+
+    pub(super) fn close(&mut self, socket: SocketId, reset: bool) {
+        if self.owners.try_remove(socket.0).is_some() {
+            self.ops.push_back(HostOp::Close { socket, reset });
+        }
+    }
+
+    pub(super) fn owner(&self, socket: SocketId) -> Option<Owner> {
+        self.owners.get(socket.0).copied()
+    }
+
+    pub(super) fn poll(&mut self) -> Option<HostOp> {
+        self.ops.pop_front()
+    }
+
+    pub(super) fn recycle(&mut self, payload: Vec<u8>) {
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(payload);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! ICMP and ICMPv6 messages that the gateway itself composes: echo replies and errors.
+//!
+//! Read first: RFC 792, RFC 1812 section 4.3.2 (whom not to answer, how much to quote), RFC 4443.
+//! Not here: echo towards the host ([`super::flow::echo`]) and neighbour discovery
+//! ([`super::ndp`]).
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+
+use smoltcp::wire::{
+    IpProtocol, Ipv4Packet, Ipv6Packet,
+    checksum::{combine, data},
+};
+
+use super::Turn;
+use super::frame::{is_unicast, pseudo_sum};
+
+const V4_ECHO_REPLY: u8 = 0;
+const V4_UNREACHABLE: u8 = 3;
+pub(super) const V4_ECHO_REQUEST: u8 = 8;
+const V6_UNREACHABLE: u8 = 1;
+pub(super) const V6_ECHO_REQUEST: u8 = 128;
+const V6_ECHO_REPLY: u8 = 129;
+
+/// How much of the offending packet an error quotes: with its headers the error stays within the
+/// smallest MTU that every link takes, 576 (RFC 1812) and 1280 bytes (RFC 4443).
+const QUOTE_V4: usize = 548;
+const QUOTE_V6: usize = 1232;
+/// Hop limit of what the gateway sends.
+pub(super) const HOP_LIMIT: u8 = 64;
+
+/// Why a destination cannot be reached, as the guest is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreachable {
+    /// No route to the network.
+    Network,
+    /// The host does not answer.
+    Host,
+    /// Nothing listens on the port (datagrams; TCP has its reset).
+    Port,
+    /// Forbidden by policy.
+    Prohibited,
+}
+
+impl Unreachable {
+    /// What a failed connection means; `None` where a reset says it better.
+    pub(super) fn from_error(error: ErrorKind) -> Option<Self> {
+        match error {
+            ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => Some(Self::Network),
+            ErrorKind::HostUnreachable | ErrorKind::TimedOut => Some(Self::Host),
+            ErrorKind::PermissionDenied => Some(Self::Prohibited),
+            _ => None,
+        }
+    }
+
+    /// Code of ICMP type 3 (RFC 792, RFC 1812 section 5.2.7.1).
+    fn code_v4(self) -> u8 {
+        match self {
+            Self::Network => 0,
+            Self::Host => 1,
+            Self::Port => 3,
+            Self::Prohibited => 13,
+        }
+    }
+
+    /// Code of ICMPv6 type 1 (RFC 4443, section 3.1).
+    fn code_v6(self) -> u8 {
+        match self {
+            Self::Network => 0,
+            Self::Prohibited => 1,
+            Self::Host => 3,
+            Self::Port => 4,
+        }
+    }
+}
+
+/// Tells the sender of `packet` that its destination cannot be reached. The error's source is the
+/// gateway, or the destination itself for a closed port.
+pub(super) fn send_unreachable(turn: &mut Turn<'_>, packet: &[u8], reason: Unreachable) {
+    let Some((source, destination)) = addresses(packet) else {
+        return;
+    };
+    // RFC 1122, section 3.2.2: no error about a packet that was not from and to one host.
+    if !is_unicast(source) || !is_unicast(destination) {
+        return;
+    }
+    let gateway = match (source, turn.network.addresses.v6) {
+        (IpAddr::V4(_), _) => IpAddr::V4(turn.network.addresses.v4.gateway),
+        (IpAddr::V6(_), Some(v6)) => IpAddr::V6(v6.gateway),
+        (IpAddr::V6(_), None) => return,
+    };
+    let from = if reason == Unreachable::Port {
+        destination
+    } else {
+        gateway
+    };
+    let (kind, code, quote) = match source {
+        IpAddr::V4(_) => (V4_UNREACHABLE, reason.code_v4(), QUOTE_V4),
+        IpAddr::V6(_) => (V6_UNREACHABLE, reason.code_v6(), QUOTE_V6),
+    };
+    let quoted = packet.get(..quote).unwrap_or(packet);
+    send(turn, (from, source), [kind, code], [0; 4], quoted);
+}
+
+/// Answers an echo request with `rest` (identifier, sequence number) and `body` as `from`.
+pub(super) fn send_echo_reply(
+    turn: &mut Turn<'_>,
+    addresses: (IpAddr, IpAddr),
+    rest: [u8; 4],
+    body: &[u8],
+) {
+    let kind = if addresses.0.is_ipv4() {
+        V4_ECHO_REPLY
+    } else {
+        V6_ECHO_REPLY
+    };
+    send(turn, addresses, [kind, 0], rest, body);
+}
+
+/// Sends one ICMP or ICMPv6 message: type and code, the second word, a body.
+fn send(
+    turn: &mut Turn<'_>,
+    addresses: (IpAddr, IpAddr),
+    type_and_code: [u8; 2],
+    rest: [u8; 4],
+    body: &[u8],
+) {
+    let (source, destination) = addresses;
+    let v6 = source.is_ipv6();
+    let protocol = if v6 {
+        IpProtocol::Icmpv6
+    } else {
+        IpProtocol::Icmp
+    };
+    let length = 8 + body.len();
+    let mut message = Vec::with_capacity(length);
+    message.extend_from_slice(&type_and_code);
+    message.extend_from_slice(&[0, 0]);
+    message.extend_from_slice(&rest);
+    message.extend_from_slice(body);
+    let pseudo = match (v6, u32::try_from(length)) {
+        (true, Ok(length)) => pseudo_sum(source, destination, protocol, length),
+        _ => 0,
+    };
+    let sum = !combine(&[pseudo, data(&message)]);
+    if let Some(checksum) = message.get_mut(2..4) {
+        checksum.copy_from_slice(&sum.to_be_bytes());
+    }
+    turn.send_datagram(addresses, protocol, HOP_LIMIT, &message);
+}
+
+fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    if packet.first()? >> 4 == 6 {
+        let header = Ipv6Packet::new_checked(packet).ok()?;
+        Some((header.src_addr().into(), header.dst_addr().into()))
+    } else {
+        let header = Ipv4Packet::new_checked(packet).ok()?;
+        Some((header.src_addr().into(), header.dst_addr().into()))
+    }
+}

@@ -1,0 +1,431 @@
+//! The engine: everything that rnsnet decides, as a pure state machine.
+//!
+//! It knows no system call, no clock, no file and no socket. The shell gives it what happened
+//! with the time at which it did (`handle_*`) and asks what follows (`poll_*`):
+//!
+//! | in | out |
+//! |---|---|
+//! | [`Engine::handle_frame`]: a frame from a guest's TAP | [`Engine::poll_frame`]: a frame for a TAP |
+//! | [`Engine::handle_host`]: an event of a host socket | [`Engine::poll_host`]: a request to open, use or close one |
+//! | [`Engine::handle_timeout`]: time has passed | [`Engine::poll_timeout`]: when to call it next |
+//! | [`Engine::relay`]: a TCP socket, lent to move its bytes | |
+//!
+//! The modules stand in the order in which a frame from a guest meets them.
+
+mod arp;
+pub mod dns;
+mod flow;
+pub mod frame;
+mod gateway;
+pub mod host;
+mod icmp;
+pub mod nat;
+mod ndp;
+mod reassembly;
+mod stack;
+pub mod stats;
+mod timer;
+mod turn;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use self::dns::{Forwarder, Resolvers};
+use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows, udp::UdpFlows};
+use self::frame::{Link, Payload};
+use self::host::{HostEvent, HostOp, HostSide, HostStream, Owner, SocketId};
+use self::reassembly::Reassembly;
+use self::stack::{Stack, TxFrame};
+use self::stats::{DropReason, Stats, Verdict};
+use self::turn::{Effects, Frames, Random, Turn};
+use crate::config::{MacAddress, Network, Protocol};
+
+/// A moment, in microseconds since one that the shell chooses once.
+pub use smoltcp::time::Instant;
+
+/// A port of the switch: one TAP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId(pub usize);
+
+/// The gateway's hardware address: locally administered, "rn" and the gateway's last octet.
+const GATEWAY_MAC: MacAddress = MacAddress([0x02, b'r', b'n', 0, 0, 2]);
+/// How many due deadlines are served before frames have their turn again.
+const TIMEOUTS_PER_TURN: usize = 1024;
+
+/// A private network with its gateway.
+#[derive(Debug)]
+pub struct Engine {
+    network: Network,
+    ports: Vec<Port>,
+    published: Vec<Published>,
+    resolvers: Resolvers,
+    tables: Tables,
+    fx: Effects,
+}
+
+/// Every table of conversations.
+#[derive(Debug)]
+struct Tables {
+    tcp: TcpFlows,
+    udp: UdpFlows,
+    echo: EchoFlows,
+    dns: Forwarder,
+    reassembly: Reassembly,
+}
+
+#[derive(Debug)]
+struct Port {
+    link: Link,
+    stack: Stack,
+}
+
+/// A bound host port and where it leads.
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    guest_port: u16,
+    protocol: Protocol,
+}
+
+/// The secret that makes hashes, sequence numbers and query ids unpredictable.
+pub type Seed = [u64; 4];
+
+impl Engine {
+    /// A network without ports.
+    #[must_use]
+    pub fn new(network: Network, seed: Seed) -> Self {
+        let [a, b, c, d] = seed;
+        let hash = KeyedHash::new([a, b]);
+        Self {
+            network,
+            ports: Vec::new(),
+            published: Vec::new(),
+            resolvers: Resolvers::default(),
+            tables: Tables {
+                tcp: TcpFlows::new(hash),
+                udp: UdpFlows::new(hash),
+                echo: EchoFlows::new(hash),
+                dns: Forwarder::new(hash),
+                reassembly: Reassembly::default(),
+            },
+            fx: Effects {
+                frames: Frames::default(),
+                host: HostSide::default(),
+                stats: Stats::default(),
+                tx: TxFrame::new(),
+                random: Random::new([c, d]),
+            },
+        }
+    }
+
+    /// Adds a TAP. `vnet` says whether its frames carry the virtio header.
+    pub fn add_port(&mut self, guest_mac: MacAddress, vnet: bool, now: Instant) -> PortId {
+        let mtu = usize::from(self.network.mtu.get());
+        let link = Link {
+            guest_mac,
+            gateway_mac: GATEWAY_MAC,
+            mtu,
+            vnet,
+        };
+        let stack = Stack::new(&link, self.fx.random.next_u64(), now);
+        self.ports.push(Port { link, stack });
+        PortId(self.ports.len() - 1)
+    }
+
+    /// Names the socket that the shell has bound for a published port.
+    pub fn publish(&mut self, protocol: Protocol, guest_port: u16) -> SocketId {
+        self.published.push(Published {
+            guest_port,
+            protocol,
+        });
+        self.fx
+            .host
+            .adopt(Owner::Published(self.published.len() - 1))
+    }
+
+    /// Sets the host's resolvers.
+    pub fn set_resolvers(&mut self, resolvers: Resolvers) {
+        self.resolvers = resolvers;
+    }
+
+    /// Takes a frame as read from a port's TAP; its bytes may be changed.
+    pub fn handle_frame(&mut self, port: PortId, raw: &mut [u8], now: Instant) -> Verdict {
+        self.fx.stats.rx_frames += 1;
+        let verdict = self.dispatch(port, raw, now);
+        if let Verdict::Dropped(reason) = verdict {
+            self.fx.stats.count_drop(reason);
+            log::trace!("port {}: dropped a frame: {reason:?}", port.0);
+        }
+        verdict
+    }
+
+    fn dispatch(&mut self, port: PortId, raw: &mut [u8], now: Instant) -> Verdict {
+        let Some(link) = self.ports.get_mut(port.0).map(|port| &mut port.link) else {
+            return Verdict::Dropped(DropReason::NotForUs);
+        };
+        self.fx.stats.rx_bytes += raw.len() as u64;
+        let frame = match frame::parse(raw, link.vnet) {
+            Ok(frame) => frame,
+            Err(reason) => return Verdict::Dropped(reason),
+        };
+        let is_group = frame.destination.0[0] & 1 == 1;
+        if !is_group && frame.destination != link.gateway_mac {
+            return Verdict::Dropped(DropReason::NotForUs);
+        }
+        if frame.source.0[0] & 1 == 1 || frame.source == link.gateway_mac {
+            return Verdict::Dropped(DropReason::SpoofedSource);
+        }
+        // The only machine on a private network's link may call itself what it likes.
+        link.guest_mac = frame.source;
+        let Some((tables, mut turn)) = self.turn(port, now) else {
+            return Verdict::Dropped(DropReason::NotForUs);
+        };
+        match frame.payload {
+            Payload::Arp(body) => arp::handle(&mut turn, body),
+            Payload::Ip(packet) => gateway::handle(tables, &mut turn, packet),
+        }
+    }
+
+    /// Takes an event of a host socket.
+    pub fn handle_host(&mut self, socket: SocketId, event: HostEvent<'_>, now: Instant) {
+        let Some(owner) = self.fx.host.owner(socket) else {
+            return;
+        };
+        let published = match owner {
+            Owner::Published(index) => self.published.get(index).copied(),
+            _ => None,
+        };
+        let Some((tables, mut turn)) = self.turn_of(owner, now) else {
+            return;
+        };
+        match (owner, event) {
+            (Owner::Tcp(index), HostEvent::Connected) => {
+                tables.tcp.handle_connected(&mut turn, index);
+            }
+            (Owner::Tcp(index), HostEvent::Failed(error)) => {
+                tables.tcp.handle_failed(&mut turn, index, error);
+            }
+            (Owner::Udp(index), HostEvent::Datagram { from, payload, .. }) => {
+                tables.udp.handle_answer(&mut turn, index, from, payload);
+            }
+            (Owner::Udp(index), HostEvent::Failed(_)) => {
+                tables.udp.handle_failed(&mut turn, index);
+            }
+            (Owner::Echo(index), HostEvent::Datagram { from, payload, .. }) => {
+                tables
+                    .echo
+                    .handle_reply(&mut turn, index, from.ip(), payload);
+            }
+            (Owner::Echo(index), HostEvent::Failed(error) | HostEvent::Unsent(error)) => {
+                tables.echo.handle_failed(&mut turn, index, error);
+            }
+            (Owner::Dns(index), HostEvent::Datagram { payload, .. }) => {
+                tables.dns.handle_answer(&mut turn, index, payload);
+            }
+            (Owner::Dns(index), HostEvent::Failed(_) | HostEvent::Unsent(_)) => {
+                tables.dns.handle_failed(&mut turn, index);
+            }
+            (Owner::Published(_), HostEvent::Datagram { from, to, payload }) => {
+                if let Some(Published {
+                    guest_port,
+                    protocol: Protocol::Udp,
+                }) = published
+                {
+                    tables
+                        .udp
+                        .handle_client(&mut turn, socket, guest_port, from, to, payload);
+                }
+            }
+            // A datagram that the host could not send is lost, as datagrams may be; a listener
+            // that fails stays; datagrams and connections do not mix.
+            (Owner::Udp(_) | Owner::Published(_), HostEvent::Unsent(_))
+            | (Owner::Published(_), HostEvent::Failed(_))
+            | (Owner::Tcp(_), HostEvent::Datagram { .. } | HostEvent::Unsent(_))
+            | (_, HostEvent::Connected) => {}
+        }
+    }
+
+    /// Takes a client's connection to a published TCP port. Returns the name of its socket, or
+    /// `None` if it cannot be served and is to be reset.
+    pub fn accept(
+        &mut self,
+        listener: SocketId,
+        client: SocketAddr,
+        now: Instant,
+    ) -> Option<SocketId> {
+        let owner @ Owner::Published(index) = self.fx.host.owner(listener)? else {
+            return None;
+        };
+        let guest_port = self.published.get(index)?.guest_port;
+        let random = self.fx.random.next_u64();
+        let (tables, mut turn) = self.turn_of(owner, now)?;
+        tables.tcp.accept(&mut turn, client, guest_port, random)
+    }
+
+    /// Moves the bytes of a TCP flow between its rings and the host's socket, lent as `stream`.
+    pub fn relay(&mut self, socket: SocketId, stream: &mut impl HostStream, now: Instant) {
+        if let Some(owner @ Owner::Tcp(index)) = self.fx.host.owner(socket)
+            && let Some((tables, mut turn)) = self.turn_of(owner, now)
+        {
+            tables.tcp.relay(&mut turn, index, stream);
+        }
+    }
+
+    /// The next request to the shell.
+    pub fn poll_host(&mut self) -> Option<HostOp> {
+        self.fx.host.poll()
+    }
+
+    /// Gives back the payload of a [`HostOp::Send`] that was carried out.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        self.fx.host.recycle(payload);
+    }
+
+    /// Calls `write` with the next frame for a port, as the port's TAP takes it. Returns `false`
+    /// if there is none.
+    pub fn poll_frame(&mut self, now: Instant, write: impl FnOnce(PortId, &[u8])) -> bool {
+        if let Some((port, buffer)) = self.fx.frames.pop() {
+            self.count_sent(&buffer);
+            if let Some(frame) = self.trim(port, &buffer) {
+                write(port, frame);
+            }
+            self.fx.frames.recycle(buffer);
+            return true;
+        }
+        while let Some(port) = self.tables.tcp.next_egress() {
+            let Some((tables, mut turn)) = self.turn(port, now) else {
+                return false;
+            };
+            if tables.tcp.write_egress(&mut turn) {
+                let vnet = turn.link.vnet;
+                if let Some(frame) = self.fx.tx.get() {
+                    self.fx.stats.tx_frames += 1;
+                    self.fx.stats.tx_bytes += (frame.len() - frame::HEADROOM) as u64;
+                    let skip = if vnet { 0 } else { frame::VNET_HEADER_LEN };
+                    write(port, frame.get(skip..).unwrap_or_default());
+                }
+                return true;
+            }
+            // The flow's last words may have put a frame into the queue.
+            if !self.fx.frames.is_empty() {
+                return self.poll_frame(now, write);
+            }
+        }
+        false
+    }
+
+    fn count_sent(&mut self, frame: &[u8]) {
+        self.fx.stats.tx_frames += 1;
+        self.fx.stats.tx_bytes += frame.len().saturating_sub(frame::HEADROOM) as u64;
+    }
+
+    /// A frame without the head-room that its port's TAP does not take.
+    fn trim<'f>(&self, port: PortId, frame: &'f [u8]) -> Option<&'f [u8]> {
+        let vnet = self.ports.get(port.0)?.link.vnet;
+        frame.get(if vnet { 0 } else { frame::VNET_HEADER_LEN }..)
+    }
+
+    /// When to call [`Engine::handle_timeout`] if nothing happens before; `None` is never.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let Tables {
+            tcp,
+            udp,
+            echo,
+            dns,
+            ..
+        } = &self.tables;
+        [
+            tcp.poll_timeout(),
+            udp.poll_timeout(),
+            echo.poll_timeout(),
+            dns.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Serves the deadlines that are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for _ in 0..TIMEOUTS_PER_TURN {
+            if let Some((port, index)) = self.tables.tcp.pop_timeout(now) {
+                if let Some((tables, mut turn)) = self.turn(port, now) {
+                    tables.tcp.handle_timeout(&mut turn, index);
+                }
+            } else if let Some((port, index)) = self.tables.udp.pop_timeout(now) {
+                if let Some((tables, mut turn)) = self.turn(port, now) {
+                    tables.udp.handle_timeout(&mut turn, index);
+                }
+            } else if let Some((port, index)) = self.tables.echo.pop_timeout(now) {
+                if let Some((tables, mut turn)) = self.turn(port, now) {
+                    tables.echo.handle_timeout(&mut turn, index);
+                }
+            } else if let Some((port, index)) = self.tables.dns.pop_timeout(now) {
+                if let Some((tables, mut turn)) = self.turn(port, now) {
+                    tables.dns.handle_timeout(&mut turn, index);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.fx.stats
+    }
+
+    /// The tables and a turn at `port`, borrowed apart.
+    fn turn(&mut self, port: PortId, now: Instant) -> Option<(&mut Tables, Turn<'_>)> {
+        let Port { link, stack } = self.ports.get_mut(port.0)?;
+        let turn = Turn {
+            now,
+            network: &self.network,
+            port,
+            link,
+            stack,
+            resolvers: &mut self.resolvers,
+            fx: &mut self.fx,
+        };
+        Some((&mut self.tables, turn))
+    }
+
+    /// The same at the port that a host socket's owner belongs to.
+    fn turn_of(&mut self, owner: Owner, now: Instant) -> Option<(&mut Tables, Turn<'_>)> {
+        let port = match owner {
+            Owner::Tcp(index) => self.tables.tcp.port_of(index)?,
+            Owner::Udp(index) => self.tables.udp.port_of(index)?,
+            Owner::Echo(index) => self.tables.echo.port_of(index)?,
+            Owner::Dns(index) => self.tables.dns.port_of(index)?,
+            // A private network has one container.
+            Owner::Published(_) => PortId(0),
+        };
+        self.turn(port, now)
+    }
+}
+
+impl fmt::Display for Engine {
+    /// The dump: every flow and every counter.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tables {
+            tcp,
+            udp,
+            echo,
+            dns,
+            ..
+        } = &self.tables;
+        let counts = (tcp.len(), udp.len(), echo.len(), dns.len());
+        writeln!(
+            f,
+            "flows: {} tcp, {} udp, {} echo; {} dns queries in flight",
+            counts.0, counts.1, counts.2, counts.3
+        )?;
+        write!(f, "{tcp}{udp}{echo}")?;
+        writeln!(f, "counters:")?;
+        write!(f, "{}", self.fx.stats)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! What a guest's destination means on the host.
+//!
+//! There is no packet rewriting here and no table: a destination maps to a [`Meaning`], and
+//! everything that is to be sent to the host's network passes [`denied`], which looks at the
+//! final address after every mapping. It is the one deny list; the shell has none.
+//! Read first: RFC 6890 (special-purpose addresses), RFC 4291 section 2.5.5, RFC 6052.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::config::Network;
+
+/// What a guest's destination address means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// This address on the host's network.
+    Host(SocketAddr),
+    /// The DNS forwarder.
+    Dns,
+    /// Nothing is there: answered as a machine without that port would.
+    Closed,
+    /// Forbidden: answered as a router with a filter would.
+    Denied,
+}
+
+/// Finds what a TCP or UDP destination means.
+#[must_use]
+pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
+    let addresses = &network.addresses;
+    let (is_gateway, is_dns) = match (to.ip(), addresses.v6) {
+        (IpAddr::V4(ip), _) => (ip == addresses.v4.gateway, ip == addresses.v4.dns),
+        (IpAddr::V6(ip), Some(v6)) => (ip == v6.gateway, ip == v6.dns),
+        (IpAddr::V6(_), None) => (false, false),
+    };
+    if is_dns {
+        return if to.port() == 53 {
+            Meaning::Dns
+        } else {
+            Meaning::Closed
+        };
+    }
+    if is_gateway {
+        if !network.host_access.allows(to.port()) {
+            return Meaning::Closed;
+        }
+        let loopback = match to {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        return Meaning::Host(SocketAddr::new(loopback, to.port()));
+    }
+    if to.port() == 0 || denied(network, to.ip()) {
+        Meaning::Denied
+    } else {
+        Meaning::Host(to)
+    }
+}
+
+/// Whether a guest may not reach `address` on the host's network by its own choice of address.
+///
+/// Loopback services are reached by the gateway's address and `--host-access` only.
+#[must_use]
+pub fn denied(network: &Network, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => denied_v4(network, ip),
+        IpAddr::V6(ip) => embedded_v4(ip).map_or_else(
+            || {
+                ip.is_loopback()
+                    || ip.is_unspecified()
+                    || ip.is_multicast()
+                    || ip.is_unicast_link_local()
+                    || network
+                        .addresses
+                        .v6
+                        .is_some_and(|v6| v6.subnet.contains(ip))
+            },
+            |v4| denied_v4(network, v4) || is_mapped(ip),
+        ),
+    }
+}
+
+fn denied_v4(network: &Network, ip: Ipv4Addr) -> bool {
+    let [first, ..] = ip.octets();
+    first == 0
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || first >= 240
+        || network.addresses.v4.subnet.contains(ip)
+}
+
+/// The IPv4 address within an IPv6 one that the kernel or a translator would unwrap.
+fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    match ip.segments() {
+        // ::ffff:0:0/96 mapped and ::/96 compatible (RFC 4291), but :: and ::1 are themselves.
+        [0, 0, 0, 0, 0, 0xffff, _, _] => ip.to_ipv4(),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => ip.to_ipv4(),
+        // 64:ff9b::/96, the well-known translation prefix (RFC 6052).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => None,
+    }
+}
+
+/// Mapped addresses never appear on a wire (RFC 4291): who sends to one wants to slip past.
+fn is_mapped(ip: Ipv6Addr) -> bool {
+    ip.to_ipv4_mapped().is_some()
+}
+
+/// How the container sees a client of a published port: as itself, unless the client is on the
+/// host's loopback or claims an address of the container's own network, who are the gateway.
+#[must_use]
+pub fn client_as_seen_by_guest(network: &Network, client: IpAddr) -> IpAddr {
+    let strange = match client {
+        IpAddr::V4(ip) => denied_v4(network, ip),
+        IpAddr::V6(_) => denied(network, client),
+    };
+    if !strange {
+        return client;
+    }
+    match (client, network.addresses.v6) {
+        (IpAddr::V6(_), Some(v6)) => IpAddr::V6(v6.gateway),
+        _ => IpAddr::V4(network.addresses.v4.gateway),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Addresses, HostAccess, Mtu};
+
+    fn network(host_access: HostAccess) -> Network {
+        Network {
+            addresses: Addresses::default(),
+            mtu: Mtu::default(),
+            publish: Vec::new(),
+            host_access,
+        }
+    }
+
+    fn meaning(access: HostAccess, to: &str) -> Meaning {
+        translate(&network(access), to.parse().unwrap())
+    }
+
+    #[test]
+    fn every_address_that_leads_back_to_the_host_is_denied() {
+        for address in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.8.9.10",
+            "169.254.169.254",
+            "224.0.0.1",
+            "239.1.2.3",
+            "240.0.0.1",
+            "255.255.255.255",
+            "10.0.2.7",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:192.0.2.9",
+            "::127.0.0.1",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::10.0.2.2",
+            "64:ff9b::169.254.169.254",
+            "fd72:6e73:6e65::77",
+        ] {
+            assert!(
+                denied(&network(HostAccess::All), address.parse().unwrap()),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn ordinary_addresses_are_not_denied() {
+        for address in [
+            "192.0.2.9",
+            "10.0.3.1",
+            "172.16.0.1",
+            "1.1.1.1",
+            "2001:db8::1",
+            "64:ff9b::192.0.2.9",
+        ] {
+            assert!(
+                !denied(&network(HostAccess::None), address.parse().unwrap()),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_gateway_offers_only_the_ports_that_were_asked_for() {
+        let ports = || HostAccess::Ports([5432].into());
+        let loopback = Meaning::Host("127.0.0.1:5432".parse().unwrap());
+        assert_eq!(meaning(ports(), "10.0.2.2:5432"), loopback);
+        assert_eq!(meaning(ports(), "10.0.2.2:5433"), Meaning::Closed);
+        assert_eq!(meaning(HostAccess::None, "10.0.2.2:5432"), Meaning::Closed);
+        let v6 = Meaning::Host("[::1]:22".parse().unwrap());
+        assert_eq!(meaning(HostAccess::All, "[fd72:6e73:6e65::2]:22"), v6);
+        assert_eq!(meaning(HostAccess::All, "127.0.0.1:5432"), Meaning::Denied);
+    }
+
+    #[test]
+    fn the_forwarder_serves_port_53_alone() {
+        assert_eq!(meaning(HostAccess::All, "10.0.2.3:53"), Meaning::Dns);
+        assert_eq!(meaning(HostAccess::All, "10.0.2.3:54"), Meaning::Closed);
+    }
+
+    #[test]
+    fn loopback_clients_are_seen_as_the_gateway_and_others_as_themselves() {
+        let seen = |client: &str| {
+            client_as_seen_by_guest(&network(HostAccess::None), client.parse().unwrap()).to_string()
+        };
+        assert_eq!(seen("127.0.0.1"), "10.0.2.2");
+        assert_eq!(seen("::1"), "fd72:6e73:6e65::2");
+        assert_eq!(seen("10.0.2.100"), "10.0.2.2");
+        assert_eq!(seen("192.0.2.9"), "192.0.2.9");
+        assert_eq!(seen("2001:db8:5::9"), "2001:db8:5::9");
+    }
+}

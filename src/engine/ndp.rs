@@ -1,0 +1,148 @@
+//! IPv6 neighbour discovery and router advertisement (RFC 4861).
+//!
+//! The gateway answers for its own addresses and advertises itself as the router of the prefix
+//! to whoever asks. It never sends unasked, so an idle network stays idle.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::time::Duration;
+use smoltcp::wire::{
+    EthernetAddress, Icmpv6Packet, Icmpv6Repr, IpProtocol, NdiscNeighborFlags,
+    NdiscPrefixInfoFlags, NdiscPrefixInformation, NdiscRepr, NdiscRouterFlags, RawHardwareAddress,
+};
+
+use super::Turn;
+use super::frame::IpPacket;
+use super::stats::{DropReason, Verdict};
+
+/// Neighbour discovery is for the link alone (RFC 4861, section 7.1).
+const HOP_LIMIT: u8 = 255;
+/// How long the gateway stays a default router, and the prefix preferred and valid: the RFC's
+/// longest and, for the prefix, for ever, since nothing here ever changes.
+const ROUTER_LIFETIME: Duration = Duration::from_secs(9000);
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Types 133 to 137 of ICMPv6.
+pub(super) fn is_neighbour_discovery(message_type: u8) -> bool {
+    (133..=137).contains(&message_type)
+}
+
+/// The gateway's link-local address, which router advertisements must come from
+/// (RFC 4861, section 6.1.2): the modified EUI-64 of its hardware address (RFC 4291, appendix A).
+pub(super) fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    Ipv6Addr::from([
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ])
+}
+
+/// Takes a neighbour discovery message from a guest.
+pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
+    let (IpAddr::V6(source), IpAddr::V6(destination)) = (packet.source, packet.destination) else {
+        return Verdict::Dropped(DropReason::Malformed);
+    };
+    let Some(v6) = turn.network.addresses.v6 else {
+        return Verdict::Dropped(DropReason::UnhandledIcmp);
+    };
+    let checked = ChecksumCapabilities::ignored();
+    let parsed = Icmpv6Packet::new_checked(packet.payload())
+        .and_then(|message| Icmpv6Repr::parse(&source, &destination, &message, &checked));
+    let Ok(Icmpv6Repr::Ndisc(message)) = parsed else {
+        return Verdict::Dropped(DropReason::Malformed);
+    };
+    if packet.hop_limit != HOP_LIMIT {
+        return Verdict::Dropped(DropReason::Malformed);
+    }
+    let gateway_mac = turn.link.gateway_mac.0;
+    let own_link_local = link_local(gateway_mac);
+    let lladdr = Some(RawHardwareAddress::from(EthernetAddress(gateway_mac)));
+    match message {
+        NdiscRepr::NeighborSolicit { target_addr, .. } => {
+            if ![v6.gateway, v6.dns, own_link_local].contains(&target_addr) {
+                return Verdict::Gateway;
+            }
+            // An unspecified source is a guest's duplicate detection: RFC 4861, section 7.2.4.
+            let (to, flags) = if source.is_unspecified() {
+                (
+                    ALL_NODES,
+                    NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE,
+                )
+            } else {
+                let solicited = NdiscNeighborFlags::SOLICITED;
+                (
+                    source,
+                    NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE | solicited,
+                )
+            };
+            let advert = NdiscRepr::NeighborAdvert {
+                flags,
+                target_addr,
+                lladdr,
+            };
+            send(turn, target_addr, to, advert);
+        }
+        NdiscRepr::RouterSolicit { .. } => {
+            let prefix_info = NdiscPrefixInformation {
+                prefix_len: v6.subnet.prefix_len,
+                flags: NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF,
+                valid_lifetime: FOREVER,
+                preferred_lifetime: FOREVER,
+                prefix: v6.subnet.address,
+            };
+            let advert = NdiscRepr::RouterAdvert {
+                hop_limit: 64,
+                flags: NdiscRouterFlags::empty(),
+                router_lifetime: ROUTER_LIFETIME,
+                reachable_time: Duration::ZERO,
+                retrans_time: Duration::ZERO,
+                lladdr,
+                mtu: u32::try_from(turn.link.mtu).ok(),
+                prefix_info: Some(prefix_info),
+            };
+            let to = if source.is_unspecified() {
+                ALL_NODES
+            } else {
+                source
+            };
+            send(turn, own_link_local, to, advert);
+        }
+        NdiscRepr::NeighborAdvert { .. } => {}
+        // RFC 4861: only routers send these, and the guest is none.
+        NdiscRepr::RouterAdvert { .. } | NdiscRepr::Redirect { .. } => {
+            return Verdict::Dropped(DropReason::UnhandledIcmp);
+        }
+    }
+    Verdict::Gateway
+}
+
+/// All nodes on the link (RFC 4291, section 2.7.1).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+fn send(turn: &mut Turn<'_>, source: Ipv6Addr, destination: Ipv6Addr, message: NdiscRepr<'_>) {
+    let repr = Icmpv6Repr::Ndisc(message);
+    let mut bytes = vec![0; repr.buffer_len()];
+    repr.emit(
+        &source,
+        &destination,
+        &mut Icmpv6Packet::new_unchecked(&mut bytes[..]),
+        &ChecksumCapabilities::default(),
+    );
+    let addresses = (IpAddr::V6(source), IpAddr::V6(destination));
+    turn.send_datagram(addresses, IpProtocol::Icmpv6, HOP_LIMIT, &bytes);
+}

@@ -1,0 +1,259 @@
+//! Fragments from guests, put together again.
+//!
+//! A fixed pool: at most [`MAX_DATAGRAMS`] at once, the oldest is dropped for a new one. A
+//! datagram whose fragments overlap is dropped whole (RFC 8200 section 4.5; for IPv4 the same,
+//! since no honest sender makes them). Read first: RFC 791 section 3.2, RFC 8200 section 4.5.
+
+use std::net::IpAddr;
+
+use smoltcp::time::Duration;
+use smoltcp::wire::IpProtocol;
+
+use super::frame::IpPacket;
+use super::stats::DropReason;
+use super::{Instant, PortId};
+
+/// Most incomplete datagrams of all ports together.
+const MAX_DATAGRAMS: usize = 32;
+/// The largest payload that an IP packet can have, in bytes.
+const MAX_PAYLOAD: usize = 65_535;
+/// How long fragments wait for the rest: RFC 791 suggests 15 s.
+const LIFETIME: Duration = Duration::from_secs(15);
+/// Worst-case memory of the pool, in bytes.
+const _: () = assert!(MAX_DATAGRAMS * MAX_PAYLOAD <= 4 << 20);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    port: PortId,
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: IpProtocol,
+    id: u32,
+}
+
+#[derive(Debug)]
+struct Partial {
+    key: Key,
+    until: Instant,
+    payload: Vec<u8>,
+    /// Sorted, disjoint ranges that have arrived.
+    ranges: Vec<(usize, usize)>,
+    /// Known once the last fragment has come.
+    total: Option<usize>,
+    /// Set by an overlap: what still comes of it is dropped too.
+    poisoned: bool,
+}
+
+/// The pool of incomplete datagrams.
+#[derive(Debug, Default)]
+pub(super) struct Reassembly {
+    /// Oldest first.
+    partials: Vec<Partial>,
+}
+
+/// A whole datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Datagram {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) protocol: IpProtocol,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Reassembly {
+    /// Takes a fragment; returns the datagram if it is whole now.
+    pub(super) fn handle(
+        &mut self,
+        port: PortId,
+        packet: &IpPacket<'_>,
+        now: Instant,
+    ) -> Result<Option<Datagram>, DropReason> {
+        let Some(fragment) = packet.fragment else {
+            return Err(DropReason::BadFragment);
+        };
+        self.partials.retain(|partial| partial.until > now);
+        let key = Key {
+            port,
+            source: packet.source,
+            destination: packet.destination,
+            protocol: packet.protocol,
+            id: fragment.id,
+        };
+        let bytes = packet.payload();
+        let (start, end) = (fragment.offset, fragment.offset + bytes.len());
+        if bytes.is_empty()
+            || end > MAX_PAYLOAD
+            || (fragment.more && !bytes.len().is_multiple_of(8))
+        {
+            return Err(DropReason::BadFragment);
+        }
+        let index = match self.partials.iter().position(|partial| partial.key == key) {
+            Some(index) => index,
+            None => self.begin(key, now + LIFETIME),
+        };
+        let partial = self
+            .partials
+            .get_mut(index)
+            .ok_or(DropReason::BadFragment)?;
+        partial.add(start, end, bytes, fragment.more)?;
+        if !partial.is_whole() {
+            return Ok(None);
+        }
+        let Partial { key, payload, .. } = self.partials.remove(index);
+        Ok(Some(Datagram {
+            source: key.source,
+            destination: key.destination,
+            protocol: key.protocol,
+            payload,
+        }))
+    }
+
+    fn begin(&mut self, key: Key, until: Instant) -> usize {
+        if self.partials.len() >= MAX_DATAGRAMS {
+            self.partials.remove(0);
+        }
+        self.partials.push(Partial {
+            key,
+            until,
+            payload: Vec::new(),
+            ranges: Vec::new(),
+            total: None,
+            poisoned: false,
+        });
+        self.partials.len() - 1
+    }
+}
+
+impl Partial {
+    fn add(
+        &mut self,
+        start: usize,
+        end: usize,
+        bytes: &[u8],
+        more: bool,
+    ) -> Result<(), DropReason> {
+        let overlaps = self
+            .ranges
+            .iter()
+            .any(|&(from, to)| start < to && from < end);
+        let beyond = self.total.is_some_and(|total| end > total || !more);
+        let short = !more && self.ranges.iter().any(|&(_, to)| to > end);
+        if self.poisoned || overlaps || beyond || short {
+            self.poisoned = true;
+            self.payload = Vec::new();
+            return Err(DropReason::BadFragment);
+        }
+        if !more {
+            self.total = Some(end);
+        }
+        if self.payload.len() < end {
+            self.payload.resize(end, 0);
+        }
+        if let Some(room) = self.payload.get_mut(start..end) {
+            room.copy_from_slice(bytes);
+        }
+        let at = self.ranges.partition_point(|&(from, _)| from < start);
+        self.ranges.insert(at, (start, end));
+        self.merge();
+        Ok(())
+    }
+
+    fn merge(&mut self) {
+        self.ranges.dedup_by(|next, previous| {
+            let adjacent = previous.1 == next.0;
+            if adjacent {
+                previous.1 = next.1;
+            }
+            adjacent
+        });
+    }
+
+    fn is_whole(&self) -> bool {
+        match (self.total, self.ranges.as_slice()) {
+            (Some(total), [(0, end)]) => *end == total,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::frame::Fragment;
+
+    fn give(
+        pool: &mut Reassembly,
+        id: u32,
+        offset: usize,
+        body: &[u8],
+        more: bool,
+        at: i64,
+    ) -> Result<Option<Vec<u8>>, DropReason> {
+        let mut bytes = [&[0; 20], body].concat();
+        let packet = IpPacket {
+            source: IpAddr::from([10, 0, 2, 100]),
+            destination: IpAddr::from([192, 0, 2, 9]),
+            hop_limit: 64,
+            protocol: IpProtocol::Udp,
+            fragment: Some(Fragment { id, offset, more }),
+            bytes: &mut bytes,
+            header_len: 20,
+            checksum_vouched: false,
+        };
+        let whole = pool.handle(PortId(0), &packet, Instant::from_secs(at))?;
+        Ok(whole.map(|datagram| datagram.payload))
+    }
+
+    #[test]
+    fn fragments_in_any_order_make_the_datagram() {
+        let mut pool = Reassembly::default();
+        assert_eq!(give(&mut pool, 1, 16, b"tail", false, 0), Ok(None));
+        assert_eq!(give(&mut pool, 1, 0, b"headhead", true, 0), Ok(None));
+        let whole = give(&mut pool, 1, 8, b"middlemi", true, 0)
+            .unwrap()
+            .unwrap();
+        assert_eq!(whole, b"headheadmiddlemitail");
+    }
+
+    #[test]
+    fn an_overlap_drops_the_whole_datagram() {
+        let mut pool = Reassembly::default();
+        assert_eq!(
+            give(&mut pool, 1, 0, b"0123456789abcdef", true, 0),
+            Ok(None)
+        );
+        assert_eq!(
+            give(&mut pool, 1, 8, b"89abcdef", true, 0),
+            Err(DropReason::BadFragment)
+        );
+        assert_eq!(
+            give(&mut pool, 1, 16, b"end", false, 0),
+            Err(DropReason::BadFragment)
+        );
+    }
+
+    #[test]
+    fn a_fragment_beyond_the_largest_packet_is_dropped() {
+        let mut pool = Reassembly::default();
+        let verdict = give(&mut pool, 1, 65_528, b"0123456789", false, 0);
+        assert_eq!(verdict, Err(DropReason::BadFragment));
+    }
+
+    #[test]
+    fn stray_fragments_never_keep_others_from_being_put_together() {
+        let mut pool = Reassembly::default();
+        for id in 0..1000 {
+            assert_eq!(give(&mut pool, id, 8, b"01234567", true, 0), Ok(None));
+        }
+        assert!(pool.partials.len() <= MAX_DATAGRAMS);
+        assert_eq!(give(&mut pool, 5000, 0, b"01234567", true, 0), Ok(None));
+        assert!(give(&mut pool, 5000, 8, b"x", false, 0).unwrap().is_some());
+    }
+
+    #[test]
+    fn old_fragments_expire() {
+        let mut pool = Reassembly::default();
+        assert_eq!(give(&mut pool, 1, 0, b"01234567", true, 0), Ok(None));
+        assert_eq!(give(&mut pool, 1, 8, b"x", false, 20), Ok(None));
+    }
+}

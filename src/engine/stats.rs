@@ -1,0 +1,150 @@
+//! Counters: what became of every frame, flow and query.
+//!
+//! A frame's fate is a [`Verdict`]; every reason to drop is a [`DropReason`], is counted, and is
+//! shown by the dump under its own name.
+
+use std::fmt;
+
+/// What became of a frame from a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The gateway itself answered or took note (ARP, neighbour discovery, echo to the gateway).
+    Gateway,
+    /// It went to a flow, or opened one.
+    Flow,
+    /// It went to the DNS forwarder.
+    Dns,
+    /// A fragment that waits for the rest of its datagram.
+    Held,
+    /// Refused, and the guest was told (reset or ICMP error).
+    Refused,
+    /// Dropped silently, and counted.
+    Dropped(DropReason),
+}
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $label:literal,)+) => {
+        /// Why a frame was dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl DropReason {
+            const ALL: &[(Self, &'static str)] = &[$((Self::$name, $label),)+];
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than its headers say, or otherwise not what it claims to be.
+    Malformed = "malformed",
+    /// Neither ARP, IPv4 nor IPv6; VLAN tags are among these.
+    UnknownEtherType = "unknown-ethertype",
+    /// A checksum does not match.
+    BadChecksum = "bad-checksum",
+    /// The virtio header's claims do not fit the packet.
+    BadOffload = "bad-offload",
+    /// An IPv6 routing header, or too many extension headers.
+    ExtensionHeader = "extension-header",
+    /// The destination hardware address is neither the gateway's nor a group's.
+    NotForUs = "not-for-us",
+    /// The source address is not one that a guest of this network may have.
+    SpoofedSource = "spoofed-source",
+    /// A group or broadcast that the gateway does not serve.
+    Multicast = "multicast",
+    /// A protocol other than TCP, UDP and ICMP.
+    UnknownProtocol = "unknown-protocol",
+    /// A fragment that overlaps another, is too long, or found no room.
+    BadFragment = "bad-fragment",
+    /// An ICMP message of a kind that the gateway does not carry.
+    UnhandledIcmp = "unhandled-icmp",
+    /// Something the kernel would not let us do, or a table at its limit.
+    NoResources = "no-resources",
+    /// A datagram from the host side whose sender the guest has never written to.
+    UnknownSender = "unknown-sender",
+    /// A TCP segment that opens nothing and belongs to nothing.
+    NoFlow = "no-flow",
+    /// A packet of a flow whose other side is not there yet.
+    NotYetOpen = "opening",
+}
+
+/// Counters since the start. Units are in the names; bytes are of IP packets.
+#[derive(Debug, Default, Clone)]
+pub struct Stats {
+    /// Frames read from guests.
+    pub rx_frames: u64,
+    /// Bytes of those frames.
+    pub rx_bytes: u64,
+    /// Frames written to guests.
+    pub tx_frames: u64,
+    /// Bytes of those frames.
+    pub tx_bytes: u64,
+    /// TCP flows opened by guests.
+    pub tcp_outbound: u64,
+    /// TCP flows opened by clients of published ports.
+    pub tcp_inbound: u64,
+    /// TCP flows that the host's side refused or could not reach.
+    pub tcp_refused: u64,
+    /// TCP flows ended by a reset from either side.
+    pub tcp_reset: u64,
+    /// UDP flows opened.
+    pub udp_opened: u64,
+    /// Echo flows opened.
+    pub echo_opened: u64,
+    /// DNS queries taken.
+    pub dns_queries: u64,
+    /// DNS queries answered with SERVFAIL because no server answered.
+    pub dns_failed: u64,
+    /// Packets that policy keeps from the host (the deny list, `--host-access`).
+    pub denied: u64,
+    /// Flows killed because their service panicked: each one is a bug.
+    pub flow_panics: u64,
+    drops: [u64; DropReason::ALL.len()],
+}
+
+impl Stats {
+    /// Counts one dropped frame.
+    pub fn count_drop(&mut self, reason: DropReason) {
+        if let Some(counter) = self.drops.get_mut(reason as usize) {
+            *counter += 1;
+        }
+    }
+
+    /// How many frames were dropped for `reason`.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason as usize).copied().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Stats {
+    /// One `name value` pair a line; drops that never happened are left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in [
+            ("rx_frames", self.rx_frames),
+            ("rx_bytes", self.rx_bytes),
+            ("tx_frames", self.tx_frames),
+            ("tx_bytes", self.tx_bytes),
+            ("tcp_outbound", self.tcp_outbound),
+            ("tcp_inbound", self.tcp_inbound),
+            ("tcp_refused", self.tcp_refused),
+            ("tcp_reset", self.tcp_reset),
+            ("udp_opened", self.udp_opened),
+            ("echo_opened", self.echo_opened),
+            ("dns_queries", self.dns_queries),
+            ("dns_failed", self.dns_failed),
+            ("denied", self.denied),
+            ("flow_panics", self.flow_panics),
+        ] {
+            writeln!(f, "  {name} {value}")?;
+        }
+        for (reason, label) in DropReason::ALL {
+            let count = self.dropped(*reason);
+            if count > 0 {
+                writeln!(f, "  drop.{label} {count}")?;
+            }
+        }
+        Ok(())
+    }
+}

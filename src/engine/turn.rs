@@ -1,0 +1,266 @@
+//! One event's turn: what a handler may look at, and the few ways in which it can have effects.
+//!
+//! A [`Turn`] is made by the engine for one port and one event, so that the tables of flows need
+//! not own the stack, the counters or the queues they all write to. Everything that leaves for a
+//! guest other than TCP segments is composed here, cut into fragments where the link is too small.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher};
+use std::net::{IpAddr, SocketAddr};
+
+use smoltcp::wire::{IpProtocol, Ipv6FragmentHeader, UDP_HEADER_LEN, UdpPacket};
+
+use super::dns::Resolvers;
+use super::flow::KeyedHash;
+use super::frame::{
+    Composer, HEADROOM, Link, VNET_HEADER_LEN, pseudo_sum, set_ipv4_fragment, write_vnet_header,
+};
+use super::host::HostSide;
+use super::stack::{Stack, TxFrame};
+use super::stats::Stats;
+use super::{Instant, PortId};
+use crate::config::Network;
+
+/// Everything a handler may use besides its own tables.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) now: Instant,
+    pub(super) network: &'a Network,
+    pub(super) port: PortId,
+    pub(super) link: &'a Link,
+    pub(super) stack: &'a mut Stack,
+    pub(super) resolvers: &'a mut Resolvers,
+    pub(super) fx: &'a mut Effects,
+}
+
+/// All effects of the engine: frames for guests, requests to the host, counters.
+#[derive(Debug)]
+pub(super) struct Effects {
+    pub(super) frames: Frames,
+    pub(super) host: HostSide,
+    pub(super) stats: Stats,
+    /// The frame that smoltcp writes its next segment to.
+    pub(super) tx: TxFrame,
+    pub(super) random: Random,
+}
+
+/// Frames for guests other than the segments of established flows, in order.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    queue: VecDeque<(PortId, Vec<u8>)>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// How many emptied frame buffers are kept.
+const MAX_SPARE: usize = 64;
+
+impl Frames {
+    /// Queues the frame that `compose` writes into an empty buffer.
+    pub(super) fn push(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        compose(&mut buffer);
+        self.queue.push_back((port, buffer));
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(PortId, Vec<u8>)> {
+        self.queue.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// Numbers that nobody without the seed can predict: SipHash of a counter under a secret key.
+#[derive(Debug)]
+pub(super) struct Random {
+    key: KeyedHash,
+    counter: u64,
+}
+
+impl Random {
+    pub(super) fn new(seed: [u64; 2]) -> Self {
+        Self {
+            key: KeyedHash::new(seed),
+            counter: 0,
+        }
+    }
+
+    pub(super) fn next_u64(&mut self) -> u64 {
+        self.counter = self.counter.wrapping_add(1);
+        let mut hasher = self.key.build_hasher();
+        hasher.write_u64(self.counter);
+        hasher.finish()
+    }
+}
+
+impl Turn<'_> {
+    /// Whether an address is the gateway's or the DNS forwarder's.
+    pub(super) fn is_own_address(&self, address: IpAddr) -> bool {
+        let addresses = &self.network.addresses;
+        match address {
+            IpAddr::V4(ip) => ip == addresses.v4.gateway || ip == addresses.v4.dns,
+            IpAddr::V6(ip) => addresses
+                .v6
+                .is_some_and(|v6| ip == v6.gateway || ip == v6.dns),
+        }
+    }
+
+    /// Queues the segment that the stack wrote as an answer to one it got.
+    pub(super) fn send_written_frame(&mut self) {
+        let Effects { frames, tx, .. } = &mut *self.fx;
+        if let Some(frame) = tx.get() {
+            frames.push(self.port, |buffer| buffer.extend_from_slice(frame));
+            tx.clear();
+        }
+    }
+
+    /// Sends a UDP datagram to the guest.
+    pub(super) fn send_udp(&mut self, source: SocketAddr, destination: SocketAddr, body: &[u8]) {
+        let Ok(length) = u16::try_from(UDP_HEADER_LEN + body.len()) else {
+            return;
+        };
+        let addresses = (source.ip(), destination.ip());
+        let (source_ip, destination_ip) = addresses;
+        let v6 = source_ip.is_ipv6();
+        let ip_header_len: u16 = if v6 { 40 } else { 20 };
+        let whole = usize::from(ip_header_len) + usize::from(length) <= self.link.mtu;
+        let unfinished = whole && self.link.vnet;
+        let write = |datagram: &mut [u8]| {
+            let mut udp = UdpPacket::new_unchecked(datagram);
+            udp.set_src_port(source.port());
+            udp.set_dst_port(destination.port());
+            udp.set_len(length);
+            udp.payload_mut().copy_from_slice(body);
+            if unfinished {
+                // The guest's kernel adds the rest: it has to read the bytes anyway.
+                let length = u32::from(length);
+                let sum = pseudo_sum(source_ip, destination_ip, IpProtocol::Udp, length);
+                udp.set_checksum(sum);
+            } else {
+                udp.fill_checksum(&source_ip.into(), &destination_ip.into());
+            }
+        };
+        if !whole {
+            let mut datagram = vec![0; usize::from(length)];
+            write(&mut datagram);
+            self.send_fragments(addresses, IpProtocol::Udp, &datagram);
+            return;
+        }
+        let composer = Composer { link: self.link };
+        self.fx.frames.push(self.port, |buffer| {
+            let hop_limit = super::icmp::HOP_LIMIT;
+            composer.ip(
+                buffer,
+                addresses,
+                IpProtocol::Udp,
+                hop_limit,
+                usize::from(length),
+                write,
+            );
+            if unfinished && let Some(header) = buffer.first_chunk_mut::<VNET_HEADER_LEN>() {
+                write_vnet_header(header, v6, ip_header_len, 8, 6, None);
+            }
+        });
+    }
+
+    /// Sends an IP packet with a finished payload to the guest, in fragments if need be.
+    pub(super) fn send_datagram(
+        &mut self,
+        addresses: (IpAddr, IpAddr),
+        protocol: IpProtocol,
+        hop_limit: u8,
+        payload: &[u8],
+    ) {
+        let header_len = if addresses.0.is_ipv6() { 40 } else { 20 };
+        if header_len + payload.len() > self.link.mtu {
+            self.send_fragments(addresses, protocol, payload);
+            return;
+        }
+        let composer = Composer { link: self.link };
+        self.fx.frames.push(self.port, |buffer| {
+            composer.ip(
+                buffer,
+                addresses,
+                protocol,
+                hop_limit,
+                payload.len(),
+                |body| {
+                    body.copy_from_slice(payload);
+                },
+            );
+        });
+    }
+
+    /// RFC 791 section 3.2 and RFC 8200 section 4.5.
+    fn send_fragments(
+        &mut self,
+        addresses: (IpAddr, IpAddr),
+        protocol: IpProtocol,
+        payload: &[u8],
+    ) {
+        let v6 = addresses.0.is_ipv6();
+        let overhead = if v6 { 40 + IPV6_FRAGMENT_LEN } else { 20 };
+        let step = (self.link.mtu - overhead) & !7;
+        let [b0, b1, b2, b3, ..] = self.fx.random.next_u64().to_le_bytes();
+        let id = u32::from_le_bytes([b0, b1, b2, b3]);
+        let composer = Composer { link: self.link };
+        for (index, piece) in payload.chunks(step).enumerate() {
+            let offset = index * step;
+            let more = offset + piece.len() < payload.len();
+            // Neither side can have a payload over 65,535 bytes.
+            let Ok(offset) = u16::try_from(offset) else {
+                return;
+            };
+            self.fx.frames.push(self.port, |buffer| {
+                let hop_limit = super::icmp::HOP_LIMIT;
+                if v6 {
+                    let length = IPV6_FRAGMENT_LEN + piece.len();
+                    let next = IpProtocol::Ipv6Frag;
+                    composer.ip(buffer, addresses, next, hop_limit, length, |body| {
+                        let (header, rest) = body.split_at_mut(IPV6_FRAGMENT_LEN);
+                        rest.copy_from_slice(piece);
+                        write_ipv6_fragment(header, protocol, id, offset, more);
+                    });
+                } else {
+                    composer.ip(
+                        buffer,
+                        addresses,
+                        protocol,
+                        hop_limit,
+                        piece.len(),
+                        |body| {
+                            body.copy_from_slice(piece);
+                        },
+                    );
+                    let [low, high, ..] = id.to_le_bytes();
+                    let packet = buffer.get_mut(HEADROOM..).unwrap_or_default();
+                    set_ipv4_fragment(packet, u16::from_le_bytes([low, high]), offset, more);
+                }
+            });
+        }
+    }
+}
+
+/// Length of the IPv6 fragment extension header, in bytes.
+const IPV6_FRAGMENT_LEN: usize = 8;
+
+fn write_ipv6_fragment(header: &mut [u8], next: IpProtocol, id: u32, offset: u16, more: bool) {
+    let [protocol, reserved, position @ ..] = header else {
+        return;
+    };
+    *protocol = next.into();
+    *reserved = 0;
+    let mut fragment = Ipv6FragmentHeader::new_unchecked(position);
+    fragment.clear_reserved();
+    fragment.set_frag_offset(offset / 8);
+    fragment.set_more_frags(more);
+    fragment.set_ident(id);
+}

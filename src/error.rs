@@ -1,0 +1,164 @@
+//! The top-level error: what the process ends with, and how that is told.
+//!
+//! Every module has an error of its own, with the failed system call as its source; `Error` wraps
+//! them, gives each its exit code and, for the failures that everyone meets, a hint.
+//! [`report`] is the one place that puts an error into words for a person.
+
+use crate::attach::AttachError;
+use crate::cli::UsageError;
+use crate::io::LoopError;
+use crate::io::listen::ListenError;
+use crate::io::process::ProcessError;
+use crate::run::RunError;
+use crate::sys::isolate::IsolateError;
+
+/// Why rnsnet ends without having done what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line cannot be carried out as written.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The container cannot be attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A port cannot be published.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The command of `rnsnet run` cannot be run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The process could not be locked down.
+    #[error(transparent)]
+    Isolate(#[from] IsolateError),
+    /// A descriptor or file of the caller's cannot be used.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The network could not be set up or kept up.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
+}
+
+impl Error {
+    /// The exit code of the process: 2 for a wrong command line, 1 for everything else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => EXIT_USAGE,
+            Self::Run(error) => error.exit_code(),
+            Self::Attach(_)
+            | Self::Listen(_)
+            | Self::Isolate(_)
+            | Self::Process(_)
+            | Self::Loop(_) => EXIT_FAILURE,
+        }
+    }
+
+    /// What the user can do about it, if there is one thing that usually helps.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Usage(error) => error.hint(),
+            Self::Attach(error) => error.hint(),
+            Self::Listen(error) => error.hint(),
+            Self::Run(error) => error.hint(),
+            Self::Isolate(_) | Self::Process(_) | Self::Loop(_) => None,
+        }
+    }
+}
+
+/// Tells an error in one line, `rnsnet: a: b: Permission denied (os error 13)`, from the chain of
+/// its sources. For an [`Error`] with a hint a second line follows, `hint: ...`.
+///
+/// There is no line break at the end, and none inside a line whatever the messages contain.
+#[must_use]
+pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::from("rnsnet");
+    let mut next = Some(error);
+    while let Some(error) = next {
+        text.push_str(": ");
+        push_printable(&mut text, &error.to_string());
+        next = error.source();
+    }
+    if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
+        text.push_str("\nhint: ");
+        text.push_str(hint);
+    }
+    text
+}
+
+/// Appends `message` with whatever would break the line or steer a terminal escaped.
+fn push_printable(text: &mut String, message: &str) {
+    for c in message.trim_end().chars() {
+        // Line and paragraph separators, and the marks that turn the direction of writing.
+        let steers = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || steers {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+}
+
+/// Exit code for a command line that cannot be carried out as written.
+const EXIT_FAILURE: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open {path}")]
+    struct Open {
+        path: String,
+        source: io::Error,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot attach PID 4242")]
+    struct Attach(#[source] Open);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error(transparent)]
+    struct Top(#[from] Attach);
+
+    fn open(path: &str) -> Open {
+        Open {
+            path: path.to_owned(),
+            source: io::Error::from_raw_os_error(libc::EACCES),
+        }
+    }
+
+    #[test]
+    fn the_chain_is_one_line() {
+        let error = Top(Attach(open("/proc/4242/ns/net")));
+        assert_eq!(
+            report(&error),
+            "rnsnet: cannot attach PID 4242: cannot open /proc/4242/ns/net: \
+             Permission denied (os error 13)"
+        );
+    }
+
+    #[test]
+    fn nothing_in_a_message_breaks_the_line() {
+        let error = open("a\nb\u{1b}[2J\u{202e}\tü");
+        assert_eq!(
+            report(&error),
+            "rnsnet: cannot open a\\nb\\u{1b}[2J\\u{202e}\\tü: Permission denied (os error 13)"
+        );
+    }
+
+    #[test]
+    fn a_usage_error_has_its_code_and_hint() {
+        let error = Error::from(UsageError::NoTarget);
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(
+            report(&error),
+            "rnsnet: PID or NETNS_PATH is missing\n\
+             hint: rnsnet PID attaches a running container; rnsnet --help has examples"
+        );
+        let error = Error::from(UsageError::RunNotFirst);
+        assert_eq!(report(&error).lines().count(), 1);
+    }
+}

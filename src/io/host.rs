@@ -1,0 +1,230 @@
+//! Host sockets: opened, used and closed as the engine says.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+
+use super::listen::Listener;
+use crate::config::Protocol;
+use crate::engine::host::{HostStream, SocketId, SocketKind};
+use crate::sys::sock;
+
+/// A host socket.
+#[derive(Debug)]
+pub(super) enum Socket {
+    /// A TCP connection, or one that is being made.
+    Tcp(TcpStream),
+    /// UDP or ping.
+    Datagram(OwnedFd),
+    /// A published TCP port.
+    Listener {
+        socket: OwnedFd,
+        /// A client waits and there was no descriptor left to accept it.
+        starved: bool,
+    },
+}
+
+/// A TCP socket and what edge-triggered epoll(7) has told of it.
+#[derive(Debug)]
+pub(super) struct TcpStream {
+    socket: OwnedFd,
+    connecting: bool,
+    readable: bool,
+    writable: bool,
+    /// The peer has finished: no further event will tell, so read on until the end.
+    read_closed: bool,
+}
+
+/// All host sockets by [`SocketId`].
+#[derive(Debug)]
+pub(super) struct Sockets {
+    registry: Registry,
+    first_token: usize,
+    entries: Vec<Option<Socket>>,
+}
+
+impl Sockets {
+    /// Sockets register with `registry` under their id plus `first_token`.
+    pub(super) fn new(registry: Registry, first_token: usize) -> Self {
+        Self {
+            registry,
+            first_token,
+            entries: Vec::new(),
+        }
+    }
+
+    pub(super) fn id_of(&self, token: Token) -> Option<SocketId> {
+        token.0.checked_sub(self.first_token).map(SocketId)
+    }
+
+    pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut Socket> {
+        self.entries.get_mut(id.0)?.as_mut()
+    }
+
+    /// Opens what the engine asked for.
+    pub(super) fn open(&mut self, id: SocketId, kind: SocketKind) -> io::Result<()> {
+        match kind {
+            SocketKind::TcpConnect(to) => {
+                let stream = TcpStream::new(sock::tcp_connect_start(to)?, true);
+                self.add(id, Socket::Tcp(stream))
+            }
+            SocketKind::Udp { v6 } => self.add(id, Socket::Datagram(sock::udp_any(v6)?)),
+            SocketKind::UdpConnect(to) => self.add(id, Socket::Datagram(sock::udp_connected(to)?)),
+            SocketKind::Ping { v6 } => self.add(id, Socket::Datagram(sock::ping_socket(v6)?)),
+        }
+    }
+
+    /// Takes a published port.
+    pub(super) fn add_listener(&mut self, id: SocketId, listener: Listener) -> io::Result<()> {
+        let socket = listener.socket;
+        match listener.protocol {
+            Protocol::Tcp => self.add(
+                id,
+                Socket::Listener {
+                    socket,
+                    starved: false,
+                },
+            ),
+            Protocol::Udp => self.add(id, Socket::Datagram(socket)),
+        }
+    }
+
+    /// Takes an accepted connection.
+    pub(super) fn add_accepted(&mut self, id: SocketId, stream: OwnedFd) -> io::Result<()> {
+        self.add(id, Socket::Tcp(TcpStream::new(stream, false)))
+    }
+
+    fn add(&mut self, id: SocketId, socket: Socket) -> io::Result<()> {
+        let interest = match socket {
+            Socket::Tcp(_) => Interest::READABLE | Interest::WRITABLE,
+            Socket::Datagram(_) | Socket::Listener { .. } => Interest::READABLE,
+        };
+        let token = Token(self.first_token + id.0);
+        self.registry
+            .register(&mut SourceFd(&socket.as_raw_fd()), token, interest)?;
+        if self.entries.len() <= id.0 {
+            self.entries.resize_with(id.0 + 1, || None);
+        }
+        if let Some(entry) = self.entries.get_mut(id.0) {
+            *entry = Some(socket);
+        }
+        Ok(())
+    }
+
+    /// Closes a socket; epoll forgets it with its last descriptor.
+    pub(super) fn close(&mut self, id: SocketId, reset: bool) {
+        let Some(Some(socket)) = self.entries.get_mut(id.0).map(Option::take) else {
+            return;
+        };
+        if let (Socket::Tcp(stream), true) = (&socket, reset)
+            && let Err(error) = sock::tcp_set_reset_on_close(stream.socket.as_fd())
+        {
+            log::debug!("a connection is closed without a reset: {error}");
+        }
+    }
+
+    pub(super) fn send(
+        &self,
+        id: SocketId,
+        to: Option<SocketAddr>,
+        from: Option<IpAddr>,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        let Some(Some(Socket::Datagram(socket))) = self.entries.get(id.0) else {
+            return Ok(());
+        };
+        let sent = match to {
+            Some(to) => sock::send_to(socket.as_fd(), payload, to, from),
+            None => Ok(send(socket.as_raw_fd(), payload, MsgFlags::MSG_NOSIGNAL)?),
+        };
+        sent.map(|_| ())
+    }
+
+    /// Listeners with a client that could not be accepted; they are to be tried again.
+    pub(super) fn take_starved(&mut self) -> Vec<SocketId> {
+        let mut ids = Vec::new();
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if let Some(Socket::Listener { starved, .. }) = entry
+                && *starved
+            {
+                *starved = false;
+                ids.push(SocketId(index));
+            }
+        }
+        ids
+    }
+}
+
+impl Socket {
+    fn as_raw_fd(&self) -> i32 {
+        match self {
+            Self::Tcp(stream) => stream.socket.as_raw_fd(),
+            Self::Datagram(socket) | Self::Listener { socket, .. } => socket.as_raw_fd(),
+        }
+    }
+}
+
+impl TcpStream {
+    fn new(socket: OwnedFd, connecting: bool) -> Self {
+        Self {
+            socket,
+            connecting,
+            readable: false,
+            writable: false,
+            read_closed: false,
+        }
+    }
+
+    /// Notes an event. Returns the outcome of the connection if this event decided it.
+    pub(super) fn note(&mut self, event: &Event) -> Option<io::Result<()>> {
+        let over = event.is_error() || event.is_read_closed();
+        self.readable |= event.is_readable() || over;
+        self.writable |= event.is_writable() || over;
+        self.read_closed |= over;
+        if !self.connecting || !(event.is_writable() || over) {
+            return None;
+        }
+        self.connecting = false;
+        Some(sock::tcp_take_error(self.socket.as_fd()))
+    }
+}
+
+impl HostStream for TcpStream {
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.readable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let received = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty());
+        match received {
+            // Fewer bytes than there was room for: the queue is empty (epoll(7), question 9).
+            Ok(length) if length < buffer.len() && !self.read_closed => self.readable = false,
+            Err(nix::errno::Errno::EAGAIN) => self.readable = false,
+            _ => {}
+        }
+        Ok(received?)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.writable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let sent = send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL);
+        match sent {
+            Ok(length) if length < bytes.len() => self.writable = false,
+            Err(nix::errno::Errno::EAGAIN) => self.writable = false,
+            _ => {}
+        }
+        Ok(sent?)
+    }
+
+    fn finish(&mut self) {
+        if let Err(error) = shutdown(self.socket.as_raw_fd(), Shutdown::Write) {
+            log::trace!("cannot finish a connection that is gone: {error}");
+        }
+    }
+}

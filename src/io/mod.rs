@@ -1,0 +1,19 @@
+//! The shell: the event loop and the host's side of everything.
+//!
+//! It owns descriptors and moves bytes; what any of them mean is for [`crate::engine`] to decide.
+
+mod clock;
+mod event_loop;
+mod host;
+pub mod listen;
+pub mod logger;
+mod pcap;
+pub mod process;
+mod resolv;
+mod signals;
+mod tap;
+mod watch;
+
+pub use event_loop::{Ended, LoopError, Network, serve};
+pub use pcap::PcapError;
+pub use resolv::HostResolvers;

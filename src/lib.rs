@@ -1,0 +1,26 @@
+//! rnsnet connects a container's network namespace to the host without root: a TAP device in the
+//! namespace, a user-space stack in front of ordinary host sockets.
+//!
+//! # The map
+//! - [`cli`]: what was typed; ends in [`config`], validated types without strings.
+//! - [`session`]: one run of the program, step by step; [`error`]: how it ends when it fails.
+//! - [`attach`] and [`run`]: the container's namespaces and its TAP.
+//! - [`engine`]: PURE. Everything that is decided: what a frame means, flows, DNS, addresses.
+//! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
+//! - [`sys`]: system calls, and all `unsafe` code.
+//!
+//! # One packet's way
+//! TAP -> [`io`]'s event loop -> [`engine::Engine::handle_frame`] -> the checked parse
+//! ([`engine::frame`]) -> the gateway -> a flow -> smoltcp's ring -> a request to relay ->
+//! [`engine::Engine::relay`] with the host's socket lent to it -> the kernel. The whole walk is in
+//! `docs/packet-path.md`.
+
+pub mod attach;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod io;
+pub mod run;
+pub mod session;
+pub mod sys;

@@ -1,0 +1,194 @@
+//! The global allocator: large blocks straight from the kernel, small ones from the C library.
+//!
+//! The rings of a TCP flow are 64 KiB to 1 MiB and mostly untouched. They must cost only the pages
+//! that were written, and go back to the kernel when the flow ends, on glibc (whose threshold for
+//! mmap grows with use) as on musl (whose calloc may write the zeros). Blocks of
+//! [`LARGE`] bytes and more are therefore mappings of their own; mmap(2), mremap(2).
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ptr;
+
+/// Maps blocks of 32 KiB and more directly, and leaves the rest to [`System`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PageAllocator;
+
+// SAFETY: a block is mapped or comes from `System` by its layout alone, which the caller repeats
+// when it frees or resizes the block, so each block goes back to where it came from. Mappings are
+// page-aligned, hence aligned to `MIN_PAGE`, and at least as long as the layout asks.
+unsafe impl GlobalAlloc for PageAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_mapped(layout) {
+            map(layout.size())
+        } else {
+            // SAFETY: the caller's promises about `layout` are those that `System` asks for.
+            unsafe { System.alloc(layout) }
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if is_mapped(layout) {
+            // An anonymous mapping reads as zeros without being touched.
+            map(layout.size())
+        } else {
+            // SAFETY: as in `alloc`.
+            unsafe { System.alloc_zeroed(layout) }
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if is_mapped(layout) {
+            // SAFETY: `block` is the start of a mapping of `layout.size()` bytes made by `map` or
+            // mremap, and the caller gives it up. It can only fail when the kernel cannot split
+            // a mapping; the block is then leaked, which is sound.
+            unsafe { libc::munmap(block.cast(), layout.size()) };
+        } else {
+            // SAFETY: such a block came from `System` with this layout.
+            unsafe { System.dealloc(block, layout) }
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller promises that `new_size`, rounded up to the alignment, fits `isize`.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        match (is_mapped(layout), is_mapped(new_layout)) {
+            // SAFETY: such a block came from `System` with this layout.
+            (false, false) => unsafe { System.realloc(block, layout, new_size) },
+            (true, true) => {
+                // SAFETY: `block` is the start of a mapping of `layout.size()` bytes of ours.
+                let moved = unsafe {
+                    libc::mremap(block.cast(), layout.size(), new_size, libc::MREMAP_MAYMOVE)
+                };
+                if moved == libc::MAP_FAILED {
+                    ptr::null_mut()
+                } else {
+                    moved.cast()
+                }
+            }
+            (true, false) | (false, true) => {
+                // SAFETY: both layouts are valid and not empty; the blocks do not overlap; the
+                // smaller length is inside both; the old block is given up only after success.
+                unsafe {
+                    let moved = self.alloc(new_layout);
+                    if !moved.is_null() {
+                        ptr::copy_nonoverlapping(block, moved, layout.size().min(new_size));
+                        self.dealloc(block, layout);
+                    }
+                    moved
+                }
+            }
+        }
+    }
+}
+
+/// Whether a block of this layout is a mapping of its own.
+const fn is_mapped(layout: Layout) -> bool {
+    layout.size() >= LARGE && layout.align() <= MIN_PAGE
+}
+
+/// Maps `size` bytes; null when the kernel refuses, which is what `GlobalAlloc` reports with.
+fn map(size: usize) -> *mut u8 {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no memory that
+    // is in use.
+    let block = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
+    if block == libc::MAP_FAILED {
+        return ptr::null_mut();
+    }
+    // Neighbouring mappings merge, and where huge pages are "always" on, the first byte of a ring
+    // would then cost 2 MiB. A kernel without huge pages says EINVAL, which is as good.
+    // SAFETY: the range was mapped just above; the advice changes no contents.
+    unsafe { libc::madvise(block, size, libc::MADV_NOHUGEPAGE) };
+    block.cast()
+}
+
+/// The smallest block in bytes that gets a mapping: below it the two system calls and the rest of
+/// the last page cost more than they save.
+pub const LARGE: usize = 32 * 1024;
+
+/// No Linux page is smaller; larger alignments are left to `System`.
+const MIN_PAGE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resident_pages(block: *mut u8, len: usize) -> usize {
+        let mut pages = vec![0_u8; len / MIN_PAGE + 1];
+        // SAFETY: `block` is a live mapping of `len` bytes and `pages` has a byte for each page.
+        let result = unsafe { libc::mincore(block.cast(), len, pages.as_mut_ptr().cast()) };
+        assert_eq!(result, 0);
+        pages.iter().filter(|page| **page & 1 == 1).count()
+    }
+
+    #[test]
+    fn large_blocks_are_zero_and_resident_only_where_written() {
+        let layout = Layout::from_size_align(1 << 20, 8).unwrap();
+        // SAFETY: the layout is not empty, the block is used inside its size and freed once.
+        unsafe {
+            let block = PageAllocator.alloc_zeroed(layout);
+            assert!(!block.is_null());
+            assert_eq!(resident_pages(block, layout.size()), 0);
+            block.add(500_000).write(7);
+            assert_eq!(resident_pages(block, layout.size()), 1);
+            assert_eq!(block.add(500_000).read(), 7);
+            assert_eq!(block.add(499_999).read(), 0);
+            PageAllocator.dealloc(block, layout);
+        }
+    }
+
+    #[test]
+    fn realloc_keeps_the_contents_across_every_boundary() {
+        let sizes = [
+            100,
+            LARGE - 1,
+            LARGE,
+            3 * LARGE + 1,
+            1 << 20,
+            LARGE,
+            LARGE - 1,
+            10,
+        ];
+        let byte = |index: usize| u8::try_from(index % 251).unwrap();
+        // SAFETY: each layout is the one the block was last given; all use stays inside its size.
+        unsafe {
+            let mut layout = Layout::from_size_align(sizes[0], 16).unwrap();
+            let mut block = PageAllocator.alloc(layout);
+            for index in 0..layout.size() {
+                block.add(index).write(byte(index));
+            }
+            for size in &sizes[1..] {
+                block = PageAllocator.realloc(block, layout, *size);
+                assert!(!block.is_null());
+                for index in 0..layout.size().min(*size) {
+                    assert_eq!(block.add(index).read(), byte(index), "at {index} of {size}");
+                }
+                layout = Layout::from_size_align(*size, 16).unwrap();
+                for index in 0..layout.size() {
+                    block.add(index).write(byte(index));
+                }
+            }
+            PageAllocator.dealloc(block, layout);
+        }
+    }
+
+    #[test]
+    fn alignments_beyond_a_page_are_kept() {
+        for align in [1, 16, 4096, 8192, 1 << 20] {
+            let layout = Layout::from_size_align(100_000, align).unwrap();
+            // SAFETY: the layout is not empty and the block is freed once with the same layout.
+            unsafe {
+                let block = PageAllocator.alloc(layout);
+                assert_eq!(block.addr() % align, 0, "align {align}");
+                PageAllocator.dealloc(block, layout);
+            }
+        }
+    }
+
+    #[test]
+    fn an_impossible_size_is_null_and_not_a_crash() {
+        let layout = Layout::from_size_align(isize::MAX.unsigned_abs() - 4096, 8).unwrap();
+        // SAFETY: the layout is valid; the kernel refuses it, so there is nothing to free.
+        assert!(unsafe { PageAllocator.alloc(layout) }.is_null());
+    }
+}

@@ -1,0 +1,284 @@
+//! Giving up rights: what the process drops, in two stages, and when.
+//!
+//! 1. [`isolate_initial`], before anything is opened: inherited descriptors, permissive file
+//!    modes, core dumps. Nothing later depends on these.
+//! 2. [`isolate_final`], once every namespace is attached and every listener bound: privileges.
+//!    Earlier is impossible, since setns(2) and low ports need capabilities.
+//!
+//! The restrictions of file system and system calls (Landlock, seccomp) are not here.
+//! Read first: capabilities(7), prctl(2), close_range(2).
+
+use std::fs;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use caps::CapSet;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::stat::{Mode, umask};
+
+/// What [`isolate_initial`] changed and a command that we start must get back.
+#[derive(Debug, Clone, Copy)]
+pub struct Inherited {
+    umask: Mode,
+    open_files: (rlim_t, rlim_t),
+    core: (rlim_t, rlim_t),
+}
+
+/// A stage that could not be completed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}")]
+pub struct IsolateError {
+    step: String,
+    source: io::Error,
+}
+
+/// Stage 1, the first thing in `main`.
+///
+/// Gives up every inherited descriptor but 0, 1, 2 and those in `keep`, which become
+/// close-on-exec: a descriptor that leaked from the caller would outlive every later stage.
+/// Files are made with mode 0600 from here on, no core file is ever written, and the limit of
+/// open descriptors rises to the hard limit, as every flow is one.
+///
+/// # Errors
+/// A descriptor in `keep` that is not open, and what the kernel refuses.
+pub fn isolate_initial(keep: &[RawFd]) -> Result<Inherited, IsolateError> {
+    for fd in keep {
+        mark_close_on_exec(*fd)
+            .map_err(|source| failed(format!("use the inherited descriptor {fd}"), source))?;
+    }
+    close_all_but(keep).map_err(|source| failed("close inherited descriptors", source))?;
+    let open_files = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|errno| failed("read the limit of open files", errno))?;
+    setrlimit(Resource::RLIMIT_NOFILE, open_files.1, open_files.1)
+        .map_err(|errno| failed("raise the limit of open files", errno))?;
+    let core = getrlimit(Resource::RLIMIT_CORE)
+        .map_err(|errno| failed("read the limit of core files", errno))?;
+    // Only the soft limit: the hard one could not be given back to a command of `rnsnet run`.
+    setrlimit(Resource::RLIMIT_CORE, 0, core.1)
+        .map_err(|errno| failed("forbid core files", errno))?;
+    let umask = umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    Ok(Inherited {
+        umask,
+        open_files,
+        core,
+    })
+}
+
+/// Stage 2, the last thing before the event loop.
+///
+/// Gives up, for good: gaining privileges by executing a file, every capability in all five sets
+/// (inheritable, permitted, effective, bounding, ambient), core files up to the hard limit, and
+/// being traced or read through `/proc` by other processes of the same user. Not earlier: entering
+/// a container's namespaces and binding ports below 1024 need capabilities, and the id maps of a
+/// child that cannot be traced belong to root.
+///
+/// # Errors
+/// What the kernel refuses. The bounding set stays where the process may not change it (without
+/// `CAP_SETPCAP`), which changes nothing once no new privileges can be had.
+pub fn isolate_final() -> Result<(), IsolateError> {
+    prctl::set_no_new_privs().map_err(|errno| failed("renounce new privileges", errno))?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|errno| failed("forbid core files", errno))?;
+    // Bounding first: dropping from it needs a capability that the others still hold.
+    if caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP).unwrap_or(false) {
+        clear_capabilities(CapSet::Bounding)?;
+    }
+    clear_capabilities(CapSet::Ambient)?;
+    clear_capabilities(CapSet::Inheritable)?;
+    clear_capabilities(CapSet::Effective)?;
+    clear_capabilities(CapSet::Permitted)?;
+    prctl::set_dumpable(false).map_err(|errno| failed("forbid being traced", errno))
+}
+
+impl Inherited {
+    /// Gives the calling process back what [`isolate_initial`] changed, before it executes the
+    /// user's command.
+    ///
+    /// # Errors
+    /// What setrlimit(2) reports.
+    pub fn restore(&self) -> io::Result<()> {
+        umask(self.umask);
+        setrlimit(
+            Resource::RLIMIT_NOFILE,
+            self.open_files.0,
+            self.open_files.1,
+        )?;
+        setrlimit(Resource::RLIMIT_CORE, self.core.0, self.core.1)?;
+        Ok(())
+    }
+}
+
+/// Closes every descriptor from 3 on that is not in `keep`.
+///
+/// Descriptors that some other part of the process owns must be in `keep`: this is for the start
+/// of a process and for a child that is about to execute another program.
+///
+/// # Errors
+/// What reading `/proc/self/fd` reports on kernels before 5.9, which have no close_range(2).
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .collect();
+    kept.sort_unstable();
+    let mut first = FIRST_INHERITED;
+    for fd in kept {
+        if fd > first && !close_range(first, fd - 1)? {
+            return close_listed(keep);
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    if close_range(first, u32::MAX)? {
+        Ok(())
+    } else {
+        close_listed(keep)
+    }
+}
+
+/// close_range(2); false where the kernel or a container engine's filter does not have it.
+fn close_range(first: u32, last: u32) -> io::Result<bool> {
+    // By number, since neither musl's libc crate nor glibc before 2.34 has the function.
+    // SAFETY: takes numbers only. The descriptors it closes are nobody's, which is what
+    // `close_all_but` asks of its caller.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) };
+    if result == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+/// [`close_all_but`] by the list in `/proc/self/fd`.
+fn close_listed(keep: &[RawFd]) -> io::Result<()> {
+    let mut open = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        if let Some(fd) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<RawFd>().ok())
+        {
+            open.push(fd);
+        }
+    }
+    // The directory's own descriptor is in the list and closed by now; EBADF is no failure.
+    for fd in open.into_iter().filter(|fd| *fd > 2 && !keep.contains(fd)) {
+        // SAFETY: takes a number; as in `close_range`.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+fn mark_close_on_exec(fd: RawFd) -> io::Result<()> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is not -1 and is used for one fcntl(2) only, which reports a descriptor
+    // that is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    // 0 to 2 stay open for a command that is executed.
+    if fd > 2 {
+        fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    } else {
+        fcntl(borrowed, FcntlArg::F_GETFD)?;
+    }
+    Ok(())
+}
+
+fn clear_capabilities(set: CapSet) -> Result<(), IsolateError> {
+    caps::clear(None, set).map_err(|error| {
+        failed(
+            format!("empty the {set:?} capability set"),
+            io::Error::other(error),
+        )
+    })
+}
+
+fn failed(step: impl Into<String>, source: impl Into<io::Error>) -> IsolateError {
+    IsolateError {
+        step: step.into(),
+        source: source.into(),
+    }
+}
+
+/// The first descriptor that is neither input, output nor error.
+const FIRST_INHERITED: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The stages change the whole process, so the tests look at a child of their own.
+    fn in_child(check: fn() -> bool) -> bool {
+        let pid = crate::sys::netns::spawn(|| i32::from(!check())).unwrap();
+        crate::sys::netns::wait(pid).unwrap() == 0
+    }
+
+    fn is_open(fd: RawFd) -> bool {
+        // SAFETY: F_GETFD takes a number and reads a flag.
+        unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+    }
+
+    fn open_three() -> [RawFd; 3] {
+        // SAFETY: duplicates standard error; the copies are closed with the child.
+        [(); 3].map(|()| unsafe { libc::fcntl(2, libc::F_DUPFD, 50) })
+    }
+
+    #[test]
+    fn only_named_descriptors_survive() {
+        assert!(in_child(|| {
+            let [a, b, c] = open_three();
+            close_all_but(&[b, 1]).is_ok() && !is_open(a) && is_open(b) && !is_open(c) && is_open(2)
+        }));
+        assert!(in_child(|| {
+            let [a, b, c] = open_three();
+            close_listed(&[c, a]).is_ok() && is_open(a) && !is_open(b) && is_open(c) && is_open(2)
+        }));
+    }
+
+    #[test]
+    fn a_named_descriptor_must_be_open() {
+        assert!(in_child(|| isolate_initial(&[4321]).is_err()));
+        assert!(in_child(|| isolate_initial(&[-1]).is_err()));
+    }
+
+    #[test]
+    fn the_first_stage_can_be_undone_for_a_command() {
+        assert!(in_child(|| {
+            let before = (
+                getrlimit(Resource::RLIMIT_NOFILE),
+                getrlimit(Resource::RLIMIT_CORE),
+            );
+            let mask = umask(Mode::S_IWGRP);
+            umask(mask);
+            let inherited = isolate_initial(&[]).unwrap();
+            let during = getrlimit(Resource::RLIMIT_CORE).unwrap().0;
+            inherited.restore().unwrap();
+            let after = (
+                getrlimit(Resource::RLIMIT_NOFILE),
+                getrlimit(Resource::RLIMIT_CORE),
+            );
+            during == 0 && before == after && umask(mask) == mask
+        }));
+    }
+
+    #[test]
+    fn the_last_stage_leaves_no_privilege() {
+        assert!(in_child(|| {
+            isolate_final().unwrap();
+            let sets = [
+                CapSet::Permitted,
+                CapSet::Effective,
+                CapSet::Inheritable,
+                CapSet::Ambient,
+            ];
+            sets.iter()
+                .all(|set| caps::read(None, *set).unwrap().is_empty())
+                && prctl::get_no_new_privs().unwrap()
+                && !prctl::get_dumpable().unwrap()
+        }));
+    }
+}

@@ -1,0 +1,531 @@
+//! Namespaces and the short-lived children that enter them.
+//!
+//! Owns pidfds, the questions one can ask a namespace descriptor (ioctl_ns(2)), fork(2), and
+//! [`in_child`]: the network process never enters a container's namespaces itself, a child does
+//! its work there and sends back a descriptor. What that work is, is decided in `attach.rs`.
+//! Every function that forks wants a single-threaded process, since a fork of one with threads
+//! may only call async-signal-safe functions. Read first: namespaces(7), user_namespaces(7),
+//! pidfd_open(2), unix(7) on `SCM_RIGHTS`.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use nix::sys::stat::fstat;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+
+/// The two kinds of namespace that attaching deals with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A network namespace, network_namespaces(7).
+    Network,
+    /// A user namespace, user_namespaces(7).
+    User,
+}
+
+/// What the work in a child brings back.
+#[derive(Debug)]
+pub struct Reply {
+    /// A descriptor for the parent.
+    pub fd: Option<OwnedFd>,
+    /// Whatever the two sides agree on.
+    pub flags: u8,
+}
+
+/// Why the work in a child failed, in a form that crosses the process boundary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which failure, as the two sides agree.
+    pub code: u8,
+    /// The error of the system call, 0 if there was none.
+    pub errno: i32,
+    /// The noun or the step that failed.
+    pub text: String,
+}
+
+/// Why [`in_child`] brought nothing back.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// No child could be made or heard.
+    #[error("cannot start a helper process")]
+    Start(#[source] io::Error),
+    /// The child may not enter the user namespace.
+    #[error("cannot enter the user namespace")]
+    EnterUser(#[source] io::Error),
+    /// The child may not enter the network namespace.
+    #[error("cannot enter the network namespace")]
+    EnterNetwork(#[source] io::Error),
+    /// The child ended without a word.
+    #[error("the helper process ended with status {0}")]
+    Died(i32),
+    /// The work itself failed.
+    #[error("{}", .0.text)]
+    Work(Failure),
+}
+
+/// Opens a descriptor of the process `pid` that no later process of that number can take over.
+///
+/// # Errors
+/// `ESRCH` when there is no such process, `EINVAL` when `pid` is a thread or not positive,
+/// `ENOSYS` on kernels before 5.3.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only. By number, since C libraries got the function late.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0_u32) };
+    owned(result)
+}
+
+/// Whether the process behind `pidfd` still runs. A zombie does not.
+///
+/// # Errors
+/// What poll(2) reports.
+pub fn pidfd_alive(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    Ok(poll(&mut fds, PollTimeout::ZERO)? == 0)
+}
+
+/// Sends `signal` to the process behind `pidfd`.
+///
+/// # Errors
+/// `ESRCH` when it has ended, `EPERM` when it belongs to somebody else.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null `info` is allowed and makes the call equal kill(2).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal as libc::c_int,
+            info,
+            0_u32,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Opens the calling process's own namespace.
+///
+/// # Errors
+/// What open(2) reports; `ENOENT` without a /proc.
+pub fn own(kind: Kind) -> io::Result<OwnedFd> {
+    let path = match kind {
+        Kind::Network => "/proc/self/ns/net",
+        Kind::User => "/proc/self/ns/user",
+    };
+    Ok(File::open(path)?.into())
+}
+
+/// Whether the descriptor is one of a namespace of this kind.
+///
+/// # Errors
+/// `ENOTTY` when it is no namespace, or the kernel is older than 4.11.
+pub fn is_kind(namespace: BorrowedFd<'_>, kind: Kind) -> io::Result<bool> {
+    // SAFETY: the request takes no argument and returns a number.
+    let found = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_NSTYPE) };
+    if found < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(found == kind.clone_flag().bits())
+}
+
+/// Opens the user namespace that owns `namespace`.
+///
+/// # Errors
+/// `EPERM` when that user namespace is neither the caller's own nor below it.
+pub fn owner(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the request takes no argument and returns a new descriptor.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
+    owned(fd.into())
+}
+
+/// Whether two descriptors are of the same namespace: same device and inode, namespaces(7).
+///
+/// # Errors
+/// What fstat(2) reports.
+pub fn same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<bool> {
+    let (a, b) = (fstat(a)?, fstat(b)?);
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// Runs `work` in a child that has entered `userns` (unless it is the caller's own or `None`) and
+/// then `netns`, and returns what it brought back. The child has every capability in that user
+/// namespace, cannot be traced from inside it, and dies with the caller.
+///
+/// The process must be single-threaded.
+///
+/// # Errors
+/// See [`ChildError`].
+pub fn in_child<F>(
+    netns: BorrowedFd<'_>,
+    userns: Option<BorrowedFd<'_>>,
+    work: F,
+) -> Result<Reply, ChildError>
+where
+    F: FnOnce() -> Result<Reply, Failure>,
+{
+    let (ours, theirs) = message_pair().map_err(ChildError::Start)?;
+    let parent = getpid();
+    let pid = spawn(|| {
+        let reply = match enter(netns, userns, parent) {
+            Ok(()) => work(),
+            Err(failure) => Err(failure),
+        };
+        match send_reply(theirs.as_fd(), reply) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        }
+    })
+    .map_err(ChildError::Start)?;
+    drop(theirs);
+    let reply = receive_reply(ours.as_fd());
+    let status = wait(pid).map_err(ChildError::Start)?;
+    match reply.map_err(ChildError::Start)? {
+        None => Err(ChildError::Died(status)),
+        Some(Ok(reply)) => Ok(reply),
+        Some(Err(failure)) => {
+            let source = || io::Error::from_raw_os_error(failure.errno);
+            Err(match failure.code {
+                ENTER_USER => ChildError::EnterUser(source()),
+                ENTER_NETWORK => ChildError::EnterNetwork(source()),
+                _ => ChildError::Work(failure),
+            })
+        }
+    }
+}
+
+/// Forks a child that runs `child` and exits with its result, also when it panics (101).
+/// The process must be single-threaded.
+///
+/// # Errors
+/// What fork(2) reports.
+pub fn spawn<F: FnOnce() -> i32>(child: F) -> io::Result<Pid> {
+    // SAFETY: the callers see to it that there is one thread, so the child may do everything.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let status = catch_unwind(AssertUnwindSafe(child)).unwrap_or(101);
+            // SAFETY: ends the process without running the parent's exit handlers or flushing
+            // its buffers a second time.
+            unsafe { libc::_exit(status) }
+        }
+    }
+}
+
+/// Waits for a child and returns its exit status as shells count: 128 + N after signal N.
+///
+/// # Errors
+/// What waitpid(2) reports.
+pub fn wait(pid: Pid) -> io::Result<i32> {
+    loop {
+        match try_wait(pid, WaitPidFlag::empty()) {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// The exit status of a child as [`wait`] returns it, or `None` while it runs.
+///
+/// # Errors
+/// What waitpid(2) reports.
+pub fn wait_nonblocking(pid: Pid) -> io::Result<Option<i32>> {
+    Ok(try_wait(pid, WaitPidFlag::WNOHANG)?)
+}
+
+fn try_wait(pid: Pid, flags: WaitPidFlag) -> Result<Option<i32>, Errno> {
+    match waitpid(pid, Some(flags))? {
+        WaitStatus::Exited(_, status) => Ok(Some(status)),
+        WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
+        _ => Ok(None),
+    }
+}
+
+/// Makes the calling child die with `parent`.
+///
+/// The kernel forgets this when the credentials change, so it is said again after that.
+///
+/// # Errors
+/// `ESRCH` when the parent is gone already.
+pub fn die_with(parent: Pid) -> Result<(), Errno> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent {
+        Ok(())
+    } else {
+        Err(Errno::ESRCH)
+    }
+}
+
+/// Gives the calling process the signal set-up that a program expects to start with: nothing
+/// blocked, and `SIGPIPE`, which Rust's runtime ignores, at its default. Handlers end with
+/// execve(2) anyway; a signal that the caller ignores (nohup) stays ignored.
+///
+/// # Errors
+/// What sigaction(2) and sigprocmask(2) report.
+pub fn reset_signals() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: installs no handler.
+    unsafe { nix::sys::signal::sigaction(Signal::SIGPIPE, &default) }?;
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// A connected pair of sockets that keep the borders of messages; close-on-exec.
+///
+/// # Errors
+/// What socketpair(2) reports.
+pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        flags,
+    )?)
+}
+
+/// Sends one message, with a descriptor if there is one.
+///
+/// # Errors
+/// What sendmsg(2) reports; `EPIPE` when the peer is gone.
+pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let raw = fd.map(|fd| [fd.as_raw_fd()]);
+    let control = raw.as_ref().map(|raw| [ControlMessage::ScmRights(raw)]);
+    let control = control.as_ref().map_or(&[][..], |control| &control[..]);
+    let iov = [IoSlice::new(message)];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &iov,
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
+
+/// Receives one message of at most [`MESSAGE_LEN`] bytes and its descriptor, close-on-exec.
+/// An empty message means that the peer has closed.
+///
+/// # Errors
+/// What recvmsg(2) reports.
+pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut buffer = vec![0; MESSAGE_LEN];
+    let mut control = nix::cmsg_space!(RawFd);
+    let (len, fd) = loop {
+        let mut iov = [IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        let mut received = None;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(fds) = control {
+                for fd in fds {
+                    // SAFETY: the kernel has just installed this descriptor for us alone. One
+                    // that is not the last is closed here.
+                    received = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
+        }
+        break (message.bytes, received);
+    };
+    buffer.truncate(len);
+    Ok((buffer, fd))
+}
+
+impl Kind {
+    fn clone_flag(self) -> CloneFlags {
+        match self {
+            Self::Network => CloneFlags::CLONE_NEWNET,
+            Self::User => CloneFlags::CLONE_NEWUSER,
+        }
+    }
+}
+
+/// The child's way into the namespaces.
+///
+/// It keeps the caller's user and groups: entering a user namespace grants every capability there
+/// whatever the ids are, while becoming that namespace's root (often a subordinate id) could lose
+/// the right to open `/dev/net/tun`.
+fn enter(
+    netns: BorrowedFd<'_>,
+    userns: Option<BorrowedFd<'_>>,
+    parent: Pid,
+) -> Result<(), Failure> {
+    let failed = |code| {
+        move |errno| Failure {
+            code,
+            errno: errno as i32,
+            text: String::new(),
+        }
+    };
+    // From here to the exit the container's root must not be able to trace this process.
+    prctl::set_dumpable(false).map_err(failed(ENTER_USER))?;
+    die_with(parent).map_err(failed(ENTER_USER))?;
+    if let Some(userns) = userns {
+        setns(userns, CloneFlags::CLONE_NEWUSER).map_err(failed(ENTER_USER))?;
+    }
+    setns(netns, CloneFlags::CLONE_NEWNET).map_err(failed(ENTER_NETWORK))?;
+    die_with(parent).map_err(failed(ENTER_NETWORK))
+}
+
+/// One message: a byte that says which kind, then flags, or code, errno and text.
+fn send_reply(socket: BorrowedFd<'_>, reply: Result<Reply, Failure>) -> io::Result<()> {
+    match reply {
+        Ok(Reply { fd, flags }) => send(socket, &[REPLY, flags], fd.as_ref().map(AsFd::as_fd)),
+        Err(Failure { code, errno, text }) => {
+            let mut message = vec![FAILURE, code];
+            message.extend_from_slice(&errno.to_ne_bytes());
+            message.extend_from_slice(text.as_bytes());
+            message.truncate(MESSAGE_LEN);
+            send(socket, &message, None)
+        }
+    }
+}
+
+/// The other end of [`send_reply`]; `None` when the child closed without a message.
+fn receive_reply(socket: BorrowedFd<'_>) -> io::Result<Option<Result<Reply, Failure>>> {
+    let (message, fd) = receive(socket)?;
+    match message.as_slice() {
+        [] => Ok(None),
+        [REPLY, flags] => Ok(Some(Ok(Reply { fd, flags: *flags }))),
+        [FAILURE, code, a, b, c, d, text @ ..] => Ok(Some(Err(Failure {
+            code: *code,
+            errno: i32::from_ne_bytes([*a, *b, *c, *d]),
+            text: String::from_utf8_lossy(text).into_owned(),
+        }))),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// A descriptor, or the error, that a raw system call returned.
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(result) {
+        // SAFETY: the system call returned a new descriptor, which nothing else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The longest message in bytes between a parent and its child: a step and a kernel's text.
+pub const MESSAGE_LEN: usize = 1024;
+
+const REPLY: u8 = 0;
+const FAILURE: u8 = 1;
+/// Codes of [`Failure`] that this file uses itself; others belong to the caller of [`in_child`].
+const ENTER_USER: u8 = 254;
+const ENTER_NETWORK: u8 = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pidfd_knows_when_its_process_has_ended() {
+        let (ours, theirs) = message_pair().unwrap();
+        let pid = spawn(|| {
+            // The parent's end, copied by the fork, would keep the pair open.
+            drop(ours);
+            i32::from(receive(theirs.as_fd()).is_err())
+        })
+        .unwrap();
+        // `ours` was moved into a closure that only the child ran; this process's copy is closed
+        // by its drop, which ends the child.
+        let pidfd = pidfd_open(pid.as_raw()).unwrap();
+        assert_eq!(wait(pid).unwrap(), 0);
+        assert!(!pidfd_alive(pidfd.as_fd()).unwrap());
+        assert!(pidfd_alive(pidfd_open(getpid().as_raw()).unwrap().as_fd()).unwrap());
+        assert_eq!(
+            pidfd_signal(pidfd.as_fd(), Signal::SIGTERM)
+                .unwrap_err()
+                .raw_os_error(),
+            Some(libc::ESRCH)
+        );
+    }
+
+    #[test]
+    fn no_process_no_pidfd() {
+        // Above PID_MAX_LIMIT (4,194,304), so never in use.
+        assert_eq!(
+            pidfd_open(i32::MAX).unwrap_err().raw_os_error(),
+            Some(libc::ESRCH)
+        );
+        assert_eq!(
+            pidfd_open(-1).unwrap_err().raw_os_error(),
+            Some(libc::EINVAL)
+        );
+    }
+
+    #[test]
+    fn namespaces_are_told_apart() {
+        let (net, user) = (own(Kind::Network).unwrap(), own(Kind::User).unwrap());
+        assert!(is_kind(net.as_fd(), Kind::Network).unwrap());
+        assert!(!is_kind(net.as_fd(), Kind::User).unwrap());
+        assert!(same(net.as_fd(), own(Kind::Network).unwrap().as_fd()).unwrap());
+        assert!(!same(net.as_fd(), user.as_fd()).unwrap());
+        let file = File::open("/proc/self/status").unwrap();
+        assert_eq!(
+            is_kind(file.as_fd(), Kind::Network)
+                .unwrap_err()
+                .raw_os_error(),
+            Some(libc::ENOTTY)
+        );
+    }
+
+    #[test]
+    fn replies_and_failures_cross_the_socket() {
+        let (a, b) = message_pair().unwrap();
+        let fd = File::open("/dev/null").unwrap().into();
+        send_reply(
+            a.as_fd(),
+            Ok(Reply {
+                fd: Some(fd),
+                flags: 5,
+            }),
+        )
+        .unwrap();
+        let reply = receive_reply(b.as_fd()).unwrap().unwrap().unwrap();
+        assert_eq!((reply.flags, reply.fd.is_some()), (5, true));
+        let failure = Failure {
+            code: 3,
+            errno: libc::ENODEV,
+            text: "öffnen".into(),
+        };
+        send_reply(a.as_fd(), Err(failure.clone())).unwrap();
+        assert_eq!(
+            receive_reply(b.as_fd()).unwrap().unwrap().unwrap_err(),
+            failure
+        );
+        let long = Failure {
+            code: 3,
+            errno: 1,
+            text: "x".repeat(5000),
+        };
+        send_reply(a.as_fd(), Err(long)).unwrap();
+        let cut = receive_reply(b.as_fd()).unwrap().unwrap().unwrap_err();
+        assert_eq!(cut.text.len(), MESSAGE_LEN - 6);
+        drop(a);
+        assert!(receive_reply(b.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_child_that_panics_is_no_parent() {
+        let pid = spawn(|| panic!("expected in this test")).unwrap();
+        assert_eq!(wait(pid).unwrap(), 101);
+    }
+}

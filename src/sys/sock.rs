@@ -1,0 +1,571 @@
+//! Ordinary sockets, set up the way the shell uses them: non-blocking and close-on-exec.
+//!
+//! Owns the options of each kind of socket and the ancillary data that names a datagram's local
+//! address. Sending and receiving allocate nothing. It decides no destination: the one place that
+//! may connect or send asks the deny list first. Read first: tcp(7), udp(7), ip(7) on `IP_PKTINFO`,
+//! ipv6(7) and RFC 3542 (section 6) on `IPV6_PKTINFO`, icmp(7) on ping sockets.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage, bind, connect,
+    getsockname, getsockopt, setsockopt, socket, sockopt,
+};
+
+/// A datagram that [`recv_from`] has put into the caller's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram {
+    /// Its length in bytes; the buffer's length if it was longer and cut.
+    pub len: usize,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The local address it was sent to, where the socket was bound to none (see [`udp_bind`]).
+    pub to: Option<IpAddr>,
+}
+
+/// Listens on `address`. IPv6 listeners take IPv6 only, so that both families can have their own.
+///
+/// # Errors
+/// `EADDRINUSE`, `EADDRNOTAVAIL`, or `EACCES` for a port below `ip_unprivileged_port_start`.
+pub fn tcp_listen(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open(address.is_ipv6(), SockType::Stream, None)?;
+    // Only connections in TIME-WAIT are overridden, never another listener.
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind_to(&socket, address)?;
+    // SAFETY: takes numbers only.
+    if unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(socket)
+}
+
+/// Takes one connection from a listener, and its peer's address.
+///
+/// # Errors
+/// `WouldBlock` when none waits; `EMFILE` and `ENFILE` leave it waiting.
+pub fn tcp_accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+    // SAFETY: `sockaddr_storage` is numbers and bytes, valid as zeros.
+    let mut peer: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let mut peer_len = STORAGE_LEN;
+    // SAFETY: both pointers are to live values, and `peer_len` is the room in `peer`.
+    let fd = unsafe {
+        libc::accept4(
+            listener.as_raw_fd(),
+            (&raw mut peer).cast(),
+            &raw mut peer_len,
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: accept4 returned a new descriptor, which nothing else owns.
+    let stream = unsafe { OwnedFd::from_raw_fd(fd) };
+    let peer = from_kernel(&peer, peer_len)?;
+    tune_stream(&stream)?;
+    Ok((stream, peer))
+}
+
+/// Starts a connection to `to`. It is finished, or has failed, once the socket is writable:
+/// see [`tcp_take_error`].
+///
+/// # Errors
+/// What is known at once: `ENETUNREACH`, `EADDRNOTAVAIL`, `EACCES`, or no descriptor left.
+pub fn tcp_connect_start(to: SocketAddr) -> io::Result<OwnedFd> {
+    let stream = open(to.is_ipv6(), SockType::Stream, None)?;
+    tune_stream(&stream)?;
+    match connect(stream.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(stream),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The error that waits on a socket (`SO_ERROR`), which this call clears.
+///
+/// # Errors
+/// That error: `ECONNREFUSED`, `ETIMEDOUT`, `EHOSTUNREACH` and so on.
+pub fn tcp_take_error(stream: BorrowedFd<'_>) -> io::Result<()> {
+    match getsockopt(&stream, sockopt::SocketError)? {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Makes closing the socket send a reset instead of a FIN, and drop what is not sent yet.
+///
+/// # Errors
+/// What setsockopt(2) reports.
+pub fn tcp_set_reset_on_close(stream: BorrowedFd<'_>) -> io::Result<()> {
+    setsockopt(
+        &stream,
+        sockopt::Linger,
+        &libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        },
+    )?;
+    Ok(())
+}
+
+/// A UDP socket bound to `address`. Where that is unspecified, datagrams tell which local address
+/// they were sent to. Never shares its port with another socket.
+///
+/// # Errors
+/// As [`tcp_listen`].
+pub fn udp_bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open(address.is_ipv6(), SockType::Datagram, None)?;
+    if address.ip().is_unspecified() {
+        if address.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
+    }
+    bind_to(&socket, address)?;
+    Ok(socket)
+}
+
+/// A UDP socket on a free port of the kernel's choice, of the given family.
+///
+/// # Errors
+/// No port or no descriptor left; `EAFNOSUPPORT` without IPv6.
+pub fn udp_any(v6: bool) -> io::Result<OwnedFd> {
+    let any = if v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    };
+    let socket = open(v6, SockType::Datagram, None)?;
+    bind_to(&socket, SocketAddr::new(any, 0))?;
+    Ok(socket)
+}
+
+/// A UDP socket on a free port that hears `to` and nobody else.
+///
+/// # Errors
+/// `ENETUNREACH`, or no port or descriptor left.
+pub fn udp_connected(to: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open(to.is_ipv6(), SockType::Datagram, None)?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket)
+}
+
+/// A socket for echo requests, whose identifier the kernel chooses and checks in replies.
+///
+/// # Errors
+/// `EACCES` unless the process's group is in `net.ipv4.ping_group_range`, which governs IPv6 too.
+pub fn ping_socket(v6: bool) -> io::Result<OwnedFd> {
+    let protocol = if v6 {
+        SockProtocol::IcmpV6
+    } else {
+        SockProtocol::Icmp
+    };
+    open(v6, SockType::Datagram, Some(protocol))
+}
+
+/// Sends one datagram to `to`, from the local address `from` where one is named.
+///
+/// # Errors
+/// `WouldBlock` when the send buffer is full, `EMSGSIZE`, `ENETUNREACH`, `EINVAL` for an address
+/// that is not local; `ECONNREFUSED` may be the answer to an earlier datagram. `InvalidInput` when
+/// the two addresses are of different families.
+pub fn send_to(
+    socket: BorrowedFd<'_>,
+    datagram: &[u8],
+    to: SocketAddr,
+    from: Option<IpAddr>,
+) -> io::Result<usize> {
+    let to = SockaddrStorage::from(to);
+    let mut iov = libc::iovec {
+        // sendmsg(2) only reads.
+        iov_base: datagram.as_ptr().cast_mut().cast(),
+        iov_len: datagram.len(),
+    };
+    let mut control = Control::new();
+    // SAFETY: every field of `msghdr` is a number or a pointer, valid as zeros; some C libraries
+    // have private padding fields, so it cannot be written out.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = to.as_ptr().cast_mut().cast();
+    message.msg_namelen = to.len();
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    match (from, to.family()) {
+        (None, _) => {}
+        (Some(IpAddr::V4(from)), Some(AddressFamily::Inet)) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr {
+                    s_addr: u32::from_ne_bytes(from.octets()),
+                },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            control.put(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+        }
+        (Some(IpAddr::V6(from)), Some(AddressFamily::Inet6)) => {
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr {
+                    s6_addr: from.octets(),
+                },
+                ipi6_ifindex: 0,
+            };
+            control.put(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+        }
+        (Some(_), _) => return Err(io::ErrorKind::InvalidInput.into()),
+    }
+    // SAFETY: name, iov and control point to live values of the lengths given.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+    length(sent)
+}
+
+/// Receives one datagram into `buffer`.
+///
+/// # Errors
+/// `WouldBlock` when none waits; on a connected socket `ECONNREFUSED` and the like for an earlier
+/// datagram of ours.
+pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram> {
+    let mut iov = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let mut control = Control::new();
+    // SAFETY: `sockaddr_storage` is numbers and bytes, valid as zeros.
+    let mut from: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    // SAFETY: as in `send_to`.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = (&raw mut from).cast();
+    message.msg_namelen = STORAGE_LEN;
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    control.offer(&mut message);
+    // SAFETY: name, iov and control point to live buffers of the lengths given.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let len = length(received)?;
+    let from = from_kernel(&from, message.msg_namelen)?;
+    Ok(Datagram {
+        len,
+        from,
+        to: local_address(&message),
+    })
+}
+
+/// The address a socket is bound to.
+///
+/// # Errors
+/// What getsockname(2) reports.
+pub fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    to_std(&getsockname(socket.as_raw_fd())?)
+}
+
+/// Sets the TTL or hop limit of everything sent from now on.
+///
+/// # Errors
+/// `EINVAL` for an IPv4 TTL of 0.
+pub fn set_hop_limit(socket: BorrowedFd<'_>, v6: bool, hops: u8) -> io::Result<()> {
+    if v6 {
+        setsockopt(&socket, sockopt::Ipv6Ttl, &i32::from(hops))?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv4Ttl, &i32::from(hops))?;
+    }
+    Ok(())
+}
+
+fn open(v6: bool, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<OwnedFd> {
+    let family = if v6 {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, kind, flags, protocol)?;
+    // Set on every IPv6 socket, so that none ever speaks IPv4 by way of a mapped address.
+    if v6 {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    Ok(socket)
+}
+
+fn bind_to(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?)
+}
+
+/// Nagle's algorithm runs at the two ends of a relayed flow, not in its middle; keep-alive finds
+/// hosts that went away under an idle flow.
+fn tune_stream(stream: &OwnedFd) -> io::Result<()> {
+    setsockopt(stream, sockopt::TcpNoDelay, &true)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    Ok(())
+}
+
+/// An address that the kernel has written, `len` bytes long.
+fn from_kernel(address: &libc::sockaddr_storage, len: libc::socklen_t) -> io::Result<SocketAddr> {
+    // SAFETY: the storage is larger than any address, all of it is initialised, and nix compares
+    // `len` with what the family needs.
+    let address = unsafe { SockaddrStorage::from_raw((&raw const *address).cast(), Some(len)) };
+    to_std(&address.ok_or(io::ErrorKind::InvalidData)?)
+}
+
+fn to_std(address: &SockaddrStorage) -> io::Result<SocketAddr> {
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Ok((*v4).into()),
+        (_, Some(v6)) => Ok((*v6).into()),
+        (None, None) => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// The local address in the ancillary data of a received message.
+fn local_address(message: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: `message` is as recvmsg(2) left it; its control buffer is alive and aligned, and
+    // the kernel has set its length. The macros stay inside that length.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: not null, hence a whole `cmsghdr` inside the buffer.
+        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
+        // SAFETY: as above; the data of the two kinds read here has the type that ip(7) and
+        // ipv6(7) give, and may be unaligned.
+        unsafe {
+            if (level, kind) == (libc::IPPROTO_IP, libc::IP_PKTINFO) {
+                let info = libc::CMSG_DATA(header)
+                    .cast::<libc::in_pktinfo>()
+                    .read_unaligned();
+                return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+            }
+            if (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) {
+                let info = libc::CMSG_DATA(header)
+                    .cast::<libc::in6_pktinfo>()
+                    .read_unaligned();
+                return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    None
+}
+
+/// What a system call of the send and receive family returned.
+fn length(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Room for one control message with a local address, aligned as `cmsghdr` must be.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_LEN]);
+
+impl Control {
+    fn new() -> Self {
+        Self([0; CONTROL_LEN])
+    }
+
+    /// Lends the buffer to a message that is to be received.
+    fn offer(&mut self, message: &mut libc::msghdr) {
+        message.msg_control = self.0.as_mut_ptr().cast();
+        // `size_t` on glibc, `socklen_t` on musl.
+        message.msg_controllen = CONTROL_LEN as _;
+    }
+
+    /// Writes one control message and lends the buffer to a message that is to be sent.
+    fn put<T: Copy>(
+        &mut self,
+        message: &mut libc::msghdr,
+        level: libc::c_int,
+        kind: libc::c_int,
+        data: T,
+    ) {
+        const { assert!(size_of::<T>() <= size_of::<libc::in6_pktinfo>()) };
+        // Both are at most 20 bytes.
+        #[allow(clippy::cast_possible_truncation)]
+        let len = size_of::<T>() as libc::c_uint;
+        message.msg_control = self.0.as_mut_ptr().cast();
+        // SAFETY: CMSG_SPACE and CMSG_LEN compute. The buffer is aligned and, by the assertion,
+        // long enough for a header and `data`, so the first header is not null.
+        unsafe {
+            message.msg_controllen = libc::CMSG_SPACE(len) as _;
+            let header = libc::CMSG_FIRSTHDR(message);
+            (*header).cmsg_level = level;
+            (*header).cmsg_type = kind;
+            (*header).cmsg_len = libc::CMSG_LEN(len) as _;
+            libc::CMSG_DATA(header).cast::<T>().write_unaligned(data);
+        }
+    }
+}
+
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: libc::c_int = 4096;
+
+/// `CMSG_SPACE` of the larger of the two: a header of at most 16 bytes and `in6_pktinfo` of 20.
+const CONTROL_LEN: usize = 40;
+
+#[allow(clippy::cast_possible_truncation)] // 128 bytes
+const STORAGE_LEN: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
+
+    fn wait(fd: &impl AsFd, flags: PollFlags) {
+        let mut fds = [PollFd::new(fd.as_fd(), flags)];
+        assert_eq!(poll(&mut fds, 5000_u16).unwrap(), 1, "nothing within 5 s");
+    }
+
+    /// In a namespace of the test's own `lo` may be down; elsewhere this is refused and needless.
+    fn need_loopback() {
+        drop(crate::sys::link::bring_up("lo"));
+    }
+
+    /// The families that this machine's loopback has.
+    fn loopbacks() -> impl Iterator<Item = SocketAddr> {
+        need_loopback();
+        let addresses = LOOPBACK
+            .iter()
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 0));
+        addresses.filter(|address| udp_bind(*address).is_ok())
+    }
+
+    #[test]
+    fn a_stream_connects_and_a_reset_is_seen() {
+        for address in loopbacks() {
+            let listener = tcp_listen(address).unwrap();
+            assert_eq!(
+                tcp_accept(listener.as_fd()).unwrap_err().kind(),
+                io::ErrorKind::WouldBlock
+            );
+            let client = tcp_connect_start(local_addr(listener.as_fd()).unwrap()).unwrap();
+            wait(&listener, PollFlags::POLLIN);
+            let (server, peer) = tcp_accept(listener.as_fd()).unwrap();
+            wait(&client, PollFlags::POLLOUT);
+            tcp_take_error(client.as_fd()).unwrap();
+            assert_eq!(peer, local_addr(client.as_fd()).unwrap());
+            let (mut client, mut server) = (TcpStream::from(client), TcpStream::from(server));
+            server.write_all(b"hello").unwrap();
+            wait(&client, PollFlags::POLLIN);
+            let mut bytes = [0; 8];
+            assert_eq!(client.read(&mut bytes).unwrap(), 5);
+            assert_eq!(
+                client.read(&mut bytes).unwrap_err().kind(),
+                io::ErrorKind::WouldBlock
+            );
+            tcp_set_reset_on_close(server.as_fd()).unwrap();
+            drop(server);
+            wait(&client, PollFlags::POLLIN);
+            assert_eq!(
+                client.read(&mut bytes).unwrap_err().kind(),
+                io::ErrorKind::ConnectionReset
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_the_pending_error() {
+        need_loopback();
+        // A port that was free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let error = match tcp_connect_start(address) {
+            Err(error) => error,
+            Ok(stream) => {
+                wait(&stream, PollFlags::POLLOUT);
+                tcp_take_error(stream.as_fd()).unwrap_err()
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_listener_is_never_shared() {
+        need_loopback();
+        let listener = tcp_listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = local_addr(listener.as_fd()).unwrap();
+        assert_eq!(
+            tcp_listen(address).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+        let socket = udp_bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = local_addr(socket.as_fd()).unwrap();
+        assert_eq!(
+            udp_bind(address).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+    }
+
+    #[test]
+    fn both_families_can_have_the_same_port() {
+        let v4 = udp_bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = local_addr(v4.as_fd()).unwrap().port();
+        if loopbacks().any(|address| address.is_ipv6()) {
+            udp_bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_reply_leaves_from_the_address_that_was_asked() {
+        for address in loopbacks() {
+            let any: IpAddr = if address.is_ipv6() {
+                Ipv6Addr::UNSPECIFIED.into()
+            } else {
+                Ipv4Addr::UNSPECIFIED.into()
+            };
+            let server = udp_bind(SocketAddr::new(any, 0)).unwrap();
+            let port = local_addr(server.as_fd()).unwrap().port();
+            // All of 127/8 is local, so the answer's address is a choice.
+            let asked: IpAddr = if address.is_ipv6() {
+                address.ip()
+            } else {
+                "127.0.0.9".parse().unwrap()
+            };
+            let client = udp_connected(SocketAddr::new(asked, port)).unwrap();
+            let to = SocketAddr::new(asked, port);
+            assert_eq!(send_to(client.as_fd(), b"question", to, None).unwrap(), 8);
+            wait(&server, PollFlags::POLLIN);
+            let mut buffer = [0; 64];
+            let question = recv_from(server.as_fd(), &mut buffer).unwrap();
+            assert_eq!((question.len, question.to), (8, Some(asked)));
+            assert_eq!(question.from, local_addr(client.as_fd()).unwrap());
+            send_to(server.as_fd(), b"answer", question.from, question.to).unwrap();
+            // The client is connected: it hears this address only.
+            wait(&client, PollFlags::POLLIN);
+            let answer = recv_from(client.as_fd(), &mut buffer).unwrap();
+            assert_eq!((answer.len, answer.from, answer.to), (6, to, None));
+            assert_eq!(&buffer[..6], b"answer");
+        }
+    }
+
+    #[test]
+    fn addresses_of_two_families_are_refused() {
+        let socket = udp_any(false).unwrap();
+        let to = "127.0.0.1:9".parse().unwrap();
+        let error = send_to(socket.as_fd(), b"", to, Some(Ipv6Addr::LOCALHOST.into())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn hop_limits_are_set_by_family() {
+        for v6 in [false, true] {
+            if let Ok(socket) = udp_any(v6) {
+                set_hop_limit(socket.as_fd(), v6, 1).unwrap();
+            }
+        }
+        let socket = udp_any(false).unwrap();
+        assert!(set_hop_limit(socket.as_fd(), false, 0).is_err());
+    }
+
+    #[test]
+    fn a_ping_socket_works_or_is_forbidden() {
+        match ping_socket(false) {
+            Ok(socket) => set_hop_limit(socket.as_fd(), false, 5).unwrap(),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+    }
+}

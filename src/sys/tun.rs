@@ -1,0 +1,216 @@
+//! TAP devices: making one, and reading and writing its frames.
+//!
+//! Owns the ioctls of `/dev/net/tun` and the choice between a TAP with a virtio header and a plain
+//! one. It neither configures the interface (`link.rs`) nor knows what a frame is. Read first:
+//! Documentation/networking/tuntap.rst and `struct virtio_net_hdr` in the virtio specification
+//! (section 5.1.6). The plain TAP is opened by the crate `tun-tap`, which has no way to ask for
+//! `IFF_VNET_HDR`.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::net::if_::if_nametoindex;
+
+use crate::config::Offload;
+
+/// The network process's end of a container's interface.
+#[derive(Debug)]
+pub struct Tap {
+    fd: OwnedFd,
+    vnet_header: bool,
+}
+
+impl Tap {
+    /// Takes over the descriptor of a TAP and makes it non-blocking and close-on-exec.
+    /// `vnet_header` says whether every frame is preceded by a virtio header of
+    /// [`VNET_HEADER_LEN`] bytes.
+    ///
+    /// # Errors
+    /// What fcntl(2) reports.
+    pub fn from_fd(fd: OwnedFd, vnet_header: bool) -> io::Result<Self> {
+        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        Ok(Self { fd, vnet_header })
+    }
+
+    /// Whether a virtio header precedes every frame.
+    #[must_use]
+    pub fn vnet_header(&self) -> bool {
+        self.vnet_header
+    }
+
+    /// Reads one frame, with its virtio header if there is one, and returns its length in bytes.
+    ///
+    /// # Errors
+    /// `WouldBlock` when no frame waits, `EBADFD` once the interface was deleted, `EIO` while it
+    /// is down.
+    pub fn read(&self, frame: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(&self.fd, frame)?)
+    }
+
+    /// Writes one frame, with its virtio header if there is one. The kernel takes all or nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the kernel's socket buffer is full, `EINVAL` for a bad virtio header,
+    /// `EIO` while the interface is down.
+    pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
+        Ok(nix::unistd::write(&self.fd, frame)?)
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Tap {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Makes the TAP `name` in the network namespace of the calling process and returns its descriptor
+/// and whether frames carry a virtio header. The device lives as long as the descriptor.
+///
+/// With [`Offload::Auto`] the container's kernel may leave checksums unfinished and hand over TCP
+/// super-frames of up to 64 KiB; a kernel that refuses the header or the offloads gives a plain TAP.
+///
+/// # Errors
+/// `EEXIST` if the interface exists, `EINVAL` for a name that is not 1 to 15 bytes long; `ENOENT`,
+/// `ENODEV` or `EACCES` when `/dev/net/tun` cannot be opened; `EPERM` without `CAP_NET_ADMIN`.
+pub fn create(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
+    // A longer name would be cut, and `%d` replaced by a number: neither is what was asked for.
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(['\0', '%', '/']) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // Without this a plain TUNSETIFF would attach to a persistent TAP of that name.
+    if if_nametoindex(name).is_ok() {
+        return Err(io::Error::from_raw_os_error(libc::EEXIST));
+    }
+    match offload {
+        Offload::Off => create_plain(name),
+        Offload::Auto => match create_offloading(name) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create_plain(name),
+            // IFF_TUN_EXCL: made by somebody else since the check above.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                Err(io::Error::from_raw_os_error(libc::EEXIST))
+            }
+            other => other,
+        },
+    }
+}
+
+/// A TAP with a virtio header, checksum offload and TCP segmentation offload for both families.
+fn create_offloading(name: &str) -> io::Result<(OwnedFd, bool)> {
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")?;
+    set_interface(&device, name)?;
+    // The kernel's own choice too, made explicit: a persistent TAP keeps what was set before.
+    ioctl_set(&device, libc::TUNSETVNETHDRSZ, VNET_HEADER_LEN)?;
+    // The header is little-endian on big-endian hosts as well. Kernels before 4.0 know only the
+    // host's order, which is the same thing on a little-endian host.
+    match ioctl_set(&device, libc::TUNSETVNETLE, 1) {
+        Err(error) if cfg!(target_endian = "big") || error.raw_os_error() != Some(libc::EINVAL) => {
+            return Err(error);
+        }
+        _ => {}
+    }
+    set_offload(
+        &device,
+        libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6,
+    )?;
+    Ok((device.into(), true))
+}
+
+/// A TAP whose frames carry nothing else.
+fn create_plain(name: &str) -> io::Result<(OwnedFd, bool)> {
+    let fd = tun_tap::Iface::without_packet_info(name, tun_tap::Mode::Tap)?.into_raw_fd();
+    // SAFETY: `into_raw_fd` gave up the ownership of an open descriptor.
+    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, false))
+}
+
+/// TUNSETIFF, which makes the interface.
+fn set_interface(device: &File, name: &str) -> io::Result<()> {
+    // SAFETY: every field of `ifreq` is an integer, an array or a union of such, valid as zeros.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        // `c_char` is unsigned on ARM; the bits are the same.
+        *to = from as libc::c_char;
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
+    // The kernel's field is a `short`; IFF_TUN_EXCL is its top bit.
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    }
+    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which outlives the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
+}
+
+/// An ioctl of `/dev/net/tun` that takes a pointer to an int.
+fn ioctl_set(device: &File, request: libc::Ioctl, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the requests passed here read one `int`, which outlives the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), request, &raw const value) })
+}
+
+/// TUNSETOFFLOAD, which takes its argument by value.
+fn set_offload(device: &File, offloads: libc::c_uint) -> io::Result<()> {
+    let argument = libc::c_ulong::from(offloads);
+    // SAFETY: TUNSETOFFLOAD reads its argument as a number and dereferences nothing.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOFFLOAD, argument) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Bytes of `struct virtio_net_hdr` without the buffer count that only mergeable buffers have.
+pub const VNET_HEADER_LEN: libc::c_int = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_names_that_the_kernel_would_change() {
+        for name in ["", "sixteen-bytes-ab", "tap%d", "a/b", "a\0b"] {
+            let error = create(name, Offload::Auto).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_an_interface_that_exists() {
+        let error = create("lo", Offload::Off).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
+    }
+
+    #[test]
+    fn a_tap_is_non_blocking_and_one_write_is_one_frame() {
+        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let tap = Tap::from_fd(ours.into(), true).unwrap();
+        assert!(tap.vnet_header());
+        let mut frame = [0; 8];
+        assert_eq!(
+            tap.read(&mut frame).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        assert_eq!(tap.write(b"one").unwrap(), 3);
+        assert_eq!(tap.write(b"three").unwrap(), 5);
+        assert_eq!(theirs.recv(&mut frame).unwrap(), 3);
+        theirs.send(b"back").unwrap();
+        assert_eq!(tap.read(&mut frame).unwrap(), 4);
+        let flags = fcntl(&tap, FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+    }
+}
