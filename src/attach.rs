@@ -60,21 +60,13 @@ pub enum AttachError {
     #[error("cannot enter the network namespace of {label}")]
     Enter { label: String, source: io::Error },
     #[error("{label} is already attached (interface {ifname}, {alias:?})")]
-    AlreadyAttached {
-        label: String,
-        ifname: String,
-        alias: String,
-    },
+    AlreadyAttached { label: String, ifname: String, alias: String },
     #[error("interface {ifname} exists already in {label}")]
     InterfaceExists { label: String, ifname: String },
     #[error("cannot open /dev/net/tun")]
     OpenTun { source: io::Error },
     #[error("cannot create the TAP device {ifname} in {label}")]
-    CreateTap {
-        ifname: String,
-        label: String,
-        source: io::Error,
-    },
+    CreateTap { ifname: String, label: String, source: io::Error },
     #[error("{step}")]
     Configure { step: String, source: io::Error },
     #[error("cannot attach {label}")]
@@ -159,11 +151,7 @@ pub fn attach(
             .map_err(|error| failure(CONFIGURE, &error, "cannot list the interfaces"))?
         {
             let text = format!("{ifname}\0{alias}");
-            return Err(Failure {
-                code: ALREADY_ATTACHED,
-                errno: 0,
-                text,
-            });
+            return Err(Failure { code: ALREADY_ATTACHED, errno: 0, text });
         }
         let (tap, vnet_header) = tun::create(ifname, endpoint.offload)
             .map_err(|error| failure(CREATE_TAP, &error, ""))?;
@@ -171,21 +159,14 @@ pub fn attach(
         link::bring_up("lo").map_err(configure_failure)?;
         let flags =
             if vnet_header { VNET_HEADER } else { 0 } | if configured.ipv6 { IPV6 } else { 0 };
-        Ok(Reply {
-            fd: Some(tap),
-            flags,
-        })
+        Ok(Reply { fd: Some(tap), flags })
     })
     .map_err(|error| describe(error, label, ifname))?;
-    let fd = reply.fd.ok_or_else(|| AttachError::UseTap {
-        source: io::ErrorKind::NotFound.into(),
-    })?;
+    let fd =
+        reply.fd.ok_or_else(|| AttachError::UseTap { source: io::ErrorKind::NotFound.into() })?;
     let tap = Tap::from_fd(fd, reply.flags & VNET_HEADER != 0)
         .map_err(|source| AttachError::UseTap { source })?;
-    Ok(Attached {
-        tap,
-        ipv6: reply.flags & IPV6 != 0,
-    })
+    Ok(Attached { tap, ipv6: reply.flags & IPV6 != 0 })
 }
 
 /// Brings the container's `lo` up and does nothing else: `--network none`.
@@ -227,13 +208,7 @@ fn open_pid(pid: i32, label: String) -> Result<Container, AttachError> {
     }
     let netns = opened.map_err(|error| denied_as_enter(error, &label))?;
     let watch_path = if pidfd.is_none() { Some(path) } else { None };
-    Ok(Container {
-        pidfd,
-        netns,
-        userns: None,
-        label,
-        watch_path,
-    })
+    Ok(Container { pidfd, netns, userns: None, label, watch_path })
 }
 
 fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachError> {
@@ -245,13 +220,7 @@ fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachErro
             let netns = open_namespace(path, Kind::Network)
                 .map_err(|error| denied_as_enter(error, &label))?;
             let watch_path = Some(path.to_owned());
-            Container {
-                pidfd: None,
-                netns,
-                userns: None,
-                label,
-                watch_path,
-            }
+            Container { pidfd: None, netns, userns: None, label, watch_path }
         }
     };
     let userns = match userns {
@@ -264,29 +233,20 @@ fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachErro
 /// Refuses the caller's own network namespace and finds the user namespace.
 fn finish(mut container: Container, userns: Option<OwnedFd>) -> Result<Container, AttachError> {
     let own = |kind, path: &str| {
-        netns::own(kind).map_err(|source| AttachError::Open {
-            path: path.into(),
-            source,
-        })
+        netns::own(kind).map_err(|source| AttachError::Open { path: path.into(), source })
     };
     let is_own = |namespace: BorrowedFd<'_>, own: &OwnedFd, path: &str| {
-        netns::same(namespace, own.as_fd()).map_err(|source| AttachError::Open {
-            path: path.into(),
-            source,
-        })
+        netns::same(namespace, own.as_fd())
+            .map_err(|source| AttachError::Open { path: path.into(), source })
     };
     let path = "/proc/self/ns/net";
     if is_own(container.netns.as_fd(), &own(Kind::Network, path)?, path)? {
-        return Err(AttachError::HostNamespace {
-            label: container.label,
-        });
+        return Err(AttachError::HostNamespace { label: container.label });
     }
     let userns = match userns {
         Some(userns) => userns,
-        None => netns::owner(container.netns.as_fd()).map_err(|source| AttachError::Enter {
-            label: container.label.clone(),
-            source,
-        })?,
+        None => netns::owner(container.netns.as_fd())
+            .map_err(|source| AttachError::Enter { label: container.label.clone(), source })?,
     };
     let path = "/proc/self/ns/user";
     // setns(2) refuses the namespace that one is in already.
@@ -301,36 +261,23 @@ fn open_namespace(path: &Path, kind: Kind) -> Result<OwnedFd, AttachError> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
-        .map_err(|source| AttachError::Open {
-            path: path.into(),
-            source,
-        })?
+        .map_err(|source| AttachError::Open { path: path.into(), source })?
         .into();
     match netns::is_kind(namespace.as_fd(), kind) {
         Ok(true) => Ok(namespace),
-        _ => Err(AttachError::NotANamespace {
-            path: path.into(),
-            kind,
-        }),
+        _ => Err(AttachError::NotANamespace { path: path.into(), kind }),
     }
 }
 
 /// The pid in `/proc/PID/ns/net`.
 fn pid_in(path: &Path) -> Option<i32> {
-    path.to_str()?
-        .strip_prefix("/proc/")?
-        .strip_suffix("/ns/net")?
-        .parse()
-        .ok()
+    path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()
 }
 
 fn denied_as_enter(error: AttachError, label: &str) -> AttachError {
     match error {
         AttachError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            AttachError::Enter {
-                label: label.into(),
-                source,
-            }
+            AttachError::Enter { label: label.into(), source }
         }
         other => other,
     }
@@ -352,29 +299,17 @@ fn in_container<F>(container: &Container, work: F) -> Result<Reply, ChildError>
 where
     F: FnOnce() -> Result<Reply, Failure>,
 {
-    netns::in_child(
-        container.netns.as_fd(),
-        container.userns.as_ref().map(AsFd::as_fd),
-        work,
-    )
+    netns::in_child(container.netns.as_fd(), container.userns.as_ref().map(AsFd::as_fd), work)
 }
 
 fn failure(code: u8, error: &io::Error, text: &str) -> Failure {
-    Failure {
-        code,
-        errno: error.raw_os_error().unwrap_or(libc::EIO),
-        text: text.into(),
-    }
+    Failure { code, errno: error.raw_os_error().unwrap_or(libc::EIO), text: text.into() }
 }
 
 // By value, as `map_err` gives it.
 #[allow(clippy::needless_pass_by_value)]
 fn configure_failure(error: LinkError) -> Failure {
-    Failure {
-        code: CONFIGURE,
-        errno: error.errno(),
-        text: error.to_string(),
-    }
+    Failure { code: CONFIGURE, errno: error.errno(), text: error.to_string() }
 }
 
 /// Turns what came back from the child into an error again.
@@ -391,22 +326,14 @@ fn describe(error: ChildError, label: &str, ifname: &str) -> AttachError {
                 (ALREADY_ATTACHED, _) => {
                     let (ifname, alias) = text.split_once('\0').unwrap_or((&text, ""));
                     let (ifname, alias) = (ifname.to_owned(), alias.to_owned());
-                    AttachError::AlreadyAttached {
-                        label,
-                        ifname,
-                        alias,
-                    }
+                    AttachError::AlreadyAttached { label, ifname, alias }
                 }
                 (CREATE_TAP, libc::EEXIST) => AttachError::InterfaceExists { label, ifname },
                 // Only opening the device gives these, never making the interface.
                 (CREATE_TAP, libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::EACCES) => {
                     AttachError::OpenTun { source }
                 }
-                (CREATE_TAP, _) => AttachError::CreateTap {
-                    ifname,
-                    label,
-                    source,
-                },
+                (CREATE_TAP, _) => AttachError::CreateTap { ifname, label, source },
                 _ => AttachError::Configure { step: text, source },
             }
         }
@@ -445,21 +372,11 @@ mod tests {
     fn ones_own_network_namespace_is_refused() {
         let own = i32::try_from(std::process::id()).unwrap();
         let error = open(&Target::Pid(own)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("pid {own} is in the host network namespace")
-        );
+        assert_eq!(error.to_string(), format!("pid {own} is in the host network namespace"));
         assert!(error.hint().is_some());
         let netns = PathBuf::from("/proc/self/ns/net");
-        let error = open(&Target::Path {
-            netns,
-            userns: None,
-        })
-        .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "/proc/self/ns/net is in the host network namespace"
-        );
+        let error = open(&Target::Path { netns, userns: None }).unwrap_err();
+        assert_eq!(error.to_string(), "/proc/self/ns/net is in the host network namespace");
     }
 
     #[test]
@@ -473,21 +390,10 @@ mod tests {
     fn paths_must_be_namespaces_of_the_right_kind() {
         for (netns, userns, message) in [
             ("/no/such/netns", None, "cannot open /no/such/netns"),
-            (
-                "/proc/self/status",
-                None,
-                "/proc/self/status is not a network namespace",
-            ),
-            (
-                "/proc/self/ns/user",
-                None,
-                "/proc/self/ns/user is not a network namespace",
-            ),
+            ("/proc/self/status", None, "/proc/self/status is not a network namespace"),
+            ("/proc/self/ns/user", None, "/proc/self/ns/user is not a network namespace"),
         ] {
-            let target = Target::Path {
-                netns: netns.into(),
-                userns,
-            };
+            let target = Target::Path { netns: netns.into(), userns };
             assert_eq!(open(&target).unwrap_err().to_string(), message);
         }
     }
@@ -495,12 +401,7 @@ mod tests {
     #[test]
     fn a_path_that_names_a_process_is_recognised() {
         assert_eq!(pid_in(Path::new("/proc/4242/ns/net")), Some(4242));
-        for path in [
-            "/proc/self/ns/net",
-            "/proc/4242/ns/user",
-            "/run/netns/web",
-            "/proc//ns/net",
-        ] {
+        for path in ["/proc/self/ns/net", "/proc/4242/ns/user", "/run/netns/web", "/proc//ns/net"] {
             assert_eq!(pid_in(Path::new(path)), None, "{path}");
         }
     }
@@ -508,11 +409,7 @@ mod tests {
     #[test]
     fn failures_of_the_child_become_what_the_user_reads() {
         let text = |code, errno, text: &str| {
-            let failure = Failure {
-                code,
-                errno,
-                text: text.into(),
-            };
+            let failure = Failure { code, errno, text: text.into() };
             let error = describe(ChildError::Work(failure), "pid 7", "eth0");
             (error.to_string(), error.hint().is_some())
         };
@@ -520,35 +417,20 @@ mod tests {
             text(ALREADY_ATTACHED, 0, "eth0\0rnsnet pid 12\x1b[31m").0,
             "pid 7 is already attached (interface eth0, \"rnsnet pid 12\\u{1b}[31m\")"
         );
-        assert_eq!(
-            text(CREATE_TAP, libc::ENOENT, ""),
-            ("cannot open /dev/net/tun".into(), true)
-        );
-        assert_eq!(
-            text(CREATE_TAP, libc::EACCES, ""),
-            ("cannot open /dev/net/tun".into(), true)
-        );
-        assert_eq!(
-            text(CREATE_TAP, libc::EEXIST, "").0,
-            "interface eth0 exists already in pid 7"
-        );
+        assert_eq!(text(CREATE_TAP, libc::ENOENT, ""), ("cannot open /dev/net/tun".into(), true));
+        assert_eq!(text(CREATE_TAP, libc::EACCES, ""), ("cannot open /dev/net/tun".into(), true));
+        assert_eq!(text(CREATE_TAP, libc::EEXIST, "").0, "interface eth0 exists already in pid 7");
         assert_eq!(
             text(CREATE_TAP, libc::EPERM, ""),
             ("cannot create the TAP device eth0 in pid 7".into(), true)
         );
-        assert_eq!(
-            text(CONFIGURE, libc::EPERM, "cannot bring eth0 up").0,
-            "cannot bring eth0 up"
-        );
+        assert_eq!(text(CONFIGURE, libc::EPERM, "cannot bring eth0 up").0, "cannot bring eth0 up");
         let error = describe(
             ChildError::EnterUser(io::ErrorKind::PermissionDenied.into()),
             "pid 7",
             "eth0",
         );
-        assert_eq!(
-            error.to_string(),
-            "cannot enter the network namespace of pid 7"
-        );
+        assert_eq!(error.to_string(), "cannot enter the network namespace of pid 7");
         assert!(error.hint().is_some());
     }
 

@@ -196,11 +196,7 @@ impl Mtu {
     /// Takes an MTU in bytes; `None` outside [`Mtu::MIN`]..=[`Mtu::MAX`].
     #[must_use]
     pub const fn new(bytes: u16) -> Option<Self> {
-        if bytes >= Self::MIN && bytes <= Self::MAX {
-            Some(Self(bytes))
-        } else {
-            None
-        }
+        if bytes >= Self::MIN && bytes <= Self::MAX { Some(Self(bytes)) } else { None }
     }
 
     /// The MTU in bytes.
@@ -236,18 +232,14 @@ impl Cidr<Ipv4Addr> {
     /// Whether the prefix covers `address`.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX
-            .checked_shl(32 - u32::from(self.prefix_len))
-            .unwrap_or(0);
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len)).unwrap_or(0);
         address.to_bits() & mask == self.address.to_bits() & mask
     }
 
     /// The last address of the prefix, which RFC 919 calls its broadcast address.
     #[must_use]
     pub fn broadcast(&self) -> Ipv4Addr {
-        let host = u32::MAX
-            .checked_shr(u32::from(self.prefix_len))
-            .unwrap_or(0);
+        let host = u32::MAX.checked_shr(u32::from(self.prefix_len)).unwrap_or(0);
         Ipv4Addr::from_bits(self.address.to_bits() | host)
     }
 }
@@ -256,9 +248,7 @@ impl Cidr<Ipv6Addr> {
     /// Whether the prefix covers `address`.
     #[must_use]
     pub fn contains(&self, address: Ipv6Addr) -> bool {
-        let mask = u128::MAX
-            .checked_shl(128 - u32::from(self.prefix_len))
-            .unwrap_or(0);
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix_len)).unwrap_or(0);
         address.to_bits() & mask == self.address.to_bits() & mask
     }
 }
@@ -281,19 +271,13 @@ impl Default for Addresses {
         let v6 = |last| Ipv6Addr::new(0xfd72, 0x6e73, 0x6e65, 0, 0, 0, 0, last);
         Self {
             v4: Family {
-                subnet: Cidr {
-                    address: Ipv4Addr::new(10, 0, 2, 0),
-                    prefix_len: 24,
-                },
+                subnet: Cidr { address: Ipv4Addr::new(10, 0, 2, 0), prefix_len: 24 },
                 gateway: Ipv4Addr::new(10, 0, 2, 2),
                 dns: Ipv4Addr::new(10, 0, 2, 3),
                 guest: Ipv4Addr::new(10, 0, 2, 100),
             },
             v6: Some(Family {
-                subnet: Cidr {
-                    address: v6(0),
-                    prefix_len: 64,
-                },
+                subnet: Cidr { address: v6(0), prefix_len: 64 },
                 gateway: v6(2),
                 dns: v6(3),
                 guest: v6(0x100),

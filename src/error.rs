@@ -124,10 +124,7 @@ mod tests {
     struct Top(#[from] Attach);
 
     fn open(path: &str) -> Open {
-        Open {
-            path: path.to_owned(),
-            source: io::Error::from_raw_os_error(libc::EACCES),
-        }
+        Open { path: path.to_owned(), source: io::Error::from_raw_os_error(libc::EACCES) }
     }
 
     #[test]

@@ -49,25 +49,15 @@ pub enum RunError {
     #[error("cannot start a child process")]
     Start { source: io::Error },
     #[error("cannot make new namespaces")]
-    Namespaces {
-        source: io::Error,
-        hint: Option<&'static str>,
-    },
+    Namespaces { source: io::Error, hint: Option<&'static str> },
     #[error("cannot write {}", path.display())]
-    Map {
-        path: PathBuf,
-        source: io::Error,
-        hint: Option<&'static str>,
-    },
+    Map { path: PathBuf, source: io::Error, hint: Option<&'static str> },
     #[error("cannot {step}")]
     Setup { step: String, source: io::Error },
     #[error("the child process ended before it ran {command:?}")]
     Died { command: OsString },
     #[error("cannot run {command:?}")]
-    Exec {
-        command: OsString,
-        source: io::Error,
-    },
+    Exec { command: OsString, source: io::Error },
 }
 
 impl RunError {
@@ -107,12 +97,7 @@ pub fn spawn(
     inherited: &Inherited,
 ) -> Result<Sandbox, RunError> {
     let start = |source| RunError::Start { source };
-    let plan = Plan {
-        run,
-        dns,
-        guest,
-        inherited,
-    };
+    let plan = Plan { run, dns, guest, inherited };
     let command = run.command.first().cloned().unwrap_or_default();
     let (ours, theirs) = netns::message_pair().map_err(start)?;
     let parent = getpid();
@@ -127,12 +112,7 @@ pub fn spawn(
         }
     };
     // From here on dropping it ends the child.
-    let sandbox = Sandbox {
-        pid: pid.as_raw(),
-        pidfd,
-        command,
-        channel: Some(ours),
-    };
+    let sandbox = Sandbox { pid: pid.as_raw(), pidfd, command, channel: Some(ours) };
     sandbox.expect_ready()?;
     write_maps(sandbox.pid)?;
     Ok(sandbox)
@@ -187,13 +167,10 @@ impl Sandbox {
 
     /// Waits until the child is in its namespaces.
     fn expect_ready(&self) -> Result<(), RunError> {
-        let died = || RunError::Died {
-            command: self.command.clone(),
-        };
+        let died = || RunError::Died { command: self.command.clone() };
         let channel = self.channel.as_ref().ok_or_else(died)?;
-        let message = netns::receive(channel.as_fd())
-            .map_err(|source| RunError::Start { source })?
-            .0;
+        let message =
+            netns::receive(channel.as_fd()).map_err(|source| RunError::Start { source })?.0;
         match message.as_slice() {
             [] => Err(died()),
             [READY] => Ok(()),
@@ -209,15 +186,9 @@ impl Sandbox {
         };
         let source = io::Error::from_raw_os_error(i32::from_ne_bytes([*a, *b, *c, *d]));
         match *code {
-            UNSHARE => RunError::Namespaces {
-                hint: namespace_hint(&source),
-                source,
-            },
+            UNSHARE => RunError::Namespaces { hint: namespace_hint(&source), source },
             EXEC => RunError::Exec { command, source },
-            _ => RunError::Setup {
-                step: String::from_utf8_lossy(step).into_owned(),
-                source,
-            },
+            _ => RunError::Setup { step: String::from_utf8_lossy(step).into_owned(), source },
         }
     }
 }
@@ -335,14 +306,8 @@ fn set_up_files(plan: &Plan<'_>, ipv6: bool) -> Result<(), (String, io::Error)> 
     }
     let cgroup = open_path("/sys/fs/cgroup");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(
-        Some("rnsnet"),
-        STAGING,
-        Some("tmpfs"),
-        flags,
-        Some("mode=0755,size=1m"),
-    )
-    .map_err(failed("mount a temporary file system"))?;
+    mount(Some("rnsnet"), STAGING, Some("tmpfs"), flags, Some("mode=0755,size=1m"))
+        .map_err(failed("mount a temporary file system"))?;
     for (target, contents) in files(plan, ipv6) {
         place(target, &contents)
             .map_err(|source| (format!("put a generated file over {target}"), source))?;
@@ -356,15 +321,7 @@ fn set_up_files(plan: &Plan<'_>, ipv6: bool) -> Result<(), (String, io::Error)> 
     {
         let source = format!("/proc/self/fd/{}", cgroup.as_raw_fd());
         let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-        if mount(
-            Some(source.as_str()),
-            "/sys/fs/cgroup",
-            nothing,
-            flags,
-            nothing,
-        )
-        .is_err()
-        {
+        if mount(Some(source.as_str()), "/sys/fs/cgroup", nothing, flags, nothing).is_err() {
             log::debug!("/sys/fs/cgroup is empty for the command");
         }
     }
@@ -376,10 +333,7 @@ fn place(target: &str, contents: &str) -> io::Result<()> {
     let target = Path::new(target);
     // Making it would be a change of the host's file system.
     if !target.exists() {
-        log::warn!(
-            "{} does not exist, so the command sees none either",
-            target.display()
-        );
+        log::warn!("{} does not exist, so the command sees none either", target.display());
         return Ok(());
     }
     let source = Path::new(STAGING).join(target.file_name().unwrap_or_default());
@@ -394,20 +348,10 @@ fn place(target: &str, contents: &str) -> io::Result<()> {
 /// The generated files: where they go and what is in them.
 fn files(plan: &Plan<'_>, ipv6: bool) -> Vec<(&'static str, String)> {
     let usable = |address: &&IpAddr| ipv6 || address.is_ipv4();
-    let hostname = plan
-        .run
-        .hostname
-        .clone()
-        .or_else(|| gethostname().ok()?.into_string().ok());
+    let hostname = plan.run.hostname.clone().or_else(|| gethostname().ok()?.into_string().ok());
     let mut files = vec![
-        (
-            "/etc/resolv.conf",
-            resolv_conf(plan.dns.iter().filter(usable)),
-        ),
-        (
-            "/etc/hosts",
-            hosts(plan.guest.iter().filter(usable), hostname.as_deref(), ipv6),
-        ),
+        ("/etc/resolv.conf", resolv_conf(plan.dns.iter().filter(usable))),
+        ("/etc/hosts", hosts(plan.guest.iter().filter(usable), hostname.as_deref(), ipv6)),
     ];
     if let Some(hostname) = &plan.run.hostname {
         files.push(("/etc/hostname", format!("{hostname}\n")));
@@ -472,13 +416,9 @@ fn write_maps(pid: i32) -> Result<(), RunError> {
 
 /// CAP_SETFCAP is what mapping id 0 takes since Linux 5.12.
 fn may_map_everything() -> bool {
-    [
-        Capability::CAP_SETUID,
-        Capability::CAP_SETGID,
-        Capability::CAP_SETFCAP,
-    ]
-    .iter()
-    .all(|cap| caps::has_cap(None, CapSet::Effective, *cap).unwrap_or(false))
+    [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETFCAP]
+        .iter()
+        .all(|cap| caps::has_cap(None, CapSet::Effective, *cap).unwrap_or(false))
 }
 
 /// Every id of a user namespace mapped to itself, from that namespace's own map.
@@ -510,10 +450,7 @@ fn namespace_hint(error: &io::Error) -> Option<&'static str> {
             "user namespaces are for root only here: sysctl -w kernel.unprivileged_userns_clone=1",
         );
     }
-    if is(
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-    ) {
+    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         return Some(
             "AppArmor restricts user namespaces to programs with a profile: install one for \
              rnsnet, or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
@@ -532,20 +469,13 @@ fn namespace_hint(error: &io::Error) -> Option<&'static str> {
 }
 
 fn open_path(path: &str) -> Option<OwnedFd> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH)
-        .open(path);
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
     file.ok().map(OwnedFd::from)
 }
 
 impl Report {
     fn new(code: u8, error: &io::Error, step: String) -> Self {
-        Self {
-            code,
-            errno: error.raw_os_error().unwrap_or(libc::EIO),
-            step,
-        }
+        Self { code, errno: error.raw_os_error().unwrap_or(libc::EIO), step }
     }
 }
 
@@ -590,14 +520,8 @@ mod tests {
 
     #[test]
     fn an_identity_map_covers_what_the_caller_has() {
-        assert_eq!(
-            identity_map("         0          0 4294967295\n"),
-            "0 0 4294967295\n"
-        );
-        assert_eq!(
-            identity_map("0 1000 1\n1 100000 65536\n"),
-            "0 0 1\n1 1 65536\n"
-        );
+        assert_eq!(identity_map("         0          0 4294967295\n"), "0 0 4294967295\n");
+        assert_eq!(identity_map("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
     }
 
     #[test]
@@ -609,13 +533,7 @@ mod tests {
         assert_eq!(exec(libc::ENOENT).exit_code(), 127);
         assert_eq!(exec(libc::EACCES).exit_code(), 126);
         assert_eq!(exec(libc::ENOEXEC).exit_code(), 126);
-        assert_eq!(
-            RunError::Died {
-                command: "x".into()
-            }
-            .exit_code(),
-            1
-        );
+        assert_eq!(RunError::Died { command: "x".into() }.exit_code(), 1);
         assert_eq!(exec(libc::ENOENT).to_string(), "cannot run \"x\"");
     }
 

@@ -28,34 +28,20 @@ use crate::sys::netns;
 pub fn attach(command: Attach) -> Result<u8, Error> {
     let inherited = [command.process.ready_fd, command.process.exit_fd];
     isolate_initial(&inherited.into_iter().flatten().collect::<Vec<_>>())?;
-    if command.process.detach {
-        in_background(command)
-    } else {
-        attach_and_serve(command, None)
-    }
+    if command.process.detach { in_background(command) } else { attach_and_serve(command, None) }
 }
 
 fn attach_and_serve(command: Attach, background: Option<OwnedFd>) -> Result<u8, Error> {
-    let Attach {
-        target,
-        endpoint,
-        network,
-        process,
-    } = command;
+    let Attach { target, endpoint, network, process } = command;
     let container = attach::open(&target)?;
-    let announcement = Announcement {
-        process,
-        background,
-    };
+    let announcement = Announcement { process, background };
     if endpoint.loopback_only {
         attach::loopback_only(&container)?;
         announcement.make()?;
         return Ok(0);
     }
     let served = Served::attach(&container, &endpoint, network)?;
-    let Container {
-        pidfd, watch_path, ..
-    } = container;
+    let Container { pidfd, watch_path, .. } = container;
     let network = served.into_network(&endpoint, pidfd, watch_path, &announcement.process)?;
     serve(network, announcement)?;
     Ok(0)
@@ -66,21 +52,13 @@ fn attach_and_serve(command: Attach, background: Option<OwnedFd>) -> Result<u8, 
 /// # Errors
 /// Everything that keeps the command from being run, see [`Error`].
 pub fn run(command: &Run) -> Result<u8, Error> {
-    let Run {
-        endpoint,
-        network,
-        process,
-        ..
-    } = command;
+    let Run { endpoint, network, process, .. } = command;
     let fds = [process.ready_fd, process.exit_fd];
     let inherited = isolate_initial(&fds.into_iter().flatten().collect::<Vec<_>>())?;
     let (dns, guest) = addresses_inside(endpoint, &network.addresses);
     let mut sandbox = run::spawn(command, &dns, &guest, &inherited)?;
     let container = sandbox.container()?;
-    let announcement = Announcement {
-        process: process.clone(),
-        background: None,
-    };
+    let announcement = Announcement { process: process.clone(), background: None };
     let mut network = if endpoint.loopback_only {
         attach::loopback_only(&container)?;
         Served::nothing(network.clone())
@@ -91,10 +69,7 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     // Stopped by the kernel when we end, so the command never outlives its network.
     sandbox.start(ipv6)?;
     network.forward_signals = true;
-    let pidfd = sandbox
-        .pidfd
-        .try_clone()
-        .map_err(set_up("watch the command"))?;
+    let pidfd = sandbox.pidfd.try_clone().map_err(set_up("watch the command"))?;
     let network = network.into_network(endpoint, Some(pidfd), None, process)?;
     match serve(network, announcement)? {
         Ended::Container => {}
@@ -114,18 +89,9 @@ fn addresses_inside(endpoint: &Endpoint, addresses: &Addresses) -> (Vec<IpAddr>,
         return (Vec::new(), Vec::new());
     }
     let v6 = addresses.v6.as_ref();
-    let dns = [
-        Some(IpAddr::V4(addresses.v4.dns)),
-        v6.map(|v6| IpAddr::V6(v6.dns)),
-    ];
-    let guest = [
-        Some(IpAddr::V4(addresses.v4.guest)),
-        v6.map(|v6| IpAddr::V6(v6.guest)),
-    ];
-    (
-        dns.into_iter().flatten().collect(),
-        guest.into_iter().flatten().collect(),
-    )
+    let dns = [Some(IpAddr::V4(addresses.v4.dns)), v6.map(|v6| IpAddr::V6(v6.dns))];
+    let guest = [Some(IpAddr::V4(addresses.v4.guest)), v6.map(|v6| IpAddr::V6(v6.guest))];
+    (dns.into_iter().flatten().collect(), guest.into_iter().flatten().collect())
 }
 
 /// A container's interface and its published ports.
@@ -138,12 +104,7 @@ struct Served {
 
 impl Served {
     fn nothing(config: Network) -> Self {
-        Self {
-            config,
-            attached: None,
-            listeners: Vec::new(),
-            forward_signals: false,
-        }
+        Self { config, attached: None, listeners: Vec::new(), forward_signals: false }
     }
 
     /// Binds the ports before the interface is made, so that a port that is taken leaves no trace
@@ -159,12 +120,7 @@ impl Served {
             config.addresses.v6 = None;
             listeners.retain(|listener| listener.address.is_ipv4());
         }
-        Ok(Self {
-            config,
-            attached: Some(attached),
-            listeners,
-            forward_signals: false,
-        })
+        Ok(Self { config, attached: Some(attached), listeners, forward_signals: false })
     }
 
     fn into_network(
@@ -181,10 +137,7 @@ impl Served {
             resolvers: HostResolvers::default(),
             pidfd,
             watch_path,
-            exit: process
-                .exit_fd
-                .map(|fd| inherited("--exit-fd", fd))
-                .transpose()?,
+            exit: process.exit_fd.map(|fd| inherited("--exit-fd", fd)).transpose()?,
             forward_signals: self.forward_signals,
             pcap: process.pcap.clone(),
         })
@@ -193,12 +146,7 @@ impl Served {
 
 /// Gives up the process's powers, tells the caller that the network works, and serves it.
 fn serve(network: io::Network, announcement: Announcement) -> Result<Ended, Error> {
-    let pid_file = announcement
-        .process
-        .pid_file
-        .as_deref()
-        .map(PidFile::write)
-        .transpose()?;
+    let pid_file = announcement.process.pid_file.as_deref().map(PidFile::write).transpose()?;
     let ended = io::serve(network, || {
         isolate_final()?;
         announcement.make()
@@ -250,10 +198,7 @@ fn in_background(command: Attach) -> Result<u8, Error> {
 
 /// Standard input, output and error become /dev/null.
 fn leave_terminal() -> std::io::Result<()> {
-    let null = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;

@@ -46,9 +46,7 @@ impl Words {
         value: Option<String>,
     ) -> Result<(), UsageError> {
         if !matches!(option.kind, Kind::List(_)) && self.seen.contains(&option) {
-            return Err(UsageError::Repeated {
-                option: option.long,
-            });
+            return Err(UsageError::Repeated { option: option.long });
         }
         self.seen.push(option);
         self.options.push(option.long.to_owned());
@@ -122,10 +120,7 @@ fn split(job: Job, word: &str) -> Result<Vec<(&'static OptionSpec, Option<String
     if name.starts_with("--") {
         let option = in_scope(job, options::by_long(name), name)?;
         if value.is_some() && option.value().is_none() {
-            return Err(UsageError::UnexpectedValue {
-                option: option.long,
-                word: word.to_owned(),
-            });
+            return Err(UsageError::UnexpectedValue { option: option.long, word: word.to_owned() });
         }
         return Ok(vec![(option, value)]);
     }
@@ -141,18 +136,13 @@ fn split(job: Job, word: &str) -> Result<Vec<(&'static OptionSpec, Option<String
     while let Some(letter) = rest.next() {
         if letter == '=' && !found.is_empty() {
             let (option, _): &(&OptionSpec, _) = &found[found.len() - 1];
-            return Err(UsageError::UnexpectedValue {
-                option: option.long,
-                word: word.to_owned(),
-            });
+            return Err(UsageError::UnexpectedValue { option: option.long, word: word.to_owned() });
         }
         let option = in_scope(job, options::by_short(letter), &format!("-{letter}"))?;
         if option.value().is_some() {
             let value = rest.as_str();
             let value =
-                value
-                    .strip_prefix('=')
-                    .or(if value.is_empty() { None } else { Some(value) });
+                value.strip_prefix('=').or(if value.is_empty() { None } else { Some(value) });
             found.push((option, value.map(str::to_owned)));
             break;
         }
@@ -177,12 +167,8 @@ fn in_scope(
         return Ok(option);
     }
     Err(match job {
-        Job::Attach => UsageError::OnlyForRun {
-            option: option.long,
-        },
-        Job::Run => UsageError::NotForRun {
-            option: option.long,
-        },
+        Job::Attach => UsageError::OnlyForRun { option: option.long },
+        Job::Run => UsageError::NotForRun { option: option.long },
     })
 }
 
@@ -193,29 +179,21 @@ fn following(
     word: Option<OsString>,
 ) -> Result<String, UsageError> {
     let Some(word) = word else {
-        return Err(UsageError::MissingValue {
-            option: option.long,
-            value,
-        });
+        return Err(UsageError::MissingValue { option: option.long, value });
     };
     let word = text(word)?;
     // A forgotten value must not swallow the next option; -1 is a wrong number, not an option.
     let mut chars = word.chars();
     if chars.next() == Some('-') && chars.next().is_some_and(|next| !next.is_ascii_digit()) {
-        return Err(UsageError::OptionAsValue {
-            option: option.long,
-            value,
-            word,
-        });
+        return Err(UsageError::OptionAsValue { option: option.long, value, word });
     }
     Ok(word)
 }
 
 /// The word as text.
 fn text(word: OsString) -> Result<String, UsageError> {
-    word.into_string().map_err(|word| UsageError::NotUtf8 {
-        word: word.to_string_lossy().into_owned(),
-    })
+    word.into_string()
+        .map_err(|word| UsageError::NotUtf8 { word: word.to_string_lossy().into_owned() })
 }
 
 /// The long option of `job` that `typed` is most likely meant to be, if any is close.
@@ -227,10 +205,7 @@ fn nearest(job: Job, typed: &str) -> Option<&'static str> {
         let option = options::by_short(letter)?;
         return option.scope.covers(job).then_some(option.long);
     }
-    let mut names = OPTIONS
-        .iter()
-        .filter(|o| o.scope.covers(job))
-        .map(|o| o.long);
+    let mut names = OPTIONS.iter().filter(|o| o.scope.covers(job)).map(|o| o.long);
     let close = names
         .clone()
         .map(|name| (distance(stem, &name[2..]), name))
@@ -239,9 +214,8 @@ fn nearest(job: Job, typed: &str) -> Option<&'static str> {
         .map(|(_, name)| name);
     // Half an option's name: `--pub`, as getopt would take it.
     close.or_else(|| {
-        let mut longer = names
-            .by_ref()
-            .filter(|name| !stem.is_empty() && name[2..].starts_with(stem));
+        let mut longer =
+            names.by_ref().filter(|name| !stem.is_empty() && name[2..].starts_with(stem));
         let first = longer.next();
         if longer.next().is_some() { None } else { first }
     })
@@ -302,16 +276,10 @@ mod tests {
             (&["-p", "1:2", "4711"], "--publish 1:2 -- 4711"),
             (&["-p1:2", "4711"], "--publish 1:2 -- 4711"),
             (&["-p=1:2", "4711"], "--publish 1:2 -- 4711"),
-            (
-                &["--publish=1:2", "-p3:4", "4711"],
-                "--publish 1:2 --publish 3:4 -- 4711",
-            ),
+            (&["--publish=1:2", "-p3:4", "4711"], "--publish 1:2 --publish 3:4 -- 4711"),
             (&["-dp1:2", "4711"], "--detach --publish 1:2 -- 4711"),
             (&["-dp", "1:2", "4711"], "--detach --publish 1:2 -- 4711"),
-            (
-                &["-dr3", "-e4", "4711"],
-                "--detach --ready-fd 3 --exit-fd 4 -- 4711",
-            ),
+            (&["-dr3", "-e4", "4711"], "--detach --ready-fd 3 --exit-fd 4 -- 4711"),
             (&["--pcap=a=b", "4711"], "--pcap a=b -- 4711"),
             (&["--pcap=--mtu", "4711"], "--pcap --mtu -- 4711"),
             (&["--pcap=", "4711"], "--pcap  -- 4711"),
@@ -332,19 +300,13 @@ mod tests {
         let table: &[(&[&str], &str, &[&str])] = &[
             (&["sh", "-c", "id"], "--", &["sh", "-c", "id"]),
             (&["--", "sh", "--help"], "--", &["sh", "--help"]),
-            (
-                &["-p1:2", "sh", "-p3:4"],
-                "--publish 1:2 --",
-                &["sh", "-p3:4"],
-            ),
+            (&["-p1:2", "sh", "-p3:4"], "--publish 1:2 --", &["sh", "-p3:4"]),
             (&["--", "--mtu", "--", "x"], "--", &["--mtu", "--", "x"]),
             (&["sh", "--", "x"], "--", &["sh", "--", "x"]),
             (&[], "--", &[]),
         ];
         for (typed, expected, command) in table {
-            let Normalised::Words(words) = run(typed).unwrap() else {
-                panic!("{typed:?}")
-            };
+            let Normalised::Words(words) = run(typed).unwrap() else { panic!("{typed:?}") };
             assert_eq!(words.for_argh().join(" "), *expected, "{typed:?}");
             assert_eq!(words.command, *command, "{typed:?}");
         }
@@ -358,12 +320,7 @@ mod tests {
 
     #[test]
     fn help_and_version_win_where_they_stand() {
-        for typed in [
-            ["--help", "--bad"],
-            ["-h", "--bad"],
-            ["-dh", ""],
-            ["4711", "-h"],
-        ] {
+        for typed in [["--help", "--bad"], ["-h", "--bad"], ["-dh", ""], ["4711", "-h"]] {
             assert_eq!(attach(&typed), Ok(Normalised::Help), "{typed:?}");
         }
         assert_eq!(attach(&["-V"]), Ok(Normalised::Version));
@@ -377,59 +334,26 @@ mod tests {
     #[test]
     fn refusals() {
         let table: &[(&[&str], &str)] = &[
-            (
-                &["--publsh", "1:2"],
-                r#"unknown option "--publsh": did you mean --publish?"#,
-            ),
-            (
-                &["--pubilsh"],
-                r#"unknown option "--pubilsh": did you mean --publish?"#,
-            ),
-            (
-                &["--Publish=1:2"],
-                r#"unknown option "--Publish": did you mean --publish?"#,
-            ),
-            (
-                &["--pub"],
-                r#"unknown option "--pub": did you mean --publish?"#,
-            ),
-            (
-                &["--ready_fd=3"],
-                r#"unknown option "--ready_fd": did you mean --ready-fd?"#,
-            ),
-            (
-                &["--host"],
-                r#"unknown option "--host": did you mean --host-access?"#,
-            ),
-            (
-                &["-mtu", "1500"],
-                r#"unknown option "-mtu": did you mean --mtu?"#,
-            ),
-            (
-                &["-mtu=1500"],
-                r#"unknown option "-mtu": did you mean --mtu?"#,
-            ),
+            (&["--publsh", "1:2"], r#"unknown option "--publsh": did you mean --publish?"#),
+            (&["--pubilsh"], r#"unknown option "--pubilsh": did you mean --publish?"#),
+            (&["--Publish=1:2"], r#"unknown option "--Publish": did you mean --publish?"#),
+            (&["--pub"], r#"unknown option "--pub": did you mean --publish?"#),
+            (&["--ready_fd=3"], r#"unknown option "--ready_fd": did you mean --ready-fd?"#),
+            (&["--host"], r#"unknown option "--host": did you mean --host-access?"#),
+            (&["-mtu", "1500"], r#"unknown option "-mtu": did you mean --mtu?"#),
+            (&["-mtu=1500"], r#"unknown option "-mtu": did you mean --mtu?"#),
             (&["--frobnicate"], r#"unknown option "--frobnicate""#),
             (&["--="], r#"unknown option "--""#),
             (&["---"], r#"unknown option "---""#),
-            (
-                &["--p", "1:2"],
-                r#"unknown option "--p": did you mean --publish?"#,
-            ),
+            (&["--p", "1:2"], r#"unknown option "--p": did you mean --publish?"#),
             (&["--x"], r#"unknown option "--x""#),
             (&["-x"], r#"unknown option "-x""#),
             (&["-dx"], r#"unknown option "-x""#),
             (&["-1"], r#"unknown option "-1""#),
             (&["--\n"], r#"unknown option "--\n""#),
-            (
-                &["--detach=yes"],
-                r#"--detach takes no value, but got "--detach=yes""#,
-            ),
+            (&["--detach=yes"], r#"--detach takes no value, but got "--detach=yes""#),
             (&["-d=yes"], r#"--detach takes no value, but got "-d=yes""#),
-            (
-                &["--help=x"],
-                r#"--help takes no value, but got "--help=x""#,
-            ),
+            (&["--help=x"], r#"--help takes no value, but got "--help=x""#),
             (&["--mtu"], "--mtu needs a value: --mtu BYTES"),
             (&["-p"], "--publish needs a value: --publish SPEC"),
             (
@@ -442,32 +366,16 @@ mod tests {
             ),
             (&["--mtu=1500", "--mtu", "1500"], "--mtu is given twice"),
             (&["-dd"], "--detach is given twice"),
-            (
-                &["--hostname=x"],
-                "--hostname is an option of rnsnet run, not of rnsnet PID",
-            ),
-            (
-                &["-d", "run", "sh"],
-                "run comes first: rnsnet run [OPTIONS] [--] CMD [ARG...]",
-            ),
+            (&["--hostname=x"], "--hostname is an option of rnsnet run, not of rnsnet PID"),
+            (&["-d", "run", "sh"], "run comes first: rnsnet run [OPTIONS] [--] CMD [ARG...]"),
         ];
         for (typed, expected) in table {
-            assert_eq!(
-                attach(typed).unwrap_err().to_string(),
-                *expected,
-                "{typed:?}"
-            );
+            assert_eq!(attach(typed).unwrap_err().to_string(), *expected, "{typed:?}");
         }
         let table: &[(&[&str], &str)] = &[
             (&["-d", "sh"], "--detach is not an option of rnsnet run"),
-            (
-                &["--netns-type=pid"],
-                "--netns-type is not an option of rnsnet run",
-            ),
-            (
-                &["--hostnme=x"],
-                r#"unknown option "--hostnme": did you mean --hostname?"#,
-            ),
+            (&["--netns-type=pid"], "--netns-type is not an option of rnsnet run"),
+            (&["--hostnme=x"], r#"unknown option "--hostnme": did you mean --hostname?"#),
             (&["--detahc"], r#"unknown option "--detahc""#),
         ];
         for (typed, expected) in table {

@@ -13,10 +13,8 @@ pub(super) fn help(job: Job) -> String {
     };
     let mut text = format!("{about}\n\n{usage}\n");
     for group in Group::ALL {
-        let mut options = OPTIONS
-            .iter()
-            .filter(|o| o.group == group && o.scope.covers(job))
-            .peekable();
+        let mut options =
+            OPTIONS.iter().filter(|o| o.group == group && o.scope.covers(job)).peekable();
         if options.peek().is_none() {
             continue;
         }
@@ -39,12 +37,8 @@ pub(super) fn version() -> String {
 
 /// Adds an option: its names in the left column, what it does in the right one.
 fn describe(text: &mut String, option: &OptionSpec) {
-    let short = option
-        .short
-        .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
-    let value = option
-        .value()
-        .map_or_else(String::new, |value| format!(" {value}"));
+    let short = option.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+    let value = option.value().map_or_else(String::new, |value| format!(" {value}"));
     let names = format!("  {short}{}{value}", option.long);
     let mut lines = wrap(option.help, WIDTH - INDENT).into_iter();
     if names.len() + 2 <= INDENT {
@@ -104,10 +98,7 @@ Usage: rnsnet run [OPTIONS] [--] CMD [ARG...]
 type Example = (&'static str, &'static str);
 
 const EXAMPLES_ATTACH: [Example; 4] = [
-    (
-        "rnsnet --publish 8080:80 4711",
-        "Port 8080 of the host is port 80 of the container.",
-    ),
+    ("rnsnet --publish 8080:80 4711", "Port 8080 of the host is port 80 of the container."),
     (
         "rnsnet -p 127.0.0.1:8080:80 -p '[::1]:8080:80' -p 53:53/udp 4711",
         "A web server for this machine only, a DNS server for everyone.",
@@ -132,10 +123,7 @@ const EXAMPLES_RUN: [Example; 4] = [
         "rnsnet run --host-access 5432 -- psql -h 10.0.2.2 shop",
         "The database on the host's loopback, at the gateway's address.",
     ),
-    (
-        "rnsnet run --network none -- make test",
-        "A command that reaches nothing but its own lo.",
-    ),
+    ("rnsnet run --network none -- make test", "A command that reaches nothing but its own lo."),
 ];
 
 #[cfg(test)]
@@ -147,9 +135,7 @@ mod tests {
         for job in [Job::Attach, Job::Run] {
             let text = help(job);
             for option in OPTIONS {
-                let value = option
-                    .value()
-                    .map_or_else(String::new, |value| format!(" {value}"));
+                let value = option.value().map_or_else(String::new, |value| format!(" {value}"));
                 let entry = format!("{}{value}", option.long);
                 let listed = text.lines().any(|line| {
                     let line = line.trim_start();
@@ -160,9 +146,7 @@ mod tests {
                     line == entry || line.starts_with(&format!("{entry}  "))
                 });
                 assert_eq!(listed, option.scope.covers(job), "{} {job:?}", option.long);
-                let short = option
-                    .short
-                    .map(|short| format!("  -{short}, {}", option.long));
+                let short = option.short.map(|short| format!("  -{short}, {}", option.long));
                 if let Some(short) = short.filter(|_| option.scope.covers(job)) {
                     assert!(text.contains(&short), "{short}");
                 }
@@ -179,13 +163,7 @@ mod tests {
                 assert_eq!(line.trim_end(), line);
             }
             let (_, examples) = text.split_once("\nExamples:\n").expect("examples");
-            assert_eq!(
-                examples
-                    .lines()
-                    .filter(|line| line.starts_with("  rnsnet "))
-                    .count(),
-                4
-            );
+            assert_eq!(examples.lines().filter(|line| line.starts_with("  rnsnet ")).count(), 4);
         }
     }
 
@@ -200,10 +178,7 @@ mod tests {
     #[test]
     fn the_examples_are_accepted() {
         for (command, _) in EXAMPLES_ATTACH.iter().chain(&EXAMPLES_RUN) {
-            let words = command
-                .split_whitespace()
-                .skip(1)
-                .map(|word| word.trim_matches('\''));
+            let words = command.split_whitespace().skip(1).map(|word| word.trim_matches('\''));
             let parsed = crate::cli::parse(words.map(std::ffi::OsString::from));
             assert!(parsed.is_ok(), "{command}: {parsed:?}");
         }

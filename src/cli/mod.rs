@@ -163,10 +163,9 @@ impl UsageError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownOption {
-                suggestion: None, ..
+            Self::UnknownOption { suggestion: None, .. } | Self::ExtraArgument { .. } => {
+                Some("rnsnet --help lists the options")
             }
-            | Self::ExtraArgument { .. } => Some("rnsnet --help lists the options"),
             Self::NoTarget => {
                 Some("rnsnet PID attaches a running container; rnsnet --help has examples")
             }
@@ -195,20 +194,14 @@ impl UsageError {
 /// Whatever makes the line unusable, the first problem found.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut args = args.peekable();
-    let job = if args.next_if(|word| word == "run").is_some() {
-        Job::Run
-    } else {
-        Job::Attach
-    };
+    let job = if args.next_if(|word| word == "run").is_some() { Job::Run } else { Job::Attach };
     let words = match argv::normalise(job, args)? {
         Normalised::Help => return Ok(Command::Help(help::help(job))),
         Normalised::Version => return Ok(Command::Version(help::version())),
         Normalised::Words(words) => words,
     };
-    let given =
-        Given::from_args(&["rnsnet"], &words.for_argh()).map_err(|exit| UsageError::Parser {
-            message: exit.output.trim().to_owned(),
-        })?;
+    let given = Given::from_args(&["rnsnet"], &words.for_argh())
+        .map_err(|exit| UsageError::Parser { message: exit.output.trim().to_owned() })?;
     match job {
         Job::Attach => attach(given, &words).map(Command::Attach),
         Job::Run => run(&given, words).map(Command::Run),
@@ -223,28 +216,16 @@ fn attach(mut given: Given, words: &Words) -> Result<Attach, UsageError> {
         return Err(UsageError::ExtraArgument { word });
     }
     if ifname.is_some() && given.ifname.is_some() {
-        return Err(UsageError::Conflict {
-            option: "--ifname",
-            other: "IFNAME",
-        });
+        return Err(UsageError::Conflict { option: "--ifname", other: "IFNAME" });
     }
     let ifname = ifname.map(|name| ("IFNAME", name));
     let target = self::target(&given, &target)?;
     let (endpoint, network) = link(&given, words, ifname)?;
-    Ok(Attach {
-        target,
-        endpoint,
-        network,
-        process: process(&given)?,
-    })
+    Ok(Attach { target, endpoint, network, process: process(&given)? })
 }
 
 fn run(given: &Given, words: Words) -> Result<Run, UsageError> {
-    if words
-        .command
-        .first()
-        .is_none_or(|command| command.is_empty())
-    {
+    if words.command.first().is_none_or(|command| command.is_empty()) {
         return Err(UsageError::NoCommand);
     }
     let (endpoint, network) = link(given, &words, None)?;
@@ -276,10 +257,7 @@ fn target(given: &Given, word: &str) -> Result<Target, UsageError> {
             Some(_) => Err(UsageError::UsernsOfPid { pid }),
         };
     }
-    Ok(Target::Path {
-        netns: Input::new("NETNS_PATH", word).read(values::path)?,
-        userns,
-    })
+    Ok(Target::Path { netns: Input::new("NETNS_PATH", word).read(values::path)?, userns })
 }
 
 /// The container's interface and its network. `ifname` is the positional one, with its name.
@@ -292,23 +270,16 @@ fn link(
     let loopback_only = read(network, "--network", values::loopback_only)?.unwrap_or(false);
     if loopback_only {
         let option = words.seen.iter().find(|option| option.needs_interface);
-        let option = option
-            .map(|option| option.long)
-            .or_else(|| ifname.as_ref().map(|(what, _)| *what));
+        let option =
+            option.map(|option| option.long).or_else(|| ifname.as_ref().map(|(what, _)| *what));
         if let Some(option) = option {
-            return Err(UsageError::Conflict {
-                option,
-                other: "--network none",
-            });
+            return Err(UsageError::Conflict { option, other: "--network none" });
         }
     }
     let ipv6 = [(&given.ip6, "--ip6"), (&given.cidr6, "--cidr6")];
     let ipv6 = ipv6.into_iter().find(|(value, _)| value.is_some());
     if let (true, Some((_, option))) = (given.no_ipv6, ipv6) {
-        return Err(UsageError::Conflict {
-            option,
-            other: "--no-ipv6",
-        });
+        return Err(UsageError::Conflict { option, other: "--no-ipv6" });
     }
     let v6 = (!given.no_ipv6).then_some((given.cidr6.as_deref(), given.ip6.as_deref()));
     let addresses = values::addresses(given.cidr.as_deref(), given.ip.as_deref(), v6)?;
@@ -356,8 +327,7 @@ fn read<T>(
     what: &'static str,
     read: impl FnOnce(&str) -> Result<T, ValueError>,
 ) -> Result<Option<T>, UsageError> {
-    text.map(|text| Input::new(what, text).read(read))
-        .transpose()
+    text.map(|text| Input::new(what, text).read(read)).transpose()
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {

@@ -148,13 +148,8 @@ impl Scope {
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Ports,
-        Self::Network,
-        Self::Namespace,
-        Self::Process,
-        Self::Diagnosis,
-    ];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Ports, Self::Network, Self::Namespace, Self::Process, Self::Diagnosis];
 
     pub(super) fn heading(self) -> &'static str {
         match self {
@@ -202,10 +197,7 @@ const PLAIN: OptionSpec = OptionSpec {
 };
 
 /// What an option of the container's link is.
-const LINK: OptionSpec = OptionSpec {
-    needs_interface: true,
-    ..PLAIN
-};
+const LINK: OptionSpec = OptionSpec { needs_interface: true, ..PLAIN };
 
 /// Every option, in the order of the help.
 pub(super) const OPTIONS: &[OptionSpec] = &[
@@ -272,11 +264,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         help: "IPv6 prefix of the network, a /64. Default: fd72:6e73:6e65::/64.",
         ..LINK
     },
-    OptionSpec {
-        long: "--no-ipv6",
-        help: "IPv4 only.",
-        ..LINK
-    },
+    OptionSpec { long: "--no-ipv6", help: "IPv4 only.", ..LINK },
     OptionSpec {
         long: "--mtu",
         kind: Kind::Value("BYTES"),
@@ -388,11 +376,7 @@ mod tests {
     /// The parser's options, straight from argh.
     fn of_argh() -> BTreeSet<String> {
         let flags = Given::get_args_info().flags;
-        flags
-            .iter()
-            .map(|flag| flag.long.to_owned())
-            .filter(|long| long != "--help")
-            .collect()
+        flags.iter().map(|flag| flag.long.to_owned()).filter(|long| long != "--help").collect()
     }
 
     #[test]

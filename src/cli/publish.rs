@@ -125,11 +125,7 @@ impl fmt::Display for Publish {
             Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
             Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
         }
-        write!(
-            f,
-            "{}:{}/{}",
-            self.host_port, self.guest_port, self.protocol
-        )
+        write!(f, "{}:{}/{}", self.host_port, self.guest_port, self.protocol)
     }
 }
 
@@ -144,14 +140,9 @@ pub(super) fn parse_all(specs: &[String]) -> Result<Vec<Publish>, UsageError> {
     let mut published = Vec::new();
     let mut taken: BTreeMap<(u16, Protocol), Vec<Claim<'_>>> = BTreeMap::new();
     for spec in specs {
-        let refuse = |source| UsageError::Publish {
-            spec: spec.clone(),
-            source,
-        };
+        let refuse = |source| UsageError::Publish { spec: spec.clone(), source };
         for publish in parse(spec).map_err(refuse)? {
-            let claims = taken
-                .entry((publish.host_port, publish.protocol))
-                .or_default();
+            let claims = taken.entry((publish.host_port, publish.protocol)).or_default();
             if let Some((_, other)) = claims.iter().find(|(bind, _)| overlap(*bind, publish.bind)) {
                 return Err(refuse(PublishError::Taken {
                     port: publish.host_port,
@@ -195,12 +186,7 @@ pub(super) fn parse(spec: &str) -> Result<Vec<Publish>, PublishError> {
     }
     let pairs = host.zip(container);
     Ok(pairs
-        .map(|(host_port, guest_port)| Publish {
-            bind,
-            host_port,
-            guest_port,
-            protocol,
-        })
+        .map(|(host_port, guest_port)| Publish { bind, host_port, guest_port, protocol })
         .collect())
 }
 
@@ -215,9 +201,7 @@ enum Typed<'a> {
 fn split(ports: &str) -> Result<(Option<Typed<'_>>, &str, &str), PublishError> {
     if let Some(rest) = ports.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(PublishError::NoClosingBracket)?;
-        let rest = rest
-            .strip_prefix(':')
-            .ok_or(PublishError::NoColonAfterBracket)?;
+        let rest = rest.strip_prefix(':').ok_or(PublishError::NoColonAfterBracket)?;
         let (host, container) = rest.split_once(':').ok_or(PublishError::NoHostPort)?;
         return Ok((Some(Typed::Bracketed(address)), host, container));
     }
@@ -280,16 +264,10 @@ fn parse_range(side: Side, text: &str) -> Result<std::ops::RangeInclusive<u16>, 
 
 fn parse_port(side: Side, text: &str) -> Result<u16, PublishError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(PublishError::NotAPort {
-            side,
-            text: text.to_owned(),
-        });
+        return Err(PublishError::NotAPort { side, text: text.to_owned() });
     }
     match text.parse() {
-        Ok(0) | Err(_) => Err(PublishError::PortOutOfRange {
-            side,
-            text: text.to_owned(),
-        }),
+        Ok(0) | Err(_) => Err(PublishError::PortOutOfRange { side, text: text.to_owned() }),
         Ok(port) => Ok(port),
     }
 }

@@ -45,12 +45,7 @@ fn default_link() -> (Endpoint, Network) {
 fn a_pid_alone_is_all_defaults() {
     let (endpoint, network) = default_link();
     let process = Process::default();
-    let expected = Attach {
-        target: Target::Pid(4711),
-        endpoint,
-        network,
-        process,
-    };
+    let expected = Attach { target: Target::Pid(4711), endpoint, network, process };
     assert_eq!(attached(&["4711"]), expected);
 }
 
@@ -93,25 +88,15 @@ fn every_option_has_its_effect() {
         "4711",
         "tap0",
     ]);
-    let publish = |host_port, guest_port, protocol| Publish {
-        bind: None,
-        host_port,
-        guest_port,
-        protocol,
-    };
+    let publish =
+        |host_port, guest_port, protocol| Publish { bind: None, host_port, guest_port, protocol };
     let v4 = attach.network.addresses.v4;
     let v6 = attach.network.addresses.v6.unwrap();
     assert_eq!(
         attach.network.publish,
-        [
-            publish(8080, 80, Protocol::Tcp),
-            publish(53, 53, Protocol::Udp)
-        ]
+        [publish(8080, 80, Protocol::Tcp), publish(53, 53, Protocol::Udp)]
     );
-    assert_eq!(
-        attach.network.host_access,
-        HostAccess::Ports([5432, 6379].into())
-    );
+    assert_eq!(attach.network.host_access, HostAccess::Ports([5432, 6379].into()));
     assert_eq!(attach.network.mtu.get(), 9000);
     assert_eq!((v4.guest, v4.subnet.prefix_len), ([10, 9, 0, 7].into(), 16));
     assert_eq!(v4.gateway, std::net::Ipv4Addr::new(10, 9, 0, 2));
@@ -127,10 +112,7 @@ fn every_option_has_its_effect() {
     );
     assert_eq!(
         attach.target,
-        Target::Path {
-            netns: "4711".into(),
-            userns: Some("/proc/5/ns/user".into())
-        }
+        Target::Path { netns: "4711".into(), userns: Some("/proc/5/ns/user".into()) }
     );
     assert_eq!(
         attach.process,
@@ -148,19 +130,12 @@ fn every_option_has_its_effect() {
     assert_eq!(run.network.addresses.v6, None);
     assert_eq!(run.endpoint.ifname, "net0");
     assert!(ran(&["--network", "none", "sh"]).endpoint.loopback_only);
-    assert!(
-        attached(&["--network", "none", "-d", "4711"])
-            .endpoint
-            .loopback_only
-    );
+    assert!(attached(&["--network", "none", "-d", "4711"]).endpoint.loopback_only);
 }
 
 #[test]
 fn targets() {
-    let path = |netns: &str| Target::Path {
-        netns: netns.into(),
-        userns: None,
-    };
+    let path = |netns: &str| Target::Path { netns: netns.into(), userns: None };
     let table: &[(&[&str], Target)] = &[
         (&["1"], Target::Pid(1)),
         (&["--netns-type=pid", "1"], Target::Pid(1)),
@@ -178,15 +153,9 @@ fn targets() {
 
 #[test]
 fn the_default_mac_follows_the_address() {
+    assert_eq!(attached(&["--ip=10.0.2.15", "1"]).endpoint.mac.to_string(), "02:72:0a:00:02:0f");
     assert_eq!(
-        attached(&["--ip=10.0.2.15", "1"]).endpoint.mac.to_string(),
-        "02:72:0a:00:02:0f"
-    );
-    assert_eq!(
-        attached(&["--cidr=192.168.255.0/24", "1"])
-            .endpoint
-            .mac
-            .to_string(),
+        attached(&["--cidr=192.168.255.0/24", "1"]).endpoint.mac.to_string(),
         "02:72:c0:a8:ff:64"
     );
 }
@@ -195,21 +164,15 @@ fn the_default_mac_follows_the_address() {
 fn the_command_may_be_any_bytes() {
     let bytes = OsString::from_vec(b"\xff\xfe".to_vec());
     let command = parse(["run".into(), "--".into(), bytes.clone()].into_iter());
-    let Ok(Command::Run(run)) = command else {
-        panic!("{command:?}")
-    };
+    let Ok(Command::Run(run)) = command else { panic!("{command:?}") };
     assert_eq!(run.command, [bytes]);
 }
 
 #[test]
 fn help_and_version() {
-    let Ok(Command::Help(text)) = parsed(&["--help"]) else {
-        panic!("help")
-    };
+    let Ok(Command::Help(text)) = parsed(&["--help"]) else { panic!("help") };
     assert!(text.contains("Usage: rnsnet [OPTIONS] PID|NETNS_PATH [IFNAME]\n"));
-    let Ok(Command::Help(text)) = parsed(&["run", "-p", "8080:80", "-h"]) else {
-        panic!("help")
-    };
+    let Ok(Command::Help(text)) = parsed(&["run", "-p", "8080:80", "-h"]) else { panic!("help") };
     assert!(text.contains("Usage: rnsnet run [OPTIONS] [--] CMD [ARG...]\n"));
     let version = concat!("rnsnet ", env!("CARGO_PKG_VERSION"), "\n").to_owned();
     assert_eq!(parsed(&["--version"]), Ok(Command::Version(version)));
@@ -221,83 +184,38 @@ fn refusals() {
         (&[], "PID or NETNS_PATH is missing"),
         (&["-d"], "PID or NETNS_PATH is missing"),
         (&["--"], "PID or NETNS_PATH is missing"),
-        (
-            &["run"],
-            "the command is missing: rnsnet run [OPTIONS] [--] CMD [ARG...]",
-        ),
-        (
-            &["run", "--"],
-            "the command is missing: rnsnet run [OPTIONS] [--] CMD [ARG...]",
-        ),
-        (
-            &["run", "", "x"],
-            "the command is missing: rnsnet run [OPTIONS] [--] CMD [ARG...]",
-        ),
+        (&["run"], "the command is missing: rnsnet run [OPTIONS] [--] CMD [ARG...]"),
+        (&["run", "--"], "the command is missing: rnsnet run [OPTIONS] [--] CMD [ARG...]"),
+        (&["run", "", "x"], "the command is missing: rnsnet run [OPTIONS] [--] CMD [ARG...]"),
         (&["0"], r#"invalid PID "0": out of range: 1 to 4194304"#),
-        (
-            &["99999999999"],
-            r#"invalid PID "99999999999": out of range: 1 to 4194304"#,
-        ),
-        (
-            &["--netns-type=pid", "web"],
-            r#"invalid PID "web": not a number"#,
-        ),
+        (&["99999999999"], r#"invalid PID "99999999999": out of range: 1 to 4194304"#),
+        (&["--netns-type=pid", "web"], r#"invalid PID "web": not a number"#),
         (&["--netns-type=pid", ""], r#"invalid PID "": it is empty"#),
         (&[""], r#"invalid NETNS_PATH "": it is empty"#),
-        (
-            &["--netns-type=fd", "3"],
-            r#"invalid --netns-type "fd": expected pid or path"#,
-        ),
-        (
-            &["--userns-path=", "/x"],
-            r#"invalid --userns-path "": it is empty"#,
-        ),
-        (
-            &["--userns-path=/x", "4711"],
-            "--userns-path goes with a NETNS_PATH, not with PID 4711",
-        ),
+        (&["--netns-type=fd", "3"], r#"invalid --netns-type "fd": expected pid or path"#),
+        (&["--userns-path=", "/x"], r#"invalid --userns-path "": it is empty"#),
+        (&["--userns-path=/x", "4711"], "--userns-path goes with a NETNS_PATH, not with PID 4711"),
         (
             &["4711", "eth0", "eth1"],
             r#"unexpected argument "eth1" after PID|NETNS_PATH and IFNAME"#,
         ),
-        (
-            &["4711", "lo"],
-            r#"invalid IFNAME "lo": the name is reserved"#,
-        ),
-        (
-            &["4711", "--ifname=lo"],
-            r#"invalid --ifname "lo": the name is reserved"#,
-        ),
-        (
-            &["4711", "a", "--ifname=a"],
-            "--ifname cannot be combined with IFNAME",
-        ),
-        (
-            &["4711", "-r3", "-e3"],
-            "--ready-fd and --exit-fd are both 3",
-        ),
-        (
-            &["4711", "-r", "-1"],
-            r#"invalid --ready-fd "-1": a file descriptor is never negative"#,
-        ),
+        (&["4711", "lo"], r#"invalid IFNAME "lo": the name is reserved"#),
+        (&["4711", "--ifname=lo"], r#"invalid --ifname "lo": the name is reserved"#),
+        (&["4711", "a", "--ifname=a"], "--ifname cannot be combined with IFNAME"),
+        (&["4711", "-r3", "-e3"], "--ready-fd and --exit-fd are both 3"),
+        (&["4711", "-r", "-1"], r#"invalid --ready-fd "-1": a file descriptor is never negative"#),
         (
             &["4711", "-e1"],
             "invalid --exit-fd \"1\": \
              descriptors 0, 1 and 2 are standard input, output and error",
         ),
-        (
-            &["4711", "--mtu=1279"],
-            r#"invalid --mtu "1279": out of range: 1280 to 65520"#,
-        ),
+        (&["4711", "--mtu=1279"], r#"invalid --mtu "1279": out of range: 1280 to 65520"#),
         (&["4711", "--mtu="], r#"invalid --mtu "": it is empty"#),
         (
             &["4711", "--mac=00:00:00:00:00:00"],
             r#"invalid --mac "00:00:00:00:00:00": all zero is no address"#,
         ),
-        (
-            &["4711", "--offload=on"],
-            r#"invalid --offload "on": expected auto or off"#,
-        ),
+        (&["4711", "--offload=on"], r#"invalid --offload "on": expected auto or off"#),
         (
             &["4711", "--network=n1"],
             "invalid --network \"n1\": \
@@ -311,10 +229,7 @@ fn refusals() {
             &["4711", "--pcap=-"],
             "invalid --pcap \"-\": standard output is not supported; a file of that name is ./-",
         ),
-        (
-            &["4711", "--pid-file="],
-            r#"invalid --pid-file "": it is empty"#,
-        ),
+        (&["4711", "--pid-file="], r#"invalid --pid-file "": it is empty"#),
         (
             &["4711", "--log-level=5"],
             r#"invalid --log-level "5": expected error, warn, info, debug or trace"#,
@@ -323,22 +238,13 @@ fn refusals() {
             &["4711", "--cidr=10.0.2.1/24"],
             "invalid --cidr \"10.0.2.1/24\": it has host bits set: the prefix is 10.0.2.0/24",
         ),
-        (
-            &["4711", "--ip=10.0.2.2"],
-            r#"invalid --ip "10.0.2.2": it is the gateway's address"#,
-        ),
+        (&["4711", "--ip=10.0.2.2"], r#"invalid --ip "10.0.2.2": it is the gateway's address"#),
         (
             &["4711", "--cidr6=fd00::/48"],
             r#"invalid --cidr6 "fd00::/48": prefix length "48" is not 64"#,
         ),
-        (
-            &["4711", "--no-ipv6", "--ip6=fd00::1"],
-            "--ip6 cannot be combined with --no-ipv6",
-        ),
-        (
-            &["4711", "--cidr6=x", "--no-ipv6"],
-            "--cidr6 cannot be combined with --no-ipv6",
-        ),
+        (&["4711", "--no-ipv6", "--ip6=fd00::1"], "--ip6 cannot be combined with --no-ipv6"),
+        (&["4711", "--cidr6=x", "--no-ipv6"], "--cidr6 cannot be combined with --no-ipv6"),
         (
             &["4711", "-p", "8080:80/sctp"],
             r#"invalid --publish "8080:80/sctp": sctp is not supported: only tcp and udp"#,
@@ -347,10 +253,7 @@ fn refusals() {
             &["run", "--hostname=my_host", "sh"],
             "invalid --hostname \"my_host\": write letters, digits, dots and inner hyphens",
         ),
-        (
-            &["--network=none", "4711", "eth0"],
-            "IFNAME cannot be combined with --network none",
-        ),
+        (&["--network=none", "4711", "eth0"], "IFNAME cannot be combined with --network none"),
     ];
     for (args, expected) in table {
         let error = parsed(args).unwrap_err();
@@ -360,18 +263,12 @@ fn refusals() {
 
 #[test]
 fn what_needs_an_interface_is_refused_without_one() {
-    for option in options::OPTIONS
-        .iter()
-        .filter(|option| option.needs_interface)
-    {
+    for option in options::OPTIONS.iter().filter(|option| option.needs_interface) {
         let mut args = vec!["--network=none".to_owned(), option.long.to_owned()];
         args.extend(option.value().map(|_| "x".to_owned()));
         args.push("4711".to_owned());
         let error = parse(args.into_iter().map(OsString::from)).unwrap_err();
-        let expected = UsageError::Conflict {
-            option: option.long,
-            other: "--network none",
-        };
+        let expected = UsageError::Conflict { option: option.long, other: "--network none" };
         assert_eq!(error, expected);
     }
 }
@@ -382,10 +279,7 @@ fn hints() {
         (&["--frobnicate"], Some("rnsnet --help lists the options")),
         (&["--publsh"], None),
         (&["1", "2", "3"], Some("rnsnet --help lists the options")),
-        (
-            &[],
-            Some("rnsnet PID attaches a running container; rnsnet --help has examples"),
-        ),
+        (&[], Some("rnsnet PID attaches a running container; rnsnet --help has examples")),
         (&["run"], Some("rnsnet run --help has examples")),
     ];
     for (args, expected) in table {

@@ -122,11 +122,7 @@ impl<'a> Input<'a> {
 
     /// The refusal of this value.
     pub(super) fn refuse(self, source: ValueError) -> UsageError {
-        UsageError::Invalid {
-            what: self.what,
-            text: self.text.to_owned(),
-            source,
-        }
+        UsageError::Invalid { what: self.what, text: self.text.to_owned(), source }
     }
 
     /// Reads the value with `read`.
@@ -150,13 +146,8 @@ pub(super) fn addresses(
 ) -> Result<Addresses, UsageError> {
     let default = Addresses::default();
     let v4 = family4(default.v4, cidr, ip)?;
-    let v6 = v6
-        .zip(default.v6)
-        .map(|((cidr6, ip6), default)| family6(default, cidr6, ip6));
-    Ok(Addresses {
-        v4,
-        v6: v6.transpose()?,
-    })
+    let v6 = v6.zip(default.v6).map(|((cidr6, ip6), default)| family6(default, cidr6, ip6));
+    Ok(Addresses { v4, v6: v6.transpose()? })
 }
 
 /// The stable hardware address of the container with IPv4 address `guest`: 02:72 and its octets.
@@ -211,9 +202,7 @@ pub(super) fn ifname(text: &str) -> Result<String, ValueError> {
 
 pub(super) fn mtu(text: &str) -> Result<Mtu, ValueError> {
     let (min, max) = (u32::from(Mtu::MIN), u32::from(Mtu::MAX));
-    let mtu = u16::try_from(number(text, min, max)?)
-        .ok()
-        .and_then(Mtu::new);
+    let mtu = u16::try_from(number(text, min, max)?).ok().and_then(Mtu::new);
     mtu.ok_or(ValueError::OutOfRange { min, max })
 }
 
@@ -254,10 +243,7 @@ pub(super) fn host_access(text: &str) -> Result<HostAccess, ValueError> {
 
 /// Reads the number of an inherited descriptor, which is none of the standard three.
 pub(super) fn fd(text: &str) -> Result<i32, ValueError> {
-    if text
-        .strip_prefix('-')
-        .is_some_and(|rest| !rest.is_empty() && is_digits(rest))
-    {
+    if text.strip_prefix('-').is_some_and(|rest| !rest.is_empty() && is_digits(rest)) {
         return Err(ValueError::NegativeFd);
     }
     const MAX: u32 = i32::MAX.unsigned_abs();
@@ -277,20 +263,12 @@ pub(super) fn pid(text: &str) -> Result<i32, ValueError> {
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, ValueError> {
-    if text.is_empty() {
-        Err(ValueError::Empty)
-    } else {
-        Ok(PathBuf::from(text))
-    }
+    if text.is_empty() { Err(ValueError::Empty) } else { Ok(PathBuf::from(text)) }
 }
 
 /// Reads the path of a file that is to be written.
 pub(super) fn output(text: &str) -> Result<PathBuf, ValueError> {
-    if text == "-" {
-        Err(ValueError::Dash)
-    } else {
-        path(text)
-    }
+    if text == "-" { Err(ValueError::Dash) } else { path(text) }
 }
 
 /// Reads a host name: RFC 1123, section 2.1, and short enough for sethostname(2) and one label.
@@ -303,9 +281,7 @@ pub(super) fn hostname(text: &str) -> Result<String, ValueError> {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     if !text.split('.').all(label) {
         return Err(ValueError::HostnameSyntax);
@@ -341,10 +317,7 @@ fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
     if !is_digits(text) {
         return Err(ValueError::NotANumber);
     }
-    let number = text
-        .parse()
-        .ok()
-        .filter(|number| (min..=max).contains(number));
+    let number = text.parse().ok().filter(|number| (min..=max).contains(number));
     number.ok_or(ValueError::OutOfRange { min, max })
 }
 
@@ -402,19 +375,14 @@ fn guest4(family: Family<Ipv4Addr>, ip: Option<&str>) -> Result<Family<Ipv4Addr>
 }
 
 fn cidr4(text: &str) -> Result<Cidr<Ipv4Addr>, ValueError> {
-    let (address, length) = text
-        .split_once('/')
-        .ok_or(ValueError::CidrSyntax("10.0.2.0/24"))?;
+    let (address, length) = text.split_once('/').ok_or(ValueError::CidrSyntax("10.0.2.0/24"))?;
     let address: Ipv4Addr = address.parse().map_err(|_| ValueError::NotIpv4)?;
     let prefix_len = match length.parse::<u8>() {
         Ok(prefix_len @ 1..=29) if is_digits(length) => prefix_len,
         Ok(30..=32) if is_digits(length) => return Err(ValueError::TooSmall),
         Ok(_) | Err(_) => {
             let length = length.to_owned();
-            return Err(ValueError::PrefixLength {
-                length,
-                allowed: "from 1 to 29",
-            });
+            return Err(ValueError::PrefixLength { length, allowed: "from 1 to 29" });
         }
     };
     let mask = u32::MAX << (32 - u32::from(prefix_len));
@@ -422,10 +390,7 @@ fn cidr4(text: &str) -> Result<Cidr<Ipv4Addr>, ValueError> {
     if prefix != address {
         return Err(ValueError::HostBits(format!("{prefix}/{prefix_len}")));
     }
-    let subnet = Cidr {
-        address,
-        prefix_len,
-    };
+    let subnet = Cidr { address, prefix_len };
     for (reserved, name) in &RESERVED4 {
         if subnet.contains(reserved.address) || reserved.contains(address) {
             return Err(ValueError::Reserved(name));
@@ -476,25 +441,19 @@ fn family6(
 }
 
 fn cidr6_64(text: &str) -> Result<Cidr<Ipv6Addr>, ValueError> {
-    let (address, length) = text
-        .split_once('/')
-        .ok_or(ValueError::CidrSyntax("fd00:1:2:3::/64"))?;
+    let (address, length) =
+        text.split_once('/').ok_or(ValueError::CidrSyntax("fd00:1:2:3::/64"))?;
     let address: Ipv6Addr = address.parse().map_err(|_| ValueError::NotIpv6)?;
     if length != "64" {
         // Stateless addressing knows no other: RFC 4862, section 5.5.3, and RFC 4291, 2.5.1.
-        return Err(ValueError::PrefixLength {
-            length: length.to_owned(),
-            allowed: "64",
-        });
+        return Err(ValueError::PrefixLength { length: length.to_owned(), allowed: "64" });
     }
     let prefix = Ipv6Addr::from_bits(address.to_bits() & !HOST_BITS6);
     if prefix != address {
         return Err(ValueError::HostBits(format!("{prefix}/64")));
     }
     if address.is_unspecified() {
-        return Err(ValueError::Reserved(
-            "::/64, the loopback and mapped addresses",
-        ));
+        return Err(ValueError::Reserved("::/64, the loopback and mapped addresses"));
     }
     if address.is_unicast_link_local() {
         return Err(ValueError::Reserved("fe80::/10, the link-local addresses"));
@@ -502,10 +461,7 @@ fn cidr6_64(text: &str) -> Result<Cidr<Ipv6Addr>, ValueError> {
     if address.is_multicast() {
         return Err(ValueError::Reserved("ff00::/8, the multicast addresses"));
     }
-    Ok(Cidr {
-        address,
-        prefix_len: 64,
-    })
+    Ok(Cidr { address, prefix_len: 64 })
 }
 
 /// The low half of an IPv6 address, which a /64 leaves to its hosts.
@@ -513,25 +469,10 @@ const HOST_BITS6: u128 = u64::MAX as u128;
 
 /// Prefixes whose addresses cannot be on a link: RFC 1122, section 3.2.1.3, and RFC 1112.
 const RESERVED4: [(Cidr<Ipv4Addr>, &str); 3] = [
+    (Cidr { address: Ipv4Addr::new(0, 0, 0, 0), prefix_len: 8 }, "0.0.0.0/8, this network"),
+    (Cidr { address: Ipv4Addr::new(127, 0, 0, 0), prefix_len: 8 }, "127.0.0.0/8, the loopback"),
     (
-        Cidr {
-            address: Ipv4Addr::new(0, 0, 0, 0),
-            prefix_len: 8,
-        },
-        "0.0.0.0/8, this network",
-    ),
-    (
-        Cidr {
-            address: Ipv4Addr::new(127, 0, 0, 0),
-            prefix_len: 8,
-        },
-        "127.0.0.0/8, the loopback",
-    ),
-    (
-        Cidr {
-            address: Ipv4Addr::new(224, 0, 0, 0),
-            prefix_len: 3,
-        },
+        Cidr { address: Ipv4Addr::new(224, 0, 0, 0), prefix_len: 3 },
         "224.0.0.0/3, the multicast and reserved addresses",
     ),
 ];

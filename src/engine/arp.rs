@@ -33,9 +33,7 @@ pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
     };
     let composer = Composer { link: turn.link };
     turn.fx.frames.push(turn.port, |buffer| {
-        composer.arp(buffer, |packet| {
-            reply.emit(&mut ArpPacket::new_unchecked(packet))
-        });
+        composer.arp(buffer, |packet| reply.emit(&mut ArpPacket::new_unchecked(packet)));
     });
     Verdict::Gateway
 }

@@ -152,11 +152,7 @@ pub(super) fn verify_transport(
         }
         _ => true,
     };
-    if valid {
-        Ok(())
-    } else {
-        Err(DropReason::BadChecksum)
-    }
+    if valid { Ok(()) } else { Err(DropReason::BadChecksum) }
 }
 
 /// The sum of the pseudo-header that TCP, UDP and ICMPv6 checksums begin with.
@@ -175,9 +171,8 @@ pub(super) fn pseudo_sum(
 /// The reason to drop and count it.
 pub fn parse(raw: &mut [u8], vnet: bool) -> Result<Frame<'_>, DropReason> {
     let (offload, ethernet) = if vnet {
-        let (header, rest) = raw
-            .split_first_chunk_mut::<VNET_HEADER_LEN>()
-            .ok_or(DropReason::Malformed)?;
+        let (header, rest) =
+            raw.split_first_chunk_mut::<VNET_HEADER_LEN>().ok_or(DropReason::Malformed)?;
         (Offload::parse(*header), rest)
     } else {
         (Offload::default(), raw)
@@ -185,20 +180,14 @@ pub fn parse(raw: &mut [u8], vnet: bool) -> Result<Frame<'_>, DropReason> {
     let header = EthernetFrame::new_checked(&*ethernet).map_err(|_| DropReason::Malformed)?;
     let (source, destination) = (header.src_addr(), header.dst_addr());
     let protocol = header.ethertype();
-    let body = ethernet
-        .get_mut(ETHERNET_HEADER_LEN..)
-        .ok_or(DropReason::Malformed)?;
+    let body = ethernet.get_mut(ETHERNET_HEADER_LEN..).ok_or(DropReason::Malformed)?;
     let payload = match protocol {
         EthernetProtocol::Arp => Payload::Arp(body),
         EthernetProtocol::Ipv4 => Payload::Ip(parse_ipv4(body, &offload)?),
         EthernetProtocol::Ipv6 => Payload::Ip(parse_ipv6(body, &offload)?),
         EthernetProtocol::Unknown(_) => return Err(DropReason::UnknownEtherType),
     };
-    Ok(Frame {
-        source: MacAddress(source.0),
-        destination: MacAddress(destination.0),
-        payload,
-    })
+    Ok(Frame { source: MacAddress(source.0), destination: MacAddress(destination.0), payload })
 }
 
 fn parse_ipv4<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>, DropReason> {
@@ -408,13 +397,7 @@ impl Composer<'_> {
         emit: impl FnOnce(&mut [u8]),
     ) {
         let (source, destination) = addresses;
-        let repr = IpRepr::new(
-            source.into(),
-            destination.into(),
-            protocol,
-            payload_len,
-            hop_limit,
-        );
+        let repr = IpRepr::new(source.into(), destination.into(), protocol, payload_len, hop_limit);
         let body = self.blank(buffer, ethertype(source), repr.buffer_len());
         repr.emit(&mut *body, &ChecksumCapabilities::default());
         emit(body.get_mut(repr.header_len()..).unwrap_or_default());
@@ -492,11 +475,7 @@ mod tests {
             udp.payload_mut().copy_from_slice(b"ping");
             udp.fill_checksum(&addresses.0.into(), &addresses.1.into());
         });
-        if vnet {
-            buffer
-        } else {
-            buffer.split_off(VNET_HEADER_LEN)
-        }
+        if vnet { buffer } else { buffer.split_off(VNET_HEADER_LEN) }
     }
 
     fn verdict(mut raw: Vec<u8>) -> Result<(), DropReason> {
@@ -511,9 +490,7 @@ mod tests {
         for vnet in [true, false] {
             let mut raw = udp_frame(vnet);
             let frame = parse(&mut raw, vnet).unwrap();
-            let Payload::Ip(packet) = frame.payload else {
-                panic!("not IP")
-            };
+            let Payload::Ip(packet) = frame.payload else { panic!("not IP") };
             assert_eq!(packet.verify(), Ok(()));
             assert_eq!(packet.payload().get(8..), Some(&b"ping"[..]));
         }
@@ -554,10 +531,7 @@ mod tests {
     fn every_truncation_is_refused_and_none_panics() {
         let whole = udp_frame(true);
         for length in 0..whole.len() {
-            assert!(
-                verdict(whole[..length].to_vec()).is_err(),
-                "{length} bytes were taken"
-            );
+            assert!(verdict(whole[..length].to_vec()).is_err(), "{length} bytes were taken");
         }
     }
 
@@ -568,9 +542,6 @@ mod tests {
         raw[VNET_HEADER_LEN + 13] = 0xdd;
         raw[HEADROOM] = 0x60;
         raw[HEADROOM + 5] = 80;
-        assert_eq!(
-            parse(&mut raw, true).err(),
-            Some(DropReason::ExtensionHeader)
-        );
+        assert_eq!(parse(&mut raw, true).err(), Some(DropReason::ExtensionHeader));
     }
 }

@@ -74,24 +74,13 @@ fn handle_fragment(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'
         Err(reason) => return Verdict::Dropped(reason),
     };
     let (source, destination) = (datagram.source, datagram.destination);
-    let verified = verify_transport(
-        source,
-        destination,
-        datagram.protocol,
-        &datagram.payload,
-        false,
-    );
+    let verified =
+        verify_transport(source, destination, datagram.protocol, &datagram.payload, false);
     if let Err(reason) = verified {
         return Verdict::Dropped(reason);
     }
     // Quoted in an error, if one is due: the fragment at hand stands for the datagram.
-    handle_udp(
-        tables,
-        turn,
-        (source, destination),
-        &datagram.payload,
-        packet.bytes,
-    )
+    handle_udp(tables, turn, (source, destination), &datagram.payload, packet.bytes)
 }
 
 fn handle_udp(

@@ -152,12 +152,7 @@ impl HostSide {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(payload);
-        self.ops.push_back(HostOp::Send {
-            socket,
-            to,
-            from,
-            payload: buffer,
-        });
+        self.ops.push_back(HostOp::Send { socket, to, from, payload: buffer });
     }
 
     pub(super) fn relay(&mut self, socket: SocketId) {

@@ -89,11 +89,7 @@ pub(super) fn send_unreachable(turn: &mut Turn<'_>, packet: &[u8], reason: Unrea
         (IpAddr::V6(_), Some(v6)) => IpAddr::V6(v6.gateway),
         (IpAddr::V6(_), None) => return,
     };
-    let from = if reason == Unreachable::Port {
-        destination
-    } else {
-        gateway
-    };
+    let from = if reason == Unreachable::Port { destination } else { gateway };
     let (kind, code, quote) = match source {
         IpAddr::V4(_) => (V4_UNREACHABLE, reason.code_v4(), QUOTE_V4),
         IpAddr::V6(_) => (V6_UNREACHABLE, reason.code_v6(), QUOTE_V6),
@@ -109,11 +105,7 @@ pub(super) fn send_echo_reply(
     rest: [u8; 4],
     body: &[u8],
 ) {
-    let kind = if addresses.0.is_ipv4() {
-        V4_ECHO_REPLY
-    } else {
-        V6_ECHO_REPLY
-    };
+    let kind = if addresses.0.is_ipv4() { V4_ECHO_REPLY } else { V6_ECHO_REPLY };
     send(turn, addresses, [kind, 0], rest, body);
 }
 
@@ -127,11 +119,7 @@ fn send(
 ) {
     let (source, destination) = addresses;
     let v6 = source.is_ipv6();
-    let protocol = if v6 {
-        IpProtocol::Icmpv6
-    } else {
-        IpProtocol::Icmp
-    };
+    let protocol = if v6 { IpProtocol::Icmpv6 } else { IpProtocol::Icmp };
     let length = 8 + body.len();
     let mut message = Vec::with_capacity(length);
     message.extend_from_slice(&type_and_code);

@@ -120,12 +120,7 @@ impl Engine {
     /// Adds a TAP. `vnet` says whether its frames carry the virtio header.
     pub fn add_port(&mut self, guest_mac: MacAddress, vnet: bool, now: Instant) -> PortId {
         let mtu = usize::from(self.network.mtu.get());
-        let link = Link {
-            guest_mac,
-            gateway_mac: GATEWAY_MAC,
-            mtu,
-            vnet,
-        };
+        let link = Link { guest_mac, gateway_mac: GATEWAY_MAC, mtu, vnet };
         let stack = Stack::new(&link, self.fx.random.next_u64(), now);
         self.ports.push(Port { link, stack });
         PortId(self.ports.len() - 1)
@@ -133,13 +128,8 @@ impl Engine {
 
     /// Names the socket that the shell has bound for a published port.
     pub fn publish(&mut self, protocol: Protocol, guest_port: u16) -> SocketId {
-        self.published.push(Published {
-            guest_port,
-            protocol,
-        });
-        self.fx
-            .host
-            .adopt(Owner::Published(self.published.len() - 1))
+        self.published.push(Published { guest_port, protocol });
+        self.fx.host.adopt(Owner::Published(self.published.len() - 1))
     }
 
     /// Sets the host's resolvers.
@@ -211,9 +201,7 @@ impl Engine {
                 tables.udp.handle_failed(&mut turn, index);
             }
             (Owner::Echo(index), HostEvent::Datagram { from, payload, .. }) => {
-                tables
-                    .echo
-                    .handle_reply(&mut turn, index, from.ip(), payload);
+                tables.echo.handle_reply(&mut turn, index, from.ip(), payload);
             }
             (Owner::Echo(index), HostEvent::Failed(error) | HostEvent::Unsent(error)) => {
                 tables.echo.handle_failed(&mut turn, index, error);
@@ -225,14 +213,8 @@ impl Engine {
                 tables.dns.handle_failed(&mut turn, index);
             }
             (Owner::Published(_), HostEvent::Datagram { from, to, payload }) => {
-                if let Some(Published {
-                    guest_port,
-                    protocol: Protocol::Udp,
-                }) = published
-                {
-                    tables
-                        .udp
-                        .handle_client(&mut turn, socket, guest_port, from, to, payload);
+                if let Some(Published { guest_port, protocol: Protocol::Udp }) = published {
+                    tables.udp.handle_client(&mut turn, socket, guest_port, from, to, payload);
                 }
             }
             // A datagram that the host could not send is lost, as datagrams may be; a listener
@@ -327,22 +309,11 @@ impl Engine {
     /// When to call [`Engine::handle_timeout`] if nothing happens before; `None` is never.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let Tables {
-            tcp,
-            udp,
-            echo,
-            dns,
-            ..
-        } = &self.tables;
-        [
-            tcp.poll_timeout(),
-            udp.poll_timeout(),
-            echo.poll_timeout(),
-            dns.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let Tables { tcp, udp, echo, dns, .. } = &self.tables;
+        [tcp.poll_timeout(), udp.poll_timeout(), echo.poll_timeout(), dns.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Serves the deadlines that are due.
@@ -408,13 +379,7 @@ impl Engine {
 impl fmt::Display for Engine {
     /// The dump: every flow and every counter.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tables {
-            tcp,
-            udp,
-            echo,
-            dns,
-            ..
-        } = &self.tables;
+        let Tables { tcp, udp, echo, dns, .. } = &self.tables;
         let counts = (tcp.len(), udp.len(), echo.len(), dns.len());
         writeln!(
             f,

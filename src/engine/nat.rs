@@ -32,11 +32,7 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
         (IpAddr::V6(_), None) => (false, false),
     };
     if is_dns {
-        return if to.port() == 53 {
-            Meaning::Dns
-        } else {
-            Meaning::Closed
-        };
+        return if to.port() == 53 { Meaning::Dns } else { Meaning::Closed };
     }
     if is_gateway {
         if !network.host_access.allows(to.port()) {
@@ -48,11 +44,7 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
         };
         return Meaning::Host(SocketAddr::new(loopback, to.port()));
     }
-    if to.port() == 0 || denied(network, to.ip()) {
-        Meaning::Denied
-    } else {
-        Meaning::Host(to)
-    }
+    if to.port() == 0 || denied(network, to.ip()) { Meaning::Denied } else { Meaning::Host(to) }
 }
 
 /// Whether a guest may not reach `address` on the host's network by its own choice of address.
@@ -68,10 +60,7 @@ pub fn denied(network: &Network, address: IpAddr) -> bool {
                     || ip.is_unspecified()
                     || ip.is_multicast()
                     || ip.is_unicast_link_local()
-                    || network
-                        .addresses
-                        .v6
-                        .is_some_and(|v6| v6.subnet.contains(ip))
+                    || network.addresses.v6.is_some_and(|v6| v6.subnet.contains(ip))
             },
             |v4| denied_v4(network, v4) || is_mapped(ip),
         ),
@@ -167,27 +156,16 @@ mod tests {
             "64:ff9b::169.254.169.254",
             "fd72:6e73:6e65::77",
         ] {
-            assert!(
-                denied(&network(HostAccess::All), address.parse().unwrap()),
-                "{address}"
-            );
+            assert!(denied(&network(HostAccess::All), address.parse().unwrap()), "{address}");
         }
     }
 
     #[test]
     fn ordinary_addresses_are_not_denied() {
-        for address in [
-            "192.0.2.9",
-            "10.0.3.1",
-            "172.16.0.1",
-            "1.1.1.1",
-            "2001:db8::1",
-            "64:ff9b::192.0.2.9",
-        ] {
-            assert!(
-                !denied(&network(HostAccess::None), address.parse().unwrap()),
-                "{address}"
-            );
+        for address in
+            ["192.0.2.9", "10.0.3.1", "172.16.0.1", "1.1.1.1", "2001:db8::1", "64:ff9b::192.0.2.9"]
+        {
+            assert!(!denied(&network(HostAccess::None), address.parse().unwrap()), "{address}");
         }
     }
 

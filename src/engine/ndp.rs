@@ -32,24 +32,7 @@ pub(super) fn is_neighbour_discovery(message_type: u8) -> bool {
 /// (RFC 4861, section 6.1.2): the modified EUI-64 of its hardware address (RFC 4291, appendix A).
 pub(super) fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
-    Ipv6Addr::from([
-        0xfe,
-        0x80,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        a ^ 2,
-        b,
-        c,
-        0xff,
-        0xfe,
-        d,
-        e,
-        f,
-    ])
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// Takes a neighbour discovery message from a guest.
@@ -79,22 +62,12 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
             }
             // An unspecified source is a guest's duplicate detection: RFC 4861, section 7.2.4.
             let (to, flags) = if source.is_unspecified() {
-                (
-                    ALL_NODES,
-                    NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE,
-                )
+                (ALL_NODES, NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE)
             } else {
                 let solicited = NdiscNeighborFlags::SOLICITED;
-                (
-                    source,
-                    NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE | solicited,
-                )
+                (source, NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE | solicited)
             };
-            let advert = NdiscRepr::NeighborAdvert {
-                flags,
-                target_addr,
-                lladdr,
-            };
+            let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
             send(turn, target_addr, to, advert);
         }
         NdiscRepr::RouterSolicit { .. } => {
@@ -115,11 +88,7 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
                 mtu: u32::try_from(turn.link.mtu).ok(),
                 prefix_info: Some(prefix_info),
             };
-            let to = if source.is_unspecified() {
-                ALL_NODES
-            } else {
-                source
-            };
+            let to = if source.is_unspecified() { ALL_NODES } else { source };
             send(turn, own_link_local, to, advert);
         }
         NdiscRepr::NeighborAdvert { .. } => {}

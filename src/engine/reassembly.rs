@@ -91,10 +91,7 @@ impl Reassembly {
             Some(index) => index,
             None => self.begin(key, now + LIFETIME),
         };
-        let partial = self
-            .partials
-            .get_mut(index)
-            .ok_or(DropReason::BadFragment)?;
+        let partial = self.partials.get_mut(index).ok_or(DropReason::BadFragment)?;
         partial.add(start, end, bytes, fragment.more)?;
         if !partial.is_whole() {
             return Ok(None);
@@ -132,10 +129,7 @@ impl Partial {
         bytes: &[u8],
         more: bool,
     ) -> Result<(), DropReason> {
-        let overlaps = self
-            .ranges
-            .iter()
-            .any(|&(from, to)| start < to && from < end);
+        let overlaps = self.ranges.iter().any(|&(from, to)| start < to && from < end);
         let beyond = self.total.is_some_and(|total| end > total || !more);
         let short = !more && self.ranges.iter().any(|&(_, to)| to > end);
         if self.poisoned || overlaps || beyond || short {
@@ -209,27 +203,16 @@ mod tests {
         let mut pool = Reassembly::default();
         assert_eq!(give(&mut pool, 1, 16, b"tail", false, 0), Ok(None));
         assert_eq!(give(&mut pool, 1, 0, b"headhead", true, 0), Ok(None));
-        let whole = give(&mut pool, 1, 8, b"middlemi", true, 0)
-            .unwrap()
-            .unwrap();
+        let whole = give(&mut pool, 1, 8, b"middlemi", true, 0).unwrap().unwrap();
         assert_eq!(whole, b"headheadmiddlemitail");
     }
 
     #[test]
     fn an_overlap_drops_the_whole_datagram() {
         let mut pool = Reassembly::default();
-        assert_eq!(
-            give(&mut pool, 1, 0, b"0123456789abcdef", true, 0),
-            Ok(None)
-        );
-        assert_eq!(
-            give(&mut pool, 1, 8, b"89abcdef", true, 0),
-            Err(DropReason::BadFragment)
-        );
-        assert_eq!(
-            give(&mut pool, 1, 16, b"end", false, 0),
-            Err(DropReason::BadFragment)
-        );
+        assert_eq!(give(&mut pool, 1, 0, b"0123456789abcdef", true, 0), Ok(None));
+        assert_eq!(give(&mut pool, 1, 8, b"89abcdef", true, 0), Err(DropReason::BadFragment));
+        assert_eq!(give(&mut pool, 1, 16, b"end", false, 0), Err(DropReason::BadFragment));
     }
 
     #[test]

@@ -12,9 +12,13 @@
 //! - its segmentation offload loses IPv6: smoltcp believes in a 64 KiB MTU (the *virtual MTU*),
 //!   MSS options are rewritten on their way, and the virtio header says where to cut.
 //!
+//! smoltcp panics by design when sequence numbers that a peer chose make no sense (its issues 489,
+//! 1048, 1051). Every call into it ends such a panic as [`Panicked`], and the flow with it.
+//!
 //! Read first: RFC 9293, and `docs/decisions/` on the virtual MTU.
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -56,19 +60,12 @@ pub(super) struct TxFrame {
 
 impl TxFrame {
     pub(super) fn new() -> Self {
-        Self {
-            buffer: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
-            len: 0,
-        }
+        Self { buffer: vec![0; MAX_FRAME_LEN].into_boxed_slice(), len: 0 }
     }
 
     /// The frame with its head-room, if one was written since the last call of `clear`.
     pub(super) fn get(&self) -> Option<&[u8]> {
-        if self.len == 0 {
-            None
-        } else {
-            self.buffer.get(..self.len)
-        }
+        if self.len == 0 { None } else { self.buffer.get(..self.len) }
     }
 
     pub(super) fn clear(&mut self) {
@@ -96,10 +93,16 @@ pub(super) struct Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
-            .field("state", &self.state())
-            .finish_non_exhaustive()
+        f.debug_struct("Connection").field("state", &self.state()).finish_non_exhaustive()
     }
+}
+
+/// smoltcp panicked; the connection is in no state to be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Panicked;
+
+fn guard<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
 }
 
 /// What the segments of one connection look like on the real link.
@@ -118,10 +121,7 @@ impl Stack {
     pub(super) fn new(link: &Link, seed: u64, now: Instant) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
-        let mut no_frame = TxFrame {
-            buffer: Box::default(),
-            len: 0,
-        };
+        let mut no_frame = TxFrame { buffer: Box::default(), len: 0 };
         let mut device = Port::new(link, None, &mut no_frame, None);
         let mut interface = Interface::new(config, &mut device, now);
         interface.set_any_ip(true);
@@ -137,14 +137,15 @@ impl Stack {
         header_len: usize,
         now: Instant,
         tx: &mut TxFrame,
-    ) {
+    ) -> Result<(), Panicked> {
         // A SYN on an open connection is an error for smoltcp to answer, nothing to learn from.
         if matches!(connection.state(), tcp::State::Listen | tcp::State::SynSent) {
             connection.segments.learn(link, packet, header_len);
         }
         let mut device = Port::new(link, Some(packet), tx, Some(connection.segments));
-        self.interface
-            .poll_ingress_single(now, &mut device, &mut connection.sockets);
+        guard(|| {
+            self.interface.poll_ingress_single(now, &mut device, &mut connection.sockets);
+        })
     }
 
     /// Writes the next segment of `connection` to `tx`; `false` when there is none.
@@ -154,23 +155,36 @@ impl Stack {
         link: &Link,
         now: Instant,
         tx: &mut TxFrame,
-    ) -> bool {
+    ) -> Result<bool, Panicked> {
         let mut device = Port::new(link, None, tx, Some(connection.segments));
-        self.interface
-            .poll_egress(now, &mut device, &mut connection.sockets);
-        tx.len > 0
+        guard(|| {
+            self.interface.poll_egress(now, &mut device, &mut connection.sockets);
+        })?;
+        Ok(tx.len > 0)
     }
 
     /// Writes the reset that answers `packet` to `tx`, as a host without the port would.
-    pub(super) fn refuse(&mut self, link: &Link, packet: &[u8], now: Instant, tx: &mut TxFrame) {
+    pub(super) fn refuse(
+        &mut self,
+        link: &Link,
+        packet: &[u8],
+        now: Instant,
+        tx: &mut TxFrame,
+    ) -> Result<(), Panicked> {
         let mut device = Port::new(link, Some(packet), tx, None);
-        self.interface
-            .poll_ingress_single(now, &mut device, &mut SocketSet::new(&mut [][..]));
+        guard(|| {
+            let mut nobody = SocketSet::new(&mut [][..]);
+            self.interface.poll_ingress_single(now, &mut device, &mut nobody);
+        })
     }
 
     /// When `connection` wants to be polled again, whatever arrives or not.
-    pub(super) fn poll_at(&mut self, connection: &Connection, now: Instant) -> Option<Instant> {
-        self.interface.poll_at(now, &connection.sockets)
+    pub(super) fn poll_at(
+        &mut self,
+        connection: &Connection,
+        now: Instant,
+    ) -> Result<Option<Instant>, Panicked> {
+        guard(|| self.interface.poll_at(now, &connection.sockets))
     }
 
     /// A connection that waits for the guest's SYN, which is then given to [`Stack::ingress`].
@@ -188,9 +202,7 @@ impl Stack {
         ring: usize,
     ) -> Option<Connection> {
         let mut connection = Connection::new(ring, host.is_ipv6());
-        let socket = connection
-            .sockets
-            .get_mut::<tcp::Socket<'_>>(connection.handle);
+        let socket = connection.sockets.get_mut::<tcp::Socket<'_>>(connection.handle);
         socket.connect(self.interface.context(), guest, host).ok()?;
         Some(connection)
     }
@@ -210,16 +222,9 @@ impl Connection {
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         let mss = if v6 { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 };
-        let segments = Segments {
-            mss,
-            window_shift: window_shift(ring),
-            smallest_window: ring / 2,
-        };
-        Self {
-            sockets,
-            handle,
-            segments,
-        }
+        let segments =
+            Segments { mss, window_shift: window_shift(ring), smallest_window: ring / 2 };
+        Self { sockets, handle, segments }
     }
 
     pub(super) fn socket(&self) -> &tcp::Socket<'static> {
@@ -328,12 +333,7 @@ impl<'a> Port<'a> {
         segments: Option<Segments>,
     ) -> Self {
         tx.clear();
-        Self {
-            link,
-            rx,
-            tx,
-            segments,
-        }
+        Self { link, rx, tx, segments }
     }
 }
 
@@ -349,14 +349,7 @@ impl Device for Port<'_> {
 
     fn receive(&mut self, _: Instant) -> Option<(Ingress<'_>, Egress<'_>)> {
         let packet = self.rx.take()?;
-        Some((
-            Ingress(packet),
-            Egress {
-                link: self.link,
-                tx: self.tx,
-                segments: self.segments,
-            },
-        ))
+        Some((Ingress(packet), Egress { link: self.link, tx: self.tx, segments: self.segments }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Egress<'_>> {
@@ -370,11 +363,8 @@ impl Device for Port<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = if self.link.vnet {
-            VIRTUAL_MTU
-        } else {
-            self.link.mtu
-        };
+        capabilities.max_transmission_unit =
+            if self.link.vnet { VIRTUAL_MTU } else { self.link.mtu };
         // Verified by `frame::parse` on the way in; finished below or by the guest on the way out.
         capabilities.checksum.ipv4 = Checksum::Tx;
         capabilities.checksum.tcp = Checksum::None;
@@ -448,11 +438,7 @@ impl Egress<'_> {
             TcpPacket::new_unchecked(&mut *segment)
                 .fill_checksum(&source.into(), &destination.into());
         }
-        let protocol = if v6 {
-            EthernetProtocol::Ipv6
-        } else {
-            EthernetProtocol::Ipv4
-        };
+        let protocol = if v6 { EthernetProtocol::Ipv6 } else { EthernetProtocol::Ipv4 };
         let ethernet = head.get_mut(VNET_HEADER_LEN..VNET_HEADER_LEN + ETHERNET_HEADER_LEN)?;
         write_ethernet_header(ethernet, self.link, protocol);
         Some(())
@@ -480,11 +466,7 @@ impl Egress<'_> {
         let mut tcp = TcpPacket::new_unchecked(segment);
         let window = tcp.window_len().saturating_sub(1);
         let offered = usize::from(window) << segments.window_shift;
-        tcp.set_window_len(if offered < segments.smallest_window {
-            0
-        } else {
-            window
-        });
+        tcp.set_window_len(if offered < segments.smallest_window { 0 } else { window });
     }
 }
 

@@ -16,7 +16,7 @@ use super::frame::{
     Composer, HEADROOM, Link, VNET_HEADER_LEN, pseudo_sum, set_ipv4_fragment, write_vnet_header,
 };
 use super::host::HostSide;
-use super::stack::{Stack, TxFrame};
+use super::stack::{Connection, Panicked, Stack, TxFrame};
 use super::stats::Stats;
 use super::{Instant, PortId};
 use crate::config::Network;
@@ -87,10 +87,7 @@ pub(super) struct Random {
 
 impl Random {
     pub(super) fn new(seed: [u64; 2]) -> Self {
-        Self {
-            key: KeyedHash::new(seed),
-            counter: 0,
-        }
+        Self { key: KeyedHash::new(seed), counter: 0 }
     }
 
     pub(super) fn next_u64(&mut self) -> u64 {
@@ -107,14 +104,46 @@ impl Turn<'_> {
         let addresses = &self.network.addresses;
         match address {
             IpAddr::V4(ip) => ip == addresses.v4.gateway || ip == addresses.v4.dns,
-            IpAddr::V6(ip) => addresses
-                .v6
-                .is_some_and(|v6| ip == v6.gateway || ip == v6.dns),
+            IpAddr::V6(ip) => addresses.v6.is_some_and(|v6| ip == v6.gateway || ip == v6.dns),
         }
     }
 
-    /// Queues the segment that the stack wrote as an answer to one it got.
-    pub(super) fn send_written_frame(&mut self) {
+    /// Gives a packet of the guest to its connection, and sends an answer that cannot wait.
+    pub(super) fn ingress(
+        &mut self,
+        connection: &mut Connection,
+        packet: &mut [u8],
+        header_len: usize,
+    ) -> Result<(), Panicked> {
+        let tx = &mut self.fx.tx;
+        self.stack.ingress(connection, self.link, packet, header_len, self.now, tx)?;
+        self.send_written_frame();
+        Ok(())
+    }
+
+    /// Writes a connection's next segment to the transmit frame; `false` when there is none.
+    pub(super) fn egress(&mut self, connection: &mut Connection) -> Result<bool, Panicked> {
+        self.stack.egress(connection, self.link, self.now, &mut self.fx.tx)
+    }
+
+    /// Queues everything that a connection has to send now.
+    pub(super) fn flush(&mut self, connection: &mut Connection) -> Result<(), Panicked> {
+        while self.egress(connection)? {
+            self.send_written_frame();
+        }
+        Ok(())
+    }
+
+    /// Answers a TCP packet with the reset that a closed port would send.
+    pub(super) fn refuse(&mut self, packet: &[u8]) {
+        match self.stack.refuse(self.link, packet, self.now, &mut self.fx.tx) {
+            Ok(()) => self.send_written_frame(),
+            Err(Panicked) => self.fx.stats.flow_panics += 1,
+        }
+    }
+
+    /// Queues the segment that the stack has just written.
+    fn send_written_frame(&mut self) {
         let Effects { frames, tx, .. } = &mut *self.fx;
         if let Some(frame) = tx.get() {
             frames.push(self.port, |buffer| buffer.extend_from_slice(frame));
@@ -157,14 +186,7 @@ impl Turn<'_> {
         let composer = Composer { link: self.link };
         self.fx.frames.push(self.port, |buffer| {
             let hop_limit = super::icmp::HOP_LIMIT;
-            composer.ip(
-                buffer,
-                addresses,
-                IpProtocol::Udp,
-                hop_limit,
-                usize::from(length),
-                write,
-            );
+            composer.ip(buffer, addresses, IpProtocol::Udp, hop_limit, usize::from(length), write);
             if unfinished && let Some(header) = buffer.first_chunk_mut::<VNET_HEADER_LEN>() {
                 write_vnet_header(header, v6, ip_header_len, 8, 6, None);
             }
@@ -186,16 +208,9 @@ impl Turn<'_> {
         }
         let composer = Composer { link: self.link };
         self.fx.frames.push(self.port, |buffer| {
-            composer.ip(
-                buffer,
-                addresses,
-                protocol,
-                hop_limit,
-                payload.len(),
-                |body| {
-                    body.copy_from_slice(payload);
-                },
-            );
+            composer.ip(buffer, addresses, protocol, hop_limit, payload.len(), |body| {
+                body.copy_from_slice(payload);
+            });
         });
     }
 
@@ -230,16 +245,9 @@ impl Turn<'_> {
                         write_ipv6_fragment(header, protocol, id, offset, more);
                     });
                 } else {
-                    composer.ip(
-                        buffer,
-                        addresses,
-                        protocol,
-                        hop_limit,
-                        piece.len(),
-                        |body| {
-                            body.copy_from_slice(piece);
-                        },
-                    );
+                    composer.ip(buffer, addresses, protocol, hop_limit, piece.len(), |body| {
+                        body.copy_from_slice(piece);
+                    });
                     let [low, high, ..] = id.to_le_bytes();
                     let packet = buffer.get_mut(HEADROOM..).unwrap_or_default();
                     set_ipv4_fragment(packet, u16::from_le_bytes([low, high]), offset, more);

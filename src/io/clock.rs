@@ -11,9 +11,7 @@ pub(super) struct Clock {
 #[allow(clippy::disallowed_methods)] // this is where time enters
 impl Clock {
     pub(super) fn new() -> Self {
-        Self {
-            start: std::time::Instant::now(),
-        }
+        Self { start: std::time::Instant::now() }
     }
 
     /// The time since the start, as the engine counts it.
@@ -26,7 +24,5 @@ impl Clock {
 /// The wall clock, for capture files: time since 1970.
 #[allow(clippy::disallowed_methods)] // this is where time enters
 pub(super) fn since_epoch() -> std::time::Duration {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default()
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }

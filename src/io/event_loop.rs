@@ -82,10 +82,7 @@ pub enum Ended {
 #[allow(missing_docs)] // the messages say it
 pub enum LoopError {
     #[error("cannot {step}")]
-    SetUp {
-        step: &'static str,
-        source: io::Error,
-    },
+    SetUp { step: &'static str, source: io::Error },
     #[error(transparent)]
     Pcap(#[from] PcapError),
     #[error("the container's interface is gone")]
@@ -128,6 +125,8 @@ struct Server {
     forward_signals: bool,
     /// Sockets with more to read than one turn allows.
     unfinished: Vec<SocketId>,
+    /// Listeners with a client that had to wait for a descriptor.
+    starved: Vec<SocketId>,
     datagram: Box<[u8]>,
     pings_refused: bool,
 }
@@ -175,15 +174,11 @@ impl Server {
         }
         watch(&poll, watches.raw_fd(), WATCHES).map_err(set_up("watch files"))?;
 
-        let registry = registry
-            .try_clone()
-            .map_err(set_up("create an epoll instance"))?;
+        let registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
         let mut sockets = Sockets::new(registry, FIRST_SOCKET);
         for listener in network.listeners {
             let id = engine.publish(listener.protocol, listener.guest_port);
-            sockets
-                .add_listener(id, listener)
-                .map_err(set_up("watch a published port"))?;
+            sockets.add_listener(id, listener).map_err(set_up("watch a published port"))?;
         }
         Ok(Self {
             engine,
@@ -198,6 +193,7 @@ impl Server {
             _exit: network.exit,
             forward_signals: network.forward_signals,
             unfinished: Vec::new(),
+            starved: Vec::new(),
             datagram: vec![0; MAX_DATAGRAM].into_boxed_slice(),
             pings_refused: false,
         })
@@ -315,8 +311,7 @@ impl Server {
             match stream.note(event) {
                 Some(Ok(())) => self.engine.handle_host(id, HostEvent::Connected, now),
                 Some(Err(error)) => {
-                    self.engine
-                        .handle_host(id, HostEvent::Failed(error.kind()), now);
+                    self.engine.handle_host(id, HostEvent::Failed(error.kind()), now);
                 }
                 None => self.engine.relay(id, stream, now),
             }
@@ -327,7 +322,7 @@ impl Server {
 
     fn handle_readable(&mut self, id: SocketId, now: Instant) {
         match self.sockets.get_mut(id) {
-            Some(Socket::Listener { .. }) => self.accept(id, now),
+            Some(Socket::Listener(_)) => self.accept(id, now),
             Some(Socket::Datagram(_)) => self.receive(id, now),
             Some(Socket::Tcp(_)) | None => {}
         }
@@ -336,7 +331,7 @@ impl Server {
     /// Accepts the clients of a published port.
     fn accept(&mut self, id: SocketId, now: Instant) {
         for _ in 0..PER_SOCKET {
-            let Some(Socket::Listener { socket, starved }) = self.sockets.get_mut(id) else {
+            let Some(Socket::Listener(socket)) = self.sockets.get_mut(id) else {
                 return;
             };
             let (stream, client) = match sock::tcp_accept(socket.as_fd()) {
@@ -344,7 +339,7 @@ impl Server {
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return,
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
-                        *starved = true;
+                        self.starved.push(id);
                         log::debug!("a client has to wait: {error}");
                         return;
                     }
@@ -355,8 +350,7 @@ impl Server {
             match self.engine.accept(id, client, now) {
                 Some(flow) => {
                     if let Err(error) = self.sockets.add_accepted(flow, stream) {
-                        self.engine
-                            .handle_host(flow, HostEvent::Failed(error.kind()), now);
+                        self.engine.handle_host(flow, HostEvent::Failed(error.kind()), now);
                     }
                 }
                 None => {
@@ -379,18 +373,14 @@ impl Server {
             match sock::recv_from(socket.as_fd(), &mut self.datagram) {
                 Ok(received) => {
                     let payload = self.datagram.get(..received.len).unwrap_or_default();
-                    let event = HostEvent::Datagram {
-                        from: received.from,
-                        to: received.to,
-                        payload,
-                    };
+                    let event =
+                        HostEvent::Datagram { from: received.from, to: received.to, payload };
                     self.engine.handle_host(id, event, now);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.engine
-                        .handle_host(id, HostEvent::Failed(error.kind()), now);
+                    self.engine.handle_host(id, HostEvent::Failed(error.kind()), now);
                     return;
                 }
             }
@@ -425,22 +415,15 @@ impl Server {
                 HostOp::Open { socket, kind } => {
                     if let Err(error) = self.sockets.open(socket, kind) {
                         self.explain(kind, &error);
-                        self.engine
-                            .handle_host(socket, HostEvent::Failed(error.kind()), now);
+                        self.engine.handle_host(socket, HostEvent::Failed(error.kind()), now);
                     }
                 }
-                HostOp::Send {
-                    socket,
-                    to,
-                    from,
-                    payload,
-                } => {
+                HostOp::Send { socket, to, from, payload } => {
                     let sent = self.sockets.send(socket, to, from, &payload);
                     self.engine.recycle(payload);
                     if let Err(error) = sent {
                         log::debug!("a datagram to {to:?} is lost: {error}");
-                        self.engine
-                            .handle_host(socket, HostEvent::Unsent(error.kind()), now);
+                        self.engine.handle_host(socket, HostEvent::Unsent(error.kind()), now);
                     }
                 }
                 HostOp::Relay(socket) => {
@@ -455,8 +438,7 @@ impl Server {
             }
         }
         if closed {
-            let starved = self.sockets.take_starved();
-            self.unfinished.extend(starved);
+            self.unfinished.append(&mut self.starved);
         }
     }
 
@@ -494,8 +476,7 @@ impl Server {
 }
 
 fn watch(poll: &Poll, fd: i32, token: Token) -> io::Result<()> {
-    poll.registry()
-        .register(&mut SourceFd(&fd), token, Interest::READABLE)
+    poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)
 }
 
 /// A secret from the kernel.

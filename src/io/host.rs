@@ -22,11 +22,7 @@ pub(super) enum Socket {
     /// UDP or ping.
     Datagram(OwnedFd),
     /// A published TCP port.
-    Listener {
-        socket: OwnedFd,
-        /// A client waits and there was no descriptor left to accept it.
-        starved: bool,
-    },
+    Listener(OwnedFd),
 }
 
 /// A TCP socket and what edge-triggered epoll(7) has told of it.
@@ -51,11 +47,7 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Sockets register with `registry` under their id plus `first_token`.
     pub(super) fn new(registry: Registry, first_token: usize) -> Self {
-        Self {
-            registry,
-            first_token,
-            entries: Vec::new(),
-        }
+        Self { registry, first_token, entries: Vec::new() }
     }
 
     pub(super) fn id_of(&self, token: Token) -> Option<SocketId> {
@@ -83,13 +75,7 @@ impl Sockets {
     pub(super) fn add_listener(&mut self, id: SocketId, listener: Listener) -> io::Result<()> {
         let socket = listener.socket;
         match listener.protocol {
-            Protocol::Tcp => self.add(
-                id,
-                Socket::Listener {
-                    socket,
-                    starved: false,
-                },
-            ),
+            Protocol::Tcp => self.add(id, Socket::Listener(socket)),
             Protocol::Udp => self.add(id, Socket::Datagram(socket)),
         }
     }
@@ -102,11 +88,10 @@ impl Sockets {
     fn add(&mut self, id: SocketId, socket: Socket) -> io::Result<()> {
         let interest = match socket {
             Socket::Tcp(_) => Interest::READABLE | Interest::WRITABLE,
-            Socket::Datagram(_) | Socket::Listener { .. } => Interest::READABLE,
+            Socket::Datagram(_) | Socket::Listener(_) => Interest::READABLE,
         };
         let token = Token(self.first_token + id.0);
-        self.registry
-            .register(&mut SourceFd(&socket.as_raw_fd()), token, interest)?;
+        self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest)?;
         if self.entries.len() <= id.0 {
             self.entries.resize_with(id.0 + 1, || None);
         }
@@ -144,40 +129,20 @@ impl Sockets {
         };
         sent.map(|_| ())
     }
-
-    /// Listeners with a client that could not be accepted; they are to be tried again.
-    pub(super) fn take_starved(&mut self) -> Vec<SocketId> {
-        let mut ids = Vec::new();
-        for (index, entry) in self.entries.iter_mut().enumerate() {
-            if let Some(Socket::Listener { starved, .. }) = entry
-                && *starved
-            {
-                *starved = false;
-                ids.push(SocketId(index));
-            }
-        }
-        ids
-    }
 }
 
 impl Socket {
     fn as_raw_fd(&self) -> i32 {
         match self {
             Self::Tcp(stream) => stream.socket.as_raw_fd(),
-            Self::Datagram(socket) | Self::Listener { socket, .. } => socket.as_raw_fd(),
+            Self::Datagram(socket) | Self::Listener(socket) => socket.as_raw_fd(),
         }
     }
 }
 
 impl TcpStream {
     fn new(socket: OwnedFd, connecting: bool) -> Self {
-        Self {
-            socket,
-            connecting,
-            readable: false,
-            writable: false,
-            read_closed: false,
-        }
+        Self { socket, connecting, readable: false, writable: false, read_closed: false }
     }
 
     /// Notes an event. Returns the outcome of the connection if this event decided it.

@@ -68,11 +68,7 @@ pub fn bind(rules: &[Publish], v6: bool) -> Result<Vec<Listener>, ListenError> {
                     continue;
                 }
                 Err(source) => {
-                    return Err(ListenError {
-                        publish: *publish,
-                        address,
-                        source,
-                    });
+                    return Err(ListenError { publish: *publish, address, source });
                 }
             };
             listeners.push(Listener {
@@ -93,9 +89,7 @@ fn addresses(publish: &Publish, v6: bool) -> Vec<SocketAddr> {
         None if v6 => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         None => vec![Ipv4Addr::UNSPECIFIED.into()],
     };
-    ips.into_iter()
-        .map(|ip| SocketAddr::new(ip, publish.host_port))
-        .collect()
+    ips.into_iter().map(|ip| SocketAddr::new(ip, publish.host_port)).collect()
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {

@@ -29,17 +29,10 @@ const LINKTYPE_ETHERNET: u32 = 1;
 
 impl Pcap {
     pub(super) fn create(path: &Path) -> Result<Self, PcapError> {
-        let failed = |source| PcapError {
-            path: path.into(),
-            source,
-        };
+        let failed = |source| PcapError { path: path.into(), source };
         let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
-            .map_err(failed)?;
+        let mut file =
+            options.write(true).create(true).truncate(true).open(path).map_err(failed)?;
         let mut header = Vec::with_capacity(24);
         header.extend_from_slice(&0xa1b2_c3d4_u32.to_ne_bytes());
         header.extend_from_slice(&2_u16.to_ne_bytes());
@@ -48,10 +41,7 @@ impl Pcap {
         header.extend_from_slice(&SNAP_LEN.to_ne_bytes());
         header.extend_from_slice(&LINKTYPE_ETHERNET.to_ne_bytes());
         file.write_all(&header).map_err(failed)?;
-        Ok(Self {
-            file,
-            record: Vec::new(),
-        })
+        Ok(Self { file, record: Vec::new() })
     }
 
     pub(super) fn write(&mut self, frame: &[u8]) -> io::Result<()> {

@@ -18,11 +18,7 @@ pub enum ProcessError {
     #[error("cannot write the pid file {}", path.display())]
     PidFile { path: PathBuf, source: io::Error },
     #[error("{option} {fd} is not an open descriptor")]
-    Inherited {
-        option: &'static str,
-        fd: i32,
-        source: io::Error,
-    },
+    Inherited { option: &'static str, fd: i32, source: io::Error },
     #[error("cannot write to --ready-fd {fd}")]
     Ready { fd: i32, source: io::Error },
 }
@@ -33,17 +29,10 @@ impl PidFile {
     /// # Errors
     /// What open(2) and write(2) report.
     pub fn write(path: &Path) -> Result<Self, ProcessError> {
-        let failed = |source| ProcessError::PidFile {
-            path: path.into(),
-            source,
-        };
+        let failed = |source| ProcessError::PidFile { path: path.into(), source };
         let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
-            .map_err(failed)?;
+        let mut file =
+            options.write(true).create(true).truncate(true).open(path).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self { path: path.into() })
     }
@@ -62,7 +51,5 @@ impl Drop for PidFile {
 /// # Errors
 /// What write(2) reports.
 pub fn announce_ready(fd: i32, ready: OwnedFd) -> Result<(), ProcessError> {
-    File::from(ready)
-        .write_all(b"1")
-        .map_err(|source| ProcessError::Ready { fd, source })
+    File::from(ready).write_all(b"1").map_err(|source| ProcessError::Ready { fd, source })
 }

@@ -26,9 +26,7 @@ pub struct HostResolvers {
 
 impl Default for HostResolvers {
     fn default() -> Self {
-        Self {
-            path: PathBuf::from("/etc/resolv.conf"),
-        }
+        Self { path: PathBuf::from("/etc/resolv.conf") }
     }
 }
 
@@ -70,9 +68,7 @@ fn parse(text: &str, scope_id: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> 
 
 /// An address, for IPv6 with a zone like `fe80::1%eth0` (RFC 4007, section 11).
 fn server(word: &str, scope_id: &impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
-    let (address, zone) = word
-        .split_once('%')
-        .map_or((word, None), |(a, z)| (a, Some(z)));
+    let (address, zone) = word.split_once('%').map_or((word, None), |(a, z)| (a, Some(z)));
     match (address.parse().ok()?, zone) {
         (IpAddr::V6(v6), Some(zone)) => scoped(v6, scope_id(zone)?),
         (address, _) => Some(SocketAddr::new(address, DNS_PORT)),
@@ -80,15 +76,11 @@ fn server(word: &str, scope_id: &impl Fn(&str) -> Option<u32>) -> Option<SocketA
 }
 
 fn scoped(address: Ipv6Addr, scope: u32) -> Option<SocketAddr> {
-    Some(SocketAddr::V6(SocketAddrV6::new(
-        address, DNS_PORT, 0, scope,
-    )))
+    Some(SocketAddr::V6(SocketAddrV6::new(address, DNS_PORT, 0, scope)))
 }
 
 fn scope_id(zone: &str) -> Option<u32> {
-    zone.parse()
-        .ok()
-        .or_else(|| if_nametoindex(CString::new(zone).ok()?.as_c_str()).ok())
+    zone.parse().ok().or_else(|| if_nametoindex(CString::new(zone).ok()?.as_c_str()).ok())
 }
 
 #[cfg(test)]
@@ -102,9 +94,6 @@ mod tests {
                     nameserver fe80::1%eth7\nnameserver fe80::1%gone\noptions ndots:1\n";
         let servers = parse(text, |zone| (zone == "eth7").then_some(7));
         let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            servers,
-            ["192.0.2.2:53", "[2001:db8::1]:53", "[fe80::1%7]:53"]
-        );
+        assert_eq!(servers, ["192.0.2.2:53", "[2001:db8::1]:53", "[fe80::1%7]:53"]);
     }
 }

@@ -7,13 +7,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The signals that the process handles; all are blocked from [`Signals::new`] on.
-const HANDLED: [Signal; 5] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-];
+const HANDLED: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1];
 /// `si_code` of a signal that the kernel sent: the terminal's keys (`SI_KERNEL`, sigaction(2)).
 const SENT_BY_KERNEL: i32 = 0x80;
 
@@ -33,10 +28,7 @@ impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         let mask: SigSet = HANDLED.into_iter().collect();
         mask.thread_block()?;
-        Ok(Self(SignalFd::with_flags(
-            &mask,
-            SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
-        )?))
+        Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {
@@ -46,9 +38,6 @@ impl Signals {
     pub(super) fn next(&mut self) -> Option<Received> {
         let info = self.0.read_signal().ok().flatten()?;
         let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
-        Some(Received {
-            signal,
-            from_terminal: info.ssi_code == SENT_BY_KERNEL,
-        })
+        Some(Received { signal, from_terminal: info.ssi_code == SENT_BY_KERNEL })
     }
 }

@@ -84,9 +84,7 @@ impl Port {
 
 fn record(pcap: &mut Option<Pcap>, vnet: bool, frame: &[u8]) {
     let Some(file) = pcap else { return };
-    let ethernet = frame
-        .get(if vnet { VNET_HEADER_LEN } else { 0 }..)
-        .unwrap_or_default();
+    let ethernet = frame.get(if vnet { VNET_HEADER_LEN } else { 0 }..).unwrap_or_default();
     if let Err(error) = file.write(ethernet) {
         log::warn!("the capture ends here: {error}");
         *pcap = None;

@@ -29,10 +29,7 @@ pub(super) struct Watches {
 impl Watches {
     pub(super) fn new() -> io::Result<Self> {
         let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
-        Ok(Self {
-            inotify: Inotify::init(flags)?,
-            entries: Vec::new(),
-        })
+        Ok(Self { inotify: Inotify::init(flags)?, entries: Vec::new() })
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {

@@ -58,11 +58,7 @@ unsafe impl GlobalAlloc for PageAllocator {
                 let moved = unsafe {
                     libc::mremap(block.cast(), layout.size(), new_size, libc::MREMAP_MAYMOVE)
                 };
-                if moved == libc::MAP_FAILED {
-                    ptr::null_mut()
-                } else {
-                    moved.cast()
-                }
+                if moved == libc::MAP_FAILED { ptr::null_mut() } else { moved.cast() }
             }
             (true, false) | (false, true) => {
                 // SAFETY: both layouts are valid and not empty; the blocks do not overlap; the
@@ -139,16 +135,7 @@ mod tests {
 
     #[test]
     fn realloc_keeps_the_contents_across_every_boundary() {
-        let sizes = [
-            100,
-            LARGE - 1,
-            LARGE,
-            3 * LARGE + 1,
-            1 << 20,
-            LARGE,
-            LARGE - 1,
-            10,
-        ];
+        let sizes = [100, LARGE - 1, LARGE, 3 * LARGE + 1, 1 << 20, LARGE, LARGE - 1, 10];
         let byte = |index: usize| u8::try_from(index % 251).unwrap();
         // SAFETY: each layout is the one the block was last given; all use stays inside its size.
         unsafe {

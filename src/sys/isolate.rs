@@ -59,11 +59,7 @@ pub fn isolate_initial(keep: &[RawFd]) -> Result<Inherited, IsolateError> {
     setrlimit(Resource::RLIMIT_CORE, 0, core.1)
         .map_err(|errno| failed("forbid core files", errno))?;
     let umask = umask(Mode::S_IRWXG | Mode::S_IRWXO);
-    Ok(Inherited {
-        umask,
-        open_files,
-        core,
-    })
+    Ok(Inherited { umask, open_files, core })
 }
 
 /// Stage 2, the last thing before the event loop.
@@ -99,11 +95,7 @@ impl Inherited {
     /// What setrlimit(2) reports.
     pub fn restore(&self) -> io::Result<()> {
         umask(self.umask);
-        setrlimit(
-            Resource::RLIMIT_NOFILE,
-            self.open_files.0,
-            self.open_files.1,
-        )?;
+        setrlimit(Resource::RLIMIT_NOFILE, self.open_files.0, self.open_files.1)?;
         setrlimit(Resource::RLIMIT_CORE, self.core.0, self.core.1)?;
         Ok(())
     }
@@ -117,10 +109,7 @@ impl Inherited {
 /// # Errors
 /// What reading `/proc/self/fd` reports on kernels before 5.9, which have no close_range(2).
 pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
-    let mut kept: Vec<u32> = keep
-        .iter()
-        .filter_map(|fd| u32::try_from(*fd).ok())
-        .collect();
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     kept.sort_unstable();
     let mut first = FIRST_INHERITED;
     for fd in kept {
@@ -129,11 +118,7 @@ pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
         }
         first = first.max(fd.saturating_add(1));
     }
-    if close_range(first, u32::MAX)? {
-        Ok(())
-    } else {
-        close_listed(keep)
-    }
+    if close_range(first, u32::MAX)? { Ok(()) } else { close_listed(keep) }
 }
 
 /// close_range(2); false where the kernel or a container engine's filter does not have it.
@@ -156,11 +141,7 @@ fn close_range(first: u32, last: u32) -> io::Result<bool> {
 fn close_listed(keep: &[RawFd]) -> io::Result<()> {
     let mut open = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
-        if let Some(fd) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<RawFd>().ok())
-        {
+        if let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) {
             open.push(fd);
         }
     }
@@ -190,18 +171,12 @@ fn mark_close_on_exec(fd: RawFd) -> io::Result<()> {
 
 fn clear_capabilities(set: CapSet) -> Result<(), IsolateError> {
     caps::clear(None, set).map_err(|error| {
-        failed(
-            format!("empty the {set:?} capability set"),
-            io::Error::other(error),
-        )
+        failed(format!("empty the {set:?} capability set"), io::Error::other(error))
     })
 }
 
 fn failed(step: impl Into<String>, source: impl Into<io::Error>) -> IsolateError {
-    IsolateError {
-        step: step.into(),
-        source: source.into(),
-    }
+    IsolateError { step: step.into(), source: source.into() }
 }
 
 /// The first descriptor that is neither input, output nor error.
@@ -248,19 +223,13 @@ mod tests {
     #[test]
     fn the_first_stage_can_be_undone_for_a_command() {
         assert!(in_child(|| {
-            let before = (
-                getrlimit(Resource::RLIMIT_NOFILE),
-                getrlimit(Resource::RLIMIT_CORE),
-            );
+            let before = (getrlimit(Resource::RLIMIT_NOFILE), getrlimit(Resource::RLIMIT_CORE));
             let mask = umask(Mode::S_IWGRP);
             umask(mask);
             let inherited = isolate_initial(&[]).unwrap();
             let during = getrlimit(Resource::RLIMIT_CORE).unwrap().0;
             inherited.restore().unwrap();
-            let after = (
-                getrlimit(Resource::RLIMIT_NOFILE),
-                getrlimit(Resource::RLIMIT_CORE),
-            );
+            let after = (getrlimit(Resource::RLIMIT_NOFILE), getrlimit(Resource::RLIMIT_CORE));
             during == 0 && before == after && umask(mask) == mask
         }));
     }
@@ -269,14 +238,8 @@ mod tests {
     fn the_last_stage_leaves_no_privilege() {
         assert!(in_child(|| {
             isolate_final().unwrap();
-            let sets = [
-                CapSet::Permitted,
-                CapSet::Effective,
-                CapSet::Inheritable,
-                CapSet::Ambient,
-            ];
-            sets.iter()
-                .all(|set| caps::read(None, *set).unwrap().is_empty())
+            let sets = [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable, CapSet::Ambient];
+            sets.iter().all(|set| caps::read(None, *set).unwrap().is_empty())
                 && prctl::get_no_new_privs().unwrap()
                 && !prctl::get_dumpable().unwrap()
         }));

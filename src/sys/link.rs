@@ -77,11 +77,7 @@ pub fn configure(config: &LinkConfig<'_>) -> Result<Configured, LinkError> {
     for (kind, value, what) in [
         (IFLA_ADDRESS, &config.mac.0[..], "the hardware address"),
         (IFLA_MTU, &mtu.to_ne_bytes()[..], "the MTU"),
-        (
-            IFLA_TXQLEN,
-            &config.tx_queue_len.to_ne_bytes()[..],
-            "the queue length",
-        ),
+        (IFLA_TXQLEN, &config.tx_queue_len.to_ne_bytes()[..], "the queue length"),
         (IFLA_IFALIAS, config.alias.as_bytes(), "the alias"),
     ] {
         let request = Request::set_link(index, 0).attribute(kind, value);
@@ -91,18 +87,11 @@ pub fn configure(config: &LinkConfig<'_>) -> Result<Configured, LinkError> {
     if ipv6 {
         // Best effort: /proc/sys may be read-only in a container that runs containers. Nobody on
         // this link sends advertisements in any case.
-        drop(fs::write(
-            format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"),
-            "0",
-        ));
+        drop(fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0"));
     }
     netlink.bring_up(name, index)?;
     let usable = |address: &IpAddr| ipv6 || address.is_ipv4();
-    for (address, prefix_len) in config
-        .addresses
-        .iter()
-        .filter(|(address, _)| usable(address))
-    {
+    for (address, prefix_len) in config.addresses.iter().filter(|(address, _)| usable(address)) {
         netlink.change(Request::add_address(index, *address, *prefix_len), || {
             format!("add address {address}/{prefix_len} to {name}")
         })?;
@@ -180,30 +169,21 @@ impl Netlink {
             }
             Ok(socket)
         };
-        open()
-            .map(|socket| Self { socket })
-            .map_err(|source| LinkError {
-                step: "open a netlink socket".into(),
-                reason: None,
-                source,
-            })
+        open().map(|socket| Self { socket }).map_err(|source| LinkError {
+            step: "open a netlink socket".into(),
+            reason: None,
+            source,
+        })
     }
 
     fn bring_up(&mut self, name: &str, index: u32) -> Result<(), LinkError> {
-        self.change(Request::set_link(index, IFF_UP), || {
-            format!("bring {name} up")
-        })
+        self.change(Request::set_link(index, IFF_UP), || format!("bring {name} up"))
     }
 
     /// Sends a request for a change and waits for the kernel's verdict.
     fn change(&mut self, request: Request, step: impl Fn() -> String) -> Result<(), LinkError> {
-        let failed = |(reason, source)| LinkError {
-            step: step(),
-            reason,
-            source,
-        };
-        self.send(request)
-            .map_err(|source| failed((None, source)))?;
+        let failed = |(reason, source)| LinkError { step: step(), reason, source };
+        self.send(request).map_err(|source| failed((None, source)))?;
         loop {
             let reply = self.receive().map_err(|source| failed((None, source)))?;
             for message in messages(&reply) {
@@ -216,11 +196,7 @@ impl Netlink {
     }
 
     fn send(&mut self, request: Request) -> io::Result<()> {
-        send(
-            self.socket.as_raw_fd(),
-            &request.finish()?,
-            MsgFlags::empty(),
-        )?;
+        send(self.socket.as_raw_fd(), &request.finish()?, MsgFlags::empty())?;
         Ok(())
     }
 
@@ -271,25 +247,15 @@ impl Request {
         let (family, octets) = octets(address);
         let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
         let [a, b, c, d] = index.to_ne_bytes();
-        let header = [
-            family,
-            prefix_len,
-            flags,
-            libc::RT_SCOPE_UNIVERSE,
-            a,
-            b,
-            c,
-            d,
-        ];
+        let header = [family, prefix_len, flags, libc::RT_SCOPE_UNIVERSE, a, b, c, d];
         let request = Self::new(libc::RTM_NEWADDR, CREATE, &header)
             .attribute(IFA_LOCAL, &octets)
             .attribute(IFA_ADDRESS, &octets);
         match (address, u32::MAX.checked_shr(prefix_len.into())) {
             // RFC 3021: a /31 has no broadcast address, nor has a /32.
-            (IpAddr::V4(address), Some(host_bits)) if prefix_len < 31 => request.attribute(
-                IFA_BROADCAST,
-                &(address.to_bits() | host_bits).to_be_bytes(),
-            ),
+            (IpAddr::V4(address), Some(host_bits)) if prefix_len < 31 => {
+                request.attribute(IFA_BROADCAST, &(address.to_bits() | host_bits).to_be_bytes())
+            }
             _ => request,
         }
     }
@@ -383,11 +349,7 @@ fn messages(mut datagram: &[u8]) -> impl Iterator<Item = io::Result<Message<'_>>
         }
         let message = split_message(datagram);
         datagram = message.as_ref().map_or(&[], |(_, rest)| rest);
-        Some(
-            message
-                .map(|(message, _)| message)
-                .ok_or_else(|| io::ErrorKind::InvalidData.into()),
-        )
+        Some(message.map(|(message, _)| message).ok_or_else(|| io::ErrorKind::InvalidData.into()))
     })
 }
 
@@ -397,14 +359,7 @@ fn split_message(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let kind = u16::from_ne_bytes(*datagram.get(4..)?.first_chunk()?);
     let flags = u16::from_ne_bytes(*datagram.get(6..)?.first_chunk()?);
     let payload = datagram.get(MESSAGE_HEADER_LEN..len)?;
-    Some((
-        Message {
-            kind,
-            flags,
-            payload,
-        },
-        datagram.get(align(len)..).unwrap_or_default(),
-    ))
+    Some((Message { kind, flags, payload }, datagram.get(align(len)..).unwrap_or_default()))
 }
 
 /// The attributes in a message: type and value. Stops at the first malformed one.
@@ -440,11 +395,7 @@ fn verdict(message: &Message<'_>) -> Result<(), (Option<String>, io::Error)> {
             .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
             .map(|(_, value)| text(value))
     };
-    let reason = if message.flags & NLM_F_ACK_TLVS == 0 {
-        None
-    } else {
-        reason()
-    };
+    let reason = if message.flags & NLM_F_ACK_TLVS == 0 { None } else { reason() };
     Err((reason, io::Error::from_raw_os_error(code.saturating_neg())))
 }
 
@@ -501,16 +452,11 @@ mod tests {
 
     #[test]
     fn a_request_has_its_length_and_padded_attributes() {
-        let bytes = Request::set_link(7, IFF_UP)
-            .attribute(IFLA_IFALIAS, b"abcde")
-            .finish()
-            .unwrap();
+        let bytes =
+            Request::set_link(7, IFF_UP).attribute(IFLA_IFALIAS, b"abcde").finish().unwrap();
         let (message, rest) = split_message(&bytes).unwrap();
         assert_eq!(bytes.len(), 16 + 16 + 4 + 8);
-        assert_eq!(
-            usize::try_from(u32::from_ne_bytes(*bytes.first_chunk().unwrap())),
-            Ok(44)
-        );
+        assert_eq!(usize::try_from(u32::from_ne_bytes(*bytes.first_chunk().unwrap())), Ok(44));
         assert_eq!((message.kind, rest.len()), (libc::RTM_NEWLINK, 0));
         let attributes: Vec<_> = attributes(&message.payload[IFINFOMSG_LEN..]).collect();
         assert_eq!(attributes, [(IFLA_IFALIAS, &b"abcde"[..])]);
@@ -545,15 +491,10 @@ mod tests {
 
     #[test]
     fn the_kernels_words_are_found_in_both_layouts() {
-        let request = Request::add_address(1, "10.0.0.1".parse().unwrap(), 24)
-            .finish()
-            .unwrap();
+        let request = Request::add_address(1, "10.0.0.1".parse().unwrap(), 24).finish().unwrap();
         for (flags, repeated) in [
             (NLM_F_ACK_TLVS, &request[..]),
-            (
-                NLM_F_ACK_TLVS | NLM_F_CAPPED,
-                &request[..MESSAGE_HEADER_LEN],
-            ),
+            (NLM_F_ACK_TLVS | NLM_F_CAPPED, &request[..MESSAGE_HEADER_LEN]),
         ] {
             let reply = error_reply(-libc::EINVAL, flags, repeated, Some(b"bad prefix\0"));
             let message = messages(&reply).next().unwrap().unwrap();

@@ -110,11 +110,7 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
             0_u32,
         )
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Opens the calling process's own namespace.
@@ -263,11 +259,7 @@ fn try_wait(pid: Pid, flags: WaitPidFlag) -> Result<Option<i32>, Errno> {
 /// `ESRCH` when the parent is gone already.
 pub fn die_with(parent: Pid) -> Result<(), Errno> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if getppid() == parent {
-        Ok(())
-    } else {
-        Err(Errno::ESRCH)
-    }
+    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 /// Gives the calling process the signal set-up that a program expects to start with: nothing
@@ -290,12 +282,7 @@ pub fn reset_signals() -> io::Result<()> {
 /// What socketpair(2) reports.
 pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    Ok(socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        flags,
-    )?)
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
 
 /// Sends one message, with a descriptor if there is one.
@@ -307,13 +294,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) 
     let control = raw.as_ref().map(|raw| [ControlMessage::ScmRights(raw)]);
     let control = control.as_ref().map_or(&[][..], |control| &control[..]);
     let iov = [IoSlice::new(message)];
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &iov,
-        control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
+    sendmsg::<()>(socket.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
 }
 
@@ -367,13 +348,7 @@ fn enter(
     userns: Option<BorrowedFd<'_>>,
     parent: Pid,
 ) -> Result<(), Failure> {
-    let failed = |code| {
-        move |errno| Failure {
-            code,
-            errno: errno as i32,
-            text: String::new(),
-        }
-    };
+    let failed = |code| move |errno| Failure { code, errno: errno as i32, text: String::new() };
     // From here to the exit the container's root must not be able to trace this process.
     prctl::set_dumpable(false).map_err(failed(ENTER_USER))?;
     die_with(parent).map_err(failed(ENTER_USER))?;
@@ -451,9 +426,7 @@ mod tests {
         assert!(!pidfd_alive(pidfd.as_fd()).unwrap());
         assert!(pidfd_alive(pidfd_open(getpid().as_raw()).unwrap().as_fd()).unwrap());
         assert_eq!(
-            pidfd_signal(pidfd.as_fd(), Signal::SIGTERM)
-                .unwrap_err()
-                .raw_os_error(),
+            pidfd_signal(pidfd.as_fd(), Signal::SIGTERM).unwrap_err().raw_os_error(),
             Some(libc::ESRCH)
         );
     }
@@ -461,14 +434,8 @@ mod tests {
     #[test]
     fn no_process_no_pidfd() {
         // Above PID_MAX_LIMIT (4,194,304), so never in use.
-        assert_eq!(
-            pidfd_open(i32::MAX).unwrap_err().raw_os_error(),
-            Some(libc::ESRCH)
-        );
-        assert_eq!(
-            pidfd_open(-1).unwrap_err().raw_os_error(),
-            Some(libc::EINVAL)
-        );
+        assert_eq!(pidfd_open(i32::MAX).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        assert_eq!(pidfd_open(-1).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 
     #[test]
@@ -480,9 +447,7 @@ mod tests {
         assert!(!same(net.as_fd(), user.as_fd()).unwrap());
         let file = File::open("/proc/self/status").unwrap();
         assert_eq!(
-            is_kind(file.as_fd(), Kind::Network)
-                .unwrap_err()
-                .raw_os_error(),
+            is_kind(file.as_fd(), Kind::Network).unwrap_err().raw_os_error(),
             Some(libc::ENOTTY)
         );
     }
@@ -491,31 +456,13 @@ mod tests {
     fn replies_and_failures_cross_the_socket() {
         let (a, b) = message_pair().unwrap();
         let fd = File::open("/dev/null").unwrap().into();
-        send_reply(
-            a.as_fd(),
-            Ok(Reply {
-                fd: Some(fd),
-                flags: 5,
-            }),
-        )
-        .unwrap();
+        send_reply(a.as_fd(), Ok(Reply { fd: Some(fd), flags: 5 })).unwrap();
         let reply = receive_reply(b.as_fd()).unwrap().unwrap().unwrap();
         assert_eq!((reply.flags, reply.fd.is_some()), (5, true));
-        let failure = Failure {
-            code: 3,
-            errno: libc::ENODEV,
-            text: "öffnen".into(),
-        };
+        let failure = Failure { code: 3, errno: libc::ENODEV, text: "öffnen".into() };
         send_reply(a.as_fd(), Err(failure.clone())).unwrap();
-        assert_eq!(
-            receive_reply(b.as_fd()).unwrap().unwrap().unwrap_err(),
-            failure
-        );
-        let long = Failure {
-            code: 3,
-            errno: 1,
-            text: "x".repeat(5000),
-        };
+        assert_eq!(receive_reply(b.as_fd()).unwrap().unwrap().unwrap_err(), failure);
+        let long = Failure { code: 3, errno: 1, text: "x".repeat(5000) };
         send_reply(a.as_fd(), Err(long)).unwrap();
         let cut = receive_reply(b.as_fd()).unwrap().unwrap().unwrap_err();
         assert_eq!(cut.text.len(), MESSAGE_LEN - 6);

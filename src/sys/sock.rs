@@ -100,14 +100,7 @@ pub fn tcp_take_error(stream: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// What setsockopt(2) reports.
 pub fn tcp_set_reset_on_close(stream: BorrowedFd<'_>) -> io::Result<()> {
-    setsockopt(
-        &stream,
-        sockopt::Linger,
-        &libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        },
-    )?;
+    setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
     Ok(())
 }
 
@@ -134,11 +127,7 @@ pub fn udp_bind(address: SocketAddr) -> io::Result<OwnedFd> {
 /// # Errors
 /// No port or no descriptor left; `EAFNOSUPPORT` without IPv6.
 pub fn udp_any(v6: bool) -> io::Result<OwnedFd> {
-    let any = if v6 {
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    };
+    let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let socket = open(v6, SockType::Datagram, None)?;
     bind_to(&socket, SocketAddr::new(any, 0))?;
     Ok(socket)
@@ -159,11 +148,7 @@ pub fn udp_connected(to: SocketAddr) -> io::Result<OwnedFd> {
 /// # Errors
 /// `EACCES` unless the process's group is in `net.ipv4.ping_group_range`, which governs IPv6 too.
 pub fn ping_socket(v6: bool) -> io::Result<OwnedFd> {
-    let protocol = if v6 {
-        SockProtocol::IcmpV6
-    } else {
-        SockProtocol::Icmp
-    };
+    let protocol = if v6 { SockProtocol::IcmpV6 } else { SockProtocol::Icmp };
     open(v6, SockType::Datagram, Some(protocol))
 }
 
@@ -198,18 +183,14 @@ pub fn send_to(
         (Some(IpAddr::V4(from)), Some(AddressFamily::Inet)) => {
             let info = libc::in_pktinfo {
                 ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(from.octets()),
-                },
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(from.octets()) },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
             control.put(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
         (Some(IpAddr::V6(from)), Some(AddressFamily::Inet6)) => {
             let info = libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr {
-                    s6_addr: from.octets(),
-                },
+                ipi6_addr: libc::in6_addr { s6_addr: from.octets() },
                 ipi6_ifindex: 0,
             };
             control.put(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
@@ -227,10 +208,7 @@ pub fn send_to(
 /// `WouldBlock` when none waits; on a connected socket `ECONNREFUSED` and the like for an earlier
 /// datagram of ours.
 pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram> {
-    let mut iov = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = Control::new();
     // SAFETY: `sockaddr_storage` is numbers and bytes, valid as zeros.
     let mut from: libc::sockaddr_storage = unsafe { mem::zeroed() };
@@ -245,11 +223,7 @@ pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagr
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let len = length(received)?;
     let from = from_kernel(&from, message.msg_namelen)?;
-    Ok(Datagram {
-        len,
-        from,
-        to: local_address(&message),
-    })
+    Ok(Datagram { len, from, to: local_address(&message) })
 }
 
 /// The address a socket is bound to.
@@ -274,11 +248,7 @@ pub fn set_hop_limit(socket: BorrowedFd<'_>, v6: bool, hops: u8) -> io::Result<(
 }
 
 fn open(v6: bool, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<OwnedFd> {
-    let family = if v6 {
-        AddressFamily::Inet6
-    } else {
-        AddressFamily::Inet
-    };
+    let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(family, kind, flags, protocol)?;
     // Set on every IPv6 socket, so that none ever speaks IPv4 by way of a mapped address.
@@ -328,15 +298,11 @@ fn local_address(message: &libc::msghdr) -> Option<IpAddr> {
         // ipv6(7) give, and may be unaligned.
         unsafe {
             if (level, kind) == (libc::IPPROTO_IP, libc::IP_PKTINFO) {
-                let info = libc::CMSG_DATA(header)
-                    .cast::<libc::in_pktinfo>()
-                    .read_unaligned();
+                let info = libc::CMSG_DATA(header).cast::<libc::in_pktinfo>().read_unaligned();
                 return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
             }
             if (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) {
-                let info = libc::CMSG_DATA(header)
-                    .cast::<libc::in6_pktinfo>()
-                    .read_unaligned();
+                let info = libc::CMSG_DATA(header).cast::<libc::in6_pktinfo>().read_unaligned();
                 return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
             }
             header = libc::CMSG_NXTHDR(message, header);
@@ -426,9 +392,7 @@ mod tests {
     /// The families that this machine's loopback has.
     fn loopbacks() -> impl Iterator<Item = SocketAddr> {
         need_loopback();
-        let addresses = LOOPBACK
-            .iter()
-            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 0));
+        let addresses = LOOPBACK.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0));
         addresses.filter(|address| udp_bind(*address).is_ok())
     }
 
@@ -436,10 +400,7 @@ mod tests {
     fn a_stream_connects_and_a_reset_is_seen() {
         for address in loopbacks() {
             let listener = tcp_listen(address).unwrap();
-            assert_eq!(
-                tcp_accept(listener.as_fd()).unwrap_err().kind(),
-                io::ErrorKind::WouldBlock
-            );
+            assert_eq!(tcp_accept(listener.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             let client = tcp_connect_start(local_addr(listener.as_fd()).unwrap()).unwrap();
             wait(&listener, PollFlags::POLLIN);
             let (server, peer) = tcp_accept(listener.as_fd()).unwrap();
@@ -451,17 +412,11 @@ mod tests {
             wait(&client, PollFlags::POLLIN);
             let mut bytes = [0; 8];
             assert_eq!(client.read(&mut bytes).unwrap(), 5);
-            assert_eq!(
-                client.read(&mut bytes).unwrap_err().kind(),
-                io::ErrorKind::WouldBlock
-            );
+            assert_eq!(client.read(&mut bytes).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             tcp_set_reset_on_close(server.as_fd()).unwrap();
             drop(server);
             wait(&client, PollFlags::POLLIN);
-            assert_eq!(
-                client.read(&mut bytes).unwrap_err().kind(),
-                io::ErrorKind::ConnectionReset
-            );
+            assert_eq!(client.read(&mut bytes).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         }
     }
 
@@ -469,10 +424,7 @@ mod tests {
     fn a_refusal_is_the_pending_error() {
         need_loopback();
         // A port that was free a moment ago.
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = match tcp_connect_start(address) {
             Err(error) => error,
             Ok(stream) => {
@@ -488,16 +440,10 @@ mod tests {
         need_loopback();
         let listener = tcp_listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = local_addr(listener.as_fd()).unwrap();
-        assert_eq!(
-            tcp_listen(address).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert_eq!(tcp_listen(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let socket = udp_bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = local_addr(socket.as_fd()).unwrap();
-        assert_eq!(
-            udp_bind(address).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert_eq!(udp_bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
@@ -520,11 +466,8 @@ mod tests {
             let server = udp_bind(SocketAddr::new(any, 0)).unwrap();
             let port = local_addr(server.as_fd()).unwrap().port();
             // All of 127/8 is local, so the answer's address is a choice.
-            let asked: IpAddr = if address.is_ipv6() {
-                address.ip()
-            } else {
-                "127.0.0.9".parse().unwrap()
-            };
+            let asked: IpAddr =
+                if address.is_ipv6() { address.ip() } else { "127.0.0.9".parse().unwrap() };
             let client = udp_connected(SocketAddr::new(asked, port)).unwrap();
             let to = SocketAddr::new(asked, port);
             assert_eq!(send_to(client.as_fd(), b"question", to, None).unwrap(), 8);

@@ -106,10 +106,7 @@ pub fn create(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
 
 /// A TAP with a virtio header, checksum offload and TCP segmentation offload for both families.
 fn create_offloading(name: &str) -> io::Result<(OwnedFd, bool)> {
-    let device = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")?;
+    let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     set_interface(&device, name)?;
     // The kernel's own choice too, made explicit: a persistent TAP keeps what was set before.
     ioctl_set(&device, libc::TUNSETVNETHDRSZ, VNET_HEADER_LEN)?;
@@ -121,10 +118,7 @@ fn create_offloading(name: &str) -> io::Result<(OwnedFd, bool)> {
         }
         _ => {}
     }
-    set_offload(
-        &device,
-        libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6,
-    )?;
+    set_offload(&device, libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6)?;
     Ok((device.into(), true))
 }
 
@@ -167,11 +161,7 @@ fn set_offload(device: &File, offloads: libc::c_uint) -> io::Result<()> {
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Bytes of `struct virtio_net_hdr` without the buffer count that only mergeable buffers have.
@@ -201,10 +191,7 @@ mod tests {
         let tap = Tap::from_fd(ours.into(), true).unwrap();
         assert!(tap.vnet_header());
         let mut frame = [0; 8];
-        assert_eq!(
-            tap.read(&mut frame).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(tap.read(&mut frame).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(tap.write(b"one").unwrap(), 3);
         assert_eq!(tap.write(b"three").unwrap(), 5);
         assert_eq!(theirs.recv(&mut frame).unwrap(), 3);

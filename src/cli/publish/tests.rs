@@ -5,12 +5,7 @@ use proptest::prelude::*;
 
 fn one(bind: &str, host_port: u16, guest_port: u16, protocol: Protocol) -> Publish {
     let bind = (!bind.is_empty()).then(|| bind.parse().unwrap());
-    Publish {
-        bind,
-        host_port,
-        guest_port,
-        protocol,
-    }
+    Publish { bind, host_port, guest_port, protocol }
 }
 
 fn all(specs: &[&str]) -> Result<Vec<Publish>, String> {
@@ -80,22 +75,10 @@ fn refusals() {
         ("[::1:8080:80", CLOSING),
         ("[::1]8080:80", COLON),
         ("[::1]", COLON),
-        (
-            "localhost:8080:80",
-            r#"host address "localhost" is not an IPv4 address"#,
-        ),
-        (
-            "127.0.0.256:8080:80",
-            r#"host address "127.0.0.256" is not an IPv4 address"#,
-        ),
-        (
-            "[127.0.0.1]:8080:80",
-            r#"host address "127.0.0.1" is not an IPv6 address"#,
-        ),
-        (
-            "[fe80::1%eth0]:8080:80",
-            r#"host address "fe80::1%eth0" is not an IPv6 address"#,
-        ),
+        ("localhost:8080:80", r#"host address "localhost" is not an IPv4 address"#),
+        ("127.0.0.256:8080:80", r#"host address "127.0.0.256" is not an IPv4 address"#),
+        ("[127.0.0.1]:8080:80", r#"host address "127.0.0.1" is not an IPv6 address"#),
+        ("[fe80::1%eth0]:8080:80", r#"host address "fe80::1%eth0" is not an IPv6 address"#),
         (
             "[fe80::1]:8080:80",
             "host address fe80::1 cannot be bound: it is good on one interface only",
@@ -109,38 +92,20 @@ fn refusals() {
             "224.0.0.251:53:53/udp",
             "host address 224.0.0.251 cannot be bound: it is a multicast address",
         ),
-        (
-            "[ff02::1]:53:53",
-            "host address ff02::1 cannot be bound: it is a multicast address",
-        ),
+        ("[ff02::1]:53:53", "host address ff02::1 cannot be bound: it is a multicast address"),
         (
             "255.255.255.255:53:53",
             "host address 255.255.255.255 cannot be bound: it is the broadcast address",
         ),
-        (
-            "0:80",
-            "host port 0 is out of range: ports go from 1 to 65535",
-        ),
-        (
-            "8080:0",
-            "container port 0 is out of range: ports go from 1 to 65535",
-        ),
-        (
-            "70000:80",
-            "host port 70000 is out of range: ports go from 1 to 65535",
-        ),
-        (
-            "8080:65536",
-            "container port 65536 is out of range: ports go from 1 to 65535",
-        ),
+        ("0:80", "host port 0 is out of range: ports go from 1 to 65535"),
+        ("8080:0", "container port 0 is out of range: ports go from 1 to 65535"),
+        ("70000:80", "host port 70000 is out of range: ports go from 1 to 65535"),
+        ("8080:65536", "container port 65536 is out of range: ports go from 1 to 65535"),
         (
             "8080:99999999999999999999",
             "container port 99999999999999999999 is out of range: ports go from 1 to 65535",
         ),
-        (
-            "0-10:80-90",
-            "host port 0 is out of range: ports go from 1 to 65535",
-        ),
+        ("0-10:80-90", "host port 0 is out of range: ports go from 1 to 65535"),
         ("http:80", r#"host port "http" is not a number"#),
         ("8080:http", r#"container port "http" is not a number"#),
         ("8080:+80", r#"container port "+80" is not a number"#),
@@ -150,22 +115,10 @@ fn refusals() {
         ("8000-:80-90", r#"host port "" is not a number"#),
         ("-1:80", r#"host port "" is not a number"#),
         ("1-2-3:1-3", r#"host port "2-3" is not a number"#),
-        (
-            "8010-8000:8000-8010",
-            "host range 8010-8000 is reversed: write 8000-8010",
-        ),
-        (
-            "8000-8010:8010-8000",
-            "container range 8010-8000 is reversed: write 8000-8010",
-        ),
-        (
-            "8000-8010:80-85",
-            "the ranges differ in length: 11 on the host, 6 in the container",
-        ),
-        (
-            "8000-8010:80",
-            "the ranges differ in length: 11 on the host, 1 in the container",
-        ),
+        ("8010-8000:8000-8010", "host range 8010-8000 is reversed: write 8000-8010"),
+        ("8000-8010:8010-8000", "container range 8010-8000 is reversed: write 8000-8010"),
+        ("8000-8010:80-85", "the ranges differ in length: 11 on the host, 6 in the container"),
+        ("8000-8010:80", "the ranges differ in length: 11 on the host, 1 in the container"),
         (
             "1-65535:1-65534",
             "the ranges differ in length: 65535 on the host, 65534 in the container",
@@ -173,14 +126,8 @@ fn refusals() {
         ("8080:80/sctp", "sctp is not supported: only tcp and udp"),
         ("8080:80/SCTP", "sctp is not supported: only tcp and udp"),
         ("8080:80/", r#"protocol "" is unknown: only tcp and udp"#),
-        (
-            "8080:80/tcp/udp",
-            r#"protocol "tcp/udp" is unknown: only tcp and udp"#,
-        ),
-        (
-            "8080:80/icmp",
-            r#"protocol "icmp" is unknown: only tcp and udp"#,
-        ),
+        ("8080:80/tcp/udp", r#"protocol "tcp/udp" is unknown: only tcp and udp"#),
+        ("8080:80/icmp", r#"protocol "icmp" is unknown: only tcp and udp"#),
     ];
     for (spec, expected) in table {
         let error = parse(spec).unwrap_err();
@@ -230,11 +177,7 @@ fn different_host_ports_go_together() {
         &["0.0.0.0:8080:80", "[::1]:8080:80"],
     ];
     for specs in table {
-        assert_eq!(
-            all(specs).map(|ports| ports.len()),
-            Ok(specs.len()),
-            "{specs:?}"
-        );
+        assert_eq!(all(specs).map(|ports| ports.len()), Ok(specs.len()), "{specs:?}");
     }
 }
 

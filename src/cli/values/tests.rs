@@ -26,10 +26,7 @@ fn refuses<T: std::fmt::Debug>(
 
 #[test]
 fn hardware_addresses() {
-    assert_eq!(
-        mac("02:72:0a:00:02:64"),
-        Ok(default_mac(Ipv4Addr::new(10, 0, 2, 100)))
-    );
+    assert_eq!(mac("02:72:0a:00:02:64"), Ok(default_mac(Ipv4Addr::new(10, 0, 2, 100))));
     assert_eq!(mac("02:72:0A:00:02:64"), mac("02:72:0a:00:02:64"));
     const SYNTAX: &str = "write six pairs of hex digits, as in 02:72:0a:00:02:64";
     const MULTICAST: &str = "a multicast address cannot be an interface's own";
@@ -54,15 +51,7 @@ fn hardware_addresses() {
 
 #[test]
 fn interface_names() {
-    for name in [
-        "eth0",
-        "tap0",
-        "a",
-        "123456789012345",
-        "4711",
-        "net-1.5",
-        "été",
-    ] {
+    for name in ["eth0", "tap0", "a", "123456789012345", "4711", "net-1.5", "été"] {
         assert_eq!(ifname(name).as_deref(), Ok(name));
     }
     refuses(
@@ -136,24 +125,15 @@ fn numbers() {
 fn words() {
     assert_eq!(offload("auto"), Ok(Offload::Auto));
     assert_eq!(offload("off"), Ok(Offload::Off));
-    refuses(
-        offload,
-        &[("", "expected auto or off"), ("on", "expected auto or off")],
-    );
+    refuses(offload, &[("", "expected auto or off"), ("on", "expected auto or off")]);
     assert_eq!(loopback_only("none"), Ok(true));
     assert_eq!(loopback_only("default"), Ok(false));
     const NAMED: &str = "named networks are not part of this version: default or none";
-    refuses(
-        loopback_only,
-        &[("n1", NAMED), ("host", NAMED), ("", "it is empty")],
-    );
+    refuses(loopback_only, &[("n1", NAMED), ("host", NAMED), ("", "it is empty")]);
     assert_eq!(log_level("warn"), Ok(LogLevel(log::LevelFilter::Warn)));
     assert_eq!(log_level("info"), Ok(LogLevel::default()));
     const LEVELS: &str = "expected error, warn, info, debug or trace";
-    refuses(
-        log_level,
-        &[("off", LEVELS), ("INFO", LEVELS), ("", LEVELS)],
-    );
+    refuses(log_level, &[("off", LEVELS), ("INFO", LEVELS), ("", LEVELS)]);
 }
 
 #[test]
@@ -161,10 +141,7 @@ fn host_access_lists() {
     assert_eq!(host_access("none"), Ok(HostAccess::None));
     assert_eq!(host_access("all"), Ok(HostAccess::All));
     assert_eq!(host_access("5432"), Ok(HostAccess::Ports([5432].into())));
-    assert_eq!(
-        host_access("80,443,80"),
-        Ok(HostAccess::Ports([80, 443].into()))
-    );
+    assert_eq!(host_access("80,443,80"), Ok(HostAccess::Ports([80, 443].into())));
     const WORDS: &str = "expected none, all or PORT[,PORT...]";
     refuses(
         host_access,
@@ -214,10 +191,7 @@ fn paths() {
         output,
         &[
             ("", "it is empty"),
-            (
-                "-",
-                "standard output is not supported; a file of that name is ./-",
-            ),
+            ("-", "standard output is not supported; a file of that name is ./-"),
         ],
     );
 }
@@ -232,17 +206,8 @@ fn said_of_addresses6(cidr6: Option<&str>, ip6: Option<&str>) -> String {
 
 #[test]
 fn nothing_given_is_the_default_network() {
-    assert_eq!(
-        addresses(None, None, Some((None, None))),
-        Ok(Addresses::default())
-    );
-    assert_eq!(
-        addresses(None, None, None),
-        Ok(Addresses {
-            v6: None,
-            ..Addresses::default()
-        })
-    );
+    assert_eq!(addresses(None, None, Some((None, None))), Ok(Addresses::default()));
+    assert_eq!(addresses(None, None, None), Ok(Addresses { v6: None, ..Addresses::default() }));
     let typed = addresses(
         Some("10.0.2.0/24"),
         Some("10.0.2.100"),
@@ -254,27 +219,11 @@ fn nothing_given_is_the_default_network() {
 #[test]
 fn addresses_keep_their_places_in_another_prefix() {
     let table = [
-        (
-            "192.168.7.0/24",
-            None,
-            ["192.168.7.2", "192.168.7.3", "192.168.7.100"],
-        ),
+        ("192.168.7.0/24", None, ["192.168.7.2", "192.168.7.3", "192.168.7.100"]),
         ("10.0.0.0/8", None, ["10.0.0.2", "10.0.0.3", "10.0.0.100"]),
-        (
-            "10.0.0.0/8",
-            Some("10.9.8.7"),
-            ["10.0.0.2", "10.0.0.3", "10.9.8.7"],
-        ),
-        (
-            "10.1.1.128/25",
-            None,
-            ["10.1.1.130", "10.1.1.131", "10.1.1.228"],
-        ),
-        (
-            "10.1.1.8/29",
-            Some("10.1.1.14"),
-            ["10.1.1.10", "10.1.1.11", "10.1.1.14"],
-        ),
+        ("10.0.0.0/8", Some("10.9.8.7"), ["10.0.0.2", "10.0.0.3", "10.9.8.7"]),
+        ("10.1.1.128/25", None, ["10.1.1.130", "10.1.1.131", "10.1.1.228"]),
+        ("10.1.1.8/29", Some("10.1.1.14"), ["10.1.1.10", "10.1.1.11", "10.1.1.14"]),
         ("64.0.0.0/3", None, ["64.0.0.2", "64.0.0.3", "64.0.0.100"]),
     ];
     for (cidr, ip, expected) in table {
@@ -282,9 +231,7 @@ fn addresses_keep_their_places_in_another_prefix() {
         let got = [v4.gateway, v4.dns, v4.guest].map(|address| address.to_string());
         assert_eq!(got, expected, "{cidr}");
     }
-    let v6 = addresses(None, None, Some((Some("2001:db8:1:2::/64"), None)))
-        .unwrap()
-        .v6;
+    let v6 = addresses(None, None, Some((Some("2001:db8:1:2::/64"), None))).unwrap().v6;
     let v6 = v6.unwrap();
     assert_eq!(v6.subnet.address.to_string(), "2001:db8:1:2::");
     assert_eq!(v6.gateway.to_string(), "2001:db8:1:2::2");
@@ -311,24 +258,12 @@ fn prefixes() {
             ("10.0.2.0/0", r#"prefix length "0" is not from 1 to 29"#),
             ("10.0.2.0/33", r#"prefix length "33" is not from 1 to 29"#),
             ("10.0.2.0/+24", r#"prefix length "+24" is not from 1 to 29"#),
-            (
-                "10.0.2.0/24/8",
-                r#"prefix length "24/8" is not from 1 to 29"#,
-            ),
-            (
-                "10.0.2.0/255.255.255.0",
-                r#"prefix length "255.255.255.0" is not from 1 to 29"#,
-            ),
+            ("10.0.2.0/24/8", r#"prefix length "24/8" is not from 1 to 29"#),
+            ("10.0.2.0/255.255.255.0", r#"prefix length "255.255.255.0" is not from 1 to 29"#),
             ("10.0.2.0/30", SMALL),
             ("10.0.2.1/32", SMALL),
-            (
-                "10.0.2.1/24",
-                "it has host bits set: the prefix is 10.0.2.0/24",
-            ),
-            (
-                "10.0.2.0/22",
-                "it has host bits set: the prefix is 10.0.0.0/22",
-            ),
+            ("10.0.2.1/24", "it has host bits set: the prefix is 10.0.2.0/24"),
+            ("10.0.2.0/22", "it has host bits set: the prefix is 10.0.0.0/22"),
             ("127.0.0.0/8", LOOPBACK),
             ("127.1.2.0/24", LOOPBACK),
             ("96.0.0.0/3", LOOPBACK),
@@ -348,18 +283,9 @@ fn prefixes() {
             ("10.0.2.0/24", "not an IPv6 address"),
             ("fd00::/48", r#"prefix length "48" is not 64"#),
             ("fd00::/128", r#"prefix length "128" is not 64"#),
-            (
-                "fd00::1/64",
-                "it has host bits set: the prefix is fd00::/64",
-            ),
-            (
-                "::/64",
-                "it overlaps ::/64, the loopback and mapped addresses",
-            ),
-            (
-                "fe80::/64",
-                "it overlaps fe80::/10, the link-local addresses",
-            ),
+            ("fd00::1/64", "it has host bits set: the prefix is fd00::/64"),
+            ("::/64", "it overlaps ::/64, the loopback and mapped addresses"),
+            ("fe80::/64", "it overlaps fe80::/10, the link-local addresses"),
             ("ff02::/64", "it overlaps ff00::/8, the multicast addresses"),
         ],
     );
@@ -369,18 +295,10 @@ fn prefixes() {
 fn container_addresses() {
     let table = [
         (None, "10.0.3.5", "outside the subnet 10.0.2.0/24"),
-        (
-            Some("10.7.0.0/16"),
-            "10.0.2.100",
-            "outside the subnet 10.7.0.0/16",
-        ),
+        (Some("10.7.0.0/16"), "10.0.2.100", "outside the subnet 10.7.0.0/16"),
         (None, "10.0.2.0", "it is the network's own address"),
         (None, "10.0.2.255", "it is the broadcast address"),
-        (
-            Some("10.1.1.8/29"),
-            "10.1.1.15",
-            "it is the broadcast address",
-        ),
+        (Some("10.1.1.8/29"), "10.1.1.15", "it is the broadcast address"),
         (None, "10.0.2.2", "it is the gateway's address"),
         (None, "10.0.2.3", "it is the DNS server's address"),
         (None, "10.0.2.100/24", "the prefix length goes into --cidr"),
@@ -399,18 +317,10 @@ fn container_addresses() {
     );
     let table = [
         (None, "fd00::5", "outside the subnet fd72:6e73:6e65::/64"),
-        (
-            Some("fd00::/64"),
-            "fd00::",
-            "it is the subnet-router anycast address",
-        ),
+        (Some("fd00::/64"), "fd00::", "it is the subnet-router anycast address"),
         (None, "fd72:6e73:6e65::2", "it is the gateway's address"),
         (None, "fd72:6e73:6e65::3", "it is the DNS server's address"),
-        (
-            None,
-            "fd72:6e73:6e65::5/64",
-            "the prefix length goes into --cidr6",
-        ),
+        (None, "fd72:6e73:6e65::5/64", "the prefix length goes into --cidr6"),
         (None, "10.0.2.5", "not an IPv6 address"),
     ];
     for (cidr6, ip6, why) in table {

@@ -71,10 +71,7 @@ impl Query {
             return None;
         }
         let question_end = question_end(payload)?;
-        Some(Self {
-            bytes: payload.to_vec(),
-            question_end,
-        })
+        Some(Self { bytes: payload.to_vec(), question_end })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -82,10 +79,7 @@ impl Query {
     }
 
     pub(super) fn id(&self) -> u16 {
-        self.bytes
-            .first_chunk()
-            .copied()
-            .map_or(0, u16::from_be_bytes)
+        self.bytes.first_chunk().copied().map_or(0, u16::from_be_bytes)
     }
 
     pub(super) fn set_id(&mut self, id: u16) {
@@ -115,11 +109,7 @@ impl Query {
 
     /// SERVFAIL to this query under the client's id.
     pub(super) fn failure(&self, id: u16) -> Vec<u8> {
-        let mut answer = self
-            .bytes
-            .get(..self.question_end)
-            .unwrap_or_default()
-            .to_vec();
+        let mut answer = self.bytes.get(..self.question_end).unwrap_or_default().to_vec();
         if let Some(header) = answer.first_chunk_mut::<HEADER_LEN>() {
             let [id0, id1] = id.to_be_bytes();
             let flags = header[2] & REPEATED | FLAG_RESPONSE;
@@ -172,18 +162,9 @@ mod tests {
     #[test]
     fn only_the_answer_to_this_very_question_counts() {
         let sent = Query::parse(&query(b"\x01a\x04test\0")).unwrap();
-        assert_eq!(
-            sent.rcode_of_answer(&answer(b"\x01A\x04TEST\0", 0x34)),
-            Some(Rcode::Other)
-        );
-        assert_eq!(
-            sent.rcode_of_answer(&answer(b"\x01b\x04test\0", 0x34)),
-            None
-        );
-        assert_eq!(
-            sent.rcode_of_answer(&answer(b"\x01a\x04test\0", 0x35)),
-            None
-        );
+        assert_eq!(sent.rcode_of_answer(&answer(b"\x01A\x04TEST\0", 0x34)), Some(Rcode::Other));
+        assert_eq!(sent.rcode_of_answer(&answer(b"\x01b\x04test\0", 0x34)), None);
+        assert_eq!(sent.rcode_of_answer(&answer(b"\x01a\x04test\0", 0x35)), None);
         assert_eq!(sent.rcode_of_answer(&query(b"\x01a\x04test\0")), None);
         assert_eq!(sent.rcode_of_answer(b""), None);
     }
@@ -192,25 +173,13 @@ mod tests {
     fn malformed_queries_are_refused_and_none_panics() {
         let whole = query(b"\x01a\x04test\0");
         for length in 0..whole.len() {
-            assert!(
-                Query::parse(&whole[..length]).is_none(),
-                "{length} bytes were taken"
-            );
+            assert!(Query::parse(&whole[..length]).is_none(), "{length} bytes were taken");
         }
+        assert!(Query::parse(&query(b"\xc0\x0c")).is_none(), "a compressed question");
         assert!(
-            Query::parse(&query(b"\xc0\x0c")).is_none(),
-            "a compressed question"
+            Query::parse(&query(&[b"\x3f".as_slice(), &[b'a'; 63]].concat().repeat(5))).is_none()
         );
-        assert!(
-            Query::parse(&query(
-                &[b"\x3f".as_slice(), &[b'a'; 63]].concat().repeat(5)
-            ))
-            .is_none()
-        );
-        assert!(
-            Query::parse(&answer(b"\x01a\0", 0x34)).is_none(),
-            "an answer as a query"
-        );
+        assert!(Query::parse(&answer(b"\x01a\0", 0x34)).is_none(), "an answer as a query");
         let mut two = whole;
         two[5] = 2;
         assert!(Query::parse(&two).is_none(), "two questions");

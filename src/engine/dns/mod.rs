@@ -37,10 +37,7 @@ impl Resolvers {
     /// Resolvers in the order of `resolv.conf(5)`.
     #[must_use]
     pub fn new(servers: Vec<SocketAddr>) -> Self {
-        Self {
-            servers,
-            preferred: 0,
-        }
+        Self { servers, preferred: 0 }
     }
 
     /// The server to ask on the `attempt`-th try of a round; `None` when all were asked.
@@ -48,9 +45,7 @@ impl Resolvers {
         if attempt >= self.servers.len() {
             return None;
         }
-        self.servers
-            .get((self.preferred + attempt) % self.servers.len())
-            .copied()
+        self.servers.get((self.preferred + attempt) % self.servers.len()).copied()
     }
 
     /// Remembers that `server` answers, for the next query to begin with it.
@@ -114,10 +109,7 @@ impl Forwarder {
             return Verdict::Dns;
         }
         turn.fx.stats.dns_queries += 1;
-        let first = turn
-            .resolvers
-            .get(0)
-            .filter(|_| self.queries.len() < MAX_QUERIES);
+        let first = turn.resolvers.get(0).filter(|_| self.queries.len() < MAX_QUERIES);
         let Some(server) = first else {
             turn.fx.stats.dns_failed += 1;
             turn.send_udp(client.host, client.guest, &message.failure(client_id));
@@ -125,10 +117,7 @@ impl Forwarder {
         };
         let entry = self.queries.vacant_entry();
         let index = entry.key();
-        let socket = turn
-            .fx
-            .host
-            .open(Owner::Dns(index), SocketKind::UdpConnect(server));
+        let socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
         entry.insert(Query {
             client,
             client_id,
@@ -150,16 +139,10 @@ impl Forwarder {
         };
         let [low, high, ..] = turn.fx.random.next_u64().to_le_bytes();
         query.message.set_id(u16::from_le_bytes([low, high]));
-        turn.fx
-            .host
-            .send(query.socket, None, None, query.message.bytes());
+        turn.fx.host.send(query.socket, None, None, query.message.bytes());
         let round = query.attempt / turn.resolvers.len().max(1);
-        let patience = PATIENCE
-            .get(round)
-            .copied()
-            .unwrap_or(Duration::from_secs(3));
-        self.timers
-            .set(index, &mut query.deadline, Some(turn.now + patience));
+        let patience = PATIENCE.get(round).copied().unwrap_or(Duration::from_secs(3));
+        self.timers.set(index, &mut query.deadline, Some(turn.now + patience));
     }
 
     /// Takes a datagram from a query's socket, which is connected to the server asked.
@@ -171,10 +154,8 @@ impl Forwarder {
             turn.fx.stats.count_drop(DropReason::UnknownSender);
             return;
         };
-        let unhelpful = matches!(
-            rcode,
-            Rcode::ServerFailure | Rcode::NotImplemented | Rcode::Refused
-        );
+        let unhelpful =
+            matches!(rcode, Rcode::ServerFailure | Rcode::NotImplemented | Rcode::Refused);
         if unhelpful && query.attempt + 1 < turn.resolvers.len() {
             self.try_next(turn, index);
             return;
@@ -216,10 +197,7 @@ impl Forwarder {
         };
         turn.fx.host.close(query.socket, false);
         query.server = server;
-        query.socket = turn
-            .fx
-            .host
-            .open(Owner::Dns(index), SocketKind::UdpConnect(server));
+        query.socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
         self.ask(turn, index);
     }
 

@@ -44,11 +44,7 @@ struct EchoFlow {
 
 impl EchoFlows {
     pub(in crate::engine) fn new(hash: KeyedHash) -> Self {
-        Self {
-            table: GuestMap::with_hasher(hash),
-            flows: Slab::new(),
-            timers: Timers::default(),
-        }
+        Self { table: GuestMap::with_hasher(hash), flows: Slab::new(), timers: Timers::default() }
     }
 
     /// Takes an echo request from a guest.
@@ -88,27 +84,17 @@ impl EchoFlows {
         flow.request.clear();
         flow.request.extend_from_slice(packet.bytes);
         // The kernel writes its own identifier and the checksum.
-        turn.fx
-            .host
-            .send(flow.socket, Some(key.host), None, packet.payload());
-        self.timers
-            .set(index, &mut flow.deadline, Some(turn.now + IDLE));
+        turn.fx.host.send(flow.socket, Some(key.host), None, packet.payload());
+        self.timers.set(index, &mut flow.deadline, Some(turn.now + IDLE));
         Verdict::Flow
     }
 
     fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey) -> usize {
         let entry = self.flows.vacant_entry();
         let index = entry.key();
-        let kind = SocketKind::Ping {
-            v6: key.guest.is_ipv6(),
-        };
+        let kind = SocketKind::Ping { v6: key.guest.is_ipv6() };
         let socket = turn.fx.host.open(Owner::Echo(index), kind);
-        entry.insert(EchoFlow {
-            key,
-            socket,
-            request: Vec::new(),
-            deadline: Deadline::default(),
-        });
+        entry.insert(EchoFlow { key, socket, request: Vec::new(), deadline: Deadline::default() });
         self.table.insert(key, index);
         turn.fx.stats.echo_opened += 1;
         index
@@ -139,8 +125,7 @@ impl EchoFlows {
         }
         let [id0, id1] = flow.key.guest.port().to_be_bytes();
         let addresses = (from, flow.key.guest.ip());
-        self.timers
-            .set(index, &mut flow.deadline, Some(turn.now + IDLE));
+        self.timers.set(index, &mut flow.deadline, Some(turn.now + IDLE));
         icmp::send_echo_reply(turn, addresses, [id0, id1, seq0, seq1], body);
     }
 
@@ -202,12 +187,7 @@ impl fmt::Display for EchoFlows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, flow) in &self.flows {
             let (guest, host) = (flow.key.guest, flow.key.host.ip());
-            writeln!(
-                f,
-                "  flow {index} echo {} id {} > {host}",
-                guest.ip(),
-                guest.port()
-            )?;
+            writeln!(f, "  flow {index} echo {} id {} > {host}", guest.ip(), guest.port())?;
         }
         Ok(())
     }

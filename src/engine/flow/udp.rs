@@ -61,10 +61,7 @@ enum Via {
     /// The guest endpoint's own, by index.
     Endpoint(usize),
     /// A published port's; `local` is the address that the client wrote to.
-    Published {
-        listener: SocketId,
-        local: Option<IpAddr>,
-    },
+    Published { listener: SocketId, local: Option<IpAddr> },
 }
 
 /// A guest's address and port with its socket on the host.
@@ -144,22 +141,11 @@ impl UdpFlows {
         let Some(Endpoint { port, guest, .. }) = self.endpoints.get(endpoint) else {
             return;
         };
-        let seen = SocketAddr::new(
-            nat::client_as_seen_by_guest(turn.network, from.ip()),
-            from.port(),
-        );
-        let key = FlowKey {
-            port: *port,
-            guest: *guest,
-            host: seen,
-        };
+        let seen =
+            SocketAddr::new(nat::client_as_seen_by_guest(turn.network, from.ip()), from.port());
+        let key = FlowKey { port: *port, guest: *guest, host: seen };
         match self.table.get(&key).copied() {
-            Some(index)
-                if self
-                    .flows
-                    .get(index)
-                    .is_some_and(|flow| same(flow.host, from)) =>
-            {
+            Some(index) if self.flows.get(index).is_some_and(|flow| same(flow.host, from)) => {
                 self.send_to_guest(turn, index, payload);
             }
             _ => turn.fx.stats.count_drop(DropReason::UnknownSender),
@@ -189,10 +175,8 @@ impl UdpFlows {
                 index
             }
         };
-        if let Some(UdpFlow {
-            via: Via::Published { local: known, .. },
-            ..
-        }) = self.flows.get_mut(index)
+        if let Some(UdpFlow { via: Via::Published { local: known, .. }, .. }) =
+            self.flows.get_mut(index)
         {
             *known = local;
         }
@@ -239,10 +223,7 @@ impl UdpFlows {
             .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if via == endpoint))
             .map(|(index, _)| index)
             .collect();
-        log::debug!(
-            "udp {guest}: no socket on the host, {} flows dropped",
-            dead.len()
-        );
+        log::debug!("udp {guest}: no socket on the host, {} flows dropped", dead.len());
         turn.fx.stats.count_drop(DropReason::NoResources);
         for index in dead {
             self.remove(turn, index);
@@ -256,16 +237,9 @@ impl UdpFlows {
         }
         let entry = self.endpoints.vacant_entry();
         let index = entry.key();
-        let kind = SocketKind::Udp {
-            v6: key.guest.is_ipv6(),
-        };
+        let kind = SocketKind::Udp { v6: key.guest.is_ipv6() };
         let socket = turn.fx.host.open(Owner::Udp(index), kind);
-        entry.insert(Endpoint {
-            port: key.port,
-            guest: key.guest,
-            socket,
-            flows: 0,
-        });
+        entry.insert(Endpoint { port: key.port, guest: key.guest, socket, flows: 0 });
         self.by_guest.insert((key.port, key.guest), index);
         index
     }
@@ -327,12 +301,7 @@ impl UdpFlows {
                 };
                 socket.flows -= 1;
                 if socket.flows == 0 {
-                    let Endpoint {
-                        port,
-                        guest,
-                        socket,
-                        ..
-                    } = self.endpoints.remove(endpoint);
+                    let Endpoint { port, guest, socket, .. } = self.endpoints.remove(endpoint);
                     self.by_guest.remove(&(port, guest));
                     turn.fx.host.close(socket, false);
                 }
@@ -382,11 +351,7 @@ impl fmt::Display for UdpFlows {
         flows.sort_by_key(|(_, flow)| flow.key);
         for (index, flow) in flows {
             let (tx, rx) = (flow.to_host, flow.to_guest);
-            writeln!(
-                f,
-                "  flow {index} udp {}: tx {tx} rx {rx} datagrams",
-                flow.key
-            )?;
+            writeln!(f, "  flow {index} udp {}: tx {tx} rx {rx} datagrams", flow.key)?;
         }
         Ok(())
     }

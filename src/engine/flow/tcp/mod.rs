@@ -12,23 +12,25 @@
 //! Not here: the TCP protocol itself ([`crate::engine::stack`]) and the meaning of addresses
 //! ([`crate::engine::nat`]).
 
+mod open;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slab::Slab;
 use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 use smoltcp::wire::TcpPacket;
 
+use self::open::{End, Open};
 use super::{FlowKey, GuestMap, KeyedHash};
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{HostStream, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, Unreachable};
 use crate::engine::nat::{self, Meaning};
-use crate::engine::stack::{Connection, Stack};
+use crate::engine::stack::{Connection, Panicked, Stack};
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::timer::{Deadline, Timed, Timers};
 use crate::engine::{Instant, PortId, Turn};
@@ -82,53 +84,17 @@ struct TcpFlow {
 enum State {
     /// Entered with a guest's SYN; the host socket is connecting and the SYN is held.
     /// Leaves with the connection's success, its failure or [`OPENING`].
-    Opening {
-        syn: Box<[u8]>,
-        header_len: usize,
-        target: Target,
-        until: Instant,
-    },
+    Opening { syn: Box<[u8]>, header_len: usize, target: Target, until: Instant },
     /// Entered with a client's connection; our SYN is with the guest.
     /// Leaves with the guest's answer or [`CALLING`]. `other` is the guest's address of the other
     /// family, tried when this one refuses.
-    Calling {
-        connection: Box<Connection>,
-        other: Option<SocketAddr>,
-        until: Instant,
-    },
+    Calling { connection: Box<Connection>, other: Option<SocketAddr>, until: Instant },
     /// Both sides stand and bytes may flow in any direction that is not over.
     /// Leaves when both halves are over, or with a reset from either side.
     Open(Box<Open>),
     /// The host's side is closed in order; the guest has yet to acknowledge the rest.
     /// Leaves with the last acknowledgement or [`ORPHAN`].
-    Closing {
-        connection: Box<Connection>,
-        until: Instant,
-    },
-}
-
-#[derive(Debug)]
-struct Open {
-    connection: Connection,
-    to_host: Half,
-    to_guest: Half,
-    /// The guest has sent its FIN (whether or not everything before it is relayed).
-    guest_finished: bool,
-    /// The last relay stopped because the guest's ring could take no more.
-    ring_full: bool,
-    /// Set once a half failed: when the other is given up.
-    until: Option<Instant>,
-}
-
-/// One direction of an open flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Half {
-    /// Bytes may still come.
-    Open,
-    /// The end of the stream was carried across.
-    Finished,
-    /// The host's side broke: the guest gets a reset once it has what was received.
-    Broken,
+    Closing { connection: Box<Connection>, until: Instant },
 }
 
 /// Where an outbound flow connects to.
@@ -176,7 +142,7 @@ impl TcpFlows {
         if syn && !ack {
             return self.open_outbound(turn, key, packet);
         }
-        refuse(turn, packet.bytes);
+        turn.refuse(packet.bytes);
         Verdict::Refused
     }
 
@@ -199,26 +165,11 @@ impl TcpFlows {
             State::Calling { connection, .. } | State::Closing { connection, .. } => connection,
             State::Open(open) => &mut open.connection,
         };
-        let served = catch_unwind(AssertUnwindSafe(|| {
-            let (stack, link) = (&mut *turn.stack, turn.link);
-            let IpPacket {
-                bytes, header_len, ..
-            } = packet;
-            stack.ingress(
-                connection,
-                link,
-                bytes,
-                header_len,
-                turn.now,
-                &mut turn.fx.tx,
-            );
-        }));
-        if served.is_err() {
-            self.remove_after_panic(turn, index);
-            return Verdict::Flow;
+        let IpPacket { bytes, header_len, .. } = packet;
+        match turn.ingress(connection, bytes, header_len) {
+            Ok(()) => self.after_ingress(turn, index),
+            Err(Panicked) => self.remove_after_panic(turn, index),
         }
-        turn.send_written_frame();
-        self.after_ingress(turn, index);
         Verdict::Flow
     }
 
@@ -240,15 +191,12 @@ impl TcpFlows {
         };
         let Some(to) = to.filter(|_| self.flows.len() < MAX_FLOWS) else {
             turn.fx.stats.tcp_refused += 1;
-            refuse(turn, packet.bytes);
+            turn.refuse(packet.bytes);
             return Verdict::Refused;
         };
         let entry = self.flows.vacant_entry();
         let index = entry.key();
-        let socket = turn
-            .fx
-            .host
-            .open(Owner::Tcp(index), SocketKind::TcpConnect(to));
+        let socket = turn.fx.host.open(Owner::Tcp(index), SocketKind::TcpConnect(to));
         let state = State::Opening {
             syn: (&*packet.bytes).into(),
             header_len: packet.header_len,
@@ -276,15 +224,9 @@ impl TcpFlows {
             return None;
         }
         let addresses = &turn.network.addresses;
-        let (v4, v6) = (
-            IpAddr::V4(addresses.v4.guest),
-            addresses.v6.map(|v6| IpAddr::V6(v6.guest)),
-        );
-        let (guest, other) = if client.is_ipv6() {
-            (v6?, Some(v4))
-        } else {
-            (v4, v6)
-        };
+        let (v4, v6) =
+            (IpAddr::V4(addresses.v4.guest), addresses.v6.map(|v6| IpAddr::V6(v6.guest)));
+        let (guest, other) = if client.is_ipv6() { (v6?, Some(v4)) } else { (v4, v6) };
         let guest = SocketAddr::new(guest, guest_port);
         let other = other.map(|ip| SocketAddr::new(ip, guest_port));
         let source = nat::client_as_seen_by_guest(turn.network, client.ip());
@@ -294,11 +236,8 @@ impl TcpFlows {
         let entry = self.flows.vacant_entry();
         let index = entry.key();
         let socket = turn.fx.host.adopt(Owner::Tcp(index));
-        let state = State::Calling {
-            connection: Box::new(connection),
-            other,
-            until: turn.now + CALLING,
-        };
+        let state =
+            State::Calling { connection: Box::new(connection), other, until: turn.now + CALLING };
         entry.insert(TcpFlow::new(key, socket, state));
         self.table.insert(key, index);
         turn.fx.stats.tcp_inbound += 1;
@@ -317,20 +256,13 @@ impl TcpFlows {
         wanted: u16,
         random: u64,
     ) -> Option<FlowKey> {
-        let (first, last) = (
-            u64::from(*DYNAMIC_PORTS.start()),
-            u64::from(*DYNAMIC_PORTS.end()),
-        );
+        let (first, last) = (u64::from(*DYNAMIC_PORTS.start()), u64::from(*DYNAMIC_PORTS.end()));
         let count = last - first + 1;
         let others = (0..count)
             .filter_map(|step| u16::try_from(first + random.wrapping_add(step) % count).ok());
         std::iter::once(wanted)
             .chain(others)
-            .map(|host_port| FlowKey {
-                port,
-                guest,
-                host: SocketAddr::new(source, host_port),
-            })
+            .map(|host_port| FlowKey { port, guest, host: SocketAddr::new(source, host_port) })
             .find(|key| !self.table.contains_key(key))
     }
 
@@ -340,25 +272,17 @@ impl TcpFlows {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let State::Opening {
-            syn, header_len, ..
-        } = &mut flow.state
-        else {
+        let State::Opening { syn, header_len, .. } = &mut flow.state else {
             return;
         };
         let Some(mut connection) = Stack::accept(flow.key.host, ring) else {
             self.remove(turn, index, true);
             return;
         };
-        turn.stack.ingress(
-            &mut connection,
-            turn.link,
-            syn,
-            *header_len,
-            turn.now,
-            &mut turn.fx.tx,
-        );
-        turn.send_written_frame();
+        if turn.ingress(&mut connection, syn, *header_len).is_err() {
+            self.remove_after_panic(turn, index);
+            return;
+        }
         flow.state = State::Open(Box::new(Open::new(connection)));
         log::debug!("flow {index} tcp {}: open", flow.key);
         self.ask_egress(index);
@@ -392,7 +316,7 @@ impl TcpFlows {
         log::debug!("flow {index} tcp {}: {error}", flow.key);
         match Unreachable::from_error(error) {
             Some(reason) => icmp::send_unreachable(turn, syn, reason),
-            None => refuse(turn, syn),
+            None => turn.refuse(syn),
         }
         self.remove(turn, index, true);
     }
@@ -411,16 +335,8 @@ impl TcpFlows {
         let State::Open(open) = &mut flow.state else {
             return;
         };
-        let moved = catch_unwind(AssertUnwindSafe(|| {
-            let to_host = open.relay_to_host(stream);
-            (to_host, open.relay_to_guest(stream))
-        }));
-        let Ok((to_host, to_guest)) = moved else {
-            self.remove_after_panic(turn, index);
-            return;
-        };
-        flow.to_host_bytes += to_host;
-        flow.to_guest_bytes += to_guest;
+        flow.to_host_bytes += open.relay_to_host(stream);
+        flow.to_guest_bytes += open.relay_to_guest(stream);
         self.settle(turn, index);
     }
 
@@ -464,10 +380,7 @@ impl TcpFlows {
             return;
         };
         let (old, port) = (flow.key, flow.key.host.port());
-        let State::Calling {
-            other: Some(guest), ..
-        } = flow.state
-        else {
+        let State::Calling { other: Some(guest), .. } = flow.state else {
             turn.fx.stats.tcp_refused += 1;
             self.remove(turn, index, true);
             return;
@@ -539,26 +452,17 @@ impl TcpFlows {
     /// Sends the last acknowledgement at once and never polls smoltcp's TIME-WAIT: its timer
     /// clears the ring, with bytes in it that a slow host has yet to take.
     fn flush_time_wait(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let Some(flow) = self.flows.get_mut(index) else {
-            return;
-        };
+        let Some(flow) = self.flows.get_mut(index) else { return };
         let over = matches!(flow.state, State::Closing { .. });
-        let Some(connection) = flow.state.connection_mut() else {
-            return;
-        };
-        match connection.state() {
-            tcp::State::TimeWait => {
-                while turn
-                    .stack
-                    .egress(connection, turn.link, turn.now, &mut turn.fx.tx)
-                {
-                    turn.send_written_frame();
-                }
-            }
-            tcp::State::Closed => {}
+        let Some(connection) = flow.state.connection_mut() else { return };
+        let flushed = match connection.state() {
+            tcp::State::TimeWait => turn.flush(connection),
+            tcp::State::Closed => Ok(()),
             _ => return,
-        }
-        if over {
+        };
+        if flushed.is_err() {
+            self.remove_after_panic(turn, index);
+        } else if over {
             log::debug!("flow {index} tcp {}: closed", flow.key);
             self.remove(turn, index, false);
         }
@@ -581,23 +485,21 @@ impl TcpFlows {
         let Some(&index) = self.egress.front() else {
             return false;
         };
-        let written = self.flows.get_mut(index).is_some_and(|flow| {
-            let Some(connection) = flow.state.connection_mut() else {
-                return false;
-            };
-            if connection.state() == tcp::State::TimeWait {
-                return false;
-            }
-            let (stack, link) = (&mut *turn.stack, turn.link);
-            catch_unwind(AssertUnwindSafe(|| {
-                stack.egress(connection, link, turn.now, &mut turn.fx.tx)
-            }))
-            .unwrap_or_else(|_| {
-                connection.socket_mut().abort();
-                turn.fx.stats.flow_panics += 1;
-                false
-            })
-        });
+        let written = match self.flows.get_mut(index).map(|flow| &mut flow.state) {
+            Some(state) => match state.connection_mut() {
+                Some(connection) if connection.state() != tcp::State::TimeWait => {
+                    turn.egress(connection)
+                }
+                _ => Ok(false),
+            },
+            None => Ok(false),
+        };
+        let Ok(written) = written else {
+            self.egress.pop_front();
+            self.burst = 0;
+            self.remove_after_panic(turn, index);
+            return false;
+        };
         self.burst += 1;
         if !written {
             self.egress.pop_front();
@@ -662,16 +564,12 @@ impl TcpFlows {
 
     /// Resets the guest's connection, closes the host's and forgets the flow.
     fn reset_guest(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let Some(flow) = self.flows.get_mut(index) else {
-            return;
-        };
+        let Some(flow) = self.flows.get_mut(index) else { return };
         if let Some(connection) = flow.state.connection_mut() {
             connection.socket_mut().abort();
-            while turn
-                .stack
-                .egress(connection, turn.link, turn.now, &mut turn.fx.tx)
-            {
-                turn.send_written_frame();
+            if turn.flush(connection).is_err() {
+                self.remove_after_panic(turn, index);
+                return;
             }
         }
         turn.fx.stats.tcp_reset += 1;
@@ -699,14 +597,19 @@ impl TcpFlows {
             return;
         };
         let own = flow.state.until();
-        let stack = flow.state.connection_mut().and_then(|connection| {
-            if connection.state() == tcp::State::TimeWait || flow.in_egress {
-                return None;
+        let idle = !flow.in_egress;
+        let stack = match flow.state.connection_mut() {
+            Some(connection) if idle && connection.state() != tcp::State::TimeWait => {
+                turn.stack.poll_at(connection, turn.now)
             }
-            // What could be sent was sent: an earlier moment would only spin.
-            let at = turn.stack.poll_at(connection, turn.now)?;
-            Some(at.max(turn.now + SHORTEST_TIMER))
-        });
+            _ => Ok(None),
+        };
+        let Ok(stack) = stack else {
+            self.remove_after_panic(turn, index);
+            return;
+        };
+        // What could be sent was sent: an earlier moment would only spin.
+        let stack = stack.map(|at| at.max(turn.now + SHORTEST_TIMER));
         let due = match (own, stack) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -801,157 +704,6 @@ impl State {
     }
 }
 
-/// What an open flow has come to.
-enum End {
-    NotYet,
-    Orderly,
-    GuestReset,
-    HostReset,
-}
-
-/// How far one step of a relay came.
-enum Step {
-    More,
-    Blocked,
-    Ended,
-    Failed,
-}
-
-impl Open {
-    fn new(connection: Connection) -> Self {
-        let mut open = Self {
-            connection,
-            to_host: Half::Open,
-            to_guest: Half::Open,
-            guest_finished: false,
-            // Bytes of the host may wait since before the guest could take any.
-            ring_full: true,
-            until: None,
-        };
-        open.note_guest_state();
-        open
-    }
-
-    fn note_guest_state(&mut self) {
-        self.guest_finished |= matches!(
-            self.connection.state(),
-            tcp::State::CloseWait
-                | tcp::State::Closing
-                | tcp::State::LastAck
-                | tcp::State::TimeWait
-        );
-    }
-
-    fn wants_relay(&self) -> bool {
-        let socket = self.connection.socket();
-        (self.to_host == Half::Open && (socket.recv_queue() > 0 || self.guest_finished))
-            || (self.to_guest == Half::Open && self.ring_full && socket.can_send())
-    }
-
-    fn relay_to_host(&mut self, stream: &mut impl HostStream) -> u64 {
-        let socket = self.connection.socket_mut();
-        let mut moved = 0;
-        while self.to_host == Half::Open {
-            let step = socket.recv(|bytes| {
-                if bytes.is_empty() {
-                    return (0, Step::Blocked);
-                }
-                match stream.send(bytes) {
-                    Ok(sent) => {
-                        moved += sent as u64;
-                        (
-                            sent,
-                            if sent < bytes.len() {
-                                Step::Blocked
-                            } else {
-                                Step::More
-                            },
-                        )
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => (0, Step::Blocked),
-                    Err(_) => (0, Step::Failed),
-                }
-            });
-            match step {
-                Ok(Step::More | Step::Ended) => {}
-                Ok(Step::Blocked) | Err(tcp::RecvError::InvalidState) => break,
-                Ok(Step::Failed) => self.to_host = Half::Broken,
-                Err(tcp::RecvError::Finished) => {
-                    stream.finish();
-                    self.to_host = Half::Finished;
-                }
-            }
-        }
-        moved
-    }
-
-    fn relay_to_guest(&mut self, stream: &mut impl HostStream) -> u64 {
-        let socket = self.connection.socket_mut();
-        let mut moved = 0;
-        self.ring_full = false;
-        while self.to_guest == Half::Open {
-            if !socket.can_send() {
-                self.ring_full = true;
-                break;
-            }
-            let step = socket.send(|space| match stream.recv(space) {
-                Ok(0) => (0, Step::Ended),
-                Ok(received) => {
-                    moved += received as u64;
-                    (received, Step::More)
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => (0, Step::Blocked),
-                Err(_) => (0, Step::Failed),
-            });
-            match step {
-                Ok(Step::More) => {}
-                Ok(Step::Blocked) | Err(tcp::SendError::InvalidState) => break,
-                Ok(Step::Failed) => self.to_guest = Half::Broken,
-                Ok(Step::Ended) => {
-                    self.to_guest = Half::Finished;
-                    if self.to_host != Half::Broken {
-                        socket.close();
-                    }
-                }
-            }
-        }
-        moved
-    }
-
-    /// Whether smoltcp has no connection any more although the flow did not end in order.
-    fn is_dead(&self) -> bool {
-        self.connection.state() == tcp::State::Closed
-            && !(self.guest_finished && self.to_guest == Half::Finished)
-    }
-
-    fn end(&mut self, now: Instant) -> End {
-        if self.is_dead() {
-            return End::GuestReset;
-        }
-        let broken = self.to_host == Half::Broken || self.to_guest == Half::Broken;
-        if broken {
-            // What was received before the host's side broke still goes to the guest.
-            if self.to_guest != Half::Open && self.connection.socket().send_queue() == 0 {
-                return End::HostReset;
-            }
-            self.until.get_or_insert(now + ORPHAN);
-            return End::NotYet;
-        }
-        if self.to_host == Half::Finished && self.to_guest == Half::Finished {
-            End::Orderly
-        } else {
-            End::NotYet
-        }
-    }
-}
-
-/// Answers a segment with the reset that a closed port would send.
-fn refuse(turn: &mut Turn<'_>, packet: &[u8]) {
-    turn.stack
-        .refuse(turn.link, packet, turn.now, &mut turn.fx.tx);
-    turn.send_written_frame();
-}
-
 impl Timed for TcpFlow {
     fn deadline(&mut self) -> &mut Deadline {
         &mut self.deadline
@@ -971,11 +723,7 @@ impl fmt::Display for TcpFlows {
                 State::Closing { connection, .. } => format!("closing {}", connection.state()),
             };
             let (tx, rx) = (flow.to_host_bytes, flow.to_guest_bytes);
-            writeln!(
-                f,
-                "  flow {index} tcp {}: {state} tx {tx} rx {rx}",
-                flow.key
-            )?;
+            writeln!(f, "  flow {index} tcp {}: {state} tx {tx} rx {rx}", flow.key)?;
         }
         Ok(())
     }

@@ -1,0 +1,175 @@
+//! An open flow: two halves, each carried across on its own.
+//!
+//! The rings of the guest's connection are lent to the host's socket and the other way round, so
+//! a byte is copied once each way. A half ends with its end of stream, or breaks with an error;
+//! what the other half still has to say is never cut short by it.
+
+use std::io::ErrorKind;
+
+use smoltcp::socket::tcp;
+
+use super::ORPHAN;
+use crate::engine::Instant;
+use crate::engine::host::HostStream;
+use crate::engine::stack::Connection;
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) connection: Connection,
+    to_host: Half,
+    to_guest: Half,
+    /// The guest has sent its FIN (whether or not everything before it is relayed).
+    guest_finished: bool,
+    /// The last relay stopped because the guest's ring could take no more.
+    ring_full: bool,
+    /// Set once a half failed: when the other is given up.
+    pub(super) until: Option<Instant>,
+}
+
+/// One direction of an open flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// Bytes may still come.
+    Open,
+    /// The end of the stream was carried across.
+    Finished,
+    /// The host's side broke: the guest gets a reset once it has what was received.
+    Broken,
+}
+
+/// What an open flow has come to.
+pub(super) enum End {
+    NotYet,
+    Orderly,
+    GuestReset,
+    HostReset,
+}
+
+/// How far one step of a relay came.
+enum Step {
+    More,
+    Blocked,
+    Ended,
+    Failed,
+}
+
+impl Open {
+    pub(super) fn new(connection: Connection) -> Self {
+        let mut open = Self {
+            connection,
+            to_host: Half::Open,
+            to_guest: Half::Open,
+            guest_finished: false,
+            // Bytes of the host may wait since before the guest could take any.
+            ring_full: true,
+            until: None,
+        };
+        open.note_guest_state();
+        open
+    }
+
+    pub(super) fn note_guest_state(&mut self) {
+        self.guest_finished |= matches!(
+            self.connection.state(),
+            tcp::State::CloseWait
+                | tcp::State::Closing
+                | tcp::State::LastAck
+                | tcp::State::TimeWait
+        );
+    }
+
+    pub(super) fn wants_relay(&self) -> bool {
+        let socket = self.connection.socket();
+        (self.to_host == Half::Open && (socket.recv_queue() > 0 || self.guest_finished))
+            || (self.to_guest == Half::Open && self.ring_full && socket.can_send())
+    }
+
+    pub(super) fn relay_to_host(&mut self, stream: &mut impl HostStream) -> u64 {
+        let socket = self.connection.socket_mut();
+        let mut moved = 0;
+        while self.to_host == Half::Open {
+            let step = socket.recv(|bytes| {
+                if bytes.is_empty() {
+                    return (0, Step::Blocked);
+                }
+                match stream.send(bytes) {
+                    Ok(sent) => {
+                        moved += sent as u64;
+                        (sent, if sent < bytes.len() { Step::Blocked } else { Step::More })
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => (0, Step::Blocked),
+                    Err(_) => (0, Step::Failed),
+                }
+            });
+            match step {
+                Ok(Step::More | Step::Ended) => {}
+                Ok(Step::Blocked) | Err(tcp::RecvError::InvalidState) => break,
+                Ok(Step::Failed) => self.to_host = Half::Broken,
+                Err(tcp::RecvError::Finished) => {
+                    stream.finish();
+                    self.to_host = Half::Finished;
+                }
+            }
+        }
+        moved
+    }
+
+    pub(super) fn relay_to_guest(&mut self, stream: &mut impl HostStream) -> u64 {
+        let socket = self.connection.socket_mut();
+        let mut moved = 0;
+        self.ring_full = false;
+        while self.to_guest == Half::Open {
+            if !socket.can_send() {
+                self.ring_full = true;
+                break;
+            }
+            let step = socket.send(|space| match stream.recv(space) {
+                Ok(0) => (0, Step::Ended),
+                Ok(received) => {
+                    moved += received as u64;
+                    (received, Step::More)
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => (0, Step::Blocked),
+                Err(_) => (0, Step::Failed),
+            });
+            match step {
+                Ok(Step::More) => {}
+                Ok(Step::Blocked) | Err(tcp::SendError::InvalidState) => break,
+                Ok(Step::Failed) => self.to_guest = Half::Broken,
+                Ok(Step::Ended) => {
+                    self.to_guest = Half::Finished;
+                    if self.to_host != Half::Broken {
+                        socket.close();
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    /// Whether smoltcp has no connection any more although the flow did not end in order.
+    pub(super) fn is_dead(&self) -> bool {
+        self.connection.state() == tcp::State::Closed
+            && !(self.guest_finished && self.to_guest == Half::Finished)
+    }
+
+    pub(super) fn end(&mut self, now: Instant) -> End {
+        if self.is_dead() {
+            return End::GuestReset;
+        }
+        let broken = self.to_host == Half::Broken || self.to_guest == Half::Broken;
+        if broken {
+            // What was received before the host's side broke still goes to the guest.
+            if self.to_guest != Half::Open && self.connection.socket().send_queue() == 0 {
+                return End::HostReset;
+            }
+            self.until.get_or_insert(now + ORPHAN);
+            return End::NotYet;
+        }
+        if self.to_host == Half::Finished && self.to_guest == Half::Finished {
+            End::Orderly
+        } else {
+            End::NotYet
+        }
+    }
+}
