@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Addresses, Endpoint, Network, Target};
+use crate::config::{Addresses, Endpoint, MacAddress, Network, Setup, Target};
+use crate::sys::fd::take_inherited;
 use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
 use crate::sys::tun::{self, Tap};
@@ -39,8 +40,11 @@ pub struct Container {
 pub struct Attached {
     /// The other end of the container's interface.
     pub tap: Tap,
-    /// Whether the container has its IPv6 address; false where its namespace has no IPv6.
+    /// Whether the container has IPv6, as far as it is ours to know; false where its namespace
+    /// has none.
     pub ipv6: bool,
+    /// The interface's hardware address, where it was not ours to choose.
+    pub mac: Option<MacAddress>,
 }
 
 /// Why a container cannot be attached.
@@ -73,6 +77,14 @@ pub enum AttachError {
     Child { label: String, source: ChildError },
     #[error("cannot use the TAP device")]
     UseTap { source: io::Error },
+    #[error("descriptor {fd} is a TAP's, not a namespace's")]
+    NoNamespace { fd: i32 },
+    #[error("descriptor {fd} is not open")]
+    NoDescriptor { fd: i32, source: io::Error },
+    #[error("descriptor {fd} is not a TAP opened with IFF_NO_PI")]
+    NotATap { fd: i32, source: io::Error },
+    #[error("cannot take over the TAP device {ifname} in {label}")]
+    TakeTap { ifname: String, label: String, source: io::Error },
 }
 
 impl AttachError {
@@ -105,6 +117,12 @@ impl AttachError {
                 "the user namespace has no right over this network namespace, or the device \
                  cgroup forbids /dev/net/tun",
             ),
+            Self::TakeTap { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
+                Some("another process serves that interface")
+            }
+            Self::TakeTap { .. } => {
+                Some("the interface must be a TAP without packet information, with one queue")
+            }
             _ => None,
         }
     }
@@ -113,15 +131,17 @@ impl AttachError {
 /// Opens the namespaces of a container, without entering them.
 ///
 /// # Errors
-/// See [`AttachError`]; the caller's own network namespace is refused.
+/// See [`AttachError`]; the caller's own network namespace is refused, and [`Target::Tap`], which
+/// names none.
 pub fn open(target: &Target) -> Result<Container, AttachError> {
     match target {
         Target::Pid(pid) => finish(open_pid(*pid, format!("pid {pid}"))?, None),
         Target::Path { netns, userns } => open_path(netns, userns.as_deref()),
+        Target::Tap(fd) => Err(AttachError::NoNamespace { fd: *fd }),
     }
 }
 
-/// Makes and configures the container's interface, and brings `lo` up.
+/// Makes and configures the container's interface, and brings `lo` up; `setup` says which of this.
 ///
 /// The process must be single-threaded, as a child is forked.
 ///
@@ -131,6 +151,7 @@ pub fn attach(
     container: &Container,
     endpoint: &Endpoint,
     network: &Network,
+    setup: Setup,
 ) -> Result<Attached, AttachError> {
     let label = &container.label;
     let ifname = &endpoint.ifname;
@@ -147,26 +168,61 @@ pub fn attach(
         gateways: &gateways,
     };
     let reply = in_container(container, || {
-        if let Some((ifname, alias)) = link::find_alias(ALIAS_PREFIX)
-            .map_err(|error| failure(CONFIGURE, &error, "cannot list the interfaces"))?
-        {
-            let text = format!("{ifname}\0{alias}");
-            return Err(Failure { code: ALREADY_ATTACHED, errno: 0, text });
-        }
-        let (tap, vnet_header) = tun::create(ifname, endpoint.offload)
-            .map_err(|error| failure(CREATE_TAP, &error, ""))?;
-        let configured = link::configure(&link).map_err(configure_failure)?;
-        link::bring_up("lo").map_err(configure_failure)?;
-        let flags =
-            if vnet_header { VNET_HEADER } else { 0 } | if configured.ipv6 { IPV6 } else { 0 };
+        let (tap, vnet_header) = match setup {
+            Setup::Create => {
+                refuse_second()?;
+                tun::create(ifname, endpoint.offload)
+                    .map_err(|error| failure(CREATE_TAP, &error, ""))?
+            }
+            Setup::Configure | Setup::Bare => tun::attach(ifname, endpoint.offload)
+                .map_err(|error| failure(TAKE_TAP, &error, ""))?,
+        };
+        let ipv6 = if setup == Setup::Bare {
+            network.addresses.v6.is_some()
+        } else {
+            let configured = link::configure(&link).map_err(configure_failure)?;
+            link::bring_up("lo").map_err(configure_failure)?;
+            configured.ipv6
+        };
+        let flags = if vnet_header { VNET_HEADER } else { 0 } | if ipv6 { IPV6 } else { 0 };
         Ok(Reply { fd: Some(tap), flags })
     })
     .map_err(|error| describe(error, label, ifname))?;
     let fd =
         reply.fd.ok_or_else(|| AttachError::UseTap { source: io::ErrorKind::NotFound.into() })?;
-    let tap = Tap::from_fd(fd, reply.flags & VNET_HEADER != 0)
-        .map_err(|source| AttachError::UseTap { source })?;
-    Ok(Attached { tap, ipv6: reply.flags & IPV6 != 0 })
+    let use_tap = |source| AttachError::UseTap { source };
+    let tap = Tap::from_fd(fd, reply.flags & VNET_HEADER != 0).map_err(use_tap)?;
+    let mac = match setup {
+        Setup::Bare => Some(tap.hardware_address().map_err(use_tap)?),
+        Setup::Create | Setup::Configure => None,
+    };
+    Ok(Attached { tap, ipv6: reply.flags & IPV6 != 0, mac })
+}
+
+/// Takes over a TAP whose descriptor was inherited under this number. `ipv6` says whether its
+/// container is to have IPv6.
+///
+/// # Errors
+/// No such descriptor, or one of something else.
+pub fn take_tap(fd: i32, ipv6: bool) -> Result<Attached, AttachError> {
+    let inherited =
+        take_inherited(fd).map_err(|source| AttachError::NoDescriptor { fd, source })?;
+    let tap = Tap::adopt(inherited).map_err(|source| AttachError::NotATap { fd, source })?;
+    let mac = tap.hardware_address().map_err(|source| AttachError::UseTap { source })?;
+    Ok(Attached { tap, ipv6, mac: Some(mac) })
+}
+
+/// In the container: fails if another rnsnet serves it already.
+fn refuse_second() -> Result<(), Failure> {
+    let found = link::find_alias(ALIAS_PREFIX)
+        .map_err(|error| failure(CONFIGURE, &error, "cannot list the interfaces"))?;
+    match found {
+        None => Ok(()),
+        Some((ifname, alias)) => {
+            let text = format!("{ifname}\0{alias}");
+            Err(Failure { code: ALREADY_ATTACHED, errno: 0, text })
+        }
+    }
 }
 
 /// Brings the container's `lo` up and does nothing else: `--network none`.
@@ -330,10 +386,14 @@ fn describe(error: ChildError, label: &str, ifname: &str) -> AttachError {
                 }
                 (CREATE_TAP, libc::EEXIST) => AttachError::InterfaceExists { label, ifname },
                 // Only opening the device gives these, never making the interface.
-                (CREATE_TAP, libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::EACCES) => {
-                    AttachError::OpenTun { source }
+                (
+                    CREATE_TAP | TAKE_TAP,
+                    libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::EACCES,
+                ) => AttachError::OpenTun { source },
+                (TAKE_TAP, libc::EBUSY | libc::EINVAL) => {
+                    AttachError::TakeTap { ifname, label, source }
                 }
-                (CREATE_TAP, _) => AttachError::CreateTap { ifname, label, source },
+                (CREATE_TAP | TAKE_TAP, _) => AttachError::CreateTap { ifname, label, source },
                 _ => AttachError::Configure { step: text, source },
             }
         }
@@ -361,6 +421,7 @@ const TX_QUEUE_LEN: u32 = 4096;
 const ALREADY_ATTACHED: u8 = 1;
 const CREATE_TAP: u8 = 2;
 const CONFIGURE: u8 = 3;
+const TAKE_TAP: u8 = 4;
 const VNET_HEADER: u8 = 1;
 const IPV6: u8 = 2;
 

@@ -19,6 +19,8 @@ pub struct Attach {
     pub network: Network,
     /// The process's own life cycle.
     pub process: Process,
+    /// What a caller expects that takes us for another program.
+    pub caller: Caller,
 }
 
 /// `rnsnet run`: new namespaces, a network for them, and a command inside.
@@ -48,6 +50,55 @@ pub enum Target {
         /// The user namespace to enter first; `None` takes the one that owns `netns`.
         userns: Option<PathBuf>,
     },
+    /// No namespace at all: the inherited descriptor of a TAP that the caller has made.
+    Tap(i32),
+}
+
+/// What a caller expects that takes us for another program, such as slirp4netns. The default is
+/// what `rnsnet` itself does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// What is done to the container's interface.
+    pub setup: Setup,
+    /// The local addresses of what the container sends.
+    pub outbound: Outbound,
+    /// Where requests to forward ports are taken.
+    pub api_socket: Option<PathBuf>,
+    /// A ready or exit descriptor that is not open is no error: the first is not written to, the
+    /// second counts as closed.
+    pub any_fds: bool,
+    /// Other processes of the same user may look at ours in `/proc`.
+    pub inspectable: bool,
+}
+
+/// What is done to the container's interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Setup {
+    /// It is made, and must not be there before; it gets its addresses and routes.
+    #[default]
+    Create,
+    /// A TAP of that name is taken over or made; it gets its addresses and routes.
+    Configure,
+    /// A TAP of that name is taken over or made, and left as it is.
+    Bare,
+}
+
+/// The local addresses of what a container sends.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outbound {
+    /// For IPv4; `None` leaves the choice to the kernel.
+    pub v4: Option<Source<Ipv4Addr>>,
+    /// For IPv6.
+    pub v6: Option<Source<Ipv6Addr>>,
+}
+
+/// A local address, or where to find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source<A> {
+    /// This address.
+    Address(A),
+    /// The first address of this interface when rnsnet starts.
+    Interface(String),
 }
 
 /// The container's side of the link: what the TAP device is given.
@@ -84,6 +135,20 @@ pub struct Network {
     pub publish: Vec<Publish>,
     /// Which services on the host's loopback the container may reach, at the gateway's address.
     pub host_access: HostAccess,
+    /// Whether the DNS forwarder works; without it nothing answers at its address.
+    pub dns: bool,
+    /// How the container is told that a destination is forbidden.
+    pub refusal: Refusal,
+}
+
+/// How a container is told that a destination is forbidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Refusal {
+    /// A closed port at the gateway, "communication administratively prohibited" elsewhere.
+    #[default]
+    Prohibited,
+    /// "Network unreachable" for both, as slirp4netns has it.
+    Unreachable,
 }
 
 /// The addresses of a private network.
@@ -118,7 +183,8 @@ pub struct Cidr<A> {
 }
 
 /// Maximum transmission unit of an interface, in bytes of IP packet: 1280 (RFC 8200, section 5)
-/// to 65520, so that a frame with its headers stays below 64 KiB.
+/// to 65520, so that a frame with its headers stays below 64 KiB. Only [`Mtu::unusual`] makes one
+/// outside these bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mtu(u16);
 
@@ -175,6 +241,20 @@ pub struct Process {
     pub detach: bool,
     /// What is logged on stderr.
     pub log_level: LogLevel,
+    /// How far the process locks itself down before it serves.
+    pub confinement: Confinement,
+}
+
+/// How far the process locks itself down before it serves. Capabilities are given up in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Confinement {
+    /// Files by Landlock and system calls by seccomp.
+    #[default]
+    Full,
+    /// Files only (`--no-seccomp`), to debug a system call that is missing in the list.
+    FilesOnly,
+    /// Neither (`--no-sandbox`).
+    None,
 }
 
 /// The most verbose level that is logged.
@@ -197,6 +277,13 @@ impl Mtu {
     #[must_use]
     pub const fn new(bytes: u16) -> Option<Self> {
         if bytes >= Self::MIN && bytes <= Self::MAX { Some(Self(bytes)) } else { None }
+    }
+
+    /// Takes an MTU that slirp4netns takes too: from 68 (RFC 791, section 3.2), which IPv4 alone
+    /// can use, to 65521, the most that Linux gives a TAP.
+    #[must_use]
+    pub const fn unusual(bytes: u16) -> Option<Self> {
+        if bytes >= 68 && bytes <= 65521 { Some(Self(bytes)) } else { None }
     }
 
     /// The MTU in bytes.
@@ -250,6 +337,18 @@ impl Cidr<Ipv6Addr> {
     pub fn contains(&self, address: Ipv6Addr) -> bool {
         let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix_len)).unwrap_or(0);
         address.to_bits() & mask == self.address.to_bits() & mask
+    }
+}
+
+impl Family<Ipv6Addr> {
+    /// The address in the subnet, a /64, that a machine with this hardware address gives itself
+    /// when a router is advertised to it: RFC 4862, with the interface identifier of RFC 4291,
+    /// appendix A.
+    #[must_use]
+    pub fn self_assigned(&self, mac: MacAddress) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = mac.0;
+        let identifier = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        Ipv6Addr::from_bits(self.subnet.address.to_bits() | u128::from(identifier))
     }
 }
 

@@ -7,7 +7,9 @@
 use crate::attach::AttachError;
 use crate::cli::UsageError;
 use crate::io::LoopError;
+use crate::io::api::ApiError;
 use crate::io::listen::ListenError;
+use crate::io::outbound::OutboundError;
 use crate::io::process::ProcessError;
 use crate::run::RunError;
 use crate::sys::isolate::IsolateError;
@@ -33,6 +35,12 @@ pub enum Error {
     /// A descriptor or file of the caller's cannot be used.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The API socket cannot be had.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A local address for what the container sends cannot be had.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
     /// The network could not be set up or kept up.
     #[error(transparent)]
     Loop(#[from] LoopError),
@@ -49,6 +57,8 @@ impl Error {
             | Self::Listen(_)
             | Self::Isolate(_)
             | Self::Process(_)
+            | Self::Api(_)
+            | Self::Outbound(_)
             | Self::Loop(_) => EXIT_FAILURE,
         }
     }
@@ -61,7 +71,11 @@ impl Error {
             Self::Attach(error) => error.hint(),
             Self::Listen(error) => error.hint(),
             Self::Run(error) => error.hint(),
-            Self::Isolate(_) | Self::Process(_) | Self::Loop(_) => None,
+            Self::Isolate(_)
+            | Self::Process(_)
+            | Self::Api(_)
+            | Self::Outbound(_)
+            | Self::Loop(_) => None,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The program: parse, log, run, tell the error, exit.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use rnsnet::cli::slirp4netns::{self, Invocation};
 use rnsnet::cli::{self, Command};
 use rnsnet::config::Process;
 use rnsnet::error::Error;
@@ -18,7 +20,13 @@ static ALLOCATOR: PageAllocator = PageAllocator;
 const EXIT_RUN_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    let code = match cli::parse(std::env::args_os().skip(1)) {
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_default();
+    let args: Vec<_> = args.collect();
+    if slirp4netns::is_meant(&program, &args) {
+        return ExitCode::from(as_slirp4netns(&args));
+    }
+    let code = match cli::parse(args.into_iter()) {
         Err(error) => session::finish(Err(Error::Usage(error)), Error::exit_code),
         Ok(Command::Help(text) | Command::Version(text)) => print(&text),
         Ok(Command::Attach(attach)) => {
@@ -34,6 +42,30 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// In the place of slirp4netns: whatever goes wrong, the exit code is 1.
+#[allow(clippy::print_stderr)] // one message in the caller's words, without our name
+fn as_slirp4netns(args: &[OsString]) -> u8 {
+    match slirp4netns::parse(args) {
+        Err(error) => {
+            eprintln!("{error}");
+            print(slirp4netns::help());
+            1
+        }
+        Ok(Invocation { command: Command::Attach(attach), warnings }) => {
+            start_log(&attach.process);
+            for warning in warnings {
+                log::warn!("{warning}");
+            }
+            session::finish(session::attach(attach), |_| 1)
+        }
+        Ok(Invocation { command: Command::Help(text) | Command::Version(text), .. }) => {
+            print(&text)
+        }
+        // A personality has no `run`.
+        Ok(Invocation { command: Command::Run(_), .. }) => 1,
+    }
 }
 
 fn start_log(process: &Process) {

@@ -5,45 +5,81 @@
 //! A failure at any step leaves no port bound and no interface behind, since both die with their
 //! descriptors.
 
+use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::attach::{self, Container};
-use crate::config::{Addresses, Attach, Endpoint, Network, Process, Run};
+use crate::config::{Addresses, Attach, Caller, Endpoint, MacAddress, Network, Process, Run, Target};
 use crate::error::{Error, report};
+use crate::io::api::ApiSocket;
 use crate::io::listen::{self, Listener};
+use crate::io::outbound::OutboundAddresses;
 use crate::io::process::{PidFile, ProcessError, announce_ready};
-use crate::io::{self, Ended, HostResolvers, LoopError};
+use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
 use crate::run;
-use crate::sys::fd::take_inherited;
-use crate::sys::isolate::{isolate_final, isolate_initial};
+use crate::sys::fd::{is_open, take_inherited};
+use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
 use crate::sys::netns;
 
 /// Attaches a container and serves it until it ends. Returns the exit code.
 ///
 /// # Errors
 /// Everything that keeps it from being attached, see [`Error`].
-pub fn attach(command: Attach) -> Result<u8, Error> {
-    let inherited = [command.process.ready_fd, command.process.exit_fd];
-    isolate_initial(&inherited.into_iter().flatten().collect::<Vec<_>>())?;
-    if command.process.detach { in_background(command) } else { attach_and_serve(command, None) }
+pub fn attach(mut command: Attach) -> Result<u8, Error> {
+    let mut exit_is_closed = false;
+    if command.caller.any_fds {
+        let Process { ready_fd, exit_fd, .. } = &mut command.process;
+        *ready_fd = ready_fd.filter(|fd| is_open(*fd));
+        exit_is_closed = exit_fd.take_if(|fd| !is_open(*fd)).is_some();
+    }
+    let tap = match command.target {
+        Target::Tap(fd) => Some(fd),
+        Target::Pid(_) | Target::Path { .. } => None,
+    };
+    let fds = [command.process.ready_fd, command.process.exit_fd, tap];
+    isolate_initial(&fds.into_iter().flatten().collect::<Vec<_>>())?;
+    let exit = if exit_is_closed {
+        // A pipe that nobody can write to: it hangs up at once.
+        let (reader, _) = std::io::pipe().map_err(set_up("make a pipe"))?;
+        Some(reader.into())
+    } else {
+        command.process.exit_fd.map(|fd| inherited("--exit-fd", fd)).transpose()?
+    };
+    if command.process.detach {
+        in_background(command, exit)
+    } else {
+        attach_and_serve(command, exit, None)
+    }
 }
 
-fn attach_and_serve(command: Attach, background: Option<OwnedFd>) -> Result<u8, Error> {
-    let Attach { target, endpoint, network, process } = command;
-    let container = attach::open(&target)?;
-    let announcement = Announcement { process, background };
-    if endpoint.loopback_only {
-        attach::loopback_only(&container)?;
-        announcement.make()?;
-        return Ok(0);
-    }
-    let served = Served::attach(&container, &endpoint, network)?;
-    let Container { pidfd, watch_path, .. } = container;
-    let network = served.into_network(&endpoint, pidfd, watch_path, &announcement.process)?;
-    serve(network, announcement)?;
+fn attach_and_serve(
+    command: Attach,
+    exit: Option<OwnedFd>,
+    background: Option<Background>,
+) -> Result<u8, Error> {
+    let Attach { target, endpoint, network, process, caller } = command;
+    let announcement = Announcement { process, summary: None, background };
+    let (served, watched) = if let Target::Tap(fd) = target {
+        (Served::take_tap(fd, network, &caller)?, Watched::default())
+    } else {
+        let container = attach::open(&target)?;
+        if endpoint.loopback_only {
+            attach::loopback_only(&container)?;
+            announcement.make()?;
+            return Ok(0);
+        }
+        let served = Served::attach(&container, &endpoint, network, &caller)?;
+        let Container { pidfd, watch_path, .. } = container;
+        (served, Watched { pidfd, path: watch_path })
+    };
+    let signals = Signals::new().map_err(set_up("receive signals"))?;
+    let announcement = Announcement { summary: Some(served.summary(&endpoint)), ..announcement };
+    let network = served.into_network(&endpoint, signals, watched, &announcement.process, exit);
+    serve(network, announcement, caller.inspectable)?;
     Ok(0)
 }
 
@@ -58,20 +94,25 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let (dns, guest) = addresses_inside(endpoint, &network.addresses);
     let mut sandbox = run::spawn(command, &dns, &guest, &inherited)?;
     let container = sandbox.container()?;
-    let announcement = Announcement { process: process.clone(), background: None };
+    let announcement = Announcement { process: process.clone(), summary: None, background: None };
     let mut network = if endpoint.loopback_only {
         attach::loopback_only(&container)?;
         Served::nothing(network.clone())
     } else {
-        Served::attach(&container, endpoint, network.clone())?
+        Served::attach(&container, endpoint, network.clone(), &Caller::default())?
     };
+    log::debug!("{}", network.summary(endpoint));
     let ipv6 = network.config.addresses.v6.is_some();
+    // Blocked before the command exists, so that none for it is lost or ends us instead.
+    let signals = Signals::new().map_err(set_up("receive signals"))?;
     // Stopped by the kernel when we end, so the command never outlives its network.
     sandbox.start(ipv6)?;
     network.forward_signals = true;
     let pidfd = sandbox.pidfd.try_clone().map_err(set_up("watch the command"))?;
-    let network = network.into_network(endpoint, Some(pidfd), None, process)?;
-    match serve(network, announcement)? {
+    let watched = Watched { pidfd: Some(pidfd), path: None };
+    let exit = process.exit_fd.map(|fd| self::inherited("--exit-fd", fd)).transpose()?;
+    let network = network.into_network(endpoint, signals, watched, process, exit);
+    match serve(network, announcement, false)? {
         Ended::Container => {}
         Ended::Asked => {
             sandbox
@@ -99,12 +140,46 @@ struct Served {
     config: Network,
     attached: Option<attach::Attached>,
     listeners: Vec<Listener>,
+    api: Option<ApiSocket>,
+    outbound: OutboundAddresses,
     forward_signals: bool,
 }
 
 impl Served {
     fn nothing(config: Network) -> Self {
-        Self { config, attached: None, listeners: Vec::new(), forward_signals: false }
+        Self {
+            config,
+            attached: None,
+            listeners: Vec::new(),
+            api: None,
+            outbound: OutboundAddresses::default(),
+            forward_signals: false,
+        }
+    }
+
+    /// What a caller wants that takes us for another program, before anything is made.
+    fn wanted(config: Network, caller: &Caller) -> Result<Self, Error> {
+        let outbound = OutboundAddresses::find(&caller.outbound)?;
+        let listeners = listen::bind(&config.publish, config.addresses.v6.is_some())?;
+        let api = caller.api_socket.as_deref().map(ApiSocket::bind).transpose()?;
+        Ok(Self { listeners, api, outbound, ..Self::nothing(config) })
+    }
+
+    /// Serves a TAP that the caller has opened.
+    fn take_tap(fd: i32, config: Network, caller: &Caller) -> Result<Self, Error> {
+        let mut served = Self::wanted(config, caller)?;
+        let ipv6 = served.config.addresses.v6.is_some();
+        let attached = attach::take_tap(fd, ipv6)?;
+        served.expect_self_assigned(attached.mac);
+        served.attached = Some(attached);
+        Ok(served)
+    }
+
+    /// A container whose interface we do not configure chooses its IPv6 address by its MAC.
+    fn expect_self_assigned(&mut self, mac: Option<MacAddress>) {
+        if let (Some(mac), Some(v6)) = (mac, &mut self.config.addresses.v6) {
+            v6.guest = v6.self_assigned(mac);
+        }
     }
 
     /// Binds the ports before the interface is made, so that a port that is taken leaves no trace
@@ -112,63 +187,124 @@ impl Served {
     fn attach(
         container: &Container,
         endpoint: &Endpoint,
-        mut config: Network,
+        config: Network,
+        caller: &Caller,
     ) -> Result<Self, Error> {
-        let mut listeners = listen::bind(&config.publish, config.addresses.v6.is_some())?;
-        let attached = attach::attach(container, endpoint, &config)?;
+        let mut served = Self::wanted(config, caller)?;
+        let attached = attach::attach(container, endpoint, &served.config, caller.setup)?;
         if !attached.ipv6 {
-            config.addresses.v6 = None;
-            listeners.retain(|listener| listener.address.is_ipv4());
+            served.config.addresses.v6 = None;
+            served.listeners.retain(|listener| listener.address.is_ipv4());
         }
-        Ok(Self { config, attached: Some(attached), listeners, forward_signals: false })
+        served.expect_self_assigned(attached.mac);
+        served.attached = Some(attached);
+        Ok(served)
+    }
+
+    /// What was made, in one line.
+    fn summary(&self, endpoint: &Endpoint) -> String {
+        let Addresses { v4, v6 } = &self.config.addresses;
+        let mut text = format!("{} {}/{}", endpoint.ifname, v4.guest, v4.subnet.prefix_len);
+        if let Some(v6) = v6 {
+            text.push_str(&format!(" {}/{}", v6.guest, v6.subnet.prefix_len));
+        }
+        text.push_str(&format!(" gateway {} dns {}", v4.gateway, v4.dns));
+        for Listener { address, guest_port, protocol, .. } in &self.listeners {
+            text.push_str(&format!(" {address}->{guest_port}/{protocol}"));
+        }
+        text
     }
 
     fn into_network(
         self,
         endpoint: &Endpoint,
-        pidfd: Option<OwnedFd>,
-        watch_path: Option<std::path::PathBuf>,
+        signals: Signals,
+        watched: Watched,
         process: &Process,
-    ) -> Result<io::Network, Error> {
-        Ok(io::Network {
+        exit: Option<OwnedFd>,
+    ) -> io::Network {
+        io::Network {
             config: self.config,
-            tap: self.attached.map(|attached| (attached.tap, endpoint.mac)),
+            tap: self.attached.map(|attached| {
+                let mac = attached.mac.unwrap_or(endpoint.mac);
+                (attached.tap, mac)
+            }),
             listeners: self.listeners,
             resolvers: HostResolvers::default(),
-            pidfd,
-            watch_path,
-            exit: process.exit_fd.map(|fd| inherited("--exit-fd", fd)).transpose()?,
+            pidfd: watched.pidfd,
+            watch_path: watched.path,
+            exit,
+            signals,
             forward_signals: self.forward_signals,
             pcap: process.pcap.clone(),
-        })
+            api: self.api,
+            outbound: self.outbound,
+        }
     }
 }
 
 /// Gives up the process's powers, tells the caller that the network works, and serves it.
-fn serve(network: io::Network, announcement: Announcement) -> Result<Ended, Error> {
-    let pid_file = announcement.process.pid_file.as_deref().map(PidFile::write).transpose()?;
+fn serve(
+    network: io::Network,
+    announcement: Announcement,
+    inspectable: bool,
+) -> Result<Ended, Error> {
+    let api_directory = network.api.as_ref().map(|api| api.directory().to_owned());
+    let path = announcement.process.pid_file.clone();
+    let pid_file = path.as_deref().map(PidFile::write).transpose()?;
+    let confinement = announcement.process.confinement;
     let ended = io::serve(network, || {
-        isolate_final()?;
+        isolate_final(inspectable)?;
+        let removable = [path.as_deref().map(directory_of), api_directory.as_deref()];
+        let removable: Vec<&Path> = removable.into_iter().flatten().collect();
+        isolate_confine(confinement, &removable)?;
         announcement.make()
     })?;
     drop(pid_file);
     Ok(ended)
 }
 
+/// Where a file is.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
 /// What is to be told once the network works, and to whom.
 struct Announcement {
     process: Process,
-    /// The process in the foreground that waits for us to be ready.
-    background: Option<OwnedFd>,
+    /// What was made, for the log.
+    summary: Option<String>,
+    background: Option<Background>,
+}
+
+/// What a process in the background has of the one in the foreground.
+struct Background {
+    /// It waits here for us to be ready.
+    foreground: OwnedFd,
+    /// Opened while files still can be: what becomes of the terminal.
+    null: File,
+}
+
+/// What ends with the container.
+#[derive(Default)]
+struct Watched {
+    pidfd: Option<OwnedFd>,
+    path: Option<PathBuf>,
 }
 
 impl Announcement {
     fn make(self) -> Result<(), Error> {
+        if let Some(summary) = self.summary {
+            log::info!("{summary}");
+        }
         if let Some(fd) = self.process.ready_fd {
             announce_ready(fd, inherited("--ready-fd", fd)?)?;
         }
-        if let Some(foreground) = self.background {
-            leave_terminal().map_err(set_up("leave the terminal"))?;
+        if let Some(Background { foreground, null }) = self.background {
+            leave_terminal(&null).map_err(set_up("leave the terminal"))?;
             netns::send(foreground.as_fd(), b"1", None).map_err(set_up("go to the background"))?;
         }
         Ok(())
@@ -177,13 +313,16 @@ impl Announcement {
 
 /// `--detach`: a child does everything; this process ends well once the child is ready, or with
 /// the child's own failure.
-fn in_background(command: Attach) -> Result<u8, Error> {
+fn in_background(command: Attach, exit: Option<OwnedFd>) -> Result<u8, Error> {
     let (ours, theirs) = netns::message_pair().map_err(set_up("start a background process"))?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    let null = null.map_err(set_up("open /dev/null"))?;
     let child = netns::spawn(|| {
         if let Err(errno) = setsid() {
             log::debug!("cannot start a session: {errno}");
         }
-        finish(attach_and_serve(command, Some(theirs)), Error::exit_code).into()
+        let background = Background { foreground: theirs, null };
+        finish(attach_and_serve(command, exit, Some(background)), Error::exit_code).into()
     })
     .map_err(set_up("start a background process"))?;
     match netns::receive(ours.as_fd()) {
@@ -197,11 +336,10 @@ fn in_background(command: Attach) -> Result<u8, Error> {
 }
 
 /// Standard input, output and error become /dev/null.
-fn leave_terminal() -> std::io::Result<()> {
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    dup2_stdin(&null)?;
-    dup2_stdout(&null)?;
-    dup2_stderr(&null)?;
+fn leave_terminal(null: &File) -> std::io::Result<()> {
+    dup2_stdin(null)?;
+    dup2_stdout(null)?;
+    dup2_stderr(null)?;
     Ok(())
 }
 

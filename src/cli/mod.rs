@@ -9,6 +9,7 @@ mod argv;
 mod help;
 mod options;
 mod publish;
+pub mod slirp4netns;
 mod values;
 
 use std::ffi::OsString;
@@ -18,7 +19,9 @@ use argh::FromArgs as _;
 pub use publish::{PublishError, Side};
 pub use values::ValueError;
 
-use crate::config::{Attach, Endpoint, Mtu, Network, Process, Run, Target};
+use crate::config::{
+    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Run, Target,
+};
 use argv::{Normalised, Words};
 use options::{Given, Job};
 use values::Input;
@@ -196,7 +199,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError
     let mut args = args.peekable();
     let job = if args.next_if(|word| word == "run").is_some() { Job::Run } else { Job::Attach };
     let words = match argv::normalise(job, args)? {
-        Normalised::Help => return Ok(Command::Help(help::help(job))),
+        Normalised::Help => return Ok(Command::Help(help(job))),
         Normalised::Version => return Ok(Command::Version(help::version())),
         Normalised::Words(words) => words,
     };
@@ -206,6 +209,15 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError
         Job::Attach => attach(given, &words).map(Command::Attach),
         Job::Run => run(&given, words).map(Command::Run),
     }
+}
+
+/// The help of a job, with what engines look for that take us for slirp4netns.
+fn help(job: Job) -> String {
+    let mut text = help::help(job);
+    if job == Job::Attach {
+        text.push_str(slirp4netns::IN_NATIVE_HELP);
+    }
+    text
 }
 
 fn attach(mut given: Given, words: &Words) -> Result<Attach, UsageError> {
@@ -221,7 +233,7 @@ fn attach(mut given: Given, words: &Words) -> Result<Attach, UsageError> {
     let ifname = ifname.map(|name| ("IFNAME", name));
     let target = self::target(&given, &target)?;
     let (endpoint, network) = link(&given, words, ifname)?;
-    Ok(Attach { target, endpoint, network, process: process(&given)? })
+    Ok(Attach { target, endpoint, network, process: process(&given)?, caller: Caller::default() })
 }
 
 fn run(given: &Given, words: Words) -> Result<Run, UsageError> {
@@ -301,6 +313,8 @@ fn link(
         mtu: read(given.mtu.as_deref(), "--mtu", values::mtu)?.unwrap_or_else(Mtu::default),
         publish: publish::parse_all(&given.publish)?,
         host_access: read(host_access, "--host-access", values::host_access)?.unwrap_or_default(),
+        dns: true,
+        refusal: Refusal::default(),
     };
     Ok((endpoint, network))
 }
@@ -314,6 +328,11 @@ fn process(given: &Given) -> Result<Process, UsageError> {
         detach: given.detach,
         log_level: read(given.log_level.as_deref(), "--log-level", values::log_level)?
             .unwrap_or_default(),
+        confinement: match (given.no_sandbox, given.no_seccomp) {
+            (true, _) => Confinement::None,
+            (false, true) => Confinement::FilesOnly,
+            (false, false) => Confinement::Full,
+        },
     };
     match (process.ready_fd, process.exit_fd) {
         (Some(ready), Some(exit)) if ready == exit => Err(UsageError::SameFd { fd: ready }),

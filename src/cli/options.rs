@@ -133,6 +133,12 @@ pub(super) struct Given {
     /// log level
     #[argh(option)]
     pub(super) log_level: Option<String>,
+    /// no sandbox
+    #[argh(switch)]
+    pub(super) no_sandbox: bool,
+    /// no seccomp
+    #[argh(switch)]
+    pub(super) no_seccomp: bool,
     /// the words that are no options
     #[argh(positional)]
     pub(super) words: Vec<String>,
@@ -347,6 +353,20 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         kind: Kind::Value("LEVEL"),
         group: Group::Diagnosis,
         help: "error, warn, info, debug or trace. Default: info.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--no-sandbox",
+        kind: Kind::Switch,
+        group: Group::Diagnosis,
+        help: "Do not restrict files (Landlock) and system calls (seccomp), to find a fault.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--no-seccomp",
+        kind: Kind::Switch,
+        group: Group::Diagnosis,
+        help: "Do not restrict system calls, to find one that the list lacks.",
         ..PLAIN
     },
     OptionSpec {

@@ -1,7 +1,9 @@
 //! Tests of the whole command line: its defaults, effects and refusals.
 
 use super::*;
-use crate::config::{Addresses, HostAccess, LogLevel, MacAddress, Offload, Protocol, Publish};
+use crate::config::{
+    Addresses, Confinement, HostAccess, LogLevel, MacAddress, Offload, Protocol, Publish,
+};
 use crate::error::report;
 use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt as _;
@@ -37,6 +39,8 @@ fn default_link() -> (Endpoint, Network) {
         mtu: Mtu::default(),
         publish: Vec::new(),
         host_access: HostAccess::None,
+        dns: true,
+        refusal: Refusal::Prohibited,
     };
     (endpoint, network)
 }
@@ -45,7 +49,8 @@ fn default_link() -> (Endpoint, Network) {
 fn a_pid_alone_is_all_defaults() {
     let (endpoint, network) = default_link();
     let process = Process::default();
-    let expected = Attach { target: Target::Pid(4711), endpoint, network, process };
+    let expected =
+        Attach { target: Target::Pid(4711), endpoint, network, process, caller: Caller::default() };
     assert_eq!(attached(&["4711"]), expected);
 }
 
@@ -85,6 +90,7 @@ fn every_option_has_its_effect() {
         "--pid-file=a.pid",
         "--pcap=a.pcap",
         "--log-level=trace",
+        "--no-seccomp",
         "4711",
         "tap0",
     ]);
@@ -123,6 +129,7 @@ fn every_option_has_its_effect() {
             pcap: Some("a.pcap".into()),
             detach: true,
             log_level: LogLevel(log::LevelFilter::Trace),
+            confinement: Confinement::FilesOnly,
         }
     );
     let run = ran(&["--hostname", "web", "--no-ipv6", "--ifname", "net0", "sh"]);

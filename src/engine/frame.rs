@@ -113,46 +113,34 @@ impl IpPacket<'_> {
     }
 
     /// Verifies the upper layer's length and checksum, unless the virtio header vouched for it.
+    ///
+    /// # Errors
+    /// [`DropReason::Malformed`] or [`DropReason::BadChecksum`].
     pub fn verify(&self) -> Result<(), DropReason> {
-        verify_transport(
-            self.source,
-            self.destination,
-            self.protocol,
-            self.payload(),
-            self.checksum_vouched,
-        )
+        let (source, destination, payload) = (self.source, self.destination, self.payload());
+        let vouched = self.checksum_vouched;
+        let valid = match self.protocol {
+            IpProtocol::Tcp => {
+                let tcp = TcpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
+                vouched || tcp.verify_checksum(&source.into(), &destination.into())
+            }
+            IpProtocol::Udp => {
+                let udp = UdpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
+                vouched || udp.verify_checksum(&source.into(), &destination.into())
+            }
+            IpProtocol::Icmp => payload.len() >= 8 && data(payload) == !0,
+            IpProtocol::Icmpv6 => {
+                let length = u32::try_from(payload.len()).map_err(|_| DropReason::Malformed)?;
+                payload.len() >= 4
+                    && combine(&[
+                        pseudo_sum(source, destination, IpProtocol::Icmpv6, length),
+                        data(payload),
+                    ]) == !0
+            }
+            _ => true,
+        };
+        if valid { Ok(()) } else { Err(DropReason::BadChecksum) }
     }
-}
-
-/// Checks the header lengths and the checksum of TCP, UDP or ICMP.
-pub(super) fn verify_transport(
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: IpProtocol,
-    payload: &[u8],
-    vouched: bool,
-) -> Result<(), DropReason> {
-    let valid = match protocol {
-        IpProtocol::Tcp => {
-            let tcp = TcpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
-            vouched || tcp.verify_checksum(&source.into(), &destination.into())
-        }
-        IpProtocol::Udp => {
-            let udp = UdpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
-            vouched || udp.verify_checksum(&source.into(), &destination.into())
-        }
-        IpProtocol::Icmp => payload.len() >= 8 && data(payload) == !0,
-        IpProtocol::Icmpv6 => {
-            let length = u32::try_from(payload.len()).map_err(|_| DropReason::Malformed)?;
-            payload.len() >= 4
-                && combine(&[
-                    pseudo_sum(source, destination, IpProtocol::Icmpv6, length),
-                    data(payload),
-                ]) == !0
-        }
-        _ => true,
-    };
-    if valid { Ok(()) } else { Err(DropReason::BadChecksum) }
 }
 
 /// The sum of the pseudo-header that TCP, UDP and ICMPv6 checksums begin with.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use smoltcp::wire::{IpProtocol, UdpPacket};
 
 use super::flow::FlowKey;
-use super::frame::{IpPacket, is_unicast, verify_transport};
+use super::frame::{IpPacket, is_unicast};
 use super::icmp::{V4_ECHO_REQUEST, V6_ECHO_REQUEST};
 use super::nat::{self, Meaning};
 use super::stats::{DropReason, Verdict};
@@ -20,18 +20,24 @@ pub(super) fn handle(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<
     if let Err(reason) = check_addresses(turn, &packet) {
         return Verdict::Dropped(reason);
     }
-    if packet.fragment.is_some() {
-        return handle_fragment(tables, turn, &packet);
+    if packet.fragment.is_none() {
+        return dispatch(tables, turn, packet);
     }
+    match tables.reassembly.handle(turn.port, &packet, turn.now) {
+        Ok(Some(mut whole)) => dispatch(tables, turn, whole.packet()),
+        Ok(None) => Verdict::Held,
+        Err(reason) => Verdict::Dropped(reason),
+    }
+}
+
+/// Hands a whole packet to the owner of its protocol.
+fn dispatch(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> Verdict {
     if let Err(reason) = packet.verify() {
         return Verdict::Dropped(reason);
     }
     match packet.protocol {
         IpProtocol::Tcp => tables.tcp.handle_segment(turn, packet),
-        IpProtocol::Udp => {
-            let addresses = (packet.source, packet.destination);
-            handle_udp(tables, turn, addresses, packet.payload(), packet.bytes)
-        }
+        IpProtocol::Udp => handle_udp(tables, turn, &packet),
         IpProtocol::Icmp if packet.source.is_ipv4() => handle_icmp(tables, turn, &packet),
         IpProtocol::Icmpv6 if packet.source.is_ipv6() => handle_icmp(tables, turn, &packet),
         _ => Verdict::Dropped(DropReason::UnknownProtocol),
@@ -56,6 +62,9 @@ fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropRea
     if own || !allowed {
         return Err(DropReason::SpoofedSource);
     }
+    if !turn.network.dns && turn.is_dns_address(packet.destination) {
+        return Err(DropReason::DnsDisabled);
+    }
     let to_group = !is_unicast(packet.destination);
     if to_group && packet.protocol != IpProtocol::Icmpv6 {
         return Err(DropReason::Multicast);
@@ -63,34 +72,8 @@ fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropRea
     Ok(())
 }
 
-fn handle_fragment(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
-    // A guest's kernel cuts TCP by MSS and pings seldom: only datagrams are put together.
-    if packet.protocol != IpProtocol::Udp {
-        return Verdict::Dropped(DropReason::BadFragment);
-    }
-    let datagram = match tables.reassembly.handle(turn.port, packet, turn.now) {
-        Ok(Some(datagram)) => datagram,
-        Ok(None) => return Verdict::Held,
-        Err(reason) => return Verdict::Dropped(reason),
-    };
-    let (source, destination) = (datagram.source, datagram.destination);
-    let verified =
-        verify_transport(source, destination, datagram.protocol, &datagram.payload, false);
-    if let Err(reason) = verified {
-        return Verdict::Dropped(reason);
-    }
-    // Quoted in an error, if one is due: the fragment at hand stands for the datagram.
-    handle_udp(tables, turn, (source, destination), &datagram.payload, packet.bytes)
-}
-
-fn handle_udp(
-    tables: &mut Tables,
-    turn: &mut Turn<'_>,
-    addresses: (IpAddr, IpAddr),
-    payload: &[u8],
-    packet: &[u8],
-) -> Verdict {
-    let Ok(udp) = UdpPacket::new_checked(payload) else {
+fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
+    let Ok(udp) = UdpPacket::new_checked(packet.payload()) else {
         return Verdict::Dropped(DropReason::Malformed);
     };
     if udp.src_port() == 0 {
@@ -98,13 +81,13 @@ fn handle_udp(
     }
     let key = FlowKey {
         port: turn.port,
-        guest: SocketAddr::new(addresses.0, udp.src_port()),
-        host: SocketAddr::new(addresses.1, udp.dst_port()),
+        guest: SocketAddr::new(packet.source, udp.src_port()),
+        host: SocketAddr::new(packet.destination, udp.dst_port()),
     };
     if nat::translate(turn.network, key.host) == Meaning::Dns {
         return tables.dns.handle_query(turn, key, udp.payload());
     }
-    tables.udp.handle_datagram(turn, key, &udp, packet)
+    tables.udp.handle_datagram(turn, key, &udp, packet.bytes)
 }
 
 fn handle_icmp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {

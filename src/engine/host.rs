@@ -117,6 +117,8 @@ pub(super) enum Owner {
     Dns(usize),
     /// A listener of a published port, by index of the rule.
     Published(usize),
+    /// Nobody any more: the shell has yet to close it, so its name is still taken.
+    Closing,
 }
 
 /// The engine's book of host sockets and its outgoing requests.
@@ -160,17 +162,26 @@ impl HostSide {
     }
 
     pub(super) fn close(&mut self, socket: SocketId, reset: bool) {
-        if self.owners.try_remove(socket.0).is_some() {
+        if let Some(owner) = self.owners.get_mut(socket.0)
+            && *owner != Owner::Closing
+        {
+            *owner = Owner::Closing;
             self.ops.push_back(HostOp::Close { socket, reset });
         }
     }
 
     pub(super) fn owner(&self, socket: SocketId) -> Option<Owner> {
-        self.owners.get(socket.0).copied()
+        self.owners.get(socket.0).copied().filter(|owner| *owner != Owner::Closing)
     }
 
     pub(super) fn poll(&mut self) -> Option<HostOp> {
-        self.ops.pop_front()
+        let op = self.ops.pop_front();
+        // Only now may another socket have the name: one that is adopted takes it at once, and
+        // would be the one that the shell closes.
+        if let Some(HostOp::Close { socket, .. }) = op {
+            self.owners.try_remove(socket.0);
+        }
+        op
     }
 
     pub(super) fn recycle(&mut self, payload: Vec<u8>) {

@@ -14,6 +14,7 @@ use smoltcp::wire::{
 
 use super::Turn;
 use super::frame::{is_unicast, pseudo_sum};
+use crate::config::Refusal;
 
 const V4_ECHO_REPLY: u8 = 0;
 const V4_UNREACHABLE: u8 = 3;
@@ -96,6 +97,16 @@ pub(super) fn send_unreachable(turn: &mut Turn<'_>, packet: &[u8], reason: Unrea
     };
     let quoted = packet.get(..quote).unwrap_or(packet);
     send(turn, (from, source), [kind, code], [0; 4], quoted);
+}
+
+/// Tells the sender of `packet` that its destination is forbidden, in the words its user expects.
+pub(super) fn send_denied(turn: &mut Turn<'_>, packet: &[u8]) {
+    turn.fx.stats.denied += 1;
+    let reason = match turn.network.refusal {
+        Refusal::Prohibited => Unreachable::Prohibited,
+        Refusal::Unreachable => Unreachable::Network,
+    };
+    send_unreachable(turn, packet, reason);
 }
 
 /// Answers an echo request with `rest` (identifier, sequence number) and `body` as `from`.

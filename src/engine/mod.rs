@@ -12,23 +12,28 @@
 //!
 //! The modules stand in the order in which a frame from a guest meets them.
 
-mod arp;
-pub mod dns;
-mod flow;
+// A guest chooses what is parsed here: no length of its may become a panic.
+#![warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 pub mod frame;
 mod gateway;
-pub mod host;
-mod icmp;
-pub mod nat;
-mod ndp;
 mod reassembly;
+mod arp;
+mod ndp;
+mod icmp;
+pub mod dns;
+mod flow;
+pub mod nat;
 mod stack;
-pub mod stats;
-mod timer;
+pub mod host;
 mod turn;
+mod timer;
+pub mod stats;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use slab::Slab;
 
 use self::dns::{Forwarder, Resolvers};
 use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows, udp::UdpFlows};
@@ -57,7 +62,7 @@ const TIMEOUTS_PER_TURN: usize = 1024;
 pub struct Engine {
     network: Network,
     ports: Vec<Port>,
-    published: Vec<Published>,
+    published: Slab<Published>,
     resolvers: Resolvers,
     tables: Tables,
     fx: Effects,
@@ -82,6 +87,8 @@ struct Port {
 /// A bound host port and where it leads.
 #[derive(Debug, Clone, Copy)]
 struct Published {
+    /// `None`: the container's address of the client's family.
+    guest: Option<IpAddr>,
     guest_port: u16,
     protocol: Protocol,
 }
@@ -98,7 +105,7 @@ impl Engine {
         Self {
             network,
             ports: Vec::new(),
-            published: Vec::new(),
+            published: Slab::new(),
             resolvers: Resolvers::default(),
             tables: Tables {
                 tcp: TcpFlows::new(hash),
@@ -126,10 +133,29 @@ impl Engine {
         PortId(self.ports.len() - 1)
     }
 
-    /// Names the socket that the shell has bound for a published port.
-    pub fn publish(&mut self, protocol: Protocol, guest_port: u16) -> SocketId {
-        self.published.push(Published { guest_port, protocol });
-        self.fx.host.adopt(Owner::Published(self.published.len() - 1))
+    /// Names the socket that the shell has bound for a published port. Its clients are led to
+    /// `guest`, or without one to the container's address of their own family.
+    pub fn publish(
+        &mut self,
+        protocol: Protocol,
+        guest: Option<IpAddr>,
+        guest_port: u16,
+    ) -> SocketId {
+        let index = self.published.insert(Published { guest, guest_port, protocol });
+        self.fx.host.adopt(Owner::Published(index))
+    }
+
+    /// Takes a published port back. Connections that stand go on; a UDP port's clients, who share
+    /// its socket, are forgotten.
+    pub fn unpublish(&mut self, socket: SocketId, now: Instant) {
+        let Some(owner @ Owner::Published(index)) = self.fx.host.owner(socket) else {
+            return;
+        };
+        self.published.try_remove(index);
+        if let Some((tables, mut turn)) = self.turn_of(owner, now) {
+            tables.udp.unpublish(&mut turn, socket);
+        }
+        self.fx.host.close(socket, false);
     }
 
     /// Sets the host's resolvers.
@@ -213,8 +239,9 @@ impl Engine {
                 tables.dns.handle_failed(&mut turn, index);
             }
             (Owner::Published(_), HostEvent::Datagram { from, to, payload }) => {
-                if let Some(Published { guest_port, protocol: Protocol::Udp }) = published {
-                    tables.udp.handle_client(&mut turn, socket, guest_port, from, to, payload);
+                if let Some(Published { guest, guest_port, protocol: Protocol::Udp }) = published {
+                    let to_guest = (guest, guest_port);
+                    tables.udp.handle_client(&mut turn, socket, to_guest, from, to, payload);
                 }
             }
             // A datagram that the host could not send is lost, as datagrams may be; a listener
@@ -222,6 +249,7 @@ impl Engine {
             (Owner::Udp(_) | Owner::Published(_), HostEvent::Unsent(_))
             | (Owner::Published(_), HostEvent::Failed(_))
             | (Owner::Tcp(_), HostEvent::Datagram { .. } | HostEvent::Unsent(_))
+            | (Owner::Closing, _)
             | (_, HostEvent::Connected) => {}
         }
     }
@@ -237,10 +265,10 @@ impl Engine {
         let owner @ Owner::Published(index) = self.fx.host.owner(listener)? else {
             return None;
         };
-        let guest_port = self.published.get(index)?.guest_port;
+        let Published { guest, guest_port, .. } = *self.published.get(index)?;
         let random = self.fx.random.next_u64();
         let (tables, mut turn) = self.turn_of(owner, now)?;
-        tables.tcp.accept(&mut turn, client, guest_port, random)
+        tables.tcp.accept(&mut turn, client, (guest, guest_port), random)
     }
 
     /// Moves the bytes of a TCP flow between its rings and the host's socket, lent as `stream`.
@@ -371,6 +399,7 @@ impl Engine {
             Owner::Dns(index) => self.tables.dns.port_of(index)?,
             // A private network has one container.
             Owner::Published(_) => PortId(0),
+            Owner::Closing => return None,
         };
         self.turn(port, now)
     }

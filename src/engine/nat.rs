@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::Network;
+use crate::config::{Network, Refusal};
 
 /// What a guest's destination address means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,10 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
     }
     if is_gateway {
         if !network.host_access.allows(to.port()) {
-            return Meaning::Closed;
+            return match network.refusal {
+                Refusal::Prohibited => Meaning::Closed,
+                Refusal::Unreachable => Meaning::Denied,
+            };
         }
         let loopback = match to {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -113,10 +116,41 @@ pub fn client_as_seen_by_guest(network: &Network, client: IpAddr) -> IpAddr {
     }
 }
 
+/// Where a client of a published port is led to, and as whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inbound {
+    /// The container's address.
+    pub guest: IpAddr,
+    /// Its address of the other family, for a service that listens there alone.
+    pub other: Option<IpAddr>,
+    /// Whom the container sees.
+    pub source: IpAddr,
+}
+
+/// Leads a client to `guest` where the rule names one, else to the container's address of the
+/// client's own family. A client of the other family is seen as the gateway.
+#[must_use]
+pub fn inbound(network: &Network, client: IpAddr, guest: Option<IpAddr>) -> Inbound {
+    let v4 = IpAddr::V4(network.addresses.v4.guest);
+    let v6 = network.addresses.v6.map(|v6| IpAddr::V6(v6.guest));
+    let (guest, other) = match (guest, client, v6) {
+        (Some(guest), ..) => (guest, None),
+        (None, IpAddr::V4(_), other) => (v4, other),
+        (None, IpAddr::V6(_), Some(v6)) => (v6, Some(v4)),
+        (None, IpAddr::V6(_), None) => (v4, None),
+    };
+    let source = match (guest, client, network.addresses.v6) {
+        (IpAddr::V4(_), IpAddr::V6(_), _) => IpAddr::V4(network.addresses.v4.gateway),
+        (IpAddr::V6(_), IpAddr::V4(_), Some(v6)) => IpAddr::V6(v6.gateway),
+        _ => client_as_seen_by_guest(network, client),
+    };
+    Inbound { guest, other, source }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Addresses, HostAccess, Mtu};
+    use crate::config::{Addresses, HostAccess, Mtu, Refusal};
 
     fn network(host_access: HostAccess) -> Network {
         Network {
@@ -124,6 +158,8 @@ mod tests {
             mtu: Mtu::default(),
             publish: Vec::new(),
             host_access,
+            dns: true,
+            refusal: Refusal::Prohibited,
         }
     }
 
@@ -179,6 +215,39 @@ mod tests {
         let v6 = Meaning::Host("[::1]:22".parse().unwrap());
         assert_eq!(meaning(HostAccess::All, "[fd72:6e73:6e65::2]:22"), v6);
         assert_eq!(meaning(HostAccess::All, "127.0.0.1:5432"), Meaning::Denied);
+    }
+
+    #[test]
+    fn a_forbidden_gateway_is_unreachable_where_the_caller_expects_that() {
+        let mut network = network(HostAccess::None);
+        network.refusal = Refusal::Unreachable;
+        let to = "10.0.2.2:22".parse().unwrap();
+        assert_eq!(translate(&network, to), Meaning::Denied);
+        network.host_access = HostAccess::All;
+        let loopback = Meaning::Host("127.0.0.1:22".parse().unwrap());
+        assert_eq!(translate(&network, to), loopback);
+    }
+
+    #[test]
+    fn a_rule_s_own_address_is_reached_by_clients_of_both_families() {
+        let network = network(HostAccess::None);
+        let led = |client: &str, guest: Option<&str>| {
+            let guest = guest.map(|guest| guest.parse().unwrap());
+            let Inbound { guest, other, source } =
+                inbound(&network, client.parse().unwrap(), guest);
+            (guest.to_string(), other.is_some(), source.to_string())
+        };
+        let led_to =
+            |guest: &str, other, source: &str| (guest.to_owned(), other, source.to_owned());
+        assert_eq!(led("192.0.2.9", None), led_to("10.0.2.100", true, "192.0.2.9"));
+        assert_eq!(led("2001:db8::9", None), led_to("fd72:6e73:6e65::100", true, "2001:db8::9"));
+        let rule = Some("10.0.2.15");
+        assert_eq!(led("192.0.2.9", rule), led_to("10.0.2.15", false, "192.0.2.9"));
+        assert_eq!(led("2001:db8::9", rule), led_to("10.0.2.15", false, "10.0.2.2"));
+        assert_eq!(led("::1", rule), led_to("10.0.2.15", false, "10.0.2.2"));
+        let rule = Some("fd72:6e73:6e65::15");
+        let gateway = "fd72:6e73:6e65::2";
+        assert_eq!(led("192.0.2.9", rule), led_to("fd72:6e73:6e65::15", false, gateway));
     }
 
     #[test]

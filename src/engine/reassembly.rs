@@ -6,8 +6,9 @@
 
 use std::net::IpAddr;
 
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::time::Duration;
-use smoltcp::wire::IpProtocol;
+use smoltcp::wire::{IpProtocol, IpRepr};
 
 use super::frame::IpPacket;
 use super::stats::DropReason;
@@ -17,6 +18,13 @@ use super::{Instant, PortId};
 const MAX_DATAGRAMS: usize = 32;
 /// The largest payload that an IP packet can have, in bytes.
 const MAX_PAYLOAD: usize = 65_535;
+
+/// The longest payload behind a header of `header_len` bytes: IPv4 counts its header in the length
+/// field, IPv6 does not.
+fn longest_payload(header_len: usize) -> usize {
+    if header_len == 20 { MAX_PAYLOAD - header_len } else { MAX_PAYLOAD }
+}
+
 /// How long fragments wait for the rest: RFC 791 suggests 15 s.
 const LIFETIME: Duration = Duration::from_secs(15);
 /// Worst-case memory of the pool, in bytes.
@@ -51,23 +59,41 @@ pub(super) struct Reassembly {
     partials: Vec<Partial>,
 }
 
-/// A whole datagram.
+/// A packet that was put together, without its fragment headers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Datagram {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
-    pub(super) protocol: IpProtocol,
-    pub(super) payload: Vec<u8>,
+pub(super) struct Whole {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: IpProtocol,
+    hop_limit: u8,
+    header_len: usize,
+    bytes: Vec<u8>,
+}
+
+impl Whole {
+    /// The packet as if it had come whole.
+    pub(super) fn packet(&mut self) -> IpPacket<'_> {
+        IpPacket {
+            source: self.source,
+            destination: self.destination,
+            hop_limit: self.hop_limit,
+            protocol: self.protocol,
+            fragment: None,
+            bytes: &mut self.bytes,
+            header_len: self.header_len,
+            checksum_vouched: false,
+        }
+    }
 }
 
 impl Reassembly {
-    /// Takes a fragment; returns the datagram if it is whole now.
+    /// Takes a fragment; returns the packet if it is whole now.
     pub(super) fn handle(
         &mut self,
         port: PortId,
         packet: &IpPacket<'_>,
         now: Instant,
-    ) -> Result<Option<Datagram>, DropReason> {
+    ) -> Result<Option<Whole>, DropReason> {
         let Some(fragment) = packet.fragment else {
             return Err(DropReason::BadFragment);
         };
@@ -81,8 +107,9 @@ impl Reassembly {
         };
         let bytes = packet.payload();
         let (start, end) = (fragment.offset, fragment.offset + bytes.len());
+        let header_len = if packet.source.is_ipv6() { 40 } else { 20 };
         if bytes.is_empty()
-            || end > MAX_PAYLOAD
+            || end > longest_payload(header_len)
             || (fragment.more && !bytes.len().is_multiple_of(8))
         {
             return Err(DropReason::BadFragment);
@@ -97,12 +124,14 @@ impl Reassembly {
             return Ok(None);
         }
         let Partial { key, payload, .. } = self.partials.remove(index);
-        Ok(Some(Datagram {
-            source: key.source,
-            destination: key.destination,
-            protocol: key.protocol,
-            payload,
-        }))
+        let Key { source, destination, protocol, .. } = key;
+        let hop_limit = packet.hop_limit;
+        let repr =
+            IpRepr::new(source.into(), destination.into(), protocol, payload.len(), hop_limit);
+        let mut bytes = vec![0; header_len];
+        repr.emit(&mut bytes[..], &ChecksumCapabilities::default());
+        bytes.extend_from_slice(&payload);
+        Ok(Some(Whole { source, destination, protocol, hop_limit, header_len, bytes }))
     }
 
     fn begin(&mut self, key: Key, until: Instant) -> usize {
@@ -195,7 +224,7 @@ mod tests {
             checksum_vouched: false,
         };
         let whole = pool.handle(PortId(0), &packet, Instant::from_secs(at))?;
-        Ok(whole.map(|datagram| datagram.payload))
+        Ok(whole.map(|mut whole| whole.packet().payload().to_vec()))
     }
 
     #[test]

@@ -53,6 +53,8 @@ drop_reasons! {
     SpoofedSource = "spoofed-source",
     /// A group or broadcast that the gateway does not serve.
     Multicast = "multicast",
+    /// For the DNS forwarder of a network that is to have none.
+    DnsDisabled = "dns-disabled",
     /// A protocol other than TCP, UDP and ICMP.
     UnknownProtocol = "unknown-protocol",
     /// A fragment that overlaps another, is too long, or found no room.

@@ -142,6 +142,15 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether an address is the DNS forwarder's.
+    pub(super) fn is_dns_address(&self, address: IpAddr) -> bool {
+        let addresses = &self.network.addresses;
+        match address {
+            IpAddr::V4(ip) => ip == addresses.v4.dns,
+            IpAddr::V6(ip) => addresses.v6.is_some_and(|v6| ip == v6.dns),
+        }
+    }
+
     /// Queues the segment that the stack has just written.
     fn send_written_frame(&mut self) {
         let Effects { frames, tx, .. } = &mut *self.fx;

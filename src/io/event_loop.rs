@@ -14,9 +14,11 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::Signal;
 
+use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
 use super::host::{Socket, Sockets};
 use super::listen::Listener;
+use super::outbound::OutboundAddresses;
 use super::pcap::{Pcap, PcapError};
 use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
@@ -34,7 +36,9 @@ const SIGNALS: Token = Token(1);
 const CONTAINER: Token = Token(2);
 const EXIT: Token = Token(3);
 const WATCHES: Token = Token(4);
-const FIRST_SOCKET: usize = 8;
+const API: Token = Token(5);
+const FIRST_API_CLIENT: usize = 8;
+const FIRST_SOCKET: usize = FIRST_API_CLIENT + api::MAX_CLIENTS;
 
 /// Frames read from a TAP before other sources have their turn (measured: 32 is best).
 const FRAMES_IN: usize = 32;
@@ -62,10 +66,16 @@ pub struct Network {
     pub watch_path: Option<PathBuf>,
     /// A descriptor whose hang-up ends the process.
     pub exit: Option<OwnedFd>,
-    /// Where signals to us go, instead of ending us: a command's pidfd.
+    /// Signals to us.
+    pub signals: Signals,
+    /// Whether signals go on to the process of `pidfd` instead of ending us.
     pub forward_signals: bool,
     /// Where to capture frames.
     pub pcap: Option<PathBuf>,
+    /// Where requests to forward ports are taken.
+    pub api: Option<ApiSocket>,
+    /// The local addresses of what the container sends.
+    pub outbound: OutboundAddresses,
 }
 
 /// Why the loop ended in order.
@@ -116,6 +126,7 @@ struct Server {
     clock: Clock,
     port: Option<Port>,
     sockets: Sockets,
+    api: Option<Api>,
     signals: Signals,
     watches: Watches,
     resolvers: HostResolvers,
@@ -136,6 +147,7 @@ impl Server {
         let poll = Poll::new().map_err(set_up("create an epoll instance"))?;
         let registry = poll.registry();
         let clock = Clock::new();
+        let addresses = network.config.addresses;
         let mut engine = Engine::new(network.config, seed()?);
         engine.set_resolvers(network.resolvers.read());
 
@@ -155,13 +167,18 @@ impl Server {
                 Some(port)
             }
         };
-        let signals = Signals::new().map_err(set_up("receive signals"))?;
-        watch(&poll, signals.raw_fd(), SIGNALS).map_err(set_up("watch signals"))?;
+        watch(&poll, network.signals.raw_fd(), SIGNALS).map_err(set_up("watch signals"))?;
         if let Some(pidfd) = &network.pidfd {
             watch(&poll, pidfd.as_raw_fd(), CONTAINER).map_err(set_up("watch the container"))?;
         }
         if let Some(exit) = &network.exit {
-            watch(&poll, exit.as_raw_fd(), EXIT).map_err(set_up("watch --exit-fd"))?;
+            match watch(&poll, exit.as_raw_fd(), EXIT) {
+                // epoll(7) takes no regular files, and those never hang up.
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                    log::warn!("--exit-fd is a file, which nobody can close from afar");
+                }
+                other => other.map_err(set_up("watch --exit-fd"))?,
+            }
         }
         let mut watches = Watches::new().map_err(set_up("watch files"))?;
         if let Err(error) = watches.add(network.resolvers.path(), File::Resolvers) {
@@ -175,9 +192,15 @@ impl Server {
         watch(&poll, watches.raw_fd(), WATCHES).map_err(set_up("watch files"))?;
 
         let registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
-        let mut sockets = Sockets::new(registry, FIRST_SOCKET);
+        let api_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
+        let api = network
+            .api
+            .map(|socket| Api::new(socket, api_registry, API, FIRST_API_CLIENT, addresses))
+            .transpose()
+            .map_err(set_up("watch the API socket"))?;
+        let mut sockets = Sockets::new(registry, FIRST_SOCKET, network.outbound);
         for listener in network.listeners {
-            let id = engine.publish(listener.protocol, listener.guest_port);
+            let id = engine.publish(listener.protocol, None, listener.guest_port);
             sockets.add_listener(id, listener).map_err(set_up("watch a published port"))?;
         }
         Ok(Self {
@@ -186,7 +209,8 @@ impl Server {
             clock,
             port,
             sockets,
-            signals,
+            api,
+            signals: network.signals,
             watches,
             resolvers: network.resolvers,
             pidfd: network.pidfd,
@@ -222,6 +246,10 @@ impl Server {
             self.handle_ops(now);
             self.engine.handle_timeout(now);
             self.handle_ops(now);
+            if let Some(api) = &mut self.api {
+                api.flush();
+                api.handle_timeout(now);
+            }
             more_frames = self.write_frames(now);
         }
     }
@@ -233,7 +261,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now();
-        self.engine.poll_timeout().map(|at| {
+        let api = self.api.as_ref().and_then(Api::poll_timeout);
+        self.engine.poll_timeout().into_iter().chain(api).min().map(|at| {
             let micros = at.total_micros().saturating_sub(now.total_micros());
             // Rounded up by epoll to whole milliseconds, so that it does not wake early and spin.
             Duration::from_micros(u64::try_from(micros).unwrap_or(0))
@@ -267,6 +296,17 @@ impl Server {
                         File::Resolvers => self.engine.set_resolvers(self.resolvers.read()),
                         File::Namespace => return Some(Ended::Container),
                     }
+                }
+            }
+            API => {
+                if let Some(api) = &mut self.api {
+                    api.accept(now);
+                }
+            }
+            token if Api::is_client(FIRST_API_CLIENT, token) => {
+                if let Some(api) = &mut self.api {
+                    let (engine, sockets) = (&mut self.engine, &mut self.sockets);
+                    api.handle_client(token, &mut api::Target { engine, sockets, now });
                 }
             }
             token => {

@@ -10,6 +10,7 @@ use mio::{Interest, Registry, Token};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use super::listen::Listener;
+use super::outbound::OutboundAddresses;
 use crate::config::Protocol;
 use crate::engine::host::{HostStream, SocketId, SocketKind};
 use crate::sys::sock;
@@ -40,14 +41,16 @@ pub(super) struct TcpStream {
 #[derive(Debug)]
 pub(super) struct Sockets {
     registry: Registry,
+    outbound: OutboundAddresses,
     first_token: usize,
     entries: Vec<Option<Socket>>,
 }
 
 impl Sockets {
-    /// Sockets register with `registry` under their id plus `first_token`.
-    pub(super) fn new(registry: Registry, first_token: usize) -> Self {
-        Self { registry, first_token, entries: Vec::new() }
+    /// Sockets register with `registry` under their id plus `first_token`; those that are opened
+    /// have the local addresses `outbound`.
+    pub(super) fn new(registry: Registry, first_token: usize, outbound: OutboundAddresses) -> Self {
+        Self { registry, outbound, first_token, entries: Vec::new() }
     }
 
     pub(super) fn id_of(&self, token: Token) -> Option<SocketId> {
@@ -60,15 +63,20 @@ impl Sockets {
 
     /// Opens what the engine asked for.
     pub(super) fn open(&mut self, id: SocketId, kind: SocketKind) -> io::Result<()> {
-        match kind {
+        let socket = match kind {
             SocketKind::TcpConnect(to) => {
-                let stream = TcpStream::new(sock::tcp_connect_start(to)?, true);
-                self.add(id, Socket::Tcp(stream))
+                let socket = sock::tcp_connect_start(to, self.outbound.of(to.is_ipv6()))?;
+                Socket::Tcp(TcpStream::new(socket, true))
             }
-            SocketKind::Udp { v6 } => self.add(id, Socket::Datagram(sock::udp_any(v6)?)),
-            SocketKind::UdpConnect(to) => self.add(id, Socket::Datagram(sock::udp_connected(to)?)),
-            SocketKind::Ping { v6 } => self.add(id, Socket::Datagram(sock::ping_socket(v6)?)),
-        }
+            SocketKind::Udp { v6 } => Socket::Datagram(sock::udp_any(v6, self.outbound.of(v6))?),
+            SocketKind::UdpConnect(to) => {
+                Socket::Datagram(sock::udp_connected(to, self.outbound.of(to.is_ipv6()))?)
+            }
+            SocketKind::Ping { v6 } => {
+                Socket::Datagram(sock::ping_socket(v6, self.outbound.of(v6))?)
+            }
+        };
+        self.add(id, socket)
     }
 
     /// Takes a published port.

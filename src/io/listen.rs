@@ -49,6 +49,13 @@ impl ListenError {
     }
 }
 
+impl ListenError {
+    /// The message with its cause.
+    pub(super) fn with_cause(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+}
+
 /// Binds every rule's port, IPv6 ones only if `v6`.
 ///
 /// # Errors

@@ -2,11 +2,13 @@
 //!
 //! It owns descriptors and moves bytes; what any of them mean is for [`crate::engine`] to decide.
 
+pub mod api;
 mod clock;
 mod event_loop;
 mod host;
 pub mod listen;
 pub mod logger;
+pub mod outbound;
 mod pcap;
 pub mod process;
 mod resolv;
@@ -17,3 +19,4 @@ mod watch;
 pub use event_loop::{Ended, LoopError, Network, serve};
 pub use pcap::PcapError;
 pub use resolv::HostResolvers;
+pub use signals::Signals;

@@ -3,15 +3,13 @@
 //! Only `nameserver` lines count here. A server may be on the host's loopback (systemd-resolved,
 //! dnsmasq): that is the host's choice, not a guest's.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
-use nix::net::if_::if_nametoindex;
-
 use crate::engine::dns::Resolvers;
+use crate::sys::sock::interface_index;
 
 /// The port of every server in resolv.conf.
 const DNS_PORT: u16 = 53;
@@ -80,7 +78,7 @@ fn scoped(address: Ipv6Addr, scope: u32) -> Option<SocketAddr> {
 }
 
 fn scope_id(zone: &str) -> Option<u32> {
-    zone.parse().ok().or_else(|| if_nametoindex(CString::new(zone).ok()?.as_c_str()).ok())
+    zone.parse().ok().or_else(|| interface_index(zone).ok())
 }
 
 #[cfg(test)]

@@ -22,10 +22,15 @@ pub(super) struct Received {
 
 /// The handled signals.
 #[derive(Debug)]
-pub(super) struct Signals(SignalFd);
+pub struct Signals(SignalFd);
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
+    /// Blocks the signals and opens their descriptor. Children that are started later inherit the
+    /// block; a command that must not is to be forked before.
+    ///
+    /// # Errors
+    /// What signalfd(2) reports.
+    pub fn new() -> io::Result<Self> {
         let mask: SigSet = HANDLED.into_iter().collect();
         mask.thread_block()?;
         Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))

@@ -5,6 +5,13 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
 
+/// Whether the process was started with this descriptor.
+#[must_use]
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: takes numbers only.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
 /// Takes over a descriptor that the process was started with, close-on-exec from now on.
 ///
 /// Call it once for a number: the owner closes it.

@@ -1,22 +1,28 @@
-//! Giving up rights: what the process drops, in two stages, and when.
+//! Giving up rights: what the process drops, in three stages, and when.
 //!
 //! 1. [`isolate_initial`], before anything is opened: inherited descriptors, permissive file
 //!    modes, core dumps. Nothing later depends on these.
 //! 2. [`isolate_final`], once every namespace is attached and every listener bound: privileges.
 //!    Earlier is impossible, since setns(2) and low ports need capabilities.
 //!
-//! The restrictions of file system and system calls (Landlock, seccomp) are not here.
+//! 3. [`isolate_confine`], the last thing before the event loop: files (Landlock) and system calls
+//!    (seccomp). What they forbid is what stage 2 and everything before it needed.
+//!
 //! Read first: capabilities(7), prctl(2), close_range(2).
 
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::path::Path;
 
 use caps::CapSet;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
+
+use super::{landlock, seccomp};
+use crate::config::Confinement;
 
 /// What [`isolate_initial`] changed and a command that we start must get back.
 #[derive(Debug, Clone, Copy)]
@@ -70,10 +76,13 @@ pub fn isolate_initial(keep: &[RawFd]) -> Result<Inherited, IsolateError> {
 /// a container's namespaces and binding ports below 1024 need capabilities, and the id maps of a
 /// child that cannot be traced belong to root.
 ///
+/// A caller that is used to `inspectable` helpers may read what is in `/proc` about this one, and
+/// the right to bind ports below 1024 stays where there is one: such callers publish ports later.
+///
 /// # Errors
 /// What the kernel refuses. The bounding set stays where the process may not change it (without
 /// `CAP_SETPCAP`), which changes nothing once no new privileges can be had.
-pub fn isolate_final() -> Result<(), IsolateError> {
+pub fn isolate_final(inspectable: bool) -> Result<(), IsolateError> {
     prctl::set_no_new_privs().map_err(|errno| failed("renounce new privileges", errno))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|errno| failed("forbid core files", errno))?;
     // Bounding first: dropping from it needs a capability that the others still hold.
@@ -81,10 +90,40 @@ pub fn isolate_final() -> Result<(), IsolateError> {
         clear_capabilities(CapSet::Bounding)?;
     }
     clear_capabilities(CapSet::Ambient)?;
+    if inspectable {
+        for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+            keep_bind_service(set)?;
+        }
+        // Changed credentials have cleared it.
+        return prctl::set_dumpable(true).map_err(|errno| failed("stay readable in /proc", errno));
+    }
     clear_capabilities(CapSet::Inheritable)?;
     clear_capabilities(CapSet::Effective)?;
     clear_capabilities(CapSet::Permitted)?;
     prctl::set_dumpable(false).map_err(|errno| failed("forbid being traced", errno))
+}
+
+/// Stage 3, after which only packets are moved.
+///
+/// Gives up every file but those that [`super::landlock`] allows, then every system call but those
+/// that [`super::seccomp`] lists. Not earlier: stage 2 makes calls that are forbidden from here on.
+/// `removable` are the directories of files that are to be unlinked at the end.
+///
+/// # Errors
+/// What the kernel refuses. Landlock may be missing (before Linux 5.13): that is logged.
+pub fn isolate_confine(confinement: Confinement, removable: &[&Path]) -> Result<(), IsolateError> {
+    if confinement == Confinement::None {
+        return Ok(());
+    }
+    let enforced = landlock::restrict(removable)
+        .map_err(|error| failed("restrict access to files", io::Error::other(error)))?;
+    if !enforced {
+        log::debug!("this kernel has no Landlock: access to files is not restricted");
+    }
+    if confinement == Confinement::Full {
+        seccomp::restrict().map_err(|source| failed("restrict system calls", source))?;
+    }
+    Ok(())
 }
 
 impl Inherited {
@@ -169,6 +208,17 @@ fn mark_close_on_exec(fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Empties a set but for the right to bind ports below 1024, if it is there.
+fn keep_bind_service(set: CapSet) -> Result<(), IsolateError> {
+    let step = || format!("reduce the {set:?} capability set");
+    let change = || {
+        let mut kept = caps::read(None, set)?;
+        kept.retain(|capability| *capability == caps::Capability::CAP_NET_BIND_SERVICE);
+        caps::set(None, set, &kept)
+    };
+    change().map_err(|error: caps::errors::CapsError| failed(step(), io::Error::other(error)))
+}
+
 fn clear_capabilities(set: CapSet) -> Result<(), IsolateError> {
     caps::clear(None, set).map_err(|error| {
         failed(format!("empty the {set:?} capability set"), io::Error::other(error))
@@ -237,7 +287,7 @@ mod tests {
     #[test]
     fn the_last_stage_leaves_no_privilege() {
         assert!(in_child(|| {
-            isolate_final().unwrap();
+            isolate_final(false).unwrap();
             let sets = [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable, CapSet::Ambient];
             sets.iter().all(|set| caps::read(None, *set).unwrap().is_empty())
                 && prctl::get_no_new_privs().unwrap()

@@ -10,7 +10,9 @@
 pub mod alloc;
 pub mod fd;
 pub mod isolate;
+pub mod landlock;
 pub mod link;
 pub mod netns;
+pub mod seccomp;
 pub mod sock;
 pub mod tun;

@@ -70,14 +70,20 @@ pub fn tcp_accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)>
     Ok((stream, peer))
 }
 
-/// Starts a connection to `to`. It is finished, or has failed, once the socket is writable:
-/// see [`tcp_take_error`].
+/// Starts a connection to `to`, from the local address `from` where one is given. It is finished,
+/// or has failed, once the socket is writable: see [`tcp_take_error`].
 ///
 /// # Errors
 /// What is known at once: `ENETUNREACH`, `EADDRNOTAVAIL`, `EACCES`, or no descriptor left.
-pub fn tcp_connect_start(to: SocketAddr) -> io::Result<OwnedFd> {
+pub fn tcp_connect_start(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd> {
     let stream = open(to.is_ipv6(), SockType::Stream, None)?;
     tune_stream(&stream)?;
+    if let Some(from) = from {
+        // The port is chosen when both ends are known, so that one local port can serve many
+        // peers (Linux 4.2).
+        setsockopt(&stream, sockopt::IpBindAddressNoPort, &true)?;
+        bind_to(&stream, SocketAddr::new(from, 0))?;
+    }
     match connect(stream.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(stream),
         Err(errno) => Err(errno.into()),
@@ -122,34 +128,45 @@ pub fn udp_bind(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A UDP socket on a free port of the kernel's choice, of the given family.
+/// A UDP socket on a free port of the kernel's choice, of the given family, with the local address
+/// `from` where one is given.
 ///
 /// # Errors
-/// No port or no descriptor left; `EAFNOSUPPORT` without IPv6.
-pub fn udp_any(v6: bool) -> io::Result<OwnedFd> {
+/// No port or no descriptor left; `EAFNOSUPPORT` without IPv6; `EADDRNOTAVAIL` for an address that
+/// is not local.
+pub fn udp_any(v6: bool, from: Option<IpAddr>) -> io::Result<OwnedFd> {
     let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let socket = open(v6, SockType::Datagram, None)?;
-    bind_to(&socket, SocketAddr::new(any, 0))?;
+    bind_to(&socket, SocketAddr::new(from.unwrap_or(any), 0))?;
     Ok(socket)
 }
 
-/// A UDP socket on a free port that hears `to` and nobody else.
+/// A UDP socket on a free port that hears `to` and nobody else, with the local address `from`
+/// where one is given.
 ///
 /// # Errors
-/// `ENETUNREACH`, or no port or descriptor left.
-pub fn udp_connected(to: SocketAddr) -> io::Result<OwnedFd> {
+/// `ENETUNREACH`, or no port or descriptor left; `EADDRNOTAVAIL` for an address that is not local.
+pub fn udp_connected(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd> {
     let socket = open(to.is_ipv6(), SockType::Datagram, None)?;
+    if let Some(from) = from {
+        bind_to(&socket, SocketAddr::new(from, 0))?;
+    }
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
     Ok(socket)
 }
 
-/// A socket for echo requests, whose identifier the kernel chooses and checks in replies.
+/// A socket for echo requests, whose identifier the kernel chooses and checks in replies, with the
+/// local address `from` where one is given.
 ///
 /// # Errors
 /// `EACCES` unless the process's group is in `net.ipv4.ping_group_range`, which governs IPv6 too.
-pub fn ping_socket(v6: bool) -> io::Result<OwnedFd> {
+pub fn ping_socket(v6: bool, from: Option<IpAddr>) -> io::Result<OwnedFd> {
     let protocol = if v6 { SockProtocol::IcmpV6 } else { SockProtocol::Icmp };
-    open(v6, SockType::Datagram, Some(protocol))
+    let socket = open(v6, SockType::Datagram, Some(protocol))?;
+    if let Some(from) = from {
+        bind_to(&socket, SocketAddr::new(from, 0))?;
+    }
+    Ok(socket)
 }
 
 /// Sends one datagram to `to`, from the local address `from` where one is named.
@@ -260,6 +277,30 @@ fn open(v6: bool, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<
 
 fn bind_to(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?)
+}
+
+/// The index of a network interface (netdevice(7)). Unlike if_nametoindex(3) it needs no socket of
+/// another family than those of the flows.
+///
+/// # Errors
+/// `ENODEV` when there is no such interface, `EINVAL` for a name that none can have.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    // SAFETY: `ifreq` is numbers, bytes and a pointer, valid as zeros.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed() as libc::c_char;
+    }
+    let socket = open(false, SockType::Datagram, None)?;
+    // SAFETY: the request is alive, its name ends with a zero, and the kernel writes an int to it.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: SIOCGIFINDEX has filled this member of the union.
+    let index = unsafe { request.ifr_ifru.ifru_ifindex };
+    u32::try_from(index).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Nagle's algorithm runs at the two ends of a relayed flow, not in its middle; keep-alive finds
@@ -401,7 +442,7 @@ mod tests {
         for address in loopbacks() {
             let listener = tcp_listen(address).unwrap();
             assert_eq!(tcp_accept(listener.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-            let client = tcp_connect_start(local_addr(listener.as_fd()).unwrap()).unwrap();
+            let client = tcp_connect_start(local_addr(listener.as_fd()).unwrap(), None).unwrap();
             wait(&listener, PollFlags::POLLIN);
             let (server, peer) = tcp_accept(listener.as_fd()).unwrap();
             wait(&client, PollFlags::POLLOUT);
@@ -425,7 +466,7 @@ mod tests {
         need_loopback();
         // A port that was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = match tcp_connect_start(address) {
+        let error = match tcp_connect_start(address, None) {
             Err(error) => error,
             Ok(stream) => {
                 wait(&stream, PollFlags::POLLOUT);
@@ -468,7 +509,7 @@ mod tests {
             // All of 127/8 is local, so the answer's address is a choice.
             let asked: IpAddr =
                 if address.is_ipv6() { address.ip() } else { "127.0.0.9".parse().unwrap() };
-            let client = udp_connected(SocketAddr::new(asked, port)).unwrap();
+            let client = udp_connected(SocketAddr::new(asked, port), None).unwrap();
             let to = SocketAddr::new(asked, port);
             assert_eq!(send_to(client.as_fd(), b"question", to, None).unwrap(), 8);
             wait(&server, PollFlags::POLLIN);
@@ -487,7 +528,7 @@ mod tests {
 
     #[test]
     fn addresses_of_two_families_are_refused() {
-        let socket = udp_any(false).unwrap();
+        let socket = udp_any(false, None).unwrap();
         let to = "127.0.0.1:9".parse().unwrap();
         let error = send_to(socket.as_fd(), b"", to, Some(Ipv6Addr::LOCALHOST.into())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -496,17 +537,17 @@ mod tests {
     #[test]
     fn hop_limits_are_set_by_family() {
         for v6 in [false, true] {
-            if let Ok(socket) = udp_any(v6) {
+            if let Ok(socket) = udp_any(v6, None) {
                 set_hop_limit(socket.as_fd(), v6, 1).unwrap();
             }
         }
-        let socket = udp_any(false).unwrap();
+        let socket = udp_any(false, None).unwrap();
         assert!(set_hop_limit(socket.as_fd(), false, 0).is_err());
     }
 
     #[test]
     fn a_ping_socket_works_or_is_forbidden() {
-        match ping_socket(false) {
+        match ping_socket(false, None) {
             Ok(socket) => set_hop_limit(socket.as_fd(), false, 5).unwrap(),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
         }

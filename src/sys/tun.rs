@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::net::if_::if_nametoindex;
 
-use crate::config::Offload;
+use crate::config::{MacAddress, Offload};
 
 /// The network process's end of a container's interface.
 #[derive(Debug)]
@@ -34,6 +34,46 @@ impl Tap {
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         Ok(Self { fd, vnet_header })
+    }
+
+    /// Takes over a TAP that somebody else has opened, as it is: with or without the virtio
+    /// header. Offloads are asked for where there is one.
+    ///
+    /// # Errors
+    /// `ENOTTY` or `EBADFD` when the descriptor is no TAP's, `InvalidInput` when its frames carry
+    /// packet information (it was opened without `IFF_NO_PI`) or it is a TUN.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        let device = File::from(fd);
+        let mut request = empty_request();
+        // SAFETY: TUNGETIFF writes one `ifreq`, which outlives the call.
+        check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+        // SAFETY: TUNGETIFF has written the flags, and any bits are valid in this field.
+        let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+        if flags & libc::IFF_TAP == 0 || flags & libc::IFF_NO_PI == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let vnet_header = flags & libc::IFF_VNET_HDR != 0;
+        if vnet_header {
+            set_offloading(&device)?;
+        }
+        Self::from_fd(device.into(), vnet_header)
+    }
+
+    /// The hardware address of the interface, in whatever namespace it is.
+    ///
+    /// # Errors
+    /// What the driver reports; `EBADFD` once the interface was deleted.
+    pub fn hardware_address(&self) -> io::Result<MacAddress> {
+        let mut request = empty_request();
+        // SAFETY: SIOCGIFHWADDR of a tun descriptor writes one `ifreq`, which outlives the call.
+        check(unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), libc::SIOCGIFHWADDR as libc::Ioctl, &raw mut request)
+        })?;
+        // SAFETY: the driver has written an address; the field is an array of bytes.
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+        // `c_char` is signed on x86; the bits are the same.
+        let [a, b, c, d, e, f, ..] = address.map(|byte| u8::from_ne_bytes(byte.to_ne_bytes()));
+        Ok(MacAddress([a, b, c, d, e, f]))
     }
 
     /// Whether a virtio header precedes every frame.
@@ -104,22 +144,50 @@ pub fn create(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
     }
 }
 
+/// Takes over the persistent TAP `name`, or makes it if there is no interface of that name, and
+/// returns what [`create`] does.
+///
+/// # Errors
+/// As [`create`], but instead of `EEXIST`: `EINVAL` when the interface is no TAP or one with several
+/// queues, `EBUSY` when another process has it.
+pub fn attach(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(['\0', '%', '/']) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    match offload {
+        Offload::Off => create_plain(name),
+        Offload::Auto => match open_offloading(name, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create_plain(name),
+            other => other,
+        },
+    }
+}
+
 /// A TAP with a virtio header, checksum offload and TCP segmentation offload for both families.
 fn create_offloading(name: &str) -> io::Result<(OwnedFd, bool)> {
+    open_offloading(name, libc::IFF_TUN_EXCL)
+}
+
+fn open_offloading(name: &str, flags: libc::c_int) -> io::Result<(OwnedFd, bool)> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
-    set_interface(&device, name)?;
+    set_interface(&device, name, flags)?;
+    set_offloading(&device)?;
+    Ok((device.into(), true))
+}
+
+/// Agrees with the kernel about the virtio header, and takes checksum and segmentation offloads.
+fn set_offloading(device: &File) -> io::Result<()> {
     // The kernel's own choice too, made explicit: a persistent TAP keeps what was set before.
-    ioctl_set(&device, libc::TUNSETVNETHDRSZ, VNET_HEADER_LEN)?;
+    ioctl_set(device, libc::TUNSETVNETHDRSZ, VNET_HEADER_LEN)?;
     // The header is little-endian on big-endian hosts as well. Kernels before 4.0 know only the
     // host's order, which is the same thing on a little-endian host.
-    match ioctl_set(&device, libc::TUNSETVNETLE, 1) {
+    match ioctl_set(device, libc::TUNSETVNETLE, 1) {
         Err(error) if cfg!(target_endian = "big") || error.raw_os_error() != Some(libc::EINVAL) => {
             return Err(error);
         }
         _ => {}
     }
-    set_offload(&device, libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6)?;
-    Ok((device.into(), true))
+    set_offload(device, libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6)
 }
 
 /// A TAP whose frames carry nothing else.
@@ -129,15 +197,19 @@ fn create_plain(name: &str) -> io::Result<(OwnedFd, bool)> {
     Ok((unsafe { OwnedFd::from_raw_fd(fd) }, false))
 }
 
-/// TUNSETIFF, which makes the interface.
-fn set_interface(device: &File, name: &str) -> io::Result<()> {
+fn empty_request() -> libc::ifreq {
     // SAFETY: every field of `ifreq` is an integer, an array or a union of such, valid as zeros.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    unsafe { std::mem::zeroed() }
+}
+
+/// TUNSETIFF, which makes the interface or attaches to it. `flags` are added to the usual ones.
+fn set_interface(device: &File, name: &str, flags: libc::c_int) -> io::Result<()> {
+    let mut request = empty_request();
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         // `c_char` is unsigned on ARM; the bits are the same.
         *to = from as libc::c_char;
     }
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
+    let flags = flags | libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     // The kernel's field is a `short`; IFF_TUN_EXCL is its top bit.
     #[allow(clippy::cast_possible_truncation)]
     {

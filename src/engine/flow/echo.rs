@@ -64,8 +64,7 @@ impl EchoFlows {
             return Verdict::Gateway;
         }
         if nat::denied(turn.network, packet.destination) {
-            turn.fx.stats.denied += 1;
-            icmp::send_unreachable(turn, packet.bytes, Unreachable::Prohibited);
+            icmp::send_denied(turn, packet.bytes);
             return Verdict::Refused;
         }
         let key = FlowKey {

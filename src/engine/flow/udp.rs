@@ -16,7 +16,7 @@ use smoltcp::wire::UdpPacket;
 use super::{FlowKey, GuestMap, KeyedHash};
 use crate::engine::host::{Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, Unreachable};
-use crate::engine::nat::{self, Meaning};
+use crate::engine::nat::{self, Inbound, Meaning};
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::timer::{Deadline, Timed, Timers};
 use crate::engine::{Instant, PortId, Turn};
@@ -105,8 +105,8 @@ impl UdpFlows {
             // The forwarder has taken its own already.
             Meaning::Dns | Meaning::Closed => Unreachable::Port,
             Meaning::Denied => {
-                turn.fx.stats.denied += 1;
-                Unreachable::Prohibited
+                icmp::send_denied(turn, packet);
+                return Verdict::Refused;
             }
         };
         icmp::send_unreachable(turn, packet, reason);
@@ -157,7 +157,7 @@ impl UdpFlows {
         &mut self,
         turn: &mut Turn<'_>,
         listener: SocketId,
-        guest_port: u16,
+        to_guest: (Option<IpAddr>, u16),
         from: SocketAddr,
         local: Option<IpAddr>,
         payload: &[u8],
@@ -166,7 +166,7 @@ impl UdpFlows {
         let index = match self.clients.get(&(listener, client)) {
             Some(&index) => index,
             None => {
-                let Some(key) = self.client_key(turn, client, guest_port) else {
+                let Some(key) = self.client_key(turn, client, to_guest) else {
                     turn.fx.stats.count_drop(DropReason::NoResources);
                     return;
                 };
@@ -184,13 +184,14 @@ impl UdpFlows {
     }
 
     /// The key of a new client's flow, with another source port if its own is taken.
-    fn client_key(&self, turn: &Turn<'_>, client: SocketAddr, guest_port: u16) -> Option<FlowKey> {
-        let addresses = &turn.network.addresses;
-        let guest = match client {
-            SocketAddr::V4(_) => IpAddr::V4(addresses.v4.guest),
-            SocketAddr::V6(_) => IpAddr::V6(addresses.v6?.guest),
-        };
-        let seen = nat::client_as_seen_by_guest(turn.network, client.ip());
+    fn client_key(
+        &self,
+        turn: &Turn<'_>,
+        client: SocketAddr,
+        to_guest: (Option<IpAddr>, u16),
+    ) -> Option<FlowKey> {
+        let (guest, guest_port) = to_guest;
+        let Inbound { guest, source: seen, .. } = nat::inbound(turn.network, client.ip(), guest);
         std::iter::once(client.port())
             .chain((49_152..=65_535).rev())
             .map(|host_port| FlowKey {
@@ -199,6 +200,21 @@ impl UdpFlows {
                 host: SocketAddr::new(seen, host_port),
             })
             .find(|key| !self.table.contains_key(key))
+    }
+
+    /// A published port is no more: its clients' flows end with its socket.
+    pub(in crate::engine) fn unpublish(&mut self, turn: &mut Turn<'_>, listener: SocketId) {
+        let ended: Vec<usize> = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| {
+                matches!(flow.via, Via::Published { listener: via, .. } if via == listener)
+            })
+            .map(|(index, _)| index)
+            .collect();
+        for index in ended {
+            self.remove(turn, index);
+        }
     }
 
     fn send_to_guest(&mut self, turn: &mut Turn<'_>, index: usize, payload: &[u8]) {

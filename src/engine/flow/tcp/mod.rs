@@ -29,7 +29,7 @@ use super::{FlowKey, GuestMap, KeyedHash};
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{HostStream, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, Unreachable};
-use crate::engine::nat::{self, Meaning};
+use crate::engine::nat::{self, Inbound, Meaning};
 use crate::engine::stack::{Connection, Panicked, Stack};
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::timer::{Deadline, Timed, Timers};
@@ -165,8 +165,7 @@ impl TcpFlows {
             State::Calling { connection, .. } | State::Closing { connection, .. } => connection,
             State::Open(open) => &mut open.connection,
         };
-        let IpPacket { bytes, header_len, .. } = packet;
-        match turn.ingress(connection, bytes, header_len) {
+        match ingress(turn, connection, packet.bytes, packet.header_len) {
             Ok(()) => self.after_ingress(turn, index),
             Err(Panicked) => self.remove_after_panic(turn, index),
         }
@@ -184,8 +183,7 @@ impl TcpFlows {
             Meaning::Dns => (turn.resolvers.get(0), Target::Resolver { tried: 0 }),
             Meaning::Closed => (None, Target::Address),
             Meaning::Denied => {
-                turn.fx.stats.denied += 1;
-                icmp::send_unreachable(turn, packet.bytes, Unreachable::Prohibited);
+                icmp::send_denied(turn, packet.bytes);
                 return Verdict::Refused;
             }
         };
@@ -217,19 +215,16 @@ impl TcpFlows {
         &mut self,
         turn: &mut Turn<'_>,
         client: SocketAddr,
-        guest_port: u16,
+        to_guest: (Option<IpAddr>, u16),
         random: u64,
     ) -> Option<SocketId> {
         if self.flows.len() >= MAX_FLOWS {
             return None;
         }
-        let addresses = &turn.network.addresses;
-        let (v4, v6) =
-            (IpAddr::V4(addresses.v4.guest), addresses.v6.map(|v6| IpAddr::V6(v6.guest)));
-        let (guest, other) = if client.is_ipv6() { (v6?, Some(v4)) } else { (v4, v6) };
+        let (guest, guest_port) = to_guest;
+        let Inbound { guest, other, source } = nat::inbound(turn.network, client.ip(), guest);
         let guest = SocketAddr::new(guest, guest_port);
         let other = other.map(|ip| SocketAddr::new(ip, guest_port));
-        let source = nat::client_as_seen_by_guest(turn.network, client.ip());
         let key = self.free_key(turn.port, guest, source, client.port(), random)?;
         let ring = self.ring();
         let connection = turn.stack.connect(key.guest, key.host, ring)?;
@@ -279,13 +274,13 @@ impl TcpFlows {
             self.remove(turn, index, true);
             return;
         };
-        if turn.ingress(&mut connection, syn, *header_len).is_err() {
+        if ingress(turn, &mut connection, syn, *header_len).is_err() {
             self.remove_after_panic(turn, index);
             return;
         }
         flow.state = State::Open(Box::new(Open::new(connection)));
         log::debug!("flow {index} tcp {}: open", flow.key);
-        self.ask_egress(index);
+        self.settle(turn, index);
     }
 
     /// The host's side of a flow failed.
@@ -362,7 +357,7 @@ impl TcpFlows {
                 }
             },
             State::Open(open) => {
-                open.note_guest_state();
+                open.note_guest_state(turn.now);
                 if open.wants_relay() {
                     self.ask_relay(turn, index);
                 }
@@ -441,31 +436,19 @@ impl TcpFlows {
                     };
                     flow.close_host(turn, false);
                     self.ask_egress(index);
+                    // The guest may have acknowledged everything already.
+                    return self.settle(turn, index);
                 }
             },
-            State::Closing { .. } => {}
+            State::Closing { connection, .. } => {
+                if matches!(connection.state(), tcp::State::TimeWait | tcp::State::Closed) {
+                    log::debug!("flow {index} tcp {}: closed", flow.key);
+                    self.remove(turn, index, false);
+                    return;
+                }
+            }
         }
-        self.flush_time_wait(turn, index);
         self.arm(turn, index);
-    }
-
-    /// Sends the last acknowledgement at once and never polls smoltcp's TIME-WAIT: its timer
-    /// clears the ring, with bytes in it that a slow host has yet to take.
-    fn flush_time_wait(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let Some(flow) = self.flows.get_mut(index) else { return };
-        let over = matches!(flow.state, State::Closing { .. });
-        let Some(connection) = flow.state.connection_mut() else { return };
-        let flushed = match connection.state() {
-            tcp::State::TimeWait => turn.flush(connection),
-            tcp::State::Closed => Ok(()),
-            _ => return,
-        };
-        if flushed.is_err() {
-            self.remove_after_panic(turn, index);
-        } else if over {
-            log::debug!("flow {index} tcp {}: closed", flow.key);
-            self.remove(turn, index, false);
-        }
     }
 
     /// The port of the flow at the head of the egress queue.
@@ -702,6 +685,23 @@ impl State {
             until: Instant::ZERO,
         }
     }
+}
+
+/// Gives a packet to its connection. The acknowledgement of the guest's FIN goes out here and now:
+/// in TIME-WAIT smoltcp is never polled again, because its timer clears the ring, with bytes in it
+/// that a slow host has yet to take.
+fn ingress(
+    turn: &mut Turn<'_>,
+    connection: &mut Connection,
+    packet: &mut [u8],
+    header_len: usize,
+) -> Result<(), Panicked> {
+    let before = connection.state();
+    turn.ingress(connection, packet, header_len)?;
+    if connection.state() == tcp::State::TimeWait && before != tcp::State::TimeWait {
+        turn.flush(connection)?;
+    }
+    Ok(())
 }
 
 impl Timed for TcpFlow {

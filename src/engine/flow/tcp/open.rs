@@ -22,7 +22,7 @@ pub(super) struct Open {
     guest_finished: bool,
     /// The last relay stopped because the guest's ring could take no more.
     ring_full: bool,
-    /// Set once a half failed: when the other is given up.
+    /// Set once only the guest's acknowledgements are missing: when a silent guest is given up.
     pub(super) until: Option<Instant>,
 }
 
@@ -31,6 +31,9 @@ pub(super) struct Open {
 enum Half {
     /// Bytes may still come.
     Open,
+    /// The host has finished, and the guest learns of it when it has acknowledged what came before.
+    /// smoltcp 0.14.0 is deaf to window updates in LAST-ACK, so it must not be there with bytes left.
+    Finishing,
     /// The end of the stream was carried across.
     Finished,
     /// The host's side broke: the guest gets a reset once it has what was received.
@@ -64,11 +67,22 @@ impl Open {
             ring_full: true,
             until: None,
         };
-        open.note_guest_state();
+        open.note_guest_finished();
         open
     }
 
-    pub(super) fn note_guest_state(&mut self) {
+    /// After every packet of the guest.
+    pub(super) fn note_guest_state(&mut self, now: Instant) {
+        self.note_guest_finished();
+        self.until = self.until.map(|_| now + ORPHAN);
+        if self.to_guest == Half::Finishing && self.connection.socket().send_queue() == 0 {
+            self.connection.socket_mut().close();
+            self.to_guest = Half::Finished;
+            self.until = None;
+        }
+    }
+
+    fn note_guest_finished(&mut self) {
         self.guest_finished |= matches!(
             self.connection.state(),
             tcp::State::CloseWait
@@ -136,6 +150,9 @@ impl Open {
                 Ok(Step::More) => {}
                 Ok(Step::Blocked) | Err(tcp::SendError::InvalidState) => break,
                 Ok(Step::Failed) => self.to_guest = Half::Broken,
+                Ok(Step::Ended) if self.guest_finished && socket.send_queue() > 0 => {
+                    self.to_guest = Half::Finishing;
+                }
                 Ok(Step::Ended) => {
                     self.to_guest = Half::Finished;
                     if self.to_host != Half::Broken {
@@ -147,10 +164,14 @@ impl Open {
         moved
     }
 
-    /// Whether smoltcp has no connection any more although the flow did not end in order.
+    /// Whether smoltcp has no connection although the flow did not end in order. It is back in
+    /// LISTEN when it did not take the SYN, or when the guest resets what it has just begun.
     pub(super) fn is_dead(&self) -> bool {
-        self.connection.state() == tcp::State::Closed
-            && !(self.guest_finished && self.to_guest == Half::Finished)
+        match self.connection.state() {
+            tcp::State::Listen => true,
+            tcp::State::Closed => !(self.guest_finished && self.to_guest == Half::Finished),
+            _ => false,
+        }
     }
 
     pub(super) fn end(&mut self, now: Instant) -> End {
@@ -158,18 +179,16 @@ impl Open {
             return End::GuestReset;
         }
         let broken = self.to_host == Half::Broken || self.to_guest == Half::Broken;
-        if broken {
-            // What was received before the host's side broke still goes to the guest.
-            if self.to_guest != Half::Open && self.connection.socket().send_queue() == 0 {
-                return End::HostReset;
-            }
-            self.until.get_or_insert(now + ORPHAN);
-            return End::NotYet;
+        // What was received before the host's side broke still goes to the guest.
+        if broken && self.to_guest != Half::Open && self.connection.socket().send_queue() == 0 {
+            return End::HostReset;
         }
         if self.to_host == Half::Finished && self.to_guest == Half::Finished {
-            End::Orderly
-        } else {
-            End::NotYet
+            return End::Orderly;
         }
+        if broken || self.to_guest == Half::Finishing {
+            self.until.get_or_insert(now + ORPHAN);
+        }
+        End::NotYet
     }
 }

@@ -1,0 +1,437 @@
+//! The API socket: forwards that are added and taken back while the network runs.
+//!
+//! One request per connection, answered and closed, as slirp4netns has it. Nothing here ever waits:
+//! every client is an event source with a deadline, so that one that stays silent costs a slot for
+//! a while and no packet any time. Only processes of our own user and of root are answered. What a
+//! request says is in `protocol`.
+
+mod protocol;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Uid, geteuid};
+use smoltcp::time::Duration;
+
+use self::protocol::{Forward, MAX_REQUEST, Parsed, Refusal, Request, parse};
+use super::host::Sockets;
+use super::listen;
+use crate::config::{Addresses, Publish};
+use crate::engine::host::SocketId;
+use crate::engine::{Engine, Instant};
+
+/// Clients at once; a further one takes the place of the one that came first.
+pub(super) const MAX_CLIENTS: usize = 16;
+/// How long a client has from its connection until it has read its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most ports that are forwarded on request, all in all: each is a descriptor.
+const MAX_PORTS: usize = 4096;
+/// Clients accepted in a turn.
+const PER_TURN: usize = 16;
+/// When to try again where no descriptor was left to accept a client with.
+const RETRY: Duration = Duration::from_millis(100);
+/// The length of `sun_path` in unix(7).
+const MAX_PATH: usize = 108;
+/// What a client has sent beyond its request is read up to this many bytes before its connection is
+/// closed: unread bytes would turn the close into a reset.
+const MAX_DRAIN: usize = 64 * 1024;
+
+/// A socket in the file system that is listened on. The file goes when this does.
+#[derive(Debug)]
+pub struct ApiSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    owner: Uid,
+}
+
+/// An API socket that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum ApiError {
+    #[error("the specified API socket path is too long (>= {MAX_PATH})")]
+    TooLong,
+    #[error("another process listens on the API socket {}", path.display())]
+    InUse { path: PathBuf },
+    #[error("{} is there already and is no socket", path.display())]
+    NotASocket { path: PathBuf },
+    #[error("cannot listen on the API socket {}", path.display())]
+    Bind { path: PathBuf, source: io::Error },
+}
+
+impl ApiSocket {
+    /// Listens on `path`, for the calling user only (mode 0600). A socket that nobody listens on
+    /// any more is replaced, anything else that is there is left alone.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn bind(path: &Path) -> Result<Self, ApiError> {
+        if path.as_os_str().as_bytes().len() >= MAX_PATH {
+            return Err(ApiError::TooLong);
+        }
+        let failed = |source| ApiError::Bind { path: path.into(), source };
+        let listener = match listen_on(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                listen_on(path).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        };
+        let socket = Self { listener, path: path.into(), owner: geteuid() };
+        socket.listener.set_nonblocking(true).map_err(failed)?;
+        Ok(socket)
+    }
+
+    /// The directory that the socket will be removed from.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+}
+
+impl Drop for ApiSocket {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::debug!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// The mode is right from the first moment on: nobody else can ever connect.
+fn listen_on(path: &Path) -> io::Result<UnixListener> {
+    let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
+    let listener = UnixListener::bind(path);
+    umask(before);
+    listener
+}
+
+/// Removes a socket that refuses connections.
+fn remove_stale(path: &Path) -> Result<(), ApiError> {
+    let failed = |source| ApiError::Bind { path: path.into(), source };
+    let there = std::fs::symlink_metadata(path).map_err(failed)?;
+    if !there.file_type().is_socket() {
+        return Err(ApiError::NotASocket { path: path.into() });
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(failed)
+        }
+        Err(source) => Err(failed(source)),
+        Ok(_) => Err(ApiError::InUse { path: path.into() }),
+    }
+}
+
+/// The API socket with its clients and the forwards that they asked for.
+#[derive(Debug)]
+pub(super) struct Api {
+    listener: mio::net::UnixListener,
+    /// Removes the file at the end.
+    _socket: ApiSocket,
+    owner: Uid,
+    registry: Registry,
+    first_client: usize,
+    clients: Vec<Option<Client>>,
+    /// When to accept again, where that is not left to an event.
+    accept_at: Option<Instant>,
+    addresses: Addresses,
+    forwards: BTreeMap<u64, Active>,
+    last_id: u64,
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: mio::net::UnixStream,
+    until: Instant,
+    received: Vec<u8>,
+    /// What is left to be sent; `None` until the request is complete.
+    answer: Option<Vec<u8>>,
+}
+
+/// A forward and its listeners.
+#[derive(Debug)]
+struct Active {
+    forward: Forward,
+    sockets: Vec<SocketId>,
+}
+
+/// What a request acts on.
+pub(super) struct Target<'a> {
+    pub(super) engine: &'a mut Engine,
+    pub(super) sockets: &'a mut Sockets,
+    pub(super) now: Instant,
+}
+
+impl Api {
+    /// Registers the listener as `token` and clients from `first_client` on, [`MAX_CLIENTS`] many.
+    pub(super) fn new(
+        socket: ApiSocket,
+        registry: Registry,
+        token: Token,
+        first_client: usize,
+        addresses: Addresses,
+    ) -> io::Result<Self> {
+        let mut listener = mio::net::UnixListener::from_std(socket.listener.try_clone()?);
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Self {
+            listener,
+            owner: socket.owner,
+            _socket: socket,
+            registry,
+            first_client,
+            clients: (0..MAX_CLIENTS).map(|_| None).collect(),
+            accept_at: None,
+            addresses,
+            forwards: BTreeMap::new(),
+            last_id: 0,
+        })
+    }
+
+    /// Whether a token is one of a client's.
+    pub(super) fn is_client(first_client: usize, token: Token) -> bool {
+        (first_client..first_client + MAX_CLIENTS).contains(&token.0)
+    }
+
+    /// Takes new clients.
+    pub(super) fn accept(&mut self, now: Instant) {
+        self.accept_at = None;
+        for _ in 0..PER_TURN {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.welcome(stream, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::debug!("a client of the API socket has to wait: {error}");
+                    self.accept_at = Some(now + RETRY);
+                    return;
+                }
+            }
+        }
+        self.accept_at = Some(now);
+    }
+
+    fn welcome(&mut self, mut stream: mio::net::UnixStream, now: Instant) {
+        match getsockopt(&stream, sockopt::PeerCredentials) {
+            Ok(peer) if peer.uid() == self.owner.as_raw() || peer.uid() == 0 => {}
+            Ok(peer) => {
+                log::warn!("API socket: a client of uid {} is turned away", peer.uid());
+                return;
+            }
+            Err(errno) => {
+                log::warn!("API socket: a client that cannot be identified: {errno}");
+                return;
+            }
+        }
+        let free = self.clients.iter().position(Option::is_none);
+        let oldest = || {
+            let ages = self.clients.iter().map(|client| client.as_ref().map(|client| client.until));
+            ages.enumerate().min_by_key(|(_, until)| *until).map(|(index, _)| index)
+        };
+        let Some(index) = free.or_else(oldest) else {
+            return;
+        };
+        let token = Token(self.first_client + index);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.registry.register(&mut stream, token, interest) {
+            log::debug!("a client of the API socket is lost: {error}");
+            return;
+        }
+        if let Some(slot) = self.clients.get_mut(index) {
+            let until = now + PATIENCE;
+            *slot = Some(Client { stream, until, received: Vec::new(), answer: None });
+        }
+    }
+
+    /// Reads what a client has sent, and does what it asks once that is clear.
+    pub(super) fn handle_client(&mut self, token: Token, target: &mut Target<'_>) {
+        let index = token.0 - self.first_client;
+        let Some(Some(client)) = self.clients.get_mut(index) else {
+            return;
+        };
+        if client.answer.is_some() {
+            return;
+        }
+        let request = match client.read(&self.addresses) {
+            Ok(Parsed::More) => return,
+            Ok(Parsed::Done(request)) => request,
+            Err(error) => {
+                log::debug!("a client of the API socket is gone: {error}");
+                if let Some(slot) = self.clients.get_mut(index) {
+                    *slot = None;
+                }
+                return;
+            }
+        };
+        let answer = match request.and_then(|request| self.perform(request, target)) {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                log::debug!("API socket: {refusal}");
+                protocol::refused(&refusal)
+            }
+        };
+        if let Some(Some(client)) = self.clients.get_mut(index) {
+            client.answer = Some(answer);
+        }
+    }
+
+    /// Sends answers, as far as their clients take them. To be called once what the requests
+    /// brought about is done: a port that was taken back is free when its client hears so.
+    pub(super) fn flush(&mut self) {
+        for slot in &mut self.clients {
+            if let Some(client) = slot
+                && client.answer.is_some()
+                && client.write()
+            {
+                client.finish();
+                *slot = None;
+            }
+        }
+    }
+
+    /// When to call [`Api::handle_timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let clients = self.clients.iter().flatten().map(|client| client.until);
+        clients.chain(self.accept_at).min()
+    }
+
+    /// Ends clients that took too long, and takes those that had to wait.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        for slot in &mut self.clients {
+            if let Some(client) = slot
+                && client.until <= now
+            {
+                if client.answer.is_none() {
+                    client.answer = Some(Parsed::late());
+                    client.write();
+                }
+                client.finish();
+                *slot = None;
+            }
+        }
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept(now);
+        }
+    }
+
+    fn perform(&mut self, request: Request, target: &mut Target<'_>) -> Result<Vec<u8>, Refusal> {
+        match request {
+            Request::Add(forward) => self.add(forward, target).map(protocol::added),
+            Request::List => {
+                let forwards = self.forwards.iter().map(|(id, active)| (*id, &active.forward));
+                Ok(protocol::listed(forwards, &self.addresses))
+            }
+            Request::Remove(id) => {
+                let Active { sockets, .. } = self.forwards.remove(&id).ok_or(Refusal::NoSuchId)?;
+                for socket in sockets {
+                    target.engine.unpublish(socket, target.now);
+                }
+                Ok(protocol::removed())
+            }
+        }
+    }
+
+    /// All ports of the forward are bound, or none.
+    fn add(&mut self, forward: Forward, target: &mut Target<'_>) -> Result<u64, Refusal> {
+        let not_bound = |reason: String| Refusal::NotBound { reason };
+        let ports: usize = self.forwards.values().map(|active| active.sockets.len()).sum();
+        if ports + usize::from(forward.range) > MAX_PORTS {
+            return Err(not_bound(format!("more than {MAX_PORTS} ports")));
+        }
+        let rules: Vec<Publish> = (0..forward.range)
+            .map(|step| Publish {
+                bind: Some(forward.host),
+                host_port: forward.host_port + step,
+                guest_port: forward.guest_port + step,
+                protocol: forward.protocol,
+            })
+            .collect();
+        let listeners =
+            listen::bind(&rules, true).map_err(|error| not_bound(error.with_cause()))?;
+        let mut sockets = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            let Target { engine, sockets: host, now } = target;
+            let id = engine.publish(listener.protocol, forward.guest, listener.guest_port);
+            sockets.push(id);
+            if let Err(error) = host.add_listener(id, listener) {
+                for id in sockets {
+                    engine.unpublish(id, *now);
+                }
+                return Err(not_bound(format!("cannot watch the port: {error}")));
+            }
+        }
+        self.last_id += 1;
+        self.forwards.insert(self.last_id, Active { forward, sockets });
+        Ok(self.last_id)
+    }
+}
+
+impl Client {
+    /// Reads until there is nothing more for now or the request is complete.
+    fn read(&mut self, addresses: &Addresses) -> io::Result<Parsed> {
+        let mut buffer = [0; MAX_REQUEST];
+        loop {
+            let ended = match self.stream.read(&mut buffer) {
+                Ok(length) => {
+                    self.received.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                    length == 0
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Parsed::More);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            match parse(&self.received, ended, addresses) {
+                Parsed::More => {}
+                done @ Parsed::Done(_) => return Ok(done),
+            }
+        }
+    }
+
+    /// Writes what the client takes of its answer; returns whether there is nothing left to do.
+    fn write(&mut self) -> bool {
+        let Some(answer) = &mut self.answer else {
+            return false;
+        };
+        while !answer.is_empty() {
+            match self.stream.write(answer) {
+                Ok(0) => return true,
+                Ok(length) => drop(answer.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::debug!("an answer of the API socket is lost: {error}");
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    /// Ends the conversation in order.
+    fn finish(&mut self) {
+        let mut buffer = [0; MAX_REQUEST];
+        let mut drained = 0;
+        while drained < MAX_DRAIN {
+            match self.stream.read(&mut buffer) {
+                Ok(length) if length > 0 => drained += length,
+                _ => break,
+            }
+        }
+        if let Err(error) = self.stream.shutdown(Shutdown::Both) {
+            log::trace!("a client of the API socket was faster: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! The files that a serving process may still reach: Landlock, landlock(7), Linux 5.13.
+//!
+//! Reading below /etc and /run, for resolv.conf and where it points; unlinking in the directories
+//! of what must be removed at the end; nothing else. On kernels without Landlock the process
+//! serves without it, and says so once at `debug`: the container cannot make us open a file
+//! anyway, so this is a second wall.
+
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus,
+};
+
+/// Where resolv.conf and what it links to may be (resolv.conf(5), systemd-resolved(8)).
+const READABLE: [&str; 2] = ["/etc", "/run"];
+/// The newest Landlock whose rights we name; older kernels enforce those that they know.
+const NEWEST: ABI = ABI::V5;
+
+/// Allows reading below [`READABLE`] and unlinking in `removable`, and no other use of files.
+/// Returns whether the kernel enforces it.
+///
+/// # Errors
+/// What the kernel reports beyond not knowing Landlock.
+pub fn restrict(removable: &[&Path]) -> Result<bool, RulesetError> {
+    let readable = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .create()?;
+    for path in READABLE {
+        if let Ok(directory) = PathFd::new(path) {
+            ruleset = ruleset.add_rule(PathBeneath::new(directory, readable))?;
+        }
+    }
+    for path in removable {
+        if let Ok(directory) = PathFd::new(path) {
+            ruleset = ruleset.add_rule(PathBeneath::new(directory, AccessFs::RemoveFile))?;
+        }
+    }
+    Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::netns::{spawn, wait};
+
+    #[test]
+    fn only_resolv_conf_can_be_read_and_only_named_directories_changed() {
+        let directory =
+            std::env::temp_dir().join(format!("rnsnet-landlock-{}", std::process::id()));
+        let kept = directory.join("kept");
+        std::fs::create_dir_all(&kept).unwrap();
+        for file in [directory.join("pid"), kept.join("file")] {
+            std::fs::write(file, "x").unwrap();
+        }
+        let child = spawn(|| {
+            let enforced = restrict(&[&directory]).unwrap();
+            let checks = [
+                std::fs::read("/etc/passwd").is_ok(),
+                std::fs::remove_file(directory.join("pid")).is_ok(),
+                !enforced || std::fs::read(kept.join("file")).is_err(),
+                !enforced || std::fs::write(directory.join("new"), "x").is_err(),
+                !enforced || std::fs::read("/proc/self/status").is_err(),
+            ];
+            i32::from(checks.contains(&false))
+        });
+        let status = wait(child.unwrap()).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(status, 0);
+    }
+}

@@ -1,0 +1,300 @@
+//! The system calls that a serving process may still make: an allow-list for seccomp(2).
+//!
+//! Everything else ends the process at once. The list is one table for every architecture, each
+//! line with the function that needs the call; the BPF program is made from it here, because the
+//! usual crates know no 32-bit ARM. Read first: seccomp(2), bpf(4) of the BSDs for the machine.
+//! Not here: files, which Landlock restricts ([`super::landlock`]).
+
+use std::io;
+
+use nix::libc::{self, c_long, sock_filter, sock_fprog};
+
+/// One allowed system call.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    name: &'static str,
+    number: c_long,
+    arguments: Arguments,
+    needed_by: &'static str,
+}
+
+/// What its arguments must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arguments {
+    Any,
+    /// The argument at this index is one of these values.
+    OneOf(u8, &'static [u32]),
+    /// The argument at this index has none of these bits.
+    Without(u8, u32),
+}
+
+use Arguments::{Any, OneOf, Without};
+
+macro_rules! rules {
+    ($($(#[$cfg:meta])* $call:ident $arguments:expr, $needed_by:literal;)+) => {
+        const RULES: &[Rule] = &[$(
+            $(#[$cfg])*
+            Rule {
+                name: stringify!($call),
+                number: libc::$call as c_long,
+                arguments: $arguments,
+                needed_by: $needed_by,
+            },
+        )+];
+    };
+}
+
+const INET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+
+// The hot ones first: the kernel walks the program from the top where it cannot cache the answer.
+rules! {
+    SYS_read Any, "tap::Port::read, signals, inotify, resolv.conf";
+    SYS_write Any, "tap::Port::write, log lines, capture files, --ready-fd";
+    SYS_recvfrom Any, "host::TcpStream::recv";
+    SYS_sendto Any, "host::TcpStream::send, connected datagrams";
+    SYS_recvmsg Any, "sock::recv_from, netns::receive";
+    SYS_sendmsg Any, "sock::send_to";
+    #[cfg(target_arch = "x86_64")]
+    SYS_epoll_wait Any, "event_loop::Server::run";
+    SYS_epoll_pwait Any, "event_loop::Server::run";
+    SYS_epoll_ctl Any, "host::Sockets::add";
+    SYS_accept4 Any, "event_loop::Server::accept, io::api";
+    SYS_socket OneOf(0, INET), "host::Sockets::open";
+    SYS_connect Any, "host::Sockets::open";
+    SYS_bind Any, "host::Sockets::open, ports published on request";
+    SYS_listen Any, "ports published on request";
+    SYS_setsockopt Any, "sock::tune_stream, a reset on close";
+    SYS_getsockopt Any, "sock::tcp_take_error, the peer of a control connection";
+    SYS_getsockname Any, "sock::local_addr";
+    SYS_shutdown Any, "host::TcpStream::finish";
+    SYS_close Any, "host::Sockets::close";
+    SYS_clock_gettime Any, "clock::Clock::now, where the vDSO is missing";
+    #[cfg(target_pointer_width = "32")]
+    SYS_clock_gettime64 Any, "clock::Clock::now, where the vDSO is missing";
+    #[cfg(not(target_arch = "arm"))]
+    SYS_mmap Without(2, libc::PROT_EXEC as u32), "alloc: rings, large buffers";
+    #[cfg(target_arch = "arm")]
+    SYS_mmap2 Without(2, libc::PROT_EXEC as u32), "alloc: rings, large buffers";
+    SYS_munmap Any, "alloc";
+    SYS_mremap Any, "alloc";
+    SYS_madvise Any, "alloc: the C library's";
+    SYS_mprotect Without(2, libc::PROT_EXEC as u32), "alloc: the C library's";
+    SYS_brk Any, "alloc: the C library's";
+    SYS_gettid Any, "the message of a panic that ends one flow";
+    SYS_writev Any, "the message of a panic that ends one flow";
+    SYS_futex Any, "the standard library's locks";
+    SYS_getrandom Any, "the standard library's hash seeds";
+    SYS_openat Any, "resolv::HostResolvers::read; Landlock says which files";
+    #[cfg(target_arch = "x86_64")]
+    SYS_open Any, "resolv::HostResolvers::read, musl's open(3)";
+    SYS_statx Any, "std::fs::read, std::fs::canonicalize";
+    #[cfg(not(target_arch = "arm"))]
+    SYS_fstat Any, "std::fs::read, the C library's";
+    #[cfg(target_arch = "arm")]
+    SYS_fstat64 Any, "std::fs::read, the C library's";
+    SYS_lseek Any, "std::fs::read";
+    SYS_fcntl Any, "the C library's open(3), descriptors of connections";
+    #[cfg(target_arch = "arm")]
+    SYS_fcntl64 Any, "the C library's open(3), descriptors of connections";
+    SYS_ioctl OneOf(1, &[SIOCGIFINDEX]), "sock::interface_index";
+    SYS_unlinkat Any, "process::PidFile, control sockets";
+    #[cfg(not(target_arch = "aarch64"))]
+    SYS_unlink Any, "process::PidFile, control sockets";
+    SYS_wait4 Any, "session::run: the command's status";
+    SYS_waitid Any, "session::run: the command's status";
+    SYS_pidfd_send_signal Any, "event_loop: signals for the command of `rnsnet run`";
+    SYS_getegid Any, "event_loop::Server::explain";
+    #[cfg(target_arch = "arm")]
+    SYS_getegid32 Any, "event_loop::Server::explain";
+    #[cfg(not(target_arch = "aarch64"))]
+    SYS_dup2 Any, "session::leave_terminal";
+    SYS_dup3 Any, "session::leave_terminal";
+    SYS_sigaltstack Any, "the end of the main thread";
+    SYS_rt_sigaction Any, "the end of the main thread";
+    SYS_rt_sigprocmask Any, "abort(3), raise(3)";
+    SYS_restart_syscall Any, "a call that SIGSTOP and SIGCONT interrupted";
+    SYS_exit_group Any, "the end";
+}
+
+/// `SIOCGIFINDEX` of <linux/sockios.h>, the same on every architecture.
+const SIOCGIFINDEX: u32 = 0x8933;
+
+/// The kernel's name for this architecture, <linux/audit.h>.
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xc000_00b7;
+#[cfg(target_arch = "arm")]
+const AUDIT_ARCH: u32 = 0x4000_0028;
+
+/// Calls of the x32 ABI carry this bit (syscall(2)); none is allowed.
+const X32_SYSCALL_BIT: u32 = 0x4000_0000;
+
+// Offsets in `struct seccomp_data`, <linux/seccomp.h>.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const FIRST_ARGUMENT: u32 = 16;
+/// Where the low half of a 64-bit argument is.
+const LOW_HALF: u32 = if cfg!(target_endian = "little") { 0 } else { 4 };
+
+// Instructions, <linux/filter.h>.
+const LOAD: u16 = 0x20;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+const JUMP_IF_BITS: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+/// Allows the calls of the table and nothing else, for good. `no_new_privs` must be set.
+///
+/// # Errors
+/// `EINVAL` on a kernel without `CONFIG_SECCOMP_FILTER`.
+pub fn restrict() -> io::Result<()> {
+    let program = program(RULES, libc::SECCOMP_RET_KILL_PROCESS);
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the program and its instructions are alive for the call, which copies them; the
+    // kernel checks the program and writes to neither.
+    let result =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// One line a call: its name, what its arguments must be, and who needs it.
+#[must_use]
+pub fn listing() -> String {
+    let line = |rule: &Rule| {
+        let arguments = match rule.arguments {
+            Any => String::new(),
+            OneOf(index, values) => {
+                let values: Vec<_> = values.iter().map(|value| format!("{value:#x}")).collect();
+                format!("(arg{index}={})", values.join("|"))
+            }
+            Without(index, bits) => format!("(arg{index}&{bits:#x}==0)"),
+        };
+        let call = format!("{}{arguments}", rule.name.trim_start_matches("SYS_"));
+        format!("{call:<32} # {}\n", rule.needed_by)
+    };
+    RULES.iter().map(line).collect()
+}
+
+fn program(rules: &[Rule], otherwise: u32) -> Vec<sock_filter> {
+    let mut program = vec![
+        statement(LOAD, ARCHITECTURE),
+        jump(JUMP_IF_EQUAL, AUDIT_ARCH, 1, 0),
+        statement(RETURN, libc::SECCOMP_RET_KILL_PROCESS),
+        statement(LOAD, NUMBER),
+    ];
+    if cfg!(target_arch = "x86_64") {
+        program.push(jump(JUMP_IF_AT_LEAST, X32_SYSCALL_BIT, 0, 1));
+        program.push(statement(RETURN, libc::SECCOMP_RET_KILL_PROCESS));
+    }
+    for rule in rules {
+        let body = body(rule.arguments, otherwise);
+        let number = u32::try_from(rule.number).unwrap_or(u32::MAX);
+        let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
+        program.push(jump(JUMP_IF_EQUAL, number, 0, skip));
+        program.extend(body);
+    }
+    program.push(statement(RETURN, otherwise));
+    program
+}
+
+/// What follows once the number has matched: always a return.
+fn body(arguments: Arguments, otherwise: u32) -> Vec<sock_filter> {
+    let allow = statement(RETURN, libc::SECCOMP_RET_ALLOW);
+    let deny = statement(RETURN, otherwise);
+    let load = |index: u8| statement(LOAD, FIRST_ARGUMENT + 8 * u32::from(index) + LOW_HALF);
+    match arguments {
+        Any => vec![allow],
+        OneOf(index, values) => {
+            let mut body = vec![load(index)];
+            for value in values {
+                body.extend([jump(JUMP_IF_EQUAL, *value, 0, 1), allow]);
+            }
+            body.push(deny);
+            body
+        }
+        Without(index, bits) => vec![load(index), jump(JUMP_IF_BITS, bits, 0, 1), deny, allow],
+    }
+}
+
+const fn statement(code: u16, k: u32) -> sock_filter {
+    sock_filter { code, jt: 0, jf: 0, k }
+}
+
+const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::netns::{spawn, wait};
+
+    /// 128 + SIGSYS, as shells count.
+    const KILLED: i32 = 128 + libc::SIGSYS;
+
+    fn status_of(call: fn() -> bool) -> i32 {
+        let child = spawn(|| {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            restrict().unwrap();
+            i32::from(!call())
+        });
+        wait(child.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_serving_needs_still_works() {
+        let serve = || {
+            std::fs::read("/etc/passwd").is_ok() && crate::sys::sock::udp_any(false, None).is_ok()
+        };
+        assert_eq!(status_of(serve), 0);
+    }
+
+    #[test]
+    fn a_program_cannot_be_executed() {
+        assert_eq!(status_of(|| nix::unistd::execv(c"/bin/true", &[c"true"]).is_ok()), KILLED);
+    }
+
+    #[test]
+    fn no_other_family_of_sockets_can_be_opened() {
+        let unix = || std::os::unix::net::UnixDatagram::unbound().is_ok();
+        assert_eq!(status_of(unix), KILLED);
+    }
+
+    #[test]
+    fn no_memory_can_become_code() {
+        assert_eq!(
+            status_of(|| {
+                let (read_exec, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
+                let anonymous = flags | libc::MAP_ANONYMOUS;
+                // SAFETY: asks for a new mapping and never uses it.
+                let at =
+                    unsafe { libc::mmap(std::ptr::null_mut(), 4096, read_exec, anonymous, -1, 0) };
+                at != libc::MAP_FAILED
+            }),
+            KILLED
+        );
+    }
+
+    #[test]
+    fn no_process_can_be_made_or_traced() {
+        assert_eq!(status_of(|| spawn(|| 0).is_ok()), KILLED);
+        // SAFETY: PTRACE_TRACEME takes no pointers.
+        assert_eq!(status_of(|| unsafe { libc::ptrace(libc::PTRACE_TRACEME) } == 0), KILLED);
+    }
+
+    #[test]
+    fn the_list_in_vendor_config_is_this_one() {
+        let path = format!(
+            "{}/vendor-config/seccomp/{}.list",
+            env!("CARGO_MANIFEST_DIR"),
+            std::env::consts::ARCH
+        );
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+            std::fs::write(&path, listing()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), listing(), "run with UPDATE_GOLDEN=1");
+    }
+}

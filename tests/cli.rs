@@ -1,0 +1,128 @@
+//! The command line from outside: what the built binary prints where, and its exit code.
+//!
+//! Nothing here gets as far as a namespace; the tables of every refusal are beside the code in
+//! `src/cli`. These tests need no privilege and no device.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Output, Stdio};
+
+/// What one call printed.
+#[derive(Debug)]
+struct Printed {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn rnsnet<S: AsRef<OsStr>>(args: &[S]) -> Printed {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_rnsnet"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    Printed {
+        code: status.code(),
+        stdout: String::from_utf8(stdout).expect("UTF-8 on stdout"),
+        stderr: String::from_utf8(stderr).expect("UTF-8 on stderr"),
+    }
+}
+
+/// Holds a refused command line against its line on stderr.
+#[track_caller]
+fn refused(args: &[&str], stderr: &str) {
+    let printed = rnsnet(args);
+    assert_eq!(printed.stderr, stderr, "{args:?}");
+    assert_eq!(printed.code, Some(2), "{args:?}");
+    assert_eq!(printed.stdout, "", "{args:?}");
+}
+
+#[test]
+fn help_goes_to_stdout_and_is_success() {
+    for args in [&["--help"][..], &["-h"], &["4711", "--help"], &["-p", "1:2", "-h"]] {
+        let printed = rnsnet(args);
+        assert_eq!(printed.code, Some(0), "{args:?}");
+        assert_eq!(printed.stderr, "", "{args:?}");
+        assert!(printed.stdout.contains("\nUsage: rnsnet [OPTIONS] PID|NETNS_PATH [IFNAME]\n"));
+        assert!(printed.stdout.contains("\n  -p, --publish SPEC"));
+    }
+    let printed = rnsnet(&["run", "--help"]);
+    assert_eq!(printed.code, Some(0));
+    assert!(printed.stdout.contains("\nUsage: rnsnet run [OPTIONS] [--] CMD [ARG...]\n"));
+}
+
+#[test]
+fn version_goes_to_stdout_and_is_success() {
+    for args in [["--version"], ["-V"]] {
+        let printed = rnsnet(&args);
+        assert_eq!(printed.code, Some(0));
+        assert_eq!(printed.stdout, concat!("rnsnet ", env!("CARGO_PKG_VERSION"), "\n"));
+        assert_eq!(printed.stderr, "");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_and_exit_code_2() {
+    refused(
+        &["--publish", "8080", "4711"],
+        "rnsnet: invalid --publish \"8080\": \
+         the host port is missing: write HOST:CONTAINER, as in 8080:80\n",
+    );
+    refused(
+        &["-p8080:80/sctp", "4711"],
+        "rnsnet: invalid --publish \"8080:80/sctp\": sctp is not supported: only tcp and udp\n",
+    );
+    refused(
+        &["4711", "--mtu=70000"],
+        "rnsnet: invalid --mtu \"70000\": out of range: 1280 to 65520\n",
+    );
+    refused(
+        &["--cidr", "10.0.2.7/24", "4711"],
+        "rnsnet: invalid --cidr \"10.0.2.7/24\": it has host bits set: the prefix is 10.0.2.0/24\n",
+    );
+    refused(&["0"], "rnsnet: invalid PID \"0\": out of range: 1 to 4194304\n");
+    refused(
+        &["--publsh", "8080:80", "4711"],
+        "rnsnet: unknown option \"--publsh\": did you mean --publish?\n",
+    );
+    refused(
+        &["--network", "a\nb", "4711"],
+        "rnsnet: invalid --network \"a\\nb\": \
+         named networks are not part of this version: default or none\n",
+    );
+}
+
+#[test]
+fn what_everyone_meets_has_a_hint() {
+    refused(
+        &[],
+        "rnsnet: PID or NETNS_PATH is missing\n\
+         hint: rnsnet PID attaches a running container; rnsnet --help has examples\n",
+    );
+    refused(
+        &["--frobnicate", "4711"],
+        "rnsnet: unknown option \"--frobnicate\"\nhint: rnsnet --help lists the options\n",
+    );
+    refused(
+        &["run"],
+        "rnsnet: the command is missing: rnsnet run [OPTIONS] [--] CMD [ARG...]\n\
+         hint: rnsnet run --help has examples\n",
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_are_shown_as_far_as_they_are() {
+    let printed = rnsnet(&[OsStr::from_bytes(b"/run/netns/w\xffb")]);
+    assert_eq!(printed.stderr, "rnsnet: not UTF-8: \"/run/netns/w\u{fffd}b\"\n");
+    assert_eq!(printed.code, Some(2));
+}
+
+#[test]
+fn a_failure_is_exit_code_1_and_names_what_was_typed() {
+    // The largest process id there can be; no test machine counts that far.
+    let printed = rnsnet(&["4194304"]);
+    assert_eq!(printed.code, Some(1), "{}", printed.stderr);
+    assert_eq!(printed.stdout, "");
+    let first = printed.stderr.lines().next().unwrap_or_default();
+    assert!(first.starts_with("rnsnet: ") && first.contains("4194304"), "{}", printed.stderr);
+}

@@ -1,0 +1,246 @@
+//! Beginning and end of the process. Row A5.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+
+use crate::eventually::{eventually, now, secs};
+use crate::exec::signal_pid;
+use crate::lab::{GUEST4, HOST4, LAN4, Lab, Place};
+use crate::rnsnet::END;
+
+const PUBLISH: &[&str] = &["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "8080:80/udp"];
+
+/// After the end: no port is bound, and all of them can be bound again at once.
+#[track_caller]
+fn assert_ports_free(lab: &Lab) {
+    for port in [8080, 8081] {
+        assert_eq!(lab.sockets(Place::User, port), "", "{port} must be closed");
+    }
+    // Without SO_REUSEADDR, which would hide a listener that is still closing.
+    let bind = "for p in (8080, 8081): s = socket.socket(); s.bind(('', p)); s.listen()";
+    lab.py(Place::User, bind).ok();
+}
+
+// A5
+#[test]
+fn it_ends_with_the_container() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(PUBLISH).start();
+    assert_ne!(lab.sockets(Place::User, 8080), "");
+    ctr.kill();
+    assert!(net.ends().success(), "the container's end is no failure");
+    assert_ports_free(&lab);
+}
+
+// A5: attached by path, it is still the container's life that counts.
+#[test]
+fn it_ends_with_the_container_it_has_by_path() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let path = format!("/proc/{}/ns/net", ctr.pid());
+    let net = lab.rnsnet_at(&[&path]).with(PUBLISH).start();
+    ctr.kill();
+    assert!(net.ends().success());
+    assert_ports_free(&lab);
+}
+
+// A5
+#[test]
+fn sigterm_and_sigint_end_it_in_order() {
+    let Some(lab) = Lab::new() else { return };
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let ctr = lab.container();
+        let net = lab.rnsnet(&ctr).with(PUBLISH).start();
+        net.signal(signal);
+        assert!(net.ends().success(), "{signal}");
+        assert_ports_free(&lab);
+    }
+}
+
+// A5
+#[test]
+fn closing_the_exit_fd_ends_it() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let mut net = lab.rnsnet(&ctr).with(PUBLISH).with_exit_fd().start();
+    assert!(net.alive());
+    net.close_exit_fd();
+    assert!(net.ends().success());
+    assert_ports_free(&lab);
+}
+
+// A5: with connections open and data under way.
+#[test]
+fn open_connections_do_not_delay_the_end() {
+    let Some(lab) = Lab::new() else { return };
+    let _sink = lab.serve(Place::Lan, "serve_each(lambda s: read_all(s))");
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(PUBLISH).without_pcap().start();
+    let _who = lab.who(Place::In(&ctr), 80);
+    let mut sender = lab.spawn_py(
+        Place::In(&ctr),
+        "s = tcp('192.0.2.9', 7); s.sendall(b'x'); say('sending')\nwhile True: s.sendall(b'x' * 65536)",
+    );
+    assert_eq!(sender.line(secs(5)), "sending");
+    let mut holder = lab.spawn_py(
+        Place::Lan,
+        &format!("s = tcp('{HOST4}', 8080, 5); s.recv(1); say('held'); time.sleep(60)"),
+    );
+    assert_eq!(holder.line(secs(5)), "held");
+    net.signal(Signal::SIGTERM);
+    assert!(net.ends().success());
+    for port in [8080, 8081] {
+        assert!(!lab.sockets(Place::User, port).contains("LISTEN"));
+    }
+}
+
+// A5
+#[test]
+fn twenty_restarts_in_a_row_bind_the_same_port() {
+    let Some(lab) = Lab::new() else { return };
+    for round in 0..20 {
+        let ctr = lab.container();
+        let net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+        // A connection each time, so that there is something to linger.
+        let _who = lab.who(Place::In(&ctr), 80);
+        let seen = lab.py(Place::Lan, &format!("say(read_all(tcp('{HOST4}', 8080)).decode())"));
+        assert!(seen.ok().starts_with(LAN4), "round {round}: {seen}");
+        ctr.kill();
+        assert!(net.ends().success(), "round {round}");
+    }
+}
+
+// A5
+#[test]
+fn the_pid_file_is_written_and_removed() {
+    let Some(lab) = Lab::new() else { return };
+    let file = lab.dir().join("pid");
+    let name = file.to_str().expect("the lab's folders are UTF-8");
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["--pid-file", name]).start();
+    let written = fs::read_to_string(&file).expect("it is there when rnsnet is ready");
+    assert_eq!(written.trim_end(), net.pid().to_string());
+    net.signal(Signal::SIGTERM);
+    assert!(net.ends().success());
+    assert!(!file.exists(), "the pid file must be removed");
+}
+
+// A5: `ready` means configured: nothing needs a second look.
+#[test]
+fn ready_means_that_everything_is_there() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+    assert_ne!(lab.sockets(Place::User, 8080), "");
+    assert!(lab.sh(Place::In(&ctr), "ip -br a show eth0").ok().contains(GUEST4));
+    // Duplicate address detection would make the address unusable for a second.
+    let tentative = lab.sh(Place::In(&ctr), "ip -6 addr show dev eth0 tentative").ok().to_owned();
+    assert!(!tentative.contains("fd72:"), "{tentative}");
+    // What it says of itself.
+    let log = net.log();
+    assert!(log.contains(GUEST4) && log.contains("8080"), "{log}");
+}
+
+// A5
+#[test]
+fn detached_it_returns_when_ready_and_serves_on() {
+    let Some(lab) = Lab::new() else { return };
+    let _web = lab.web_server(Place::Lan, 8080, "hello");
+    let ctr = lab.container();
+    let file = lab.dir().join("pid");
+    let name = file.to_str().expect("the lab's folders are UTF-8");
+    let pid = ctr.pid().to_string();
+    let detached = lab.rnsnet_ends(&["-d", "--pid-file", name, &pid]);
+    detached.ok();
+    let page = lab.sh(Place::In(&ctr), &format!("curl -sS -m5 http://{LAN4}:8080/"));
+    assert_eq!(page.ok(), "hello");
+    let daemon = fs::read_to_string(&file).expect("the pid file is there").trim().to_owned();
+    assert!(Path::new(&format!("/proc/{daemon}")).exists());
+    signal_pid(daemon.parse().expect("a pid"), Signal::SIGTERM);
+    eventually(END, "the daemon has ended", || {
+        match fs::read_to_string(format!("/proc/{daemon}/stat")) {
+            // A zombie has ended; that nobody waits for it is not rnsnet's fault.
+            Ok(stat) if !stat.contains(") Z ") => Err(stat),
+            _ => Ok(()),
+        }
+    });
+    assert!(!file.exists(), "the pid file must be removed");
+}
+
+// A5: detached, the ready time of failures is the caller's: they come back as its exit code.
+#[test]
+fn detached_failures_are_reported() {
+    let Some(lab) = Lab::new() else { return };
+    let _taken = lab.serve(Place::User, "l = listen(8080, '0.0.0.0'); forever()");
+    let ctr = lab.container();
+    let refused = lab.rnsnet_ends(&["-d", "-p", "8080:80", &ctr.pid().to_string()]);
+    assert_eq!(refused.code(), 1, "{refused}");
+    assert!(refused.stderr.contains("8080"), "{refused}");
+}
+
+/// Processor time a process has used, in clock ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let after_name = stat.rsplit_once(") ").expect("the name is in parentheses").1;
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    // proc(5): utime and stime are fields 14 and 15; the name is field 2.
+    fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number")
+}
+
+// Nothing to do means no work: not idle, not with connections in any state.
+#[test]
+fn idle_it_uses_no_processor_time() {
+    let Some(lab) = Lab::alone() else { return };
+    let _server = lab.serve(
+        Place::Lan,
+        "
+def hold(s):
+    s.recv(1)
+    s.sendall(b'y')
+    threading.Event().wait()
+def end(s):
+    s.recv(1)
+    s.sendall(b'y')
+    s.shutdown(socket.SHUT_WR)
+    threading.Event().wait()
+def flood(s):
+    s.settimeout(None)
+    s.recv(1)
+    s.sendall(b'y' * (64 << 20))
+thread(serve_each, hold, 7)
+thread(serve_each, end, 8)
+serve_each(flood, 9)
+",
+    );
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).without_pcap().start();
+    let rest = |what: &str| {
+        let before = ticks(net.pid());
+        let since = now();
+        lab.sh(Place::User, "sleep 1").ok();
+        let used = ticks(net.pid()) - before;
+        assert!(used <= 5, "{what}: {} ms in {:?}", used * 10, since.elapsed());
+    };
+    rest("nothing has happened yet");
+    for (what, port, more) in [
+        ("an open connection", 7, ""),
+        ("half-closed by the host", 8, ""),
+        ("half-closed by the container", 7, "s.shutdown(socket.SHUT_WR)"),
+        ("half-closed by both, not read", 8, "s.shutdown(socket.SHUT_WR)"),
+        ("a sender that the container does not read", 9, ""),
+        ("a reset", 7, "reset(s)"),
+    ] {
+        let program = format!(
+            "s = tcp('{LAN4}', {port}); s.sendall(b'x'); s.recv(1); {more}\n\
+             say('held'); threading.Event().wait()"
+        );
+        let mut client = lab.spawn_py(Place::In(&ctr), &program);
+        assert_eq!(client.line(secs(5)), "held");
+        // What was under way settles first: the kernel's buffers fill, ends are answered.
+        lab.sh(Place::User, "sleep 0.5").ok();
+        rest(what);
+    }
+}

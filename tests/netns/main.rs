@@ -1,0 +1,24 @@
+//! Black-box tests of the `rnsnet` program, written from its documents.
+//!
+//! Every test builds its own small internet from network namespaces (see [`lab`]), needs no root and
+//! may run beside any other. Nothing is ever sent from the machine's own namespace.
+//! `docs/testing.md` tells how to run one test and what it leaves behind when it fails.
+//!
+//! The row ids in comments (`B5`, `C10`, ...) are those of the feature table.
+
+mod eventually;
+mod exec;
+mod lab;
+mod rnsnet;
+
+mod attach;
+mod dns;
+mod errors;
+mod icmp;
+mod isolation;
+mod lifecycle;
+mod observe;
+mod publish;
+mod run;
+mod tcp;
+mod udp;

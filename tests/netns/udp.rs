@@ -1,0 +1,172 @@
+//! Datagrams from the container to the world. Rows B2 B6.
+
+use crate::lab::{HOST4, HOST6, LAN4, LAN6, Lab, Place};
+
+/// One byte, below and at the MTU's limit, beyond it, and the most that IPv4 can carry.
+const SIZES: &str = "[1, 2, 1000, 1400, 1472, 1473, 8000, 65507]";
+
+// B2 B6
+#[test]
+fn the_lan_sees_the_hosts_address() {
+    let Some(lab) = Lab::new() else { return };
+    let _who = lab.who(Place::Lan, 7);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    for (lan, host) in [(LAN4, HOST4), (LAN6, HOST6)] {
+        let to = if lan.contains(':') { format!("[{lan}]") } else { lan.to_owned() };
+        let family = if lan.contains(':') { "UDP6" } else { "UDP4" };
+        let line = format!("echo who | socat -T1 - {family}:{to}:7");
+        let seen = lab.sh(Place::In(&ctr), &line);
+        assert!(seen.ok().starts_with(&format!("{host} ")), "{seen}");
+    }
+}
+
+// B2
+#[test]
+fn datagrams_of_every_size_come_back_exactly() {
+    let Some(lab) = Lab::new() else { return };
+    let _echo = lab.serve(Place::Lan, "echo_udp(7)");
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    for lan in [LAN4, LAN6] {
+        let program = format!("udp_exact('{lan}', 7, {SIZES})");
+        assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "exact", "{lan}");
+    }
+}
+
+#[test]
+fn sizes_hold_at_other_mtus_and_without_offload() {
+    let Some(lab) = Lab::new() else { return };
+    let _echo = lab.serve(Place::Lan, "echo_udp(7)");
+    for options in [["--mtu", "1280"], ["--mtu", "65520"], ["--offload", "off"]] {
+        let ctr = lab.container();
+        let _net = lab.rnsnet(&ctr).with(&options).start();
+        for lan in [LAN4, LAN6] {
+            let program = format!("udp_exact('{lan}', 7, {SIZES})");
+            assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "exact", "{lan} {options:?}");
+        }
+    }
+}
+
+// B2
+#[test]
+fn a_thousand_datagrams_are_echoed_and_none_is_lost() {
+    let Some(lab) = Lab::new() else { return };
+    let _echo = lab.serve(Place::Lan, "echo_udp(7)");
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).without_pcap().start();
+    for lan in [LAN4, LAN6] {
+        let program = format!("udp_many('{lan}', 7, 1000)");
+        assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "1000", "{lan}");
+    }
+}
+
+// B2: an empty datagram is a datagram.
+#[test]
+fn an_empty_datagram_is_carried() {
+    let Some(lab) = Lab::new() else { return };
+    let _who = lab.who(Place::Lan, 7);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    for lan in [LAN4, LAN6] {
+        let program = format!(
+            "s = udp(v6=':' in '{lan}', timeout=2); s.connect(('{lan}', 7)); s.send(b'')\n\
+             say(s.recv(99).decode().split()[0])"
+        );
+        let host = if lan == LAN4 { HOST4 } else { HOST6 };
+        assert_eq!(lab.py(Place::In(&ctr), &program).ok(), host);
+    }
+}
+
+// RFC 4787: one port on the host for one socket in the container, whoever it speaks to.
+#[test]
+fn one_socket_keeps_one_host_port_for_all_peers() {
+    let Some(lab) = Lab::new() else { return };
+    lab.sh(Place::Lan, "ip addr add 192.0.2.10/24 dev l0").ok();
+    let _who7 = lab.who(Place::Lan, 7);
+    let _who8 = lab.who(Place::Lan, 8);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let program = "
+s = udp('0.0.0.0', 4000, timeout=2)
+seen = set()
+for peer in [('192.0.2.9', 7), ('192.0.2.9', 8), ('192.0.2.10', 7), ('192.0.2.10', 8)]:
+    s.sendto(b'?', peer)
+    data, who = s.recvfrom(99)
+    assert who == peer, (who, peer)
+    seen.add(data)
+say(len(seen))
+other = udp('0.0.0.0', 4001, timeout=2)
+other.sendto(b'?', ('192.0.2.9', 7))
+say(other.recv(99) not in seen)
+";
+    assert_eq!(lab.py(Place::In(&ctr), program).ok(), "1\nTrue");
+}
+
+// Inbound is for those the container has written to; a stranger's datagram is not delivered.
+#[test]
+fn a_stranger_does_not_reach_the_containers_socket() {
+    let Some(lab) = Lab::new() else { return };
+    // Answers each datagram first from strange sockets, then from the right one.
+    let _lan = lab.serve(
+        Place::Lan,
+        "
+lan = udp('192.0.2.9', 7)
+lan.settimeout(None)
+def serve():
+    while True:
+        data, peer = lan.recvfrom(99)
+        for port in (8, 9, 7000):
+            stranger = udp('192.0.2.9', port)
+            stranger.sendto(b'stranger', peer)
+            stranger.close()
+        lan.sendto(b'friend', peer)
+thread(serve)
+forever()
+",
+    );
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let program = "
+s = udp('0.0.0.0', 4000, timeout=1)
+for _ in range(3):
+    s.sendto(b'?', ('192.0.2.9', 7))
+    say(*s.recvfrom(99))
+try:
+    say(*s.recvfrom(99))
+except TimeoutError:
+    say('quiet')
+";
+    let got = lab.py(Place::In(&ctr), program);
+    let friend = "b'friend' ('192.0.2.9', 7)\n";
+    assert_eq!(got.ok(), format!("{friend}{friend}{friend}quiet"));
+}
+
+// The other side may go on speaking long after the container's only datagram.
+#[test]
+fn the_peer_may_speak_many_times() {
+    let Some(lab) = Lab::new() else { return };
+    let _lan = lab.serve(
+        Place::Lan,
+        "
+s = udp('192.0.2.9', 7)
+s.settimeout(None)
+def serve():
+    _, peer = s.recvfrom(99)
+    for number in range(20):
+        s.sendto(str(number).encode(), peer)
+        time.sleep(0.05)
+thread(serve)
+forever()
+",
+    );
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let program = "
+s = udp(timeout=2)
+s.sendto(b'go', ('192.0.2.9', 7))
+say(','.join(s.recv(99).decode() for _ in range(20)))
+";
+    let all = (0..20).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+    assert_eq!(lab.py(Place::In(&ctr), program).ok(), all);
+}
