@@ -81,7 +81,7 @@ pub enum AttachError {
     NoNamespace { fd: i32 },
     #[error("descriptor {fd} is not open")]
     NoDescriptor { fd: i32, source: io::Error },
-    #[error("descriptor {fd} is not a TAP opened with IFF_NO_PI")]
+    #[error("descriptor {fd} is not a TAP")]
     NotATap { fd: i32, source: io::Error },
     #[error("cannot take over the TAP device {ifname} in {label}")]
     TakeTap { ifname: String, label: String, source: io::Error },

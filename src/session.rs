@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::attach::{self, Container};
-use crate::config::{Addresses, Attach, Caller, Endpoint, MacAddress, Network, Process, Run, Target};
+use crate::config::{
+    Addresses, Attach, Caller, Endpoint, MacAddress, Network, Process, Run, Target,
+};
 use crate::error::{Error, report};
 use crate::io::api::ApiSocket;
 use crate::io::listen::{self, Listener};

@@ -27,6 +27,7 @@ pub mod nat;
 mod stack;
 pub mod host;
 mod turn;
+mod table;
 mod timer;
 pub mod stats;
 
@@ -338,28 +339,33 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let Tables { tcp, udp, echo, dns, .. } = &self.tables;
-        [tcp.poll_timeout(), udp.poll_timeout(), echo.poll_timeout(), dns.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            tcp.flows.next_deadline(),
+            udp.flows.next_deadline(),
+            echo.flows.next_deadline(),
+            dns.queries.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Serves the deadlines that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         for _ in 0..TIMEOUTS_PER_TURN {
-            if let Some((port, index)) = self.tables.tcp.pop_timeout(now) {
+            if let Some((port, index)) = self.tables.tcp.flows.pop_due(now) {
                 if let Some((tables, mut turn)) = self.turn(port, now) {
                     tables.tcp.handle_timeout(&mut turn, index);
                 }
-            } else if let Some((port, index)) = self.tables.udp.pop_timeout(now) {
+            } else if let Some((port, index)) = self.tables.udp.flows.pop_due(now) {
                 if let Some((tables, mut turn)) = self.turn(port, now) {
                     tables.udp.handle_timeout(&mut turn, index);
                 }
-            } else if let Some((port, index)) = self.tables.echo.pop_timeout(now) {
+            } else if let Some((port, index)) = self.tables.echo.flows.pop_due(now) {
                 if let Some((tables, mut turn)) = self.turn(port, now) {
                     tables.echo.handle_timeout(&mut turn, index);
                 }
-            } else if let Some((port, index)) = self.tables.dns.pop_timeout(now) {
+            } else if let Some((port, index)) = self.tables.dns.queries.pop_due(now) {
                 if let Some((tables, mut turn)) = self.turn(port, now) {
                     tables.dns.handle_timeout(&mut turn, index);
                 }
@@ -393,10 +399,10 @@ impl Engine {
     /// The same at the port that a host socket's owner belongs to.
     fn turn_of(&mut self, owner: Owner, now: Instant) -> Option<(&mut Tables, Turn<'_>)> {
         let port = match owner {
-            Owner::Tcp(index) => self.tables.tcp.port_of(index)?,
+            Owner::Tcp(index) => self.tables.tcp.flows.port_of(index)?,
             Owner::Udp(index) => self.tables.udp.port_of(index)?,
-            Owner::Echo(index) => self.tables.echo.port_of(index)?,
-            Owner::Dns(index) => self.tables.dns.port_of(index)?,
+            Owner::Echo(index) => self.tables.echo.flows.port_of(index)?,
+            Owner::Dns(index) => self.tables.dns.queries.port_of(index)?,
             // A private network has one container.
             Owner::Published(_) => PortId(0),
             Owner::Closing => return None,
@@ -409,7 +415,7 @@ impl fmt::Display for Engine {
     /// The dump: every flow and every counter.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tables { tcp, udp, echo, dns, .. } = &self.tables;
-        let counts = (tcp.len(), udp.len(), echo.len(), dns.len());
+        let counts = (tcp.flows.len(), udp.flows.len(), echo.flows.len(), dns.queries.len());
         writeln!(
             f,
             "flows: {} tcp, {} udp, {} echo; {} dns queries in flight",

@@ -37,11 +37,11 @@ impl Tap {
     }
 
     /// Takes over a TAP that somebody else has opened, as it is: with or without the virtio
-    /// header. Offloads are asked for where there is one.
+    /// header. Offloads are asked for where there is one. It must have been opened with
+    /// `IFF_NO_PI`, which cannot be found out: the kernel reports `IFF_NOFILTER` by the same bit.
     ///
     /// # Errors
-    /// `ENOTTY` or `EBADFD` when the descriptor is no TAP's, `InvalidInput` when its frames carry
-    /// packet information (it was opened without `IFF_NO_PI`) or it is a TUN.
+    /// `ENOTTY` or `EBADFD` when the descriptor is no interface's, `InvalidInput` for a TUN.
     pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
         let device = File::from(fd);
         let mut request = empty_request();
@@ -49,7 +49,7 @@ impl Tap {
         check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
         // SAFETY: TUNGETIFF has written the flags, and any bits are valid in this field.
         let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
-        if flags & libc::IFF_TAP == 0 || flags & libc::IFF_NO_PI == 0 {
+        if flags & libc::IFF_TAP == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let vnet_header = flags & libc::IFF_VNET_HDR != 0;

@@ -11,15 +11,14 @@ mod message;
 
 use std::net::SocketAddr;
 
-use slab::Slab;
 use smoltcp::time::Duration;
 
 use self::message::{Header, Query as Message, Rcode};
-use super::flow::{FlowKey, GuestMap, KeyedHash};
+use super::flow::{FlowKey, KeyedHash};
 use super::host::{Owner, SocketId, SocketKind};
 use super::stats::{DropReason, Verdict};
-use super::timer::{Deadline, Timed, Timers};
-use super::{Instant, PortId, Turn};
+use super::table::{Entry, Table};
+use super::{PortId, Turn};
 
 /// Most queries in flight; beyond, a query is answered with SERVFAIL.
 const MAX_QUERIES: usize = 1024;
@@ -63,14 +62,12 @@ impl Resolvers {
 /// Queries on their way.
 #[derive(Debug)]
 pub(super) struct Forwarder {
-    queries: Slab<Query>,
     /// By client and its id, so that a client's retransmission does not start a second query.
-    by_client: GuestMap<(FlowKey, u16), usize>,
-    timers: Timers,
+    pub(super) queries: Table<Query>,
 }
 
 #[derive(Debug)]
-struct Query {
+pub(super) struct Query {
     /// The client, and the forwarder's address as it sees it.
     client: FlowKey,
     client_id: u16,
@@ -79,16 +76,11 @@ struct Query {
     attempt: usize,
     server: SocketAddr,
     socket: SocketId,
-    deadline: Deadline,
 }
 
 impl Forwarder {
     pub(super) fn new(hash: KeyedHash) -> Self {
-        Self {
-            queries: Slab::new(),
-            by_client: GuestMap::with_hasher(hash),
-            timers: Timers::default(),
-        }
+        Self { queries: Table::new(hash) }
     }
 
     /// Takes a datagram to the forwarder's address.
@@ -105,7 +97,7 @@ impl Forwarder {
             return Verdict::Dropped(DropReason::Malformed);
         };
         let client_id = message.id();
-        if self.by_client.contains_key(&(client, client_id)) {
+        if self.queries.find(&(client, client_id)).is_some() {
             return Verdict::Dns;
         }
         turn.fx.stats.dns_queries += 1;
@@ -115,19 +107,9 @@ impl Forwarder {
             turn.send_udp(client.host, client.guest, &message.failure(client_id));
             return Verdict::Dns;
         };
-        let entry = self.queries.vacant_entry();
-        let index = entry.key();
+        let index = self.queries.next_index();
         let socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
-        entry.insert(Query {
-            client,
-            client_id,
-            message,
-            attempt: 0,
-            server,
-            socket,
-            deadline: Deadline::default(),
-        });
-        self.by_client.insert((client, client_id), index);
+        self.queries.insert(Query { client, client_id, message, attempt: 0, server, socket });
         self.ask(turn, index);
         Verdict::Dns
     }
@@ -142,7 +124,7 @@ impl Forwarder {
         turn.fx.host.send(query.socket, None, None, query.message.bytes());
         let round = query.attempt / turn.resolvers.len().max(1);
         let patience = PATIENCE.get(round).copied().unwrap_or(Duration::from_secs(3));
-        self.timers.set(index, &mut query.deadline, Some(turn.now + patience));
+        self.queries.set_deadline(index, Some(turn.now + patience));
     }
 
     /// Takes a datagram from a query's socket, which is connected to the server asked.
@@ -202,37 +184,24 @@ impl Forwarder {
     }
 
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
-        if let Some(query) = self.queries.try_remove(index) {
-            self.by_client.remove(&(query.client, query.client_id));
+        if let Some(query) = self.queries.remove(index) {
             turn.fx.host.close(query.socket, false);
         }
-    }
-
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
-    }
-
-    /// The next query whose server has not answered in time.
-    pub(super) fn pop_timeout(&mut self, now: Instant) -> Option<(PortId, usize)> {
-        let index = self.timers.pop_due(now, &mut self.queries)?;
-        Some((self.queries.get(index)?.client.port, index))
     }
 
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
         self.try_next(turn, index);
     }
-
-    pub(super) fn port_of(&self, index: usize) -> Option<PortId> {
-        self.queries.get(index).map(|query| query.client.port)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.queries.len()
-    }
 }
 
-impl Timed for Query {
-    fn deadline(&mut self) -> &mut Deadline {
-        &mut self.deadline
+impl Entry for Query {
+    type Key = (FlowKey, u16);
+
+    fn key(&self) -> (FlowKey, u16) {
+        (self.client, self.client_id)
+    }
+
+    fn port(&self) -> PortId {
+        self.client.port
     }
 }

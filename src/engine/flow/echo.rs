@@ -8,17 +8,16 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
-use slab::Slab;
 use smoltcp::time::Duration;
 
-use super::{FlowKey, GuestMap, KeyedHash};
+use super::{FlowKey, KeyedHash};
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, Unreachable, V4_ECHO_REQUEST, V6_ECHO_REQUEST};
 use crate::engine::nat;
 use crate::engine::stats::{DropReason, Verdict};
-use crate::engine::timer::{Deadline, Timed, Timers};
-use crate::engine::{Instant, PortId, Turn};
+use crate::engine::table::{Entry, Table};
+use crate::engine::{PortId, Turn};
 
 /// Most echo flows at once; beyond, requests are dropped.
 pub(in crate::engine) const MAX_FLOWS: usize = 256;
@@ -28,23 +27,20 @@ const IDLE: Duration = Duration::from_secs(30);
 /// All echo flows. In their keys the guest's port number is the identifier, the host's is 0.
 #[derive(Debug)]
 pub(in crate::engine) struct EchoFlows {
-    table: GuestMap<FlowKey, usize>,
-    flows: Slab<EchoFlow>,
-    timers: Timers,
+    pub(in crate::engine) flows: Table<EchoFlow>,
 }
 
 #[derive(Debug)]
-struct EchoFlow {
+pub(in crate::engine) struct EchoFlow {
     key: FlowKey,
     socket: SocketId,
     /// The last request, for an error to quote.
     request: Vec<u8>,
-    deadline: Deadline,
 }
 
 impl EchoFlows {
     pub(in crate::engine) fn new(hash: KeyedHash) -> Self {
-        Self { table: GuestMap::with_hasher(hash), flows: Slab::new(), timers: Timers::default() }
+        Self { flows: Table::new(hash) }
     }
 
     /// Takes an echo request from a guest.
@@ -72,8 +68,8 @@ impl EchoFlows {
             guest: SocketAddr::new(packet.source, u16::from_be_bytes([id0, id1])),
             host: SocketAddr::new(packet.destination, 0),
         };
-        let index = match self.table.get(&key) {
-            Some(&index) => index,
+        let index = match self.flows.find(&key) {
+            Some(index) => index,
             None if self.flows.len() < MAX_FLOWS => self.open(turn, key),
             None => return Verdict::Dropped(DropReason::NoResources),
         };
@@ -84,19 +80,16 @@ impl EchoFlows {
         flow.request.extend_from_slice(packet.bytes);
         // The kernel writes its own identifier and the checksum.
         turn.fx.host.send(flow.socket, Some(key.host), None, packet.payload());
-        self.timers.set(index, &mut flow.deadline, Some(turn.now + IDLE));
+        self.flows.set_deadline(index, Some(turn.now + IDLE));
         Verdict::Flow
     }
 
     fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey) -> usize {
-        let entry = self.flows.vacant_entry();
-        let index = entry.key();
+        let index = self.flows.next_index();
         let kind = SocketKind::Ping { v6: key.guest.is_ipv6() };
         let socket = turn.fx.host.open(Owner::Echo(index), kind);
-        entry.insert(EchoFlow { key, socket, request: Vec::new(), deadline: Deadline::default() });
-        self.table.insert(key, index);
         turn.fx.stats.echo_opened += 1;
-        index
+        self.flows.insert(EchoFlow { key, socket, request: Vec::new() })
     }
 
     /// Takes an ICMP message from a flow's ping socket.
@@ -124,7 +117,7 @@ impl EchoFlows {
         }
         let [id0, id1] = flow.key.guest.port().to_be_bytes();
         let addresses = (from, flow.key.guest.ip());
-        self.timers.set(index, &mut flow.deadline, Some(turn.now + IDLE));
+        self.flows.set_deadline(index, Some(turn.now + IDLE));
         icmp::send_echo_reply(turn, addresses, [id0, id1, seq0, seq1], body);
     }
 
@@ -146,45 +139,32 @@ impl EchoFlows {
     }
 
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
-        if let Some(flow) = self.flows.try_remove(index) {
-            self.table.remove(&flow.key);
+        if let Some(flow) = self.flows.remove(index) {
             turn.fx.host.close(flow.socket, false);
         }
-    }
-
-    pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
-    }
-
-    /// The next flow that has been silent for too long.
-    pub(in crate::engine) fn pop_timeout(&mut self, now: Instant) -> Option<(PortId, usize)> {
-        let index = self.timers.pop_due(now, &mut self.flows)?;
-        Some((self.flows.get(index)?.key.port, index))
     }
 
     pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
         self.remove(turn, index);
     }
-
-    pub(in crate::engine) fn port_of(&self, index: usize) -> Option<PortId> {
-        self.flows.get(index).map(|flow| flow.key.port)
-    }
-
-    pub(in crate::engine) fn len(&self) -> usize {
-        self.flows.len()
-    }
 }
 
-impl Timed for EchoFlow {
-    fn deadline(&mut self) -> &mut Deadline {
-        &mut self.deadline
+impl Entry for EchoFlow {
+    type Key = FlowKey;
+
+    fn key(&self) -> FlowKey {
+        self.key
+    }
+
+    fn port(&self) -> PortId {
+        self.key.port
     }
 }
 
 impl fmt::Display for EchoFlows {
     /// One line a flow.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, flow) in &self.flows {
+        for (index, flow) in self.flows.iter() {
             let (guest, host) = (flow.key.guest, flow.key.host.ip());
             writeln!(f, "  flow {index} echo {} id {} > {host}", guest.ip(), guest.port())?;
         }

@@ -18,7 +18,7 @@ use crate::engine::host::{Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, Unreachable};
 use crate::engine::nat::{self, Inbound, Meaning};
 use crate::engine::stats::{DropReason, Verdict};
-use crate::engine::timer::{Deadline, Timed, Timers};
+use crate::engine::table::{Entry, Table};
 use crate::engine::{Instant, PortId, Turn};
 
 /// Most UDP flows at once; the one that was silent longest makes room for a new one.
@@ -34,23 +34,20 @@ const DNS_PORT: u16 = 53;
 /// All UDP flows, and the sockets of the guests' endpoints.
 #[derive(Debug)]
 pub(in crate::engine) struct UdpFlows {
-    table: GuestMap<FlowKey, usize>,
     /// Flows of published ports by listener and client, as the host sees them.
     clients: GuestMap<(SocketId, SocketAddr), usize>,
-    flows: Slab<UdpFlow>,
-    timers: Timers,
+    pub(in crate::engine) flows: Table<UdpFlow>,
     by_guest: GuestMap<(PortId, SocketAddr), usize>,
     endpoints: Slab<Endpoint>,
 }
 
 #[derive(Debug)]
-struct UdpFlow {
+pub(in crate::engine) struct UdpFlow {
     key: FlowKey,
     /// The peer's real address on the host's side.
     host: SocketAddr,
     via: Via,
     last_active: Instant,
-    deadline: Deadline,
     to_host: u64,
     to_guest: u64,
 }
@@ -76,10 +73,8 @@ struct Endpoint {
 impl UdpFlows {
     pub(in crate::engine) fn new(hash: KeyedHash) -> Self {
         Self {
-            table: GuestMap::with_hasher(hash),
             clients: GuestMap::with_hasher(hash),
-            flows: Slab::new(),
-            timers: Timers::default(),
+            flows: Table::new(hash),
             by_guest: GuestMap::with_hasher(hash),
             endpoints: Slab::new(),
         }
@@ -93,7 +88,7 @@ impl UdpFlows {
         udp: &UdpPacket<&[u8]>,
         packet: &[u8],
     ) -> Verdict {
-        if let Some(&index) = self.table.get(&key) {
+        if let Some(index) = self.flows.find(&key) {
             return self.send_to_host(turn, index, udp.payload());
         }
         let reason = match nat::translate(turn.network, key.host) {
@@ -144,7 +139,7 @@ impl UdpFlows {
         let seen =
             SocketAddr::new(nat::client_as_seen_by_guest(turn.network, from.ip()), from.port());
         let key = FlowKey { port: *port, guest: *guest, host: seen };
-        match self.table.get(&key).copied() {
+        match self.flows.find(&key) {
             Some(index) if self.flows.get(index).is_some_and(|flow| same(flow.host, from)) => {
                 self.send_to_guest(turn, index, payload);
             }
@@ -199,7 +194,7 @@ impl UdpFlows {
                 guest: SocketAddr::new(guest, guest_port),
                 host: SocketAddr::new(seen, host_port),
             })
-            .find(|key| !self.table.contains_key(key))
+            .find(|key| self.flows.find(key).is_none())
     }
 
     /// A published port is no more: its clients' flows end with its socket.
@@ -278,11 +273,9 @@ impl UdpFlows {
             host,
             via,
             last_active: turn.now,
-            deadline: Deadline::default(),
             to_host: 0,
             to_guest: 0,
         });
-        self.table.insert(key, index);
         log::debug!("flow {index} udp {key}: open to {host}");
         index
     }
@@ -299,14 +292,13 @@ impl UdpFlows {
         } else {
             IDLE_UNANSWERED
         };
-        self.timers.set(index, &mut flow.deadline, Some(now + idle));
+        self.flows.set_deadline(index, Some(now + idle));
     }
 
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let Some(flow) = self.flows.try_remove(index) else {
+        let Some(flow) = self.flows.remove(index) else {
             return;
         };
-        self.table.remove(&flow.key);
         match flow.via {
             Via::Published { listener, .. } => {
                 self.clients.remove(&(listener, flow.host));
@@ -325,16 +317,6 @@ impl UdpFlows {
         }
     }
 
-    pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
-    }
-
-    /// The next flow that has been silent for too long.
-    pub(in crate::engine) fn pop_timeout(&mut self, now: Instant) -> Option<(PortId, usize)> {
-        let index = self.timers.pop_due(now, &mut self.flows)?;
-        Some((self.flows.get(index)?.key.port, index))
-    }
-
     pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
         self.remove(turn, index);
     }
@@ -343,10 +325,6 @@ impl UdpFlows {
     pub(in crate::engine) fn port_of(&self, endpoint: usize) -> Option<PortId> {
         self.endpoints.get(endpoint).map(|endpoint| endpoint.port)
     }
-
-    pub(in crate::engine) fn len(&self) -> usize {
-        self.flows.len()
-    }
 }
 
 /// Whether two addresses are the same but for an IPv6 flow label or scope.
@@ -354,9 +332,15 @@ fn same(a: SocketAddr, b: SocketAddr) -> bool {
     a.ip() == b.ip() && a.port() == b.port()
 }
 
-impl Timed for UdpFlow {
-    fn deadline(&mut self) -> &mut Deadline {
-        &mut self.deadline
+impl Entry for UdpFlow {
+    type Key = FlowKey;
+
+    fn key(&self) -> FlowKey {
+        self.key
+    }
+
+    fn port(&self) -> PortId {
+        self.key.port
     }
 }
 

@@ -19,20 +19,19 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
-use slab::Slab;
 use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 use smoltcp::wire::TcpPacket;
 
 use self::open::{End, Open};
-use super::{FlowKey, GuestMap, KeyedHash};
+use super::{FlowKey, KeyedHash};
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{HostStream, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, Unreachable};
 use crate::engine::nat::{self, Inbound, Meaning};
 use crate::engine::stack::{Connection, Panicked, Stack};
 use crate::engine::stats::{DropReason, Verdict};
-use crate::engine::timer::{Deadline, Timed, Timers};
+use crate::engine::table::{Entry, Table};
 use crate::engine::{Instant, PortId, Turn};
 
 /// Most TCP flows at once; beyond, a guest's SYN is reset and a client's connection closed.
@@ -59,21 +58,18 @@ const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 /// All TCP flows, found by key or by index.
 #[derive(Debug)]
 pub(in crate::engine) struct TcpFlows {
-    table: GuestMap<FlowKey, usize>,
-    flows: Slab<TcpFlow>,
-    timers: Timers,
+    pub(in crate::engine) flows: Table<TcpFlow>,
     /// Flows that may have segments for their guest, each at most once.
     egress: VecDeque<usize>,
     burst: u32,
 }
 
 #[derive(Debug)]
-struct TcpFlow {
+pub(in crate::engine) struct TcpFlow {
     key: FlowKey,
     /// The host's socket; `None` once it is closed.
     socket: Option<SocketId>,
     state: State,
-    deadline: Deadline,
     in_egress: bool,
     relay_asked: bool,
     to_guest_bytes: u64,
@@ -109,13 +105,7 @@ enum Target {
 
 impl TcpFlows {
     pub(in crate::engine) fn new(hash: KeyedHash) -> Self {
-        Self {
-            table: GuestMap::with_hasher(hash),
-            flows: Slab::new(),
-            timers: Timers::default(),
-            egress: VecDeque::new(),
-            burst: 0,
-        }
+        Self { flows: Table::new(hash), egress: VecDeque::new(), burst: 0 }
     }
 
     /// Takes a segment from a guest.
@@ -133,7 +123,7 @@ impl TcpFlows {
             host: SocketAddr::new(packet.destination, tcp.dst_port()),
         };
         let (syn, ack, rst) = (tcp.syn(), tcp.ack(), tcp.rst());
-        if let Some(&index) = self.table.get(&key) {
+        if let Some(index) = self.flows.find(&key) {
             return self.segment_of_flow(turn, index, packet, rst);
         }
         if rst {
@@ -192,8 +182,7 @@ impl TcpFlows {
             turn.refuse(packet.bytes);
             return Verdict::Refused;
         };
-        let entry = self.flows.vacant_entry();
-        let index = entry.key();
+        let index = self.flows.next_index();
         let socket = turn.fx.host.open(Owner::Tcp(index), SocketKind::TcpConnect(to));
         let state = State::Opening {
             syn: (&*packet.bytes).into(),
@@ -201,8 +190,7 @@ impl TcpFlows {
             target,
             until: turn.now + OPENING,
         };
-        entry.insert(TcpFlow::new(key, socket, state));
-        self.table.insert(key, index);
+        self.flows.insert(TcpFlow::new(key, socket, state));
         turn.fx.stats.tcp_outbound += 1;
         log::debug!("flow {index} tcp {key}: opening to {to}");
         self.arm(turn, index);
@@ -228,13 +216,11 @@ impl TcpFlows {
         let key = self.free_key(turn.port, guest, source, client.port(), random)?;
         let ring = self.ring();
         let connection = turn.stack.connect(key.guest, key.host, ring)?;
-        let entry = self.flows.vacant_entry();
-        let index = entry.key();
+        let index = self.flows.next_index();
         let socket = turn.fx.host.adopt(Owner::Tcp(index));
         let state =
             State::Calling { connection: Box::new(connection), other, until: turn.now + CALLING };
-        entry.insert(TcpFlow::new(key, socket, state));
-        self.table.insert(key, index);
+        self.flows.insert(TcpFlow::new(key, socket, state));
         turn.fx.stats.tcp_inbound += 1;
         log::debug!("flow {index} tcp {key}: client {client} calls");
         self.ask_egress(index);
@@ -258,7 +244,7 @@ impl TcpFlows {
         std::iter::once(wanted)
             .chain(others)
             .map(|host_port| FlowKey { port, guest, host: SocketAddr::new(source, host_port) })
-            .find(|key| !self.table.contains_key(key))
+            .find(|key| self.flows.find(key).is_none())
     }
 
     /// The host's side of an outbound flow stands: the guest's SYN is answered now.
@@ -389,18 +375,16 @@ impl TcpFlows {
         let called = self
             .free_key(old.port, guest, source, port, u64::from(port))
             .and_then(|key| Some((key, turn.stack.connect(key.guest, key.host, ring)?)));
-        let (Some((key, connection)), Some(flow)) = (called, self.flows.get_mut(index)) else {
+        let Some((key, connection)) = called else {
             self.remove(turn, index, true);
             return;
         };
-        flow.key = key;
-        flow.state = State::Calling {
-            connection: Box::new(connection),
-            other: None,
-            until: turn.now + CALLING,
-        };
-        self.table.remove(&old);
-        self.table.insert(key, index);
+        let connection = Box::new(connection);
+        let until = turn.now + CALLING;
+        self.flows.rekey(index, |flow| {
+            flow.key = key;
+            flow.state = State::Calling { connection, other: None, until };
+        });
         self.ask_egress(index);
         self.arm(turn, index);
     }
@@ -516,16 +500,6 @@ impl TcpFlows {
     }
 
     /// When [`TcpFlows::handle_timeout`] wants to be called.
-    pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
-    }
-
-    /// The next flow whose deadline may have come.
-    pub(in crate::engine) fn pop_timeout(&mut self, now: Instant) -> Option<(PortId, usize)> {
-        let index = self.timers.pop_due(now, &mut self.flows)?;
-        Some((self.flows.get(index)?.key.port, index))
-    }
-
     /// A flow's deadline has come: its own, or one of smoltcp's.
     pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
         let Some(flow) = self.flows.get_mut(index) else {
@@ -567,8 +541,7 @@ impl TcpFlows {
     }
 
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize, reset: bool) {
-        if let Some(mut flow) = self.flows.try_remove(index) {
-            self.table.remove(&flow.key);
+        if let Some(mut flow) = self.flows.remove(index) {
             flow.close_host(turn, reset);
         }
         // An index left in the egress queue is skipped, or serves the flow that has it next.
@@ -597,7 +570,7 @@ impl TcpFlows {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        self.timers.set(index, &mut flow.deadline, due);
+        self.flows.set_deadline(index, due);
     }
 
     fn ask_egress(&mut self, index: usize) {
@@ -626,15 +599,6 @@ impl TcpFlows {
             .find(|(flows, _)| self.flows.len() < *flows)
             .map_or(SMALLEST_RING, |(_, bytes)| *bytes)
     }
-
-    /// The switch port that a flow belongs to.
-    pub(in crate::engine) fn port_of(&self, index: usize) -> Option<PortId> {
-        self.flows.get(index).map(|flow| flow.key.port)
-    }
-
-    pub(in crate::engine) fn len(&self) -> usize {
-        self.flows.len()
-    }
 }
 
 impl TcpFlow {
@@ -643,7 +607,6 @@ impl TcpFlow {
             key,
             socket: Some(socket),
             state,
-            deadline: Deadline::default(),
             in_egress: false,
             relay_asked: false,
             to_guest_bytes: 0,
@@ -704,9 +667,15 @@ fn ingress(
     Ok(())
 }
 
-impl Timed for TcpFlow {
-    fn deadline(&mut self) -> &mut Deadline {
-        &mut self.deadline
+impl Entry for TcpFlow {
+    type Key = FlowKey;
+
+    fn key(&self) -> FlowKey {
+        self.key
+    }
+
+    fn port(&self) -> PortId {
+        self.key.port
     }
 }
 

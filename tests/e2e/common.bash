@@ -1,0 +1,51 @@
+# What the tests of every engine share.
+
+# eventually COMMAND...: until it succeeds, for 10 s
+eventually() {
+    for _ in $(seq 200); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    echo "never: $*" >&2
+    return 1
+}
+
+# has TEXT PART
+has() {
+    case "$1" in
+    *"$2"*) ;;
+    *)
+        printf '%s\n' "'$2' is not in:" "$1" >&2
+        return 1
+        ;;
+    esac
+}
+
+# same FOUND EXPECTED
+same() {
+    [ "$1" = "$2" ] || {
+        printf '%s\n' "expected '$2', found '$1'" >&2
+        return 1
+    }
+}
+
+# Pids of the helpers that serve now.
+helpers() { pgrep -u "$(id -u)" -f "^$E2E/bin/(rnsnet|slirp4netns) |^slirp4netns " || true; }
+no_helpers() { [ -z "$(helpers)" ]; }
+
+# A root file system of busybox alone, as a tar file.
+make_image() {
+    [ ! -e "$1" ] || return 0
+    local root="$1.d" applet
+    mkdir -p "$root/bin" "$root/etc" "$root/tmp"
+    cp /bin/busybox "$root/bin/"
+    for applet in cat cut echo grep head httpd id ip nc nslookup ping sh sleep tcpsvd true udpsvd; do
+        ln -s busybox "$root/bin/$applet"
+    done
+    echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
+    tar -C "$root" -cf "$1" .
+}
+
+# tcp ADDRESS PORT, udp ADDRESS PORT: what is answered there
+tcp() { timeout 5 socat -t 5 - "TCP:$1:$2" </dev/null; }
+udp() { echo hello | timeout 5 socat -t 1 - "UDP:$1:$2"; }
