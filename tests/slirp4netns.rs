@@ -527,3 +527,67 @@ fn usage_errors_are_told_on_stderr_with_the_usage_on_stdout() {
     assert!(output.stdout.starts_with(b"slirp4netns version "));
     drop(std::fs::remove_dir_all(&directory));
 }
+
+#[test]
+fn fifteen_hundred_one_shot_datagrams_are_answered_with_few_descriptors() {
+    passes(
+        r#"
+        container
+        cat >"$T/echo.py" <<'EOF'
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.1", 8053))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+while True:
+    data, peer = s.recvfrom(512); s.sendto(data, peer)
+EOF
+        python3 "$T/echo.py" &
+        bound() { ss -Huln "sport = :8053" | grep -q .; }
+        eventually bound
+        ulimit -n 1024
+        start -c "$C" tap0
+        cat >"$T/ask.py" <<'EOF'
+import socket, sys
+missing = 0
+for number in range(1500):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)
+    s.sendto(b"%d" % number, ("10.0.2.2", 8053))
+    try:
+        assert s.recv(512) == b"%d" % number
+    except TimeoutError:
+        missing += 1
+        if missing > 5: break
+    s.close()
+sys.exit(f"{missing} of {number + 1} without an answer" if missing else 0)
+EOF
+        in_ python3 "$T/ask.py" || fail "queries were lost"
+        same "$(echo q | in_ socat -t 1 - UDP:10.0.2.2:8053)" q
+        "#,
+    );
+}
+
+#[test]
+fn a_published_port_takes_150_connections_a_second_with_few_descriptors() {
+    passes(
+        r#"
+        container
+        ulimit -n 1024
+        start -c --disable-host-loopback -a "$T/api" "$C" tap0
+        cat >"$T/serve.py" <<'EOF'
+import socket
+s = socket.create_server(("0.0.0.0", 80), backlog=300)
+while True:
+    c, _ = s.accept(); c.sendall(b"served"); c.close()
+EOF
+        in_ python3 "$T/serve.py" & eventually in_busy 80
+        api '{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_port":8080,"guest_port":80}}' >/dev/null
+        python3 - <<'EOF' || fail "connections failed"
+import socket, time
+begin = time.monotonic()
+for number in range(150 * 15):
+    time.sleep(max(0, begin + number / 150 - time.monotonic()))
+    with socket.create_connection(("127.0.0.1", 8080), 3) as s:
+        assert s.recv(100) == b"served", number
+EOF
+        "#,
+    );
+}

@@ -187,7 +187,9 @@ class Instance:
 
     def start(self, argv, **kwargs):
         log = open(f"{self.lab.dir}/{self.kind}.log", "a")
-        limit = f"--nofile={self.files}:{self.files}"
+        # slirp4netns runs out of files where others do not; it may have all there are.
+        files = self.files if self.kind == "rnsnet" else MAX_FILES
+        limit = f"--nofile={files}:{files}"
         return Process([*self.lab.user.prefix, "prlimit", limit, *argv], log=log, **kwargs)
 
     def start_ready(self, argv):

@@ -157,8 +157,8 @@ NOTES = """
 *To* and *from a published port* are measured over the host's loopback address, where pasta splices
 two sockets and avoids its interface; slirp4netns 1.2.0 publishes IPv4 only. *Loopback* and *the host
 itself* are the limits: no container at all. The links are emulated in user space between two
-namespaces (rate, delay of a round trip, 64 frames of queue, drop-tail). Helpers run with 1024 open
-files, except beside idle flows. Processor time is that of client, helper and server together. A
+namespaces (rate, delay of a round trip, 64 frames of queue, drop-tail). rnsnet runs with 1024
+open files, except beside idle flows, the others with as many as there are. Processor time is that of client, helper and server together. A
 *wake-up* is a voluntary context switch of the helper. PSS divides a page among those who
 share it.
 """

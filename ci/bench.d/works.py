@@ -264,20 +264,27 @@ class Bench:
 
     # What is measured once, with helpers of its own.
 
+    def started(self, who, tag, **kwargs):
+        try:
+            return self.lab.instance(*who, tag, **kwargs)
+        except RuntimeError as error:
+            say(f"  {error}")
+            return None
+
     def start_up(self):
         """Milliseconds from the call to ready, several runs."""
         columns = {column(*who): [] for who in DEFAULTS}
         for _ in range(6 if self.quick else 20):
             for who in DEFAULTS:
-                instance = self.lab.instance(*who, "start", servers=False)
-                columns[column(*who)].append({"ms": 1000 * instance.start_seconds})
+                if instance := self.started(who, "start", servers=False):
+                    columns[column(*who)].append({"ms": 1000 * instance.start_seconds})
                 self.lab.close_tagged("start")
         return columns
 
     def resources(self):
         """Memory and wake-ups of helpers that are alone on the machine."""
         columns, seconds = {}, 2 if self.quick else 10
-        alone = [self.lab.instance(*who, "alone") for who in DEFAULTS]
+        alone = [i for who in DEFAULTS if (i := self.started(who, "alone"))]
         # A fresh interface sends its announcements first.
         time.sleep(5)
         before = [instance.helper.wakeups() for instance in alone]
@@ -310,20 +317,25 @@ class Bench:
     # Running them.
 
     def wanted(self, name):
-        return not self.options.only or self.options.only.lower() in name.lower()
+        patterns = self.options.only or [""]
+        return any(pattern.lower() in name.lower() for pattern in patterns)
 
     def names(self):
         works = [work.name for _, make, _ in self.families() for work in make()]
         return [name for name in [START, RESOURCES, *works] if self.wanted(name)]
 
-    def run(self):
-        """{work: {"unit": of the metric that counts, "columns": {column: [metrics by round]}}}"""
+    def run(self, save):
+        """Measures, and calls `save` after each family with all there is so far.
+
+        {work: {"unit": of the metric that counts, "columns": {column: [metrics by round]}}}
+        """
         results = {}
         for name, unit, measure in ((START, "ms", self.start_up),
                                     (RESOURCES, "idle PSS, KB", self.resources)):
             if self.wanted(name):
                 say(name)
                 results[name] = {"unit": unit, "columns": measure()}
+                save(results)
         for family, make, tags in self.families():
             works = [work for work in make() if self.wanted(work.name)]
             for work in works:
@@ -343,9 +355,9 @@ class Bench:
                         [{"bytes": instance.bytes_per_flow}]
                     for (kind, mtu, tag), instance in self.lab.pool.items()
                     if tag.startswith("idle ") and getattr(instance, "opened", 0)}}
+            save(results)
             for tag in tags:
                 self.lab.close_tagged(tag)
-        return results
 
     def sample(self, work, name, sample):
         try:

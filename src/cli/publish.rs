@@ -3,7 +3,7 @@
 //! Pure text work: a spec becomes one [`Publish`] per port, and specs that claim the same host
 //! port are refused. Whether a port can be bound is not known here.
 //! The grammar is Podman's: an IPv6 address is bracketed, ranges are of equal length, no address
-//! means both families; 0.0.0.0 and [::] mean one.
+//! means both families; `0.0.0.0` and `[::]` mean one.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -33,13 +33,17 @@ same() {
 helpers() { pgrep -u "$(id -u)" -f "^$E2E/bin/(rnsnet|slirp4netns) |^slirp4netns " || true; }
 no_helpers() { [ -z "$(helpers)" ]; }
 
-# A root file system of busybox alone, as a tar file.
+# A root file system of busybox and socat alone, as a tar file.
 make_image() {
     [ ! -e "$1" ] || return 0
-    local root="$1.d" applet
+    local root="$1.d" applet library
     mkdir -p "$root/bin" "$root/etc" "$root/tmp"
-    cp /bin/busybox "$root/bin/"
-    for applet in cat cut echo grep head httpd id ip nc nslookup ping sh sleep tcpsvd true udpsvd; do
+    cp /bin/busybox /usr/bin/socat "$root/bin/"
+    for library in $(ldd /usr/bin/socat | grep -o '/[^ ]*'); do
+        mkdir -p "$root$(dirname "$library")"
+        cp -L "$library" "$root$library"
+    done
+    for applet in cat echo grep head ip nc nslookup ping sh sleep true; do
         ln -s busybox "$root/bin/$applet"
     done
     echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
