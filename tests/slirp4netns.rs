@@ -277,6 +277,31 @@ fn it_ends_with_its_container_and_in_order_by_a_signal() {
 }
 
 #[test]
+fn sandbox_and_seccomp_are_what_it_does_anyway_and_can_be_looked_at() {
+    passes(
+        r#"
+        container
+        status() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$H/status"; }
+        start -c --enable-sandbox --enable-seccomp "$C" tap0
+        same "$(status NoNewPrivs)" 1
+        same "$(status Seccomp)" 2
+        # CAP_NET_BIND_SERVICE alone.
+        for set in CapInh CapPrm CapEff CapBnd; do
+            value=$(status $set)
+            same "$((0x$value & ~0x400))" 0
+        done
+        same "$((0x$(status CapEff)))" $((0x400))
+        test -d "/proc/$H/root/etc" || fail "hidden"
+        kill "$H"; eventually ended
+        # Without the option nothing is kept and nothing is shown.
+        start -c "$C" tap0
+        same "$(status Seccomp)" 2
+        same "$((0x$(status CapEff)))" 0
+        "#,
+    );
+}
+
+#[test]
 fn the_host_s_loopback_is_offered_unless_disabled() {
     passes(
         r#"
@@ -319,7 +344,7 @@ fn the_outbound_address_may_be_one_or_an_interface_s() {
         ip addr add 127.9.9.9/32 dev lo
         start -c --outbound-addr 127.9.9.9 "$C" tap0
         same "$(in_ socat -t 2 - TCP:10.0.2.2:8080)" 127.9.9.9
-        socat UDP-LISTEN:8053,bind=127.0.0.1,fork SYSTEM:'echo $SOCAT_PEERADDR' &
+        socat UDP-LISTEN:8053,bind=127.0.0.1,fork SYSTEM:'read line; echo $SOCAT_PEERADDR' &
         bound() { ss -Huln "sport = :8053" | grep -q .; }
         eventually bound
         same "$(echo q | in_ socat -t 1 - UDP:10.0.2.2:8053)" 127.9.9.9
@@ -346,7 +371,7 @@ fn ports_are_forwarded_on_request() {
         start -c --disable-host-loopback --enable-sandbox --enable-seccomp -a "$T/api" "$C" tap0
         same "$(stat -c %a "$T/api")" 600
         in_ socat TCP-LISTEN:80,reuseaddr,fork SYSTEM:'echo tcp $SOCAT_PEERADDR' &
-        in_ socat UDP-LISTEN:53,reuseaddr,fork SYSTEM:'echo udp $SOCAT_PEERADDR' &
+        in_ socat UDP-LISTEN:53,reuseaddr,fork SYSTEM:'read line; echo udp $SOCAT_PEERADDR' &
         eventually in_busy 80; eventually in_busy 53
         same "$(api '{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":"0.0.0.0","host_port":8080,"guest_addr":"10.0.2.100","guest_port":80}}')" '{"return":{"id":1}}'
         same "$(api '{"execute":"add_hostfwd","arguments":{"proto":"udp","host_addr":"","host_port":8080,"guest_addr":"","guest_port":53}}

@@ -126,7 +126,9 @@ impl IpPacket<'_> {
             }
             IpProtocol::Udp => {
                 let udp = UdpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
-                vouched || udp.verify_checksum(&source.into(), &destination.into())
+                // RFC 8200, section 8.1: over IPv6 there is no datagram without a checksum.
+                let missing = source.is_ipv6() && udp.checksum() == 0;
+                vouched || (!missing && udp.verify_checksum(&source.into(), &destination.into()))
             }
             IpProtocol::Icmp => payload.len() >= 8 && data(payload) == !0,
             IpProtocol::Icmpv6 => {

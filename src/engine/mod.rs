@@ -159,6 +159,11 @@ impl Engine {
         self.fx.host.close(socket, false);
     }
 
+    /// Sets how many host sockets the guests' UDP endpoints may have at once.
+    pub fn set_max_udp_sockets(&mut self, sockets: usize) {
+        self.tables.udp.set_max_endpoints(sockets);
+    }
+
     /// Sets the host's resolvers.
     pub fn set_resolvers(&mut self, resolvers: Resolvers) {
         self.resolvers = resolvers;

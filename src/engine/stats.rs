@@ -88,6 +88,8 @@ pub struct Stats {
     pub tcp_inbound: u64,
     /// TCP flows that the host's side refused or could not reach.
     pub tcp_refused: u64,
+    /// TCP flows that gave way to newer ones before the host's side stood.
+    pub tcp_evicted: u64,
     /// TCP flows ended by a reset from either side.
     pub tcp_reset: u64,
     /// UDP flows opened.
@@ -131,6 +133,7 @@ impl fmt::Display for Stats {
             ("tcp_outbound", self.tcp_outbound),
             ("tcp_inbound", self.tcp_inbound),
             ("tcp_refused", self.tcp_refused),
+            ("tcp_evicted", self.tcp_evicted),
             ("tcp_reset", self.tcp_reset),
             ("udp_opened", self.udp_opened),
             ("echo_opened", self.echo_opened),

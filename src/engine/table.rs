@@ -101,6 +101,9 @@ impl<E: Entry> Table<E> {
         if let Some(slot) = self.slots.get_mut(index) {
             self.timers.set(index, &mut slot.deadline, due);
         }
+        if self.timers.is_littered(self.slots.len()) {
+            self.timers.compact(&mut self.slots);
+        }
     }
 
     /// The next moment at which to call [`Table::pop_due`].

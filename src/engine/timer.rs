@@ -11,6 +11,9 @@ use slab::Slab;
 
 use super::Instant;
 
+/// Moments that may be in vain before the heap is looked through.
+const MIN_LITTER: usize = 64;
+
 /// A queue of deadlines of the entries of one slab.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
@@ -39,6 +42,25 @@ impl Timers {
             deadline.armed = Some(due);
             self.heap.push(Reverse((due, index)));
         }
+    }
+
+    /// Whether most of the heap is of moments that were given up, for `live` entries. Whoever sets
+    /// deadlines calls [`Timers::compact`] then; else a deadline that comes closer and goes away
+    /// again, as a busy flow's does, would leave a moment behind each time.
+    pub(super) fn is_littered(&self, live: usize) -> bool {
+        self.heap.len() > 2 * live + MIN_LITTER
+    }
+
+    /// Drops the moments at which no entry is armed.
+    pub(super) fn compact<T: Timed>(&mut self, slab: &mut Slab<T>) {
+        self.heap.retain(|&Reverse((at, index))| {
+            slab.get_mut(index).is_some_and(|entry| entry.deadline().armed == Some(at))
+        });
+        // The heap may hold one moment twice, if it was armed, given up and armed again.
+        let mut moments: Vec<_> = std::mem::take(&mut self.heap).into_vec();
+        moments.sort_unstable();
+        moments.dedup();
+        self.heap = moments.into();
     }
 
     /// The next moment at which to call [`Timers::pop_due`].
@@ -104,6 +126,26 @@ mod tests {
         assert_eq!(timers.pop_due(second(1), &mut slab), Some(index));
         timers.set(index, &mut slab[index], None);
         assert_eq!(timers.pop_due(second(9), &mut slab), None);
+    }
+
+    #[test]
+    fn a_deadline_that_comes_and_goes_leaves_nothing_behind() {
+        let (mut timers, mut slab) = (Timers::default(), Slab::new());
+        let index = slab.insert(Deadline::default());
+        for step in 0..10_000 {
+            let now = Instant::from_millis(step * 10);
+            let after = |seconds| Some(now + smoltcp::time::Duration::from_secs(seconds));
+            timers.set(index, &mut slab[index], after(7200));
+            timers.set(index, &mut slab[index], Some(now));
+            assert_eq!(timers.pop_due(now, &mut slab), Some(index));
+            timers.set(index, &mut slab[index], after(7200));
+            if timers.is_littered(slab.len()) {
+                timers.compact(&mut slab);
+            }
+            assert!(timers.heap.len() <= 2 + MIN_LITTER + 2, "{} moments", timers.heap.len());
+        }
+        let end = Instant::from_secs(100_000);
+        assert_eq!(timers.pop_due(end, &mut slab), Some(index), "its deadline was lost");
     }
 
     #[test]

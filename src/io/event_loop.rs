@@ -12,6 +12,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 
 use super::api::{self, Api, ApiSocket};
@@ -150,6 +151,11 @@ impl Server {
         let addresses = network.config.addresses;
         let mut engine = Engine::new(network.config, seed()?);
         engine.set_resolvers(network.resolvers.read());
+        // Half of the descriptors: connections need the others, and a datagram's socket can be
+        // given up for a new one while theirs cannot.
+        if let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
+            engine.set_max_udp_sockets(usize::try_from(descriptors / 2).unwrap_or(usize::MAX));
+        }
 
         let port = match network.tap {
             None => None,

@@ -30,13 +30,23 @@ enum Arguments {
 
 use Arguments::{Any, OneOf, Without};
 
+/// The numbers of the calls, those that the libc crate lacks included.
+#[allow(non_upper_case_globals)] // named as in libc
+mod calls {
+    pub(super) use nix::libc::*;
+
+    /// <asm/unistd.h>, the same on every 32-bit architecture (Linux 5.1).
+    #[cfg(target_pointer_width = "32")]
+    pub(super) const SYS_clock_gettime64: c_long = 403;
+}
+
 macro_rules! rules {
     ($($(#[$cfg:meta])* $call:ident $arguments:expr, $needed_by:literal;)+) => {
         const RULES: &[Rule] = &[$(
             $(#[$cfg])*
             Rule {
                 name: stringify!($call),
-                number: libc::$call as c_long,
+                number: calls::$call as c_long,
                 arguments: $arguments,
                 needed_by: $needed_by,
             },
@@ -85,7 +95,7 @@ rules! {
     SYS_futex Any, "the standard library's locks";
     SYS_getrandom Any, "the standard library's hash seeds";
     SYS_openat Any, "resolv::HostResolvers::read; Landlock says which files";
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(not(target_arch = "aarch64"))]
     SYS_open Any, "resolv::HostResolvers::read, musl's open(3)";
     SYS_statx Any, "std::fs::read, std::fs::canonicalize";
     #[cfg(not(target_arch = "arm"))]
@@ -93,6 +103,8 @@ rules! {
     #[cfg(target_arch = "arm")]
     SYS_fstat64 Any, "std::fs::read, the C library's";
     SYS_lseek Any, "std::fs::read";
+    #[cfg(target_arch = "arm")]
+    SYS__llseek Any, "std::fs::read, musl's lseek(3)";
     SYS_fcntl Any, "the C library's open(3), descriptors of connections";
     #[cfg(target_arch = "arm")]
     SYS_fcntl64 Any, "the C library's open(3), descriptors of connections";

@@ -23,7 +23,7 @@ teardown() {
 # A container that says who calls: TCP port 80, UDP port 53. Arguments as podman run.
 who() {
     podman run --detach --name who "$@" bb sh -c '
-        socat UDP4-LISTEN:53,fork SYSTEM:"echo \$SOCAT_PEERADDR" &
+        socat UDP4-LISTEN:53,fork SYSTEM:"read line; echo \$SOCAT_PEERADDR" &
         socat TCP4-LISTEN:80,fork SYSTEM:"echo \$SOCAT_PEERADDR"'
     eventually podman exec who sh -c 'grep -q ":0050 " /proc/net/tcp && grep -q ":0035 " /proc/net/udp'
 }

@@ -35,10 +35,12 @@ served() { [ "$(tcp 127.0.0.1 18080)" = served ]; }
 }
 
 @test "cidr, interface name, IPv6, sandbox and seccomp" {
-    run rootlesskit --net slirp4netns --disable-host-loopback --mtu 1500 --cidr 10.9.8.0/24 \
+    run timeout 30 rootlesskit --net slirp4netns --disable-host-loopback --mtu 1500 --cidr 10.9.8.0/24 \
         --ifname eth9 --ipv6 --slirp4netns-sandbox true --slirp4netns-seccomp true --copy-up /etc \
         --slirp4netns-binary "$E2E/bin/slirp4netns" \
-        sh -c 'ip addr show eth9; socat - TCP:192.0.2.9:7; sleep 3; ip -6 addr show eth9; socat - TCP6:[2001:db8:5::9]:7'
+        sh -c 'ip addr show eth9; socat - TCP:192.0.2.9:7
+            until ip -6 addr show eth9 scope global -tentative | grep fd00::; do sleep 0.1; done
+            socat - TCP6:[2001:db8:5::9]:7'
     has "$output" "inet 10.9.8.100/24"
     has "$output" "192.0.2.1"
     has "$output" "inet6 fd00::"
@@ -48,7 +50,7 @@ served() { [ "$(tcp 127.0.0.1 18080)" = served ]; }
 
 @test "ports by the helper, on the command line and on request" {
     kit --port-driver slirp4netns -p 127.0.0.1:18080:80/tcp -p 127.0.0.1:18053:53/udp \
-        sh -c "socat UDP4-LISTEN:53,fork SYSTEM:'echo \$SOCAT_PEERADDR' &
+        sh -c "socat UDP4-LISTEN:53,fork SYSTEM:'read line; echo \$SOCAT_PEERADDR' &
             socat TCP4-LISTEN:81,fork SYSTEM:'echo \$SOCAT_PEERADDR' &
             socat TCP4-LISTEN:80,fork SYSTEM:'echo served'"
     eventually served

@@ -39,12 +39,18 @@ impl Resolvers {
         Self { servers, preferred: 0 }
     }
 
-    /// The server to ask on the `attempt`-th try of a round; `None` when all were asked.
-    pub(super) fn get(&self, attempt: usize) -> Option<SocketAddr> {
+    /// Where a round over all servers begins now; what others learn meanwhile does not change it.
+    pub(super) fn first(&self) -> usize {
+        self.preferred
+    }
+
+    /// The server to ask on the `attempt`-th try of a round that began with `first`; `None` when
+    /// all were asked.
+    pub(super) fn get(&self, first: usize, attempt: usize) -> Option<SocketAddr> {
         if attempt >= self.servers.len() {
             return None;
         }
-        self.servers.get((self.preferred + attempt) % self.servers.len()).copied()
+        self.servers.get((first + attempt) % self.servers.len()).copied()
     }
 
     /// Remembers that `server` answers, for the next query to begin with it.
@@ -73,6 +79,8 @@ pub(super) struct Query {
     client_id: u16,
     /// The query as the client sent it, with our id.
     message: Message,
+    /// Where its round over the servers began, and how many tries there were.
+    first: usize,
     attempt: usize,
     server: SocketAddr,
     socket: SocketId,
@@ -101,15 +109,17 @@ impl Forwarder {
             return Verdict::Dns;
         }
         turn.fx.stats.dns_queries += 1;
-        let first = turn.resolvers.get(0).filter(|_| self.queries.len() < MAX_QUERIES);
-        let Some(server) = first else {
+        let first = turn.resolvers.first();
+        let room = self.queries.len() < MAX_QUERIES;
+        let Some(server) = turn.resolvers.get(first, 0).filter(|_| room) else {
             turn.fx.stats.dns_failed += 1;
             turn.send_udp(client.host, client.guest, &message.failure(client_id));
             return Verdict::Dns;
         };
         let index = self.queries.next_index();
         let socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
-        self.queries.insert(Query { client, client_id, message, attempt: 0, server, socket });
+        let attempt = 0;
+        self.queries.insert(Query { client, client_id, message, first, attempt, server, socket });
         self.ask(turn, index);
         Verdict::Dns
     }
@@ -167,7 +177,7 @@ impl Forwarder {
         query.attempt += 1;
         let servers = turn.resolvers.len().max(1);
         let next = (query.attempt < servers * PATIENCE.len())
-            .then(|| turn.resolvers.get(query.attempt % servers))
+            .then(|| turn.resolvers.get(query.first, query.attempt % servers))
             .flatten();
         let Some(server) = next else {
             turn.fx.stats.dns_failed += 1;

@@ -39,6 +39,8 @@ pub(in crate::engine) struct UdpFlows {
     pub(in crate::engine) flows: Table<UdpFlow>,
     by_guest: GuestMap<(PortId, SocketAddr), usize>,
     endpoints: Slab<Endpoint>,
+    /// Most endpoints at once: each is a descriptor of the host's.
+    max_endpoints: usize,
 }
 
 #[derive(Debug)]
@@ -77,7 +79,13 @@ impl UdpFlows {
             flows: Table::new(hash),
             by_guest: GuestMap::with_hasher(hash),
             endpoints: Slab::new(),
+            max_endpoints: MAX_FLOWS,
         }
+    }
+
+    /// Sets how many guest endpoints may have a socket at once.
+    pub(in crate::engine) fn set_max_endpoints(&mut self, sockets: usize) {
+        self.max_endpoints = sockets.clamp(1, MAX_FLOWS);
     }
 
     /// Takes a datagram from a guest; `packet` is its IP packet, for an error to quote.
@@ -246,6 +254,9 @@ impl UdpFlows {
         if let Some(&index) = self.by_guest.get(&(key.port, key.guest)) {
             return index;
         }
+        if self.endpoints.len() >= self.max_endpoints {
+            self.forget_an_endpoint(turn);
+        }
         let entry = self.endpoints.vacant_entry();
         let index = entry.key();
         let kind = SocketKind::Udp { v6: key.guest.is_ipv6() };
@@ -253,6 +264,33 @@ impl UdpFlows {
         entry.insert(Endpoint { port: key.port, guest: key.guest, socket, flows: 0 });
         self.by_guest.insert((key.port, key.guest), index);
         index
+    }
+
+    /// Makes room for a new endpoint: the one goes that was silent longest, and before those
+    /// that are in a conversation one that asked once, as most do.
+    fn forget_an_endpoint(&mut self, turn: &mut Turn<'_>) {
+        let mut worth = vec![(false, Instant::ZERO); self.endpoints.capacity()];
+        for (_, flow) in self.flows.iter() {
+            if let Via::Endpoint(endpoint) = flow.via
+                && let Some(worth) = worth.get_mut(endpoint)
+            {
+                *worth = (*worth).max((flow.to_host > 1, flow.last_active));
+            }
+        }
+        let least = self
+            .endpoints
+            .iter()
+            .min_by_key(|(index, _)| worth.get(*index).copied())
+            .map(|(index, _)| index);
+        let flows: Vec<usize> = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if Some(via) == least))
+            .map(|(index, _)| index)
+            .collect();
+        for index in flows {
+            self.remove(turn, index);
+        }
     }
 
     fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey, host: SocketAddr, via: Via) -> usize {

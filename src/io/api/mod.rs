@@ -40,8 +40,7 @@ const PER_TURN: usize = 16;
 const RETRY: Duration = Duration::from_millis(100);
 /// The length of `sun_path` in unix(7).
 const MAX_PATH: usize = 108;
-/// What a client has sent beyond its request is read up to this many bytes before its connection is
-/// closed: unread bytes would turn the close into a reset.
+/// What a client writes beyond its request is read up to this many bytes.
 const MAX_DRAIN: usize = 64 * 1024;
 
 /// A socket in the file system that is listened on. The file goes when this does.
@@ -152,9 +151,19 @@ pub(super) struct Api {
 struct Client {
     stream: mio::net::UnixStream,
     until: Instant,
-    received: Vec<u8>,
-    /// What is left to be sent; `None` until the request is complete.
-    answer: Option<Vec<u8>>,
+    stage: Stage,
+}
+
+/// How far a client is. Each stage ends at the client's deadline, whatever it does.
+#[derive(Debug)]
+enum Stage {
+    /// The request is not complete: what there is of it.
+    Asking(Vec<u8>),
+    /// What is left of the answer.
+    Answering(Vec<u8>),
+    /// The answer is out, and the client may still be writing: closed before it is done, it would
+    /// hear of an error instead of the answer. How many bytes it may yet write.
+    Leaving(usize),
 }
 
 /// A forward and its listeners.
@@ -247,7 +256,7 @@ impl Api {
         }
         if let Some(slot) = self.clients.get_mut(index) {
             let until = now + PATIENCE;
-            *slot = Some(Client { stream, until, received: Vec::new(), answer: None });
+            *slot = Some(Client { stream, until, stage: Stage::Asking(Vec::new()) });
         }
     }
 
@@ -257,7 +266,7 @@ impl Api {
         let Some(Some(client)) = self.clients.get_mut(index) else {
             return;
         };
-        if client.answer.is_some() {
+        if !matches!(client.stage, Stage::Asking(_)) {
             return;
         }
         let request = match client.read(&self.addresses) {
@@ -279,7 +288,7 @@ impl Api {
             }
         };
         if let Some(Some(client)) = self.clients.get_mut(index) {
-            client.answer = Some(answer);
+            client.stage = Stage::Answering(answer);
         }
     }
 
@@ -288,10 +297,8 @@ impl Api {
     pub(super) fn flush(&mut self) {
         for slot in &mut self.clients {
             if let Some(client) = slot
-                && client.answer.is_some()
-                && client.write()
+                && client.advance()
             {
-                client.finish();
                 *slot = None;
             }
         }
@@ -309,11 +316,10 @@ impl Api {
             if let Some(client) = slot
                 && client.until <= now
             {
-                if client.answer.is_none() {
-                    client.answer = Some(Parsed::late());
-                    client.write();
+                if matches!(client.stage, Stage::Asking(_)) {
+                    client.stage = Stage::Answering(Parsed::late());
+                    client.advance();
                 }
-                client.finish();
                 *slot = None;
             }
         }
@@ -377,11 +383,14 @@ impl Api {
 impl Client {
     /// Reads until there is nothing more for now or the request is complete.
     fn read(&mut self, addresses: &Addresses) -> io::Result<Parsed> {
+        let Stage::Asking(received) = &mut self.stage else {
+            return Ok(Parsed::More);
+        };
         let mut buffer = [0; MAX_REQUEST];
         loop {
             let ended = match self.stream.read(&mut buffer) {
                 Ok(length) => {
-                    self.received.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                    received.extend_from_slice(buffer.get(..length).unwrap_or_default());
                     length == 0
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -390,46 +399,46 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            match parse(&self.received, ended, addresses) {
+            match parse(received, ended, addresses) {
                 Parsed::More => {}
                 done @ Parsed::Done(_) => return Ok(done),
             }
         }
     }
 
-    /// Writes what the client takes of its answer; returns whether there is nothing left to do.
-    fn write(&mut self) -> bool {
-        let Some(answer) = &mut self.answer else {
-            return false;
-        };
-        while !answer.is_empty() {
-            match self.stream.write(answer) {
-                Ok(0) => return true,
-                Ok(length) => drop(answer.drain(..length)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    log::debug!("an answer of the API socket is lost: {error}");
-                    return true;
+    /// Writes what the client takes of its answer, then hears it out; returns whether it is over.
+    fn advance(&mut self) -> bool {
+        if let Stage::Answering(answer) = &mut self.stage {
+            while !answer.is_empty() {
+                match self.stream.write(answer) {
+                    Ok(length) => drop(answer.drain(..length)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        log::debug!("an answer of the API socket is lost: {error}");
+                        return true;
+                    }
                 }
             }
-        }
-        true
-    }
-
-    /// Ends the conversation in order.
-    fn finish(&mut self) {
-        let mut buffer = [0; MAX_REQUEST];
-        let mut drained = 0;
-        while drained < MAX_DRAIN {
-            match self.stream.read(&mut buffer) {
-                Ok(length) if length > 0 => drained += length,
-                _ => break,
+            if self.stream.shutdown(Shutdown::Write).is_err() {
+                return true;
             }
+            self.stage = Stage::Leaving(MAX_DRAIN);
         }
-        if let Err(error) = self.stream.shutdown(Shutdown::Both) {
-            log::trace!("a client of the API socket was faster: {error}");
+        if let Stage::Leaving(left) = &mut self.stage {
+            let mut buffer = [0; MAX_REQUEST];
+            while *left > 0 {
+                match self.stream.read(&mut buffer) {
+                    Ok(0) => return true,
+                    Ok(length) => *left = left.saturating_sub(length),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return true,
+                }
+            }
+            return true;
         }
+        false
     }
 }
 

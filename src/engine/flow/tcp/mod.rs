@@ -14,7 +14,7 @@
 
 mod open;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -38,13 +38,26 @@ use crate::engine::{Instant, PortId, Turn};
 pub(in crate::engine) const MAX_FLOWS: usize = 16_384;
 /// Most frames one flow sends in a row while others wait.
 const BURST_FRAMES: u32 = 64;
+/// Most host connections being made at once. Beyond, the oldest gives way without a word: its guest
+/// sends its SYN again if it still cares, so a flood of SYNs into a void keeps nobody out.
+pub(in crate::engine) const MAX_OPENING: usize = 1024;
 /// How long a host connection may take. Linux itself gives up after about 130 s.
 const OPENING: Duration = Duration::from_secs(150);
+/// The same for one resolver, while there are others to ask; the patience of resolv.conf(5).
+const OPENING_RESOLVER: Duration = Duration::from_secs(5);
+/// The longest packet that is kept as a SYN: headers of both layers with all their options, and
+/// more than any system sends on its first SYN. What comes with a longer one would be kept in vain.
+const MAX_SYN: usize = 576;
 /// How long a guest may take to accept a client (a SYN and four retransmissions).
 const CALLING: Duration = Duration::from_secs(30);
 /// Silence after which a guest that owes only acknowledgements is forgotten, as Linux does with
 /// orphans (`tcp(7)`, `tcp_fin_timeout`).
 const ORPHAN: Duration = Duration::from_secs(60);
+/// The same while it has bytes left to read: smoltcp asks a guest with a full window once a minute
+/// at the most, and one lost answer is no silence.
+const SLOW_READER: Duration = Duration::from_secs(150);
+/// How long a guest may take to acknowledge our SYN-ACK (as long as Linux: `tcp_synack_retries`).
+const HANDSHAKE: Duration = Duration::from_secs(60);
 /// Flows up to which a ring has a size, in bytes, and the size beyond. A ring costs memory only
 /// where it was touched; 1 MiB is what a single fast flow gains from (measured), 64 KiB needs no
 /// window scaling.
@@ -62,6 +75,9 @@ pub(in crate::engine) struct TcpFlows {
     /// Flows that may have segments for their guest, each at most once.
     egress: VecDeque<usize>,
     burst: u32,
+    /// Flows in [`State::Opening`] by their tickets, so the oldest first.
+    opening: BTreeMap<u64, usize>,
+    next_ticket: u64,
 }
 
 #[derive(Debug)]
@@ -80,7 +96,7 @@ pub(in crate::engine) struct TcpFlow {
 enum State {
     /// Entered with a guest's SYN; the host socket is connecting and the SYN is held.
     /// Leaves with the connection's success, its failure or [`OPENING`].
-    Opening { syn: Box<[u8]>, header_len: usize, target: Target, until: Instant },
+    Opening { syn: Box<[u8]>, header_len: usize, target: Target, until: Instant, ticket: u64 },
     /// Entered with a client's connection; our SYN is with the guest.
     /// Leaves with the guest's answer or [`CALLING`]. `other` is the guest's address of the other
     /// family, tried when this one refuses.
@@ -89,7 +105,7 @@ enum State {
     /// Leaves when both halves are over, or with a reset from either side.
     Open(Box<Open>),
     /// The host's side is closed in order; the guest has yet to acknowledge the rest.
-    /// Leaves with the last acknowledgement or [`ORPHAN`].
+    /// Leaves with the last acknowledgement or after too long a silence ([`patience`]).
     Closing { connection: Box<Connection>, until: Instant },
 }
 
@@ -97,15 +113,31 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Address,
-    /// The DNS forwarder: the `tried`-th resolver is being connected to.
+    /// The DNS forwarder: the resolver that is `tried` behind the `first` is being connected to.
     Resolver {
+        first: usize,
         tried: usize,
     },
 }
 
+impl Target {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Address => OPENING,
+            Self::Resolver { .. } => OPENING_RESOLVER,
+        }
+    }
+}
+
 impl TcpFlows {
     pub(in crate::engine) fn new(hash: KeyedHash) -> Self {
-        Self { flows: Table::new(hash), egress: VecDeque::new(), burst: 0 }
+        Self {
+            flows: Table::new(hash),
+            egress: VecDeque::new(),
+            burst: 0,
+            opening: BTreeMap::new(),
+            next_ticket: 0,
+        }
     }
 
     /// Takes a segment from a guest.
@@ -151,7 +183,16 @@ impl TcpFlows {
                 self.remove(turn, index, true);
                 return Verdict::Flow;
             }
-            State::Opening { .. } => return Verdict::Dropped(DropReason::NotYetOpen),
+            State::Opening { syn, header_len, .. } => {
+                // Another SYN of the same ports: the guest has given the first one up.
+                let replaced = packet.bytes.len() <= MAX_SYN && **syn != *packet.bytes;
+                if !replaced || !is_syn(packet.payload()) {
+                    return Verdict::Dropped(DropReason::NotYetOpen);
+                }
+                *syn = (&*packet.bytes).into();
+                *header_len = packet.header_len;
+                return Verdict::Flow;
+            }
             State::Calling { connection, .. } | State::Closing { connection, .. } => connection,
             State::Open(open) => &mut open.connection,
         };
@@ -170,7 +211,10 @@ impl TcpFlows {
     ) -> Verdict {
         let (to, target) = match nat::translate(turn.network, key.host) {
             Meaning::Host(to) => (Some(to), Target::Address),
-            Meaning::Dns => (turn.resolvers.get(0), Target::Resolver { tried: 0 }),
+            Meaning::Dns => {
+                let first = turn.resolvers.first();
+                (turn.resolvers.get(first, 0), Target::Resolver { first, tried: 0 })
+            }
             Meaning::Closed => (None, Target::Address),
             Meaning::Denied => {
                 icmp::send_denied(turn, packet.bytes);
@@ -182,19 +226,37 @@ impl TcpFlows {
             turn.refuse(packet.bytes);
             return Verdict::Refused;
         };
+        if packet.bytes.len() > MAX_SYN {
+            return Verdict::Dropped(DropReason::Malformed);
+        }
+        self.make_room_to_open(turn);
         let index = self.flows.next_index();
         let socket = turn.fx.host.open(Owner::Tcp(index), SocketKind::TcpConnect(to));
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.opening.insert(ticket, index);
         let state = State::Opening {
             syn: (&*packet.bytes).into(),
             header_len: packet.header_len,
             target,
-            until: turn.now + OPENING,
+            until: turn.now + target.patience(),
+            ticket,
         };
         self.flows.insert(TcpFlow::new(key, socket, state));
         turn.fx.stats.tcp_outbound += 1;
         log::debug!("flow {index} tcp {key}: opening to {to}");
         self.arm(turn, index);
         Verdict::Flow
+    }
+
+    /// Forgets the oldest flow that is being opened if there are [`MAX_OPENING`] of them.
+    fn make_room_to_open(&mut self, turn: &mut Turn<'_>) {
+        if self.opening.len() >= MAX_OPENING
+            && let Some((_, oldest)) = self.opening.pop_first()
+        {
+            turn.fx.stats.tcp_evicted += 1;
+            self.remove(turn, oldest, true);
+        }
     }
 
     /// A client has connected to a published port. Returns the name of its socket, or `None` if
@@ -253,9 +315,10 @@ impl TcpFlows {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let State::Opening { syn, header_len, .. } = &mut flow.state else {
+        let State::Opening { syn, header_len, ticket, .. } = &mut flow.state else {
             return;
         };
+        self.opening.remove(ticket);
         let Some(mut connection) = Stack::accept(flow.key.host, ring) else {
             self.remove(turn, index, true);
             return;
@@ -264,7 +327,7 @@ impl TcpFlows {
             self.remove_after_panic(turn, index);
             return;
         }
-        flow.state = State::Open(Box::new(Open::new(connection)));
+        flow.state = State::Open(Box::new(Open::new(connection, turn.now)));
         log::debug!("flow {index} tcp {}: open", flow.key);
         self.settle(turn, index);
     }
@@ -279,17 +342,19 @@ impl TcpFlows {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let State::Opening { syn, target, .. } = &mut flow.state else {
+        let State::Opening { syn, target, until, .. } = &mut flow.state else {
             self.reset_guest(turn, index);
             return;
         };
-        if let Target::Resolver { tried } = target {
+        if let Target::Resolver { first, tried } = target {
             *tried += 1;
-            let next = turn.resolvers.get(*tried);
+            let next = turn.resolvers.get(*first, *tried);
             if let Some(next) = next {
+                *until = turn.now + OPENING_RESOLVER;
                 flow.close_host(turn, true);
                 let kind = SocketKind::TcpConnect(next);
                 flow.socket = Some(turn.fx.host.open(Owner::Tcp(index), kind));
+                self.arm(turn, index);
                 return;
             }
         }
@@ -337,7 +402,7 @@ impl TcpFlows {
                     else {
                         return;
                     };
-                    flow.state = State::Open(Box::new(Open::new(*connection)));
+                    flow.state = State::Open(Box::new(Open::new(*connection, turn.now)));
                     log::debug!("flow {index} tcp {}: open", flow.key);
                     self.ask_relay(turn, index);
                 }
@@ -348,7 +413,7 @@ impl TcpFlows {
                     self.ask_relay(turn, index);
                 }
             }
-            State::Closing { until, .. } => *until = turn.now + ORPHAN,
+            State::Closing { connection, until } => *until = turn.now + patience(connection),
         }
         self.ask_egress(index);
         self.settle(turn, index);
@@ -414,10 +479,9 @@ impl TcpFlows {
                     else {
                         return;
                     };
-                    flow.state = State::Closing {
-                        connection: Box::new(open.connection),
-                        until: turn.now + ORPHAN,
-                    };
+                    let connection = Box::new(open.connection);
+                    let until = turn.now + patience(&connection);
+                    flow.state = State::Closing { connection, until };
                     flow.close_host(turn, false);
                     self.ask_egress(index);
                     // The guest may have acknowledged everything already.
@@ -542,6 +606,9 @@ impl TcpFlows {
 
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize, reset: bool) {
         if let Some(mut flow) = self.flows.remove(index) {
+            if let State::Opening { ticket, .. } = flow.state {
+                self.opening.remove(&ticket);
+            }
             flow.close_host(turn, reset);
         }
         // An index left in the egress queue is skipped, or serves the flow that has it next.
@@ -646,8 +713,19 @@ impl State {
             header_len: 0,
             target: Target::Address,
             until: Instant::ZERO,
+            ticket: u64::MAX,
         }
     }
+}
+
+/// How long a guest may be silent that only has to acknowledge what it was sent.
+fn patience(connection: &Connection) -> Duration {
+    if connection.socket().send_queue() > 0 { SLOW_READER } else { ORPHAN }
+}
+
+/// Whether a segment asks for a new connection.
+fn is_syn(segment: &[u8]) -> bool {
+    TcpPacket::new_checked(segment).is_ok_and(|tcp| tcp.syn() && !tcp.ack() && !tcp.rst())
 }
 
 /// Gives a packet to its connection. The acknowledgement of the guest's FIN goes out here and now:

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 
 use smoltcp::socket::tcp;
 
-use super::ORPHAN;
+use super::{HANDSHAKE, patience};
 use crate::engine::Instant;
 use crate::engine::host::HostStream;
 use crate::engine::stack::Connection;
@@ -22,7 +22,8 @@ pub(super) struct Open {
     guest_finished: bool,
     /// The last relay stopped because the guest's ring could take no more.
     ring_full: bool,
-    /// Set once only the guest's acknowledgements are missing: when a silent guest is given up.
+    /// Set while only the guest's acknowledgements are missing, of our SYN-ACK or of the last bytes:
+    /// when a silent guest is given up.
     pub(super) until: Option<Instant>,
 }
 
@@ -57,7 +58,7 @@ enum Step {
 }
 
 impl Open {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(super) fn new(connection: Connection, now: Instant) -> Self {
         let mut open = Self {
             connection,
             to_host: Half::Open,
@@ -68,18 +69,28 @@ impl Open {
             until: None,
         };
         open.note_guest_finished();
+        if open.connection.state() == tcp::State::SynReceived {
+            open.until = Some(now + HANDSHAKE);
+        }
         open
     }
 
     /// After every packet of the guest.
     pub(super) fn note_guest_state(&mut self, now: Instant) {
         self.note_guest_finished();
-        self.until = self.until.map(|_| now + ORPHAN);
         if self.to_guest == Half::Finishing && self.connection.socket().send_queue() == 0 {
             self.connection.socket_mut().close();
             self.to_guest = Half::Finished;
-            self.until = None;
         }
+        if self.connection.state() != tcp::State::SynReceived {
+            self.until = self.owes_only_acks().then(|| now + patience(&self.connection));
+        }
+    }
+
+    /// Whether nothing more comes from the host, though the guest has yet to hear of it.
+    fn owes_only_acks(&self) -> bool {
+        let broken = self.to_host == Half::Broken || self.to_guest == Half::Broken;
+        broken || self.to_guest == Half::Finishing
     }
 
     fn note_guest_finished(&mut self) {
@@ -186,8 +197,8 @@ impl Open {
         if self.to_host == Half::Finished && self.to_guest == Half::Finished {
             return End::Orderly;
         }
-        if broken || self.to_guest == Half::Finishing {
-            self.until.get_or_insert(now + ORPHAN);
+        if self.until.is_none() && self.owes_only_acks() {
+            self.until = Some(now + patience(&self.connection));
         }
         End::NotYet
     }

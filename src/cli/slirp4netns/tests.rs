@@ -1,5 +1,6 @@
 //! Tests of slirp4netns's command line: spellings, meanings, refusals, and whose a line is.
 
+use super::words::OPTIONS;
 use super::*;
 
 fn os(words: &[&str]) -> Vec<OsString> {

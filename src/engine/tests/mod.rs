@@ -1,0 +1,17 @@
+//! Tests of the whole engine in virtual time: no kernel, no thread, no sleep.
+//!
+//! [`net::Net`] is an engine with a host and a guest around it; [`packets`] makes and reads what
+//! crosses the link. The other modules are the cases by topic.
+
+mod guest;
+mod net;
+pub(super) mod packets;
+
+mod dns;
+mod hostile;
+mod inbound;
+mod link;
+mod streams;
+mod tcp;
+mod tcp_end;
+mod udp;
