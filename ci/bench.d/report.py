@@ -132,7 +132,9 @@ def works_table(found, family, metric, works):
     rows = []
     for name, work in works.items():
         cells = [found.values(name, column, metric) for column in columns]
-        rows.append([name.removeprefix(f"{family}: "), *[spread(c) if c else "–" for c in cells]])
+        if any(cells):
+            what = name.removeprefix(f"{family}: ")
+            rows.append([what, *[spread(c) if c else "–" for c in cells]])
     used = [i for i in range(len(columns)) if any(row[i + 1] != "–" for row in rows)]
     return table([metric, *[columns[i] for i in used]], [[r[0], *[r[i + 1] for i in used]]
                                                         for r in rows])

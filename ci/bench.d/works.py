@@ -140,7 +140,7 @@ class Bench:
         yield "UDP", self.udp, []
         yield "container to container", self.containers, ["second"]
         yield "idle flows", self.idle, [f"idle {count}" for count in (0, *self.idle_counts())]
-        for name in LINKS:
+        for name in list(LINKS)[:1 if self.quick else None]:
             yield f"link of {name}", lambda name=name: self.link(name), []
 
     def cell(self, who, sample, tag="", **kwargs):
@@ -245,7 +245,7 @@ class Bench:
             for who, count in contenders:
                 def sample(who=who, count=count, way=way):
                     instance = self.loaded(*who, count)
-                    if instance.opened < count:
+                    if instance.opened < 0.95 * count:
                         raise RuntimeError(f"only {instance.opened} of {count} flows are open")
                     return ways[way](instance)
                 cells[f"{column(*who)}, {count:,} idle"] = sample
