@@ -32,7 +32,7 @@ pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
         target_protocol_addr: source_protocol_addr,
     };
     let composer = Composer { link: turn.link };
-    turn.fx.frames.push(turn.port, |buffer| {
+    turn.fx.queue(turn.port, |buffer| {
         composer.arp(buffer, |packet| reply.emit(&mut ArpPacket::new_unchecked(packet)));
     });
     Verdict::Gateway

@@ -73,8 +73,13 @@ pub enum HostEvent<'a> {
     Connected,
     /// A socket could not be opened or connected, or broke.
     Failed(io::ErrorKind),
-    /// One datagram could not be sent.
-    Unsent(io::ErrorKind),
+    /// One datagram could not be sent, or an ICMP error says that it did not arrive.
+    Unsent {
+        /// Whom it was for; `None` on a connected socket.
+        to: Option<SocketAddr>,
+        /// Why.
+        error: io::ErrorKind,
+    },
     /// A datagram arrived.
     Datagram {
         /// Who sent it.

@@ -229,19 +229,24 @@ impl Engine {
             (Owner::Udp(index), HostEvent::Datagram { from, payload, .. }) => {
                 tables.udp.handle_answer(&mut turn, index, from, payload);
             }
+            (Owner::Udp(index), HostEvent::Unsent { to, error }) => {
+                if let Some(to) = to {
+                    tables.udp.handle_unsent(&mut turn, index, to, error);
+                }
+            }
             (Owner::Udp(index), HostEvent::Failed(_)) => {
                 tables.udp.handle_failed(&mut turn, index);
             }
             (Owner::Echo(index), HostEvent::Datagram { from, payload, .. }) => {
                 tables.echo.handle_reply(&mut turn, index, from.ip(), payload);
             }
-            (Owner::Echo(index), HostEvent::Failed(error) | HostEvent::Unsent(error)) => {
+            (Owner::Echo(index), HostEvent::Failed(error) | HostEvent::Unsent { error, .. }) => {
                 tables.echo.handle_failed(&mut turn, index, error);
             }
             (Owner::Dns(index), HostEvent::Datagram { payload, .. }) => {
                 tables.dns.handle_answer(&mut turn, index, payload);
             }
-            (Owner::Dns(index), HostEvent::Failed(_) | HostEvent::Unsent(_)) => {
+            (Owner::Dns(index), HostEvent::Failed(_) | HostEvent::Unsent { .. }) => {
                 tables.dns.handle_failed(&mut turn, index);
             }
             (Owner::Published(_), HostEvent::Datagram { from, to, payload }) => {
@@ -252,9 +257,9 @@ impl Engine {
             }
             // A datagram that the host could not send is lost, as datagrams may be; a listener
             // that fails stays; datagrams and connections do not mix.
-            (Owner::Udp(_) | Owner::Published(_), HostEvent::Unsent(_))
+            (Owner::Published(_), HostEvent::Unsent { .. })
             | (Owner::Published(_), HostEvent::Failed(_))
-            | (Owner::Tcp(_), HostEvent::Datagram { .. } | HostEvent::Unsent(_))
+            | (Owner::Tcp(_), HostEvent::Datagram { .. } | HostEvent::Unsent { .. })
             | (Owner::Closing, _)
             | (_, HostEvent::Connected) => {}
         }

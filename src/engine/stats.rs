@@ -63,6 +63,8 @@ drop_reasons! {
     UnhandledIcmp = "unhandled-icmp",
     /// Something the kernel would not let us do, or a table at its limit.
     NoResources = "no-resources",
+    /// A frame towards a guest that takes them more slowly than they come.
+    QueueFull = "queue-full",
     /// A datagram from the host side whose sender the guest has never written to.
     UnknownSender = "unknown-sender",
     /// A TCP segment that opens nothing and belongs to nothing.

@@ -17,7 +17,7 @@ use super::frame::{
 };
 use super::host::HostSide;
 use super::stack::{Connection, Panicked, Stack, TxFrame};
-use super::stats::Stats;
+use super::stats::{DropReason, Stats};
 use super::{Instant, PortId};
 use crate::config::Network;
 
@@ -48,23 +48,56 @@ pub(super) struct Effects {
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     queue: VecDeque<(PortId, Vec<u8>)>,
+    /// Length of all of them together.
+    bytes: usize,
     spare: Vec<Vec<u8>>,
 }
 
 /// How many emptied frame buffers are kept.
 const MAX_SPARE: usize = 64;
+/// Length of waiting frames, in bytes, beyond which further datagrams are dropped, as a router with
+/// a full queue does. One frame of a guest can ask for fifty (an echo of the largest packet, in
+/// fragments), and datagrams of the host come as fast as the host is. Two thousand full frames are
+/// a burst that every socket's receive buffer can cause at once without a loss.
+const MAX_WAITING: usize = 4 << 20;
+
+impl Effects {
+    /// Queues the frame that `compose` writes into an empty buffer, if there is room.
+    pub(super) fn queue(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
+        if self.has_room() {
+            self.frames.push(port, compose);
+        }
+    }
+
+    /// Whether another datagram may be queued; if not, it is counted as dropped.
+    fn has_room(&mut self) -> bool {
+        let room = self.frames.has_room();
+        if !room {
+            self.stats.count_drop(DropReason::QueueFull);
+        }
+        room
+    }
+}
 
 impl Frames {
     /// Queues the frame that `compose` writes into an empty buffer.
-    pub(super) fn push(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
+    fn push(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         compose(&mut buffer);
+        self.bytes += buffer.len();
         self.queue.push_back((port, buffer));
     }
 
+    /// Whether another datagram may be queued, whole.
+    fn has_room(&self) -> bool {
+        self.bytes < MAX_WAITING
+    }
+
     pub(super) fn pop(&mut self) -> Option<(PortId, Vec<u8>)> {
-        self.queue.pop_front()
+        let (port, buffer) = self.queue.pop_front()?;
+        self.bytes -= buffer.len();
+        Some((port, buffer))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -153,11 +186,12 @@ impl Turn<'_> {
 
     /// Queues the segment that the stack has just written.
     fn send_written_frame(&mut self) {
+        let room = self.fx.tx.get().is_some() && self.fx.has_room();
         let Effects { frames, tx, .. } = &mut *self.fx;
-        if let Some(frame) = tx.get() {
+        if let Some(frame) = tx.get().filter(|_| room) {
             frames.push(self.port, |buffer| buffer.extend_from_slice(frame));
-            tx.clear();
         }
+        tx.clear();
     }
 
     /// Sends a UDP datagram to the guest.
@@ -169,6 +203,10 @@ impl Turn<'_> {
         let (source_ip, destination_ip) = addresses;
         let v6 = source_ip.is_ipv6();
         let ip_header_len: u16 = if v6 { 40 } else { 20 };
+        // A client of the other family may have sent more than fits an IPv4 packet.
+        if !v6 && u16::checked_add(length, ip_header_len).is_none() {
+            return;
+        }
         let whole = usize::from(ip_header_len) + usize::from(length) <= self.link.mtu;
         let unfinished = whole && self.link.vnet;
         let write = |datagram: &mut [u8]| {
@@ -193,7 +231,7 @@ impl Turn<'_> {
             return;
         }
         let composer = Composer { link: self.link };
-        self.fx.frames.push(self.port, |buffer| {
+        self.fx.queue(self.port, |buffer| {
             let hop_limit = super::icmp::HOP_LIMIT;
             composer.ip(buffer, addresses, IpProtocol::Udp, hop_limit, usize::from(length), write);
             if unfinished && let Some(header) = buffer.first_chunk_mut::<VNET_HEADER_LEN>() {
@@ -216,7 +254,7 @@ impl Turn<'_> {
             return;
         }
         let composer = Composer { link: self.link };
-        self.fx.frames.push(self.port, |buffer| {
+        self.fx.queue(self.port, |buffer| {
             composer.ip(buffer, addresses, protocol, hop_limit, payload.len(), |body| {
                 body.copy_from_slice(payload);
             });
@@ -230,6 +268,9 @@ impl Turn<'_> {
         protocol: IpProtocol,
         payload: &[u8],
     ) {
+        if !self.fx.has_room() {
+            return;
+        }
         let v6 = addresses.0.is_ipv6();
         let overhead = if v6 { 40 + IPV6_FRAGMENT_LEN } else { 20 };
         let step = (self.link.mtu - overhead) & !7;

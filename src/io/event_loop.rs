@@ -362,14 +362,31 @@ impl Server {
                 None => self.engine.relay(id, stream, now),
             }
         } else {
+            if event.is_error() {
+                self.report_icmp_errors(id, now);
+            }
             self.handle_readable(id, now);
+        }
+    }
+
+    /// Tells the engine of the datagrams that did not arrive.
+    fn report_icmp_errors(&mut self, id: SocketId, now: Instant) {
+        for _ in 0..PER_SOCKET {
+            let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
+                return;
+            };
+            let Ok(Some((to, error))) = sock::take_icmp_error(socket.as_fd()) else {
+                return;
+            };
+            let event = HostEvent::Unsent { to: Some(to), error: error.kind() };
+            self.engine.handle_host(id, event, now);
         }
     }
 
     fn handle_readable(&mut self, id: SocketId, now: Instant) {
         match self.sockets.get_mut(id) {
             Some(Socket::Listener(_)) => self.accept(id, now),
-            Some(Socket::Datagram(_)) => self.receive(id, now),
+            Some(Socket::Datagram(_) | Socket::Connected(_)) => self.receive(id, now),
             Some(Socket::Tcp(_)) | None => {}
         }
     }
@@ -413,8 +430,10 @@ impl Server {
     fn receive(&mut self, id: SocketId, now: Instant) {
         for _ in 0..PER_SOCKET {
             // The engine may close the socket in answer to any datagram.
-            let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
-                return;
+            let (socket, connected) = match self.sockets.get_mut(id) {
+                Some(Socket::Datagram(socket)) => (socket, false),
+                Some(Socket::Connected(socket)) => (socket, true),
+                Some(Socket::Tcp(_) | Socket::Listener(_)) | None => return,
             };
             match sock::recv_from(socket.as_fd(), &mut self.datagram) {
                 Ok(received) => {
@@ -425,10 +444,12 @@ impl Server {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
+                Err(error) if connected => {
                     self.engine.handle_host(id, HostEvent::Failed(error.kind()), now);
                     return;
                 }
+                // Of an earlier datagram, and in the error queue too: the next call works.
+                Err(_) => {}
             }
         }
         self.unfinished.push(id);
@@ -469,7 +490,11 @@ impl Server {
                     self.engine.recycle(payload);
                     if let Err(error) = sent {
                         log::debug!("a datagram to {to:?} is lost: {error}");
-                        self.engine.handle_host(socket, HostEvent::Unsent(error.kind()), now);
+                        self.engine.handle_host(
+                            socket,
+                            HostEvent::Unsent { to, error: error.kind() },
+                            now,
+                        );
                     }
                 }
                 HostOp::Relay(socket) => {

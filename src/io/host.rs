@@ -22,6 +22,8 @@ pub(super) enum Socket {
     Tcp(TcpStream),
     /// UDP or ping.
     Datagram(OwnedFd),
+    /// UDP with one peer: an error is about the one exchange that it is for.
+    Connected(OwnedFd),
     /// A published TCP port.
     Listener(OwnedFd),
 }
@@ -70,7 +72,7 @@ impl Sockets {
             }
             SocketKind::Udp { v6 } => Socket::Datagram(sock::udp_any(v6, self.outbound.of(v6))?),
             SocketKind::UdpConnect(to) => {
-                Socket::Datagram(sock::udp_connected(to, self.outbound.of(to.is_ipv6()))?)
+                Socket::Connected(sock::udp_connected(to, self.outbound.of(to.is_ipv6()))?)
             }
             SocketKind::Ping { v6 } => {
                 Socket::Datagram(sock::ping_socket(v6, self.outbound.of(v6))?)
@@ -96,7 +98,7 @@ impl Sockets {
     fn add(&mut self, id: SocketId, socket: Socket) -> io::Result<()> {
         let interest = match socket {
             Socket::Tcp(_) => Interest::READABLE | Interest::WRITABLE,
-            Socket::Datagram(_) | Socket::Listener(_) => Interest::READABLE,
+            Socket::Datagram(_) | Socket::Connected(_) | Socket::Listener(_) => Interest::READABLE,
         };
         let token = Token(self.first_token + id.0);
         self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest)?;
@@ -128,12 +130,20 @@ impl Sockets {
         from: Option<IpAddr>,
         payload: &[u8],
     ) -> io::Result<()> {
-        let Some(Some(Socket::Datagram(socket))) = self.entries.get(id.0) else {
-            return Ok(());
-        };
-        let sent = match to {
-            Some(to) => sock::send_to(socket.as_fd(), payload, to, from),
-            None => Ok(send(socket.as_raw_fd(), payload, MsgFlags::MSG_NOSIGNAL)?),
+        let sent = match (self.entries.get(id.0), to) {
+            (Some(Some(Socket::Connected(socket))), _) => {
+                Ok(send(socket.as_raw_fd(), payload, MsgFlags::MSG_NOSIGNAL)?)
+            }
+            (Some(Some(Socket::Datagram(socket))), Some(to)) => {
+                let once = || sock::send_to(socket.as_fd(), payload, to, from);
+                // An ICMP error about an earlier datagram ends the call that comes next (ip(7)):
+                // it is in the error queue as well, and this datagram has not been tried.
+                once().or_else(|error| match error.kind() {
+                    io::ErrorKind::WouldBlock => Err(error),
+                    _ => once(),
+                })
+            }
+            _ => return Ok(()),
         };
         sent.map(|_| ())
     }
@@ -143,7 +153,9 @@ impl Socket {
     fn as_raw_fd(&self) -> i32 {
         match self {
             Self::Tcp(stream) => stream.socket.as_raw_fd(),
-            Self::Datagram(socket) | Self::Listener(socket) => socket.as_raw_fd(),
+            Self::Datagram(socket) | Self::Connected(socket) | Self::Listener(socket) => {
+                socket.as_raw_fd()
+            }
         }
     }
 }

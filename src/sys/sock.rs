@@ -5,15 +5,15 @@
 //! may connect or send asks the deny list first. Read first: tcp(7), udp(7), ip(7) on `IP_PKTINFO`,
 //! ipv6(7) and RFC 3542 (section 6) on `IPV6_PKTINFO`, icmp(7) on ping sockets.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage, bind, connect,
-    getsockname, getsockopt, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike,
+    SockaddrStorage, bind, connect, getsockname, getsockopt, recvmsg, setsockopt, socket, sockopt,
 };
 
 /// A datagram that [`recv_from`] has put into the caller's buffer.
@@ -138,7 +138,37 @@ pub fn udp_any(v6: bool, from: Option<IpAddr>) -> io::Result<OwnedFd> {
     let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let socket = open(v6, SockType::Datagram, None)?;
     bind_to(&socket, SocketAddr::new(from.unwrap_or(any), 0))?;
+    if v6 {
+        setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+    }
     Ok(socket)
+}
+
+/// Takes one ICMP error from the queue of a socket of [`udp_any`] (`IP_RECVERR`, ip(7)): to whom
+/// the datagram was, and what became of it. `None` when there is none.
+///
+/// # Errors
+/// What recvmsg(2) reports.
+pub fn take_icmp_error(socket: BorrowedFd<'_>) -> io::Result<Option<(SocketAddr, io::Error)>> {
+    let mut payload = [0; 64];
+    let mut iov = [IoSliceMut::new(&mut payload)];
+    let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+    let flags = MsgFlags::MSG_ERRQUEUE;
+    let message =
+        match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
+            Err(Errno::EAGAIN) => return Ok(None),
+            other => other?,
+        };
+    let to = message.address.as_ref().map(to_std).transpose()?;
+    let errno = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
+            i32::try_from(error.ee_errno).ok()
+        }
+        _ => None,
+    });
+    Ok(to.zip(errno.map(io::Error::from_raw_os_error)))
 }
 
 /// A UDP socket on a free port that hears `to` and nobody else, with the local address `from`

@@ -170,3 +170,55 @@ say(','.join(s.recv(99).decode() for _ in range(20)))
     let all = (0..20).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
     assert_eq!(lab.py(Place::In(&ctr), program).ok(), all);
 }
+
+// B4
+#[test]
+fn a_port_nobody_serves_is_refused_and_the_socket_goes_on() {
+    let Some(lab) = Lab::new() else { return };
+    let _echo = lab.serve(Place::Lan, "echo_udp(7)");
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    for lan in [LAN4, LAN6] {
+        let program = format!(
+            "
+s = socket.socket(socket.AF_INET6 if ':' in '{lan}' else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.connect(('{lan}', 9))
+s.send(b'nobody')
+try:
+    s.recv(1)
+except ConnectionRefusedError:
+    say('refused')
+# The same endpoint, so the same socket on the host: the error was about one datagram.
+s.connect(('{lan}', 7))
+for i in range(20):
+    s.send(b'%d' % i)
+    assert s.recv(10) == b'%d' % i
+say('answered')
+"
+        );
+        let ran = lab.py(Place::In(&ctr), &program);
+        assert_eq!(ran.ok(), "refused\nanswered", "{lan}: {ran}");
+    }
+}
+
+// B4
+#[test]
+fn an_address_without_a_route_is_unreachable() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let program = "
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+# Without IP_RECVERR (11) Linux tells of refusals alone, as routes may come back: udp(7).
+s.setsockopt(socket.IPPROTO_IP, 11, 1)
+s.connect(('198.51.100.1', 9))
+s.send(b'x')
+try:
+    s.recv(1)
+except OSError as e:
+    say(errno.errorcode[e.errno])
+";
+    assert_eq!(lab.py(Place::In(&ctr), program).ok(), "ENETUNREACH");
+}

@@ -20,8 +20,12 @@ use super::stats::{DropReason, Verdict};
 use super::table::{Entry, Table};
 use super::{PortId, Turn};
 
-/// Most queries in flight; beyond, a query is answered with SERVFAIL.
+/// Most queries in flight; beyond, the oldest is answered with SERVFAIL to make room. An honest
+/// server answers long before its query is the oldest of so many.
 const MAX_QUERIES: usize = 1024;
+/// The longest query that is taken, in bytes: what a client is told to expect of answers (RFC 6891,
+/// section 6.2.5), while queries rarely have a hundred.
+const MAX_QUERY_LEN: usize = 4096;
 /// How long one server has to answer, in the first round over all of them and in the second.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -77,6 +81,8 @@ pub(super) struct Query {
     /// The client, and the forwarder's address as it sees it.
     client: FlowKey,
     client_id: u16,
+    /// Which one it was since the start.
+    number: u64,
     /// The query as the client sent it, with our id.
     message: Message,
     /// Where its round over the servers began, and how many tries there were.
@@ -98,7 +104,8 @@ impl Forwarder {
         client: FlowKey,
         payload: &[u8],
     ) -> Verdict {
-        let Some(message) = Message::parse(payload) else {
+        let bounded = Some(payload).filter(|payload| payload.len() <= MAX_QUERY_LEN);
+        let Some(message) = bounded.and_then(Message::parse) else {
             if let Some(answer) = Header::parse(payload).and_then(Header::format_error) {
                 turn.send_udp(client.host, client.guest, &answer);
             }
@@ -110,16 +117,30 @@ impl Forwarder {
         }
         turn.fx.stats.dns_queries += 1;
         let first = turn.resolvers.first();
-        let room = self.queries.len() < MAX_QUERIES;
-        let Some(server) = turn.resolvers.get(first, 0).filter(|_| room) else {
+        let Some(server) = turn.resolvers.get(first, 0) else {
             turn.fx.stats.dns_failed += 1;
             turn.send_udp(client.host, client.guest, &message.failure(client_id));
             return Verdict::Dns;
         };
+        if self.queries.len() >= MAX_QUERIES {
+            let oldest = self.queries.iter().min_by_key(|(_, query)| query.number);
+            if let Some(index) = oldest.map(|(index, _)| index) {
+                self.give_up(turn, index);
+            }
+        }
         let index = self.queries.next_index();
         let socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
-        let attempt = 0;
-        self.queries.insert(Query { client, client_id, message, first, attempt, server, socket });
+        let (attempt, number) = (0, turn.fx.stats.dns_queries);
+        self.queries.insert(Query {
+            client,
+            client_id,
+            number,
+            message,
+            first,
+            attempt,
+            server,
+            socket,
+        });
         self.ask(turn, index);
         Verdict::Dns
     }
@@ -180,17 +201,23 @@ impl Forwarder {
             .then(|| turn.resolvers.get(query.first, query.attempt % servers))
             .flatten();
         let Some(server) = next else {
-            turn.fx.stats.dns_failed += 1;
-            let (client, id) = (query.client, query.client_id);
-            let failure = query.message.failure(id);
-            turn.send_udp(client.host, client.guest, &failure);
-            self.remove(turn, index);
+            self.give_up(turn, index);
             return;
         };
         turn.fx.host.close(query.socket, false);
         query.server = server;
         query.socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
         self.ask(turn, index);
+    }
+
+    /// Answers a query with SERVFAIL and forgets it.
+    fn give_up(&mut self, turn: &mut Turn<'_>, index: usize) {
+        if let Some(query) = self.queries.get(index) {
+            turn.fx.stats.dns_failed += 1;
+            let failure = query.message.failure(query.client_id);
+            turn.send_udp(query.client.host, query.client.guest, &failure);
+            self.remove(turn, index);
+        }
     }
 
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {

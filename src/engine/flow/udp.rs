@@ -4,14 +4,17 @@
 //! filtering by the peers that the guest has written to (RFC 4787, sections 4.1 and 5), so that
 //! STUN, games and WireGuard work and strangers do not get in. A published port's socket serves
 //! its clients' flows both ways, so answers leave from the published address.
+//! ICMP errors that the host hears go on to the guest.
 //! Not here: the DNS forwarder ([`crate::engine::dns`]) and ICMP errors towards the host.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
 use slab::Slab;
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::time::Duration;
-use smoltcp::wire::UdpPacket;
+use smoltcp::wire::{IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket};
 
 use super::{FlowKey, GuestMap, KeyedHash};
 use crate::engine::host::{Owner, SocketId, SocketKind};
@@ -152,6 +155,30 @@ impl UdpFlows {
                 self.send_to_guest(turn, index, payload);
             }
             _ => turn.fx.stats.count_drop(DropReason::UnknownSender),
+        }
+    }
+
+    /// A datagram of a guest's endpoint did not reach `to`: the guest is told as the network told
+    /// the host.
+    pub(in crate::engine) fn handle_unsent(
+        &mut self,
+        turn: &mut Turn<'_>,
+        endpoint: usize,
+        to: SocketAddr,
+        error: ErrorKind,
+    ) {
+        let Some(Endpoint { port, guest, .. }) = self.endpoints.get(endpoint) else {
+            return;
+        };
+        let seen = SocketAddr::new(nat::client_as_seen_by_guest(turn.network, to.ip()), to.port());
+        let key = FlowKey { port: *port, guest: *guest, host: seen };
+        let known = self.flows.find(&key).and_then(|index| self.flows.get(index));
+        let reason = match error {
+            ErrorKind::ConnectionRefused => Some(Unreachable::Port),
+            other => Unreachable::from_error(other),
+        };
+        if let (Some(_), Some(reason)) = (known.filter(|flow| same(flow.host, to)), reason) {
+            icmp::send_unreachable(turn, &quote(key), reason);
         }
     }
 
@@ -363,6 +390,22 @@ impl UdpFlows {
     pub(in crate::engine) fn port_of(&self, endpoint: usize) -> Option<PortId> {
         self.endpoints.get(endpoint).map(|endpoint| endpoint.port)
     }
+}
+
+/// The headers of a datagram of this flow, for an ICMP error to quote: addresses and ports are what
+/// the guest finds its socket by (RFC 1122, section 4.1.3.3).
+fn quote(key: FlowKey) -> Vec<u8> {
+    let (guest, host) = (key.guest.ip(), key.host.ip());
+    let length = UDP_HEADER_LEN;
+    let ip = IpRepr::new(guest.into(), host.into(), IpProtocol::Udp, length, icmp::HOP_LIMIT);
+    let mut packet = vec![0; ip.buffer_len()];
+    ip.emit(&mut packet[..], &ChecksumCapabilities::default());
+    let header = packet.get_mut(ip.header_len()..).unwrap_or_default();
+    let mut udp = UdpPacket::new_unchecked(header);
+    udp.set_src_port(key.guest.port());
+    udp.set_dst_port(key.host.port());
+    udp.set_len(8);
+    packet
 }
 
 /// Whether two addresses are the same but for an IPv6 flow label or scope.

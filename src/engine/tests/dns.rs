@@ -129,7 +129,8 @@ fn the_next_server_is_asked_when_one_is_silent_or_refuses_or_fails() {
         |net, _| net.pass(Duration::from_secs(1)),
         |net, query| net.host_fails(query.socket, std::io::ErrorKind::ConnectionRefused),
         |net, query| {
-            let unsent = HostEvent::Unsent(std::io::ErrorKind::NetworkUnreachable);
+            let unsent =
+                HostEvent::Unsent { to: None, error: std::io::ErrorKind::NetworkUnreachable };
             net.host_event(query.socket, unsent);
         },
         |net, query| net.host_gets(query.socket, socket(SERVERS[0]), &answer(&query.sent, 2)),

@@ -298,7 +298,8 @@ fn disturb_host(net: &mut Net, dice: &mut Dice) {
     match dice.below(8) {
         0 => net.host_event(socket, HostEvent::Connected),
         1 => net.host_event(socket, HostEvent::Failed(ErrorKind::HostUnreachable)),
-        2 => net.host_event(socket, HostEvent::Unsent(ErrorKind::PermissionDenied)),
+        2 => net
+            .host_event(socket, HostEvent::Unsent { to: None, error: ErrorKind::PermissionDenied }),
         3 => {
             let payload = dice.bytes(100);
             net.host_gets(socket, server(dice.below(2) == 0, 80), &payload);

@@ -197,7 +197,7 @@ fn pings_that_the_host_forbids_are_prohibited() {
     let mut net = Net::by_hand();
     net.guest_sends(&icmp(guest(false, 0).ip(), server(false, 0).ip(), 8, 0, b"\0\x01\0\x01"));
     let host = net.host_opens(SocketKind::Ping { v6: false });
-    net.host_event(host, HostEvent::Unsent(ErrorKind::NetworkUnreachable));
+    net.host_event(host, HostEvent::Unsent { to: None, error: ErrorKind::NetworkUnreachable });
     assert_eq!(net.guest_gets_icmp().payload[..2], [3, 0]);
     net.host_closes(host, false);
 }

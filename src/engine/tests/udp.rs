@@ -1,5 +1,7 @@
 //! UDP flows, both ways, and the fragments of datagrams that do not fit the link.
 
+use std::io::ErrorKind;
+
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, address, guest, server, socket};
@@ -158,7 +160,7 @@ fn dns_servers_elsewhere_are_remembered_for_seconds_only() {
 #[test]
 fn a_socket_that_cannot_be_opened_is_lost_silence() {
     let mut net = Net::by_hand();
-    net.host.open_error = Some(std::io::ErrorKind::Other);
+    net.host.open_error = Some(ErrorKind::Other);
     net.guest_sends(&Datagram::new(guest(false, 4_000), server(false, 7), b"ping").packet());
     let host = net.host_opens(SocketKind::Udp { v6: false });
     net.host_closes(host, false);
@@ -317,4 +319,19 @@ fn a_datagram_over_ipv6_without_checksum_is_dropped() {
     packet[46..48].fill(0);
     let verdict = net.guest_sends(&packet);
     net.expect_dropped(verdict, DropReason::BadChecksum, "bad-checksum");
+}
+
+#[test]
+fn a_datagram_that_did_not_arrive_is_reported_to_whom_it_was_from() {
+    for v6 in [false, true] {
+        let mut net = Net::by_hand();
+        let host = ask(&mut net, v6);
+        let refused = |to| HostEvent::Unsent { to: Some(to), error: ErrorKind::ConnectionRefused };
+        net.host_event(host, refused(server(v6, 7)));
+        let error = net.guest_gets_all().pop().expect("an ICMP error");
+        let ports = [guest(v6, 4_000).port().to_be_bytes(), 7_u16.to_be_bytes()].concat();
+        assert!(error.windows(4).any(|quoted| quoted == ports), "{error:x?}");
+        net.host_event(host, refused(server(v6, 8)));
+        net.guest_gets_nothing();
+    }
 }

@@ -196,7 +196,9 @@ impl TcpFlows {
             State::Calling { connection, .. } | State::Closing { connection, .. } => connection,
             State::Open(open) => &mut open.connection,
         };
+        let of_another = is_bare_ack(packet.payload());
         match ingress(turn, connection, packet.bytes, packet.header_len) {
+            Ok(()) if of_another => self.call_again(turn, index),
             Ok(()) => self.after_ingress(turn, index),
             Err(Panicked) => self.remove_after_panic(turn, index),
         }
@@ -417,6 +419,22 @@ impl TcpFlows {
         }
         self.ask_egress(index);
         self.settle(turn, index);
+    }
+
+    /// A guest may answer our SYN with an acknowledgement alone: it remembers a connection of the
+    /// same two ends (TIME-WAIT above all, for a minute, and clients use ports again sooner). Our
+    /// reset has ended that one now (RFC 9293, section 3.5.2), so a new SYN goes out at once rather
+    /// than after a second.
+    fn call_again(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let ring = self.ring();
+        if let Some(TcpFlow { key, state: State::Calling { connection, .. }, .. }) =
+            self.flows.get_mut(index)
+            && connection.state() == tcp::State::SynSent
+            && let Some(another) = turn.stack.connect(key.guest, key.host, ring)
+        {
+            **connection = another;
+        }
+        self.after_ingress(turn, index);
     }
 
     /// The guest refused a client: its other address family is tried, then the client is reset.
@@ -726,6 +744,11 @@ fn patience(connection: &Connection) -> Duration {
 /// Whether a segment asks for a new connection.
 fn is_syn(segment: &[u8]) -> bool {
     TcpPacket::new_checked(segment).is_ok_and(|tcp| tcp.syn() && !tcp.ack() && !tcp.rst())
+}
+
+/// Whether a segment acknowledges and is neither a SYN nor a reset.
+fn is_bare_ack(segment: &[u8]) -> bool {
+    TcpPacket::new_checked(segment).is_ok_and(|tcp| tcp.ack() && !tcp.syn() && !tcp.rst())
 }
 
 /// Gives a packet to its connection. The acknowledgement of the guest's FIN goes out here and now:
