@@ -279,7 +279,8 @@ impl Server {
         match event.token() {
             TAP => {
                 if let Some(port) = &mut self.port {
-                    port.readable |= event.is_readable();
+                    // A TAP that is deleted has an error to read, and nothing else to tell.
+                    port.readable |= event.is_readable() || event.is_error();
                     port.flush();
                 }
             }

@@ -103,8 +103,6 @@ rules! {
     #[cfg(target_arch = "arm")]
     SYS_fstat64 Any, "std::fs::read, the C library's";
     SYS_lseek Any, "std::fs::read";
-    #[cfg(target_arch = "arm")]
-    SYS__llseek Any, "std::fs::read, musl's lseek(3)";
     SYS_fcntl Any, "the C library's open(3), descriptors of connections";
     #[cfg(target_arch = "arm")]
     SYS_fcntl64 Any, "the C library's open(3), descriptors of connections";

@@ -244,3 +244,17 @@ serve_each(flood, 9)
         rest(what);
     }
 }
+
+// A5: a container's root may delete its interface; what is left is nothing to serve.
+#[test]
+fn it_ends_with_the_container_s_interface_and_says_so() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(PUBLISH).start();
+    lab.sh(Place::In(&ctr), "ip link del eth0").ok();
+    assert_eq!(net.ends().code(), Some(1));
+    let log = fs::read_to_string(lab.dir().join("rnsnet.log")).expect("it has a log");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("interface is gone")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert_ports_free(&lab);
+}

@@ -48,6 +48,10 @@ const OPENING_RESOLVER: Duration = Duration::from_secs(5);
 /// The longest packet that is kept as a SYN: headers of both layers with all their options, and
 /// more than any system sends on its first SYN. What comes with a longer one would be kept in vain.
 const MAX_SYN: usize = 576;
+/// Most clients at once whom the guest has not accepted yet; beyond, the one that has waited longest
+/// is reset. As many as the kernel keeps waiting for us at most, a quarter of all flows: clients of
+/// a port where nobody answers do not keep the guest from connecting.
+const MAX_CALLING: usize = 4096;
 /// How long a guest may take to accept a client (a SYN and four retransmissions).
 const CALLING: Duration = Duration::from_secs(30);
 /// Silence after which a guest that owes only acknowledgements is forgotten, as Linux does with
@@ -77,6 +81,8 @@ pub(in crate::engine) struct TcpFlows {
     burst: u32,
     /// Flows in [`State::Opening`] by their tickets, so the oldest first.
     opening: BTreeMap<u64, usize>,
+    /// The same for those in [`State::Calling`].
+    calling: BTreeMap<u64, usize>,
     next_ticket: u64,
 }
 
@@ -100,7 +106,7 @@ enum State {
     /// Entered with a client's connection; our SYN is with the guest.
     /// Leaves with the guest's answer or [`CALLING`]. `other` is the guest's address of the other
     /// family, tried when this one refuses.
-    Calling { connection: Box<Connection>, other: Option<SocketAddr>, until: Instant },
+    Calling { connection: Box<Connection>, other: Option<SocketAddr>, until: Instant, ticket: u64 },
     /// Both sides stand and bytes may flow in any direction that is not over.
     /// Leaves when both halves are over, or with a reset from either side.
     Open(Box<Open>),
@@ -136,6 +142,7 @@ impl TcpFlows {
             egress: VecDeque::new(),
             burst: 0,
             opening: BTreeMap::new(),
+            calling: BTreeMap::new(),
             next_ticket: 0,
         }
     }
@@ -234,8 +241,7 @@ impl TcpFlows {
         self.make_room_to_open(turn);
         let index = self.flows.next_index();
         let socket = turn.fx.host.open(Owner::Tcp(index), SocketKind::TcpConnect(to));
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let ticket = self.ticket();
         self.opening.insert(ticket, index);
         let state = State::Opening {
             syn: (&*packet.bytes).into(),
@@ -261,6 +267,22 @@ impl TcpFlows {
         }
     }
 
+    /// The same for clients that their guest lets wait.
+    fn make_room_to_call(&mut self, turn: &mut Turn<'_>) {
+        if self.calling.len() >= MAX_CALLING
+            && let Some((_, oldest)) = self.calling.pop_first()
+        {
+            turn.fx.stats.tcp_evicted += 1;
+            self.reset_guest(turn, oldest);
+        }
+    }
+
+    fn ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        ticket
+    }
+
     /// A client has connected to a published port. Returns the name of its socket, or `None` if
     /// the flow cannot be opened and the connection is to be reset.
     pub(in crate::engine) fn accept(
@@ -270,6 +292,7 @@ impl TcpFlows {
         to_guest: (Option<IpAddr>, u16),
         random: u64,
     ) -> Option<SocketId> {
+        self.make_room_to_call(turn);
         if self.flows.len() >= MAX_FLOWS {
             return None;
         }
@@ -282,8 +305,10 @@ impl TcpFlows {
         let connection = turn.stack.connect(key.guest, key.host, ring)?;
         let index = self.flows.next_index();
         let socket = turn.fx.host.adopt(Owner::Tcp(index));
-        let state =
-            State::Calling { connection: Box::new(connection), other, until: turn.now + CALLING };
+        let ticket = self.ticket();
+        self.calling.insert(ticket, index);
+        let connection = Box::new(connection);
+        let state = State::Calling { connection, other, until: turn.now + CALLING, ticket };
         self.flows.insert(TcpFlow::new(key, socket, state));
         turn.fx.stats.tcp_inbound += 1;
         log::debug!("flow {index} tcp {key}: client {client} calls");
@@ -399,11 +424,12 @@ impl TcpFlows {
                 tcp::State::SynSent | tcp::State::SynReceived => {}
                 tcp::State::Closed => return self.guest_refused(turn, index),
                 _ => {
-                    let State::Calling { connection, .. } =
+                    let State::Calling { connection, ticket, .. } =
                         std::mem::replace(&mut flow.state, State::placeholder())
                     else {
                         return;
                     };
+                    self.calling.remove(&ticket);
                     flow.state = State::Open(Box::new(Open::new(*connection, turn.now)));
                     log::debug!("flow {index} tcp {}: open", flow.key);
                     self.ask_relay(turn, index);
@@ -444,7 +470,7 @@ impl TcpFlows {
             return;
         };
         let (old, port) = (flow.key, flow.key.host.port());
-        let State::Calling { other: Some(guest), .. } = flow.state else {
+        let State::Calling { other: Some(guest), ticket, .. } = flow.state else {
             turn.fx.stats.tcp_refused += 1;
             self.remove(turn, index, true);
             return;
@@ -466,7 +492,7 @@ impl TcpFlows {
         let until = turn.now + CALLING;
         self.flows.rekey(index, |flow| {
             flow.key = key;
-            flow.state = State::Calling { connection, other: None, until };
+            flow.state = State::Calling { connection, other: None, until, ticket };
         });
         self.ask_egress(index);
         self.arm(turn, index);
@@ -624,9 +650,11 @@ impl TcpFlows {
 
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize, reset: bool) {
         if let Some(mut flow) = self.flows.remove(index) {
-            if let State::Opening { ticket, .. } = flow.state {
-                self.opening.remove(&ticket);
-            }
+            match flow.state {
+                State::Opening { ticket, .. } => self.opening.remove(&ticket),
+                State::Calling { ticket, .. } => self.calling.remove(&ticket),
+                State::Open(_) | State::Closing { .. } => None,
+            };
             flow.close_host(turn, reset);
         }
         // An index left in the egress queue is skipped, or serves the flow that has it next.
