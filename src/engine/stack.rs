@@ -10,7 +10,10 @@
 //! - it offers windows smaller than a segment, on which a Linux sender waits (RFC 9293,
 //!   section 3.8.6.2.2): such a window is sent as zero;
 //! - its segmentation offload loses IPv6: smoltcp believes in a 64 KiB MTU (the *virtual MTU*),
-//!   MSS options are rewritten on their way, and the virtio header says where to cut.
+//!   MSS options are rewritten on their way, and the virtio header says where to cut;
+//! - a guest that acknowledges our FIN with a window of zero leaves its zero-window timer running,
+//!   and in FIN-WAIT-2 every poll then sends one more acknowledgement, without end: there only what
+//!   happened since the last frame is a reason for another ([`Connection::is_quiet`]).
 //!
 //! smoltcp panics by design when sequence numbers that a peer chose make no sense (its issues 489,
 //! 1048, 1051). Every call into it ends such a panic as [`Panicked`], and the flow with it.
@@ -48,6 +51,8 @@ const TCP_HEADER_LEN: usize = 20;
 
 /// Silence after which an established flow is probed (RFC 9293, section 3.8.4: two hours).
 const KEEP_ALIVE: Duration = Duration::from_secs(2 * 60 * 60);
+/// How often a connection in FIN-WAIT-2 speaks unasked, at most.
+const FIN_WAIT_2_PACE: Duration = Duration::from_secs(60);
 /// Silence after which it is given up: the probe and ten minutes for its answer.
 const GIVE_UP: Duration = Duration::from_secs(2 * 60 * 60 + 10 * 60);
 
@@ -89,6 +94,8 @@ pub(super) struct Connection {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     segments: Segments,
+    /// In FIN-WAIT-2: when to speak again, unless something happens before.
+    quiet_until: Option<Instant>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -138,6 +145,7 @@ impl Stack {
         now: Instant,
         tx: &mut TxFrame,
     ) -> Result<(), Panicked> {
+        connection.quiet_until = None;
         // A SYN on an open connection is an error for smoltcp to answer, nothing to learn from.
         if matches!(connection.state(), tcp::State::Listen | tcp::State::SynSent) {
             connection.segments.learn(link, packet, header_len);
@@ -157,10 +165,17 @@ impl Stack {
         tx: &mut TxFrame,
     ) -> Result<bool, Panicked> {
         let mut device = Port::new(link, None, tx, Some(connection.segments));
+        if connection.is_quiet(now) {
+            return Ok(false);
+        }
         guard(|| {
             self.interface.poll_egress(now, &mut device, &mut connection.sockets);
         })?;
-        Ok(tx.len > 0)
+        let written = tx.len > 0;
+        if written && connection.state() == tcp::State::FinWait2 {
+            connection.quiet_until = Some(now + FIN_WAIT_2_PACE);
+        }
+        Ok(written)
     }
 
     /// Writes the reset that answers `packet` to `tx`, as a host without the port would.
@@ -184,7 +199,8 @@ impl Stack {
         connection: &Connection,
         now: Instant,
     ) -> Result<Option<Instant>, Panicked> {
-        guard(|| self.interface.poll_at(now, &connection.sockets))
+        let at = guard(|| self.interface.poll_at(now, &connection.sockets))?;
+        Ok(at.map(|at| connection.quiet_until.map_or(at, |quiet| at.max(quiet))))
     }
 
     /// A connection that waits for the guest's SYN, which is then given to [`Stack::ingress`].
@@ -224,7 +240,7 @@ impl Connection {
         let mss = if v6 { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 };
         let segments =
             Segments { mss, window_shift: window_shift(ring), smallest_window: ring / 2 };
-        Self { sockets, handle, segments }
+        Self { sockets, handle, segments, quiet_until: None }
     }
 
     pub(super) fn socket(&self) -> &tcp::Socket<'static> {
@@ -232,7 +248,12 @@ impl Connection {
     }
 
     pub(super) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
+        self.quiet_until = None;
         self.sockets.get_mut(self.handle)
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.state() == tcp::State::FinWait2 && self.quiet_until.is_some_and(|until| now < until)
     }
 
     pub(super) fn state(&self) -> tcp::State {

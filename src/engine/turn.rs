@@ -60,18 +60,21 @@ const MAX_SPARE: usize = 64;
 /// fragments), and datagrams of the host come as fast as the host is. Two thousand full frames are
 /// a burst that every socket's receive buffer can cause at once without a loss.
 const MAX_WAITING: usize = 4 << 20;
+/// The same for what TCP sends at once (handshakes, resets), so that a flood of datagrams costs no
+/// connection a second.
+const MAX_WAITING_TCP: usize = 2 * MAX_WAITING;
 
 impl Effects {
     /// Queues the frame that `compose` writes into an empty buffer, if there is room.
     pub(super) fn queue(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
-        if self.has_room() {
+        if self.has_room(MAX_WAITING) {
             self.frames.push(port, compose);
         }
     }
 
-    /// Whether another datagram may be queued; if not, it is counted as dropped.
-    fn has_room(&mut self) -> bool {
-        let room = self.frames.has_room();
+    /// Whether another packet may be queued, whole; if not, it is counted as dropped.
+    fn has_room(&mut self, limit: usize) -> bool {
+        let room = self.frames.has_room(limit);
         if !room {
             self.stats.count_drop(DropReason::QueueFull);
         }
@@ -89,9 +92,9 @@ impl Frames {
         self.queue.push_back((port, buffer));
     }
 
-    /// Whether another datagram may be queued, whole.
-    fn has_room(&self) -> bool {
-        self.bytes < MAX_WAITING
+    /// Whether fewer bytes than that wait.
+    fn has_room(&self, limit: usize) -> bool {
+        self.bytes < limit
     }
 
     pub(super) fn pop(&mut self) -> Option<(PortId, Vec<u8>)> {
@@ -186,7 +189,7 @@ impl Turn<'_> {
 
     /// Queues the segment that the stack has just written.
     fn send_written_frame(&mut self) {
-        let room = self.fx.tx.get().is_some() && self.fx.has_room();
+        let room = self.fx.tx.get().is_some() && self.fx.has_room(MAX_WAITING_TCP);
         let Effects { frames, tx, .. } = &mut *self.fx;
         if let Some(frame) = tx.get().filter(|_| room) {
             frames.push(self.port, |buffer| buffer.extend_from_slice(frame));
@@ -268,7 +271,7 @@ impl Turn<'_> {
         protocol: IpProtocol,
         payload: &[u8],
     ) {
-        if !self.fx.has_room() {
+        if !self.fx.has_room(MAX_WAITING) {
             return;
         }
         let v6 = addresses.0.is_ipv6();

@@ -12,6 +12,7 @@
 //! Not here: the TCP protocol itself ([`crate::engine::stack`]) and the meaning of addresses
 //! ([`crate::engine::nat`]).
 
+mod flow;
 mod open;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,7 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 use smoltcp::wire::TcpPacket;
 
+use self::flow::{State, Target, TcpFlow};
 use self::open::{End, Open};
 use super::{FlowKey, KeyedHash};
 use crate::engine::frame::IpPacket;
@@ -31,8 +33,8 @@ use crate::engine::icmp::{self, Unreachable};
 use crate::engine::nat::{self, Inbound, Meaning};
 use crate::engine::stack::{Connection, Panicked, Stack};
 use crate::engine::stats::{DropReason, Verdict};
-use crate::engine::table::{Entry, Table};
-use crate::engine::{Instant, PortId, Turn};
+use crate::engine::table::Table;
+use crate::engine::{PortId, Turn};
 
 /// Most TCP flows at once; beyond, a guest's SYN is reset and a client's connection closed.
 pub(in crate::engine) const MAX_FLOWS: usize = 16_384;
@@ -60,6 +62,9 @@ const ORPHAN: Duration = Duration::from_secs(60);
 /// The same while it has bytes left to read: smoltcp asks a guest with a full window once a minute
 /// at the most, and one lost answer is no silence.
 const SLOW_READER: Duration = Duration::from_secs(150);
+/// How long a host may take nothing of what a guest left behind, as long as Linux asks a peer with a
+/// full window on behalf of a program that is gone (ip-sysctl, `tcp_retries2`: 924 s).
+const SLOW_HOST: Duration = Duration::from_secs(15 * 60);
 /// How long a guest may take to acknowledge our SYN-ACK (as long as Linux: `tcp_synack_retries`).
 const HANDSHAKE: Duration = Duration::from_secs(60);
 /// Flows up to which a ring has a size, in bytes, and the size beyond. A ring costs memory only
@@ -84,55 +89,6 @@ pub(in crate::engine) struct TcpFlows {
     /// The same for those in [`State::Calling`].
     calling: BTreeMap<u64, usize>,
     next_ticket: u64,
-}
-
-#[derive(Debug)]
-pub(in crate::engine) struct TcpFlow {
-    key: FlowKey,
-    /// The host's socket; `None` once it is closed.
-    socket: Option<SocketId>,
-    state: State,
-    in_egress: bool,
-    relay_asked: bool,
-    to_guest_bytes: u64,
-    to_host_bytes: u64,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Entered with a guest's SYN; the host socket is connecting and the SYN is held.
-    /// Leaves with the connection's success, its failure or [`OPENING`].
-    Opening { syn: Box<[u8]>, header_len: usize, target: Target, until: Instant, ticket: u64 },
-    /// Entered with a client's connection; our SYN is with the guest.
-    /// Leaves with the guest's answer or [`CALLING`]. `other` is the guest's address of the other
-    /// family, tried when this one refuses.
-    Calling { connection: Box<Connection>, other: Option<SocketAddr>, until: Instant, ticket: u64 },
-    /// Both sides stand and bytes may flow in any direction that is not over.
-    /// Leaves when both halves are over, or with a reset from either side.
-    Open(Box<Open>),
-    /// The host's side is closed in order; the guest has yet to acknowledge the rest.
-    /// Leaves with the last acknowledgement or after too long a silence ([`patience`]).
-    Closing { connection: Box<Connection>, until: Instant },
-}
-
-/// Where an outbound flow connects to.
-#[derive(Debug, Clone, Copy)]
-enum Target {
-    Address,
-    /// The DNS forwarder: the resolver that is `tried` behind the `first` is being connected to.
-    Resolver {
-        first: usize,
-        tried: usize,
-    },
-}
-
-impl Target {
-    fn patience(self) -> Duration {
-        match self {
-            Self::Address => OPENING,
-            Self::Resolver { .. } => OPENING_RESOLVER,
-        }
-    }
 }
 
 impl TcpFlows {
@@ -408,7 +364,11 @@ impl TcpFlows {
         let State::Open(open) = &mut flow.state else {
             return;
         };
-        flow.to_host_bytes += open.relay_to_host(stream);
+        let taken = open.relay_to_host(stream);
+        if taken > 0 {
+            open.note_host_progress(turn.now);
+        }
+        flow.to_host_bytes += taken;
         flow.to_guest_bytes += open.relay_to_guest(stream);
         self.settle(turn, index);
     }
@@ -595,8 +555,11 @@ impl TcpFlows {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let gave_up = match &flow.state {
-            State::Open(open) => open.is_dead(),
+        let gave_up = match &mut flow.state {
+            State::Open(open) => {
+                open.note_guest_left(turn.now);
+                open.is_dead()
+            }
             State::Calling { connection, .. } => connection.state() == tcp::State::Closed,
             State::Opening { .. } | State::Closing { .. } => false,
         };
@@ -714,56 +677,6 @@ impl TcpFlows {
     }
 }
 
-impl TcpFlow {
-    fn new(key: FlowKey, socket: SocketId, state: State) -> Self {
-        Self {
-            key,
-            socket: Some(socket),
-            state,
-            in_egress: false,
-            relay_asked: false,
-            to_guest_bytes: 0,
-            to_host_bytes: 0,
-        }
-    }
-
-    fn close_host(&mut self, turn: &mut Turn<'_>, reset: bool) {
-        if let Some(socket) = self.socket.take() {
-            turn.fx.host.close(socket, reset);
-        }
-    }
-}
-
-impl State {
-    fn connection_mut(&mut self) -> Option<&mut Connection> {
-        match self {
-            Self::Opening { .. } => None,
-            Self::Calling { connection, .. } | Self::Closing { connection, .. } => Some(connection),
-            Self::Open(open) => Some(&mut open.connection),
-        }
-    }
-
-    fn until(&self) -> Option<Instant> {
-        match self {
-            Self::Opening { until, .. }
-            | Self::Calling { until, .. }
-            | Self::Closing { until, .. } => Some(*until),
-            Self::Open(open) => open.until,
-        }
-    }
-
-    /// Stands in for a moment while one state's connection moves to the next.
-    fn placeholder() -> Self {
-        Self::Opening {
-            syn: Box::default(),
-            header_len: 0,
-            target: Target::Address,
-            until: Instant::ZERO,
-            ticket: u64::MAX,
-        }
-    }
-}
-
 /// How long a guest may be silent that only has to acknowledge what it was sent.
 fn patience(connection: &Connection) -> Duration {
     if connection.socket().send_queue() > 0 { SLOW_READER } else { ORPHAN }
@@ -794,18 +707,6 @@ fn ingress(
         turn.flush(connection)?;
     }
     Ok(())
-}
-
-impl Entry for TcpFlow {
-    type Key = FlowKey;
-
-    fn key(&self) -> FlowKey {
-        self.key
-    }
-
-    fn port(&self) -> PortId {
-        self.key.port
-    }
 }
 
 impl fmt::Display for TcpFlows {

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 
 use smoltcp::socket::tcp;
 
-use super::{HANDSHAKE, patience};
+use super::{HANDSHAKE, SLOW_HOST, patience};
 use crate::engine::Instant;
 use crate::engine::host::HostStream;
 use crate::engine::stack::Connection;
@@ -91,6 +91,27 @@ impl Open {
     fn owes_only_acks(&self) -> bool {
         let broken = self.to_host == Half::Broken || self.to_guest == Half::Broken;
         broken || self.to_guest == Half::Finishing
+    }
+
+    /// Whether the guest has left, in order, while the host has yet to take what it said.
+    fn waits_for_host_alone(&self) -> bool {
+        self.to_host == Half::Open
+            && matches!(self.connection.state(), tcp::State::TimeWait | tcp::State::Closed)
+    }
+
+    /// After smoltcp was polled or the guest was heard: the host's patience begins with the guest's
+    /// end, of whatever kind.
+    pub(super) fn note_guest_left(&mut self, now: Instant) {
+        if self.until.is_none() && self.waits_for_host_alone() {
+            self.until = Some(now + SLOW_HOST);
+        }
+    }
+
+    /// The host has taken some bytes.
+    pub(super) fn note_host_progress(&mut self, now: Instant) {
+        if self.waits_for_host_alone() {
+            self.until = Some(now + SLOW_HOST);
+        }
     }
 
     fn note_guest_finished(&mut self) {
@@ -200,6 +221,7 @@ impl Open {
         if self.until.is_none() && self.owes_only_acks() {
             self.until = Some(now + patience(&self.connection));
         }
+        self.note_guest_left(now);
         End::NotYet
     }
 }

@@ -1,0 +1,6 @@
+#![no_main]
+#[allow(dead_code)]
+#[path = "../harness/words.rs"]
+mod words;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| words::publish(bytes));

@@ -1,0 +1,127 @@
+//! One TCP flow: its state, and what is true in it.
+//!
+//! What moves a flow from one state to the next is in the parent module; the halves of an open one
+//! are in [`super::open`].
+
+use std::net::SocketAddr;
+
+use smoltcp::time::Duration;
+
+use super::open::Open;
+use super::{OPENING, OPENING_RESOLVER};
+use crate::engine::flow::FlowKey;
+use crate::engine::host::SocketId;
+use crate::engine::stack::Connection;
+use crate::engine::table::Entry;
+use crate::engine::{Instant, PortId, Turn};
+
+#[derive(Debug)]
+pub(in crate::engine) struct TcpFlow {
+    pub(super) key: FlowKey,
+    /// The host's socket; `None` once it is closed.
+    pub(super) socket: Option<SocketId>,
+    pub(super) state: State,
+    pub(super) in_egress: bool,
+    pub(super) relay_asked: bool,
+    pub(super) to_guest_bytes: u64,
+    pub(super) to_host_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Entered with a guest's SYN; the host socket is connecting and the SYN is held.
+    /// Leaves with the connection's success, its failure or [`OPENING`].
+    Opening { syn: Box<[u8]>, header_len: usize, target: Target, until: Instant, ticket: u64 },
+    /// Entered with a client's connection; our SYN is with the guest.
+    /// Leaves with the guest's answer or [`super::CALLING`]. `other` is the guest's address of the other
+    /// family, tried when this one refuses.
+    Calling { connection: Box<Connection>, other: Option<SocketAddr>, until: Instant, ticket: u64 },
+    /// Both sides stand and bytes may flow in any direction that is not over.
+    /// Leaves when both halves are over, or with a reset from either side.
+    Open(Box<Open>),
+    /// The host's side is closed in order; the guest has yet to acknowledge the rest.
+    /// Leaves with the last acknowledgement or after too long a silence ([`super::patience`]).
+    Closing { connection: Box<Connection>, until: Instant },
+}
+
+/// Where an outbound flow connects to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target {
+    Address,
+    /// The DNS forwarder: the resolver that is `tried` behind the `first` is being connected to.
+    Resolver {
+        first: usize,
+        tried: usize,
+    },
+}
+
+impl Target {
+    pub(super) fn patience(self) -> Duration {
+        match self {
+            Self::Address => OPENING,
+            Self::Resolver { .. } => OPENING_RESOLVER,
+        }
+    }
+}
+
+impl TcpFlow {
+    pub(super) fn new(key: FlowKey, socket: SocketId, state: State) -> Self {
+        Self {
+            key,
+            socket: Some(socket),
+            state,
+            in_egress: false,
+            relay_asked: false,
+            to_guest_bytes: 0,
+            to_host_bytes: 0,
+        }
+    }
+
+    pub(super) fn close_host(&mut self, turn: &mut Turn<'_>, reset: bool) {
+        if let Some(socket) = self.socket.take() {
+            turn.fx.host.close(socket, reset);
+        }
+    }
+}
+
+impl State {
+    pub(super) fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Opening { .. } => None,
+            Self::Calling { connection, .. } | Self::Closing { connection, .. } => Some(connection),
+            Self::Open(open) => Some(&mut open.connection),
+        }
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self {
+            Self::Opening { until, .. }
+            | Self::Calling { until, .. }
+            | Self::Closing { until, .. } => Some(*until),
+            Self::Open(open) => open.until,
+        }
+    }
+
+    /// Stands in for a moment while one state's connection moves to the next.
+    pub(super) fn placeholder() -> Self {
+        Self::Opening {
+            syn: Box::default(),
+            header_len: 0,
+            target: Target::Address,
+            until: Instant::ZERO,
+            ticket: u64::MAX,
+        }
+    }
+}
+
+impl Entry for TcpFlow {
+    type Key = FlowKey;
+
+    fn key(&self) -> FlowKey {
+        self.key
+    }
+
+    fn port(&self) -> PortId {
+        self.key.port
+    }
+}
