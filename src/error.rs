@@ -4,8 +4,11 @@
 //! them, gives each its exit code and, for the failures that everyone meets, a hint.
 //! [`report`] is the one place that puts an error into words for a person.
 
+use std::borrow::Cow;
+
 use crate::attach::AttachError;
 use crate::cli::UsageError;
+use crate::cli::output::OutputError;
 use crate::io::LoopError;
 use crate::io::api::ApiError;
 use crate::io::listen::ListenError;
@@ -44,6 +47,9 @@ pub enum Error {
     /// The network could not be set up or kept up.
     #[error(transparent)]
     Loop(#[from] LoopError),
+    /// What a verb prints cannot be printed.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 impl Error {
@@ -59,23 +65,25 @@ impl Error {
             | Self::Process(_)
             | Self::Api(_)
             | Self::Outbound(_)
-            | Self::Loop(_) => EXIT_FAILURE,
+            | Self::Loop(_)
+            | Self::Output(_) => EXIT_FAILURE,
         }
     }
 
     /// What the user can do about it, if there is one thing that usually helps.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Usage(error) => error.hint(),
-            Self::Attach(error) => error.hint(),
-            Self::Listen(error) => error.hint(),
-            Self::Run(error) => error.hint(),
+            Self::Attach(error) => error.hint().map(Cow::Borrowed),
+            Self::Listen(error) => error.hint().map(Cow::Borrowed),
+            Self::Run(error) => error.hint().map(Cow::Borrowed),
             Self::Isolate(_)
             | Self::Process(_)
             | Self::Api(_)
             | Self::Outbound(_)
-            | Self::Loop(_) => None,
+            | Self::Loop(_)
+            | Self::Output(_) => None,
         }
     }
 }
@@ -95,7 +103,7 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     }
     if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
         text.push_str("\nhint: ");
-        text.push_str(hint);
+        text.push_str(&hint);
     }
     text
 }

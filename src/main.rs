@@ -29,6 +29,10 @@ fn main() -> ExitCode {
     let code = match cli::parse(args.into_iter()) {
         Err(error) => session::finish(Err(Error::Usage(error)), Error::exit_code),
         Ok(Command::Help(text) | Command::Version(text)) => print(&text),
+        Ok(Command::Verb(action)) => {
+            start_log(&Process::default());
+            session::finish(action.run(), Error::exit_code)
+        }
         Ok(Command::Attach(attach)) => {
             start_log(&attach.process);
             session::finish(session::attach(attach), Error::exit_code)
@@ -63,8 +67,8 @@ fn as_slirp4netns(args: &[OsString]) -> u8 {
         Ok(Invocation { command: Command::Help(text) | Command::Version(text), .. }) => {
             print(&text)
         }
-        // A personality has no `run`.
-        Ok(Invocation { command: Command::Run(_), .. }) => 1,
+        // A personality has no `run` and no verbs.
+        Ok(Invocation { command: Command::Run(_) | Command::Verb(_), .. }) => 1,
     }
 }
 

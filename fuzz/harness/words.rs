@@ -58,7 +58,7 @@ fn check(command: &Command) {
     let (endpoint, network, process) = match command {
         Command::Attach(Attach { endpoint, network, process, .. }) => (endpoint, network, process),
         Command::Run(run) => (&run.endpoint, &run.network, &run.process),
-        Command::Help(_) | Command::Version(_) => return,
+        Command::Verb(_) | Command::Help(_) | Command::Version(_) => return,
     };
     let Endpoint { ifname, mac, .. } = endpoint;
     assert!((1..=15).contains(&ifname.len()), "an interface of {} bytes", ifname.len());

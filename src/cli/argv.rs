@@ -9,7 +9,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::UsageError;
-use super::options::{self, Job, Kind, OPTIONS, OptionSpec};
+use super::options::{HELP, Job, Kind, OptionSpec};
+use super::verbs;
 
 /// What a command line comes to after the first stage.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,15 +20,22 @@ pub(super) enum Normalised {
     Words(Words),
 }
 
-/// A command line in argh's spelling.
+/// Whose options are understood, and where they may stand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Syntax {
+    pub(super) options: &'static [OptionSpec],
+    pub(super) job: Job,
+}
+
+/// A command line with every option in one spelling.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Words {
-    /// `--long`, or `--long` and its value as two words.
-    pub(super) options: Vec<String>,
+    /// The options with their values, in order.
+    pub(super) options: Vec<(&'static OptionSpec, Option<String>)>,
     /// What is no option; always empty for `rnsnet run`.
     pub(super) positionals: Vec<String>,
-    /// The options in `options`, in order.
-    pub(super) seen: Vec<&'static OptionSpec>,
+    /// Whether the first positional stands before any `--`.
+    pub(super) bare: bool,
     /// The command of `rnsnet run`.
     pub(super) command: Vec<OsString>,
 }
@@ -35,9 +43,16 @@ pub(super) struct Words {
 impl Words {
     /// The words for argh: no positional can be taken for an option.
     pub(super) fn for_argh(&self) -> Vec<&str> {
-        let options = self.options.iter().map(String::as_str);
+        let options = self.options.iter();
+        let options =
+            options.flat_map(|(spec, value)| [spec.long].into_iter().chain(value.as_deref()));
         let positionals = self.positionals.iter().map(String::as_str);
         options.chain(["--"]).chain(positionals).collect()
+    }
+
+    /// The options, in order.
+    pub(super) fn seen(&self) -> impl Iterator<Item = &'static OptionSpec> {
+        self.options.iter().map(|(option, _)| *option)
     }
 
     fn push(
@@ -45,31 +60,46 @@ impl Words {
         option: &'static OptionSpec,
         value: Option<String>,
     ) -> Result<(), UsageError> {
-        if !matches!(option.kind, Kind::List(_)) && self.seen.contains(&option) {
+        if !matches!(option.kind, Kind::List(_)) && self.seen().any(|seen| seen == option) {
             return Err(UsageError::Repeated { option: option.long });
         }
-        self.seen.push(option);
-        self.options.push(option.long.to_owned());
-        self.options.extend(value);
+        self.options.push((option, value));
         Ok(())
     }
 }
 
-/// Brings the words after `rnsnet` or `rnsnet run` into argh's spelling.
+impl Syntax {
+    /// The option with this long name (`--mtu`), whatever its scope.
+    fn by_long(self, name: &str) -> Option<&'static OptionSpec> {
+        self.find(|option| option.long == name)
+    }
+
+    /// The option with this short name (`p`), whatever its scope.
+    fn by_short(self, name: char) -> Option<&'static OptionSpec> {
+        self.find(|option| option.short == Some(name))
+    }
+
+    fn find(self, is_it: impl Fn(&OptionSpec) -> bool) -> Option<&'static OptionSpec> {
+        self.options.iter().find(|option| is_it(option)).or_else(|| is_it(&HELP).then_some(&HELP))
+    }
+}
+
+/// Brings the words after `rnsnet`, `rnsnet run` or a verb into one spelling.
 ///
 /// # Errors
 /// Unknown, misplaced, repeated or incomplete options, and words that are not UTF-8.
 pub(super) fn normalise(
-    job: Job,
+    syntax: Syntax,
     args: impl Iterator<Item = OsString>,
 ) -> Result<Normalised, UsageError> {
+    let job = syntax.job;
     let mut words = Words::default();
     let mut args = args.peekable();
     while let Some(word) = args.next() {
         let bytes = word.as_bytes();
         if bytes == b"--" {
             match job {
-                Job::Attach => {
+                Job::Attach | Job::Verb => {
                     for word in args {
                         words.positionals.push(text(word)?);
                     }
@@ -80,10 +110,14 @@ pub(super) fn normalise(
         }
         if bytes.len() < 2 || !bytes.starts_with(b"-") {
             match job {
-                Job::Attach if bytes == b"run" && words.positionals.is_empty() => {
-                    return Err(UsageError::RunNotFirst);
+                Job::Attach | Job::Verb => {
+                    let word = text(word)?;
+                    if words.positionals.is_empty() {
+                        words.bare = true;
+                        misplaced(job, &word)?;
+                    }
+                    words.positionals.push(word);
                 }
-                Job::Attach => words.positionals.push(text(word)?),
                 Job::Run => {
                     words.command.push(word);
                     words.command.extend(args);
@@ -92,7 +126,7 @@ pub(super) fn normalise(
             }
             continue;
         }
-        for (option, inline) in split(job, &text(word)?)? {
+        for (option, inline) in split(syntax, &text(word)?)? {
             match option.kind {
                 Kind::Help => return Ok(Normalised::Help),
                 Kind::Version => return Ok(Normalised::Version),
@@ -110,22 +144,36 @@ pub(super) fn normalise(
     Ok(Normalised::Words(words))
 }
 
+/// Refuses a verb that follows an option.
+fn misplaced(job: Job, word: &str) -> Result<(), UsageError> {
+    match job {
+        Job::Attach if word == "run" => Err(UsageError::RunNotFirst),
+        Job::Attach if verbs::is_verb(word) => {
+            Err(UsageError::VerbNotFirst { verb: word.to_owned() })
+        }
+        Job::Attach | Job::Run | Job::Verb => Ok(()),
+    }
+}
+
 /// Splits one word that starts with a dash into its options, the last with the value that the
 /// same word gives it.
-fn split(job: Job, word: &str) -> Result<Vec<(&'static OptionSpec, Option<String>)>, UsageError> {
+fn split(
+    syntax: Syntax,
+    word: &str,
+) -> Result<Vec<(&'static OptionSpec, Option<String>)>, UsageError> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (word, None),
     };
     if name.starts_with("--") {
-        let option = in_scope(job, options::by_long(name), name)?;
+        let option = in_scope(syntax, syntax.by_long(name), name)?;
         if value.is_some() && option.value().is_none() {
             return Err(UsageError::UnexpectedValue { option: option.long, word: word.to_owned() });
         }
         return Ok(vec![(option, value)]);
     }
     // `-mtu`: a long option with one dash would be read as a bundle and refused in riddles.
-    if let Some(option) = options::by_long(&format!("-{name}")) {
+    if let Some(option) = syntax.by_long(&format!("-{name}")) {
         return Err(UsageError::UnknownOption {
             option: name.to_owned(),
             suggestion: Some(option.long),
@@ -138,7 +186,7 @@ fn split(job: Job, word: &str) -> Result<Vec<(&'static OptionSpec, Option<String
             let (option, _): &(&OptionSpec, _) = &found[found.len() - 1];
             return Err(UsageError::UnexpectedValue { option: option.long, word: word.to_owned() });
         }
-        let option = in_scope(job, options::by_short(letter), &format!("-{letter}"))?;
+        let option = in_scope(syntax, syntax.by_short(letter), &format!("-{letter}"))?;
         if option.value().is_some() {
             let value = rest.as_str();
             let value =
@@ -153,21 +201,21 @@ fn split(job: Job, word: &str) -> Result<Vec<(&'static OptionSpec, Option<String
 
 /// Refuses an option that is unknown, or not one of this job.
 fn in_scope(
-    job: Job,
+    syntax: Syntax,
     option: Option<&'static OptionSpec>,
     typed: &str,
 ) -> Result<&'static OptionSpec, UsageError> {
     let Some(option) = option else {
         return Err(UsageError::UnknownOption {
             option: typed.to_owned(),
-            suggestion: nearest(job, typed),
+            suggestion: nearest(syntax, typed),
         });
     };
-    if option.scope.covers(job) {
+    if option.scope.covers(syntax.job) {
         return Ok(option);
     }
-    Err(match job {
-        Job::Attach => UsageError::OnlyForRun { option: option.long },
+    Err(match syntax.job {
+        Job::Attach | Job::Verb => UsageError::OnlyForRun { option: option.long },
         Job::Run => UsageError::NotForRun { option: option.long },
     })
 }
@@ -196,22 +244,20 @@ fn text(word: OsString) -> Result<String, UsageError> {
         .map_err(|word| UsageError::NotUtf8 { word: word.to_string_lossy().into_owned() })
 }
 
-/// The long option of `job` that `typed` is most likely meant to be, if any is close.
-fn nearest(job: Job, typed: &str) -> Option<&'static str> {
+/// The long option that `typed` is most likely meant to be, if any is close.
+fn nearest(syntax: Syntax, typed: &str) -> Option<&'static str> {
     let typed = typed.to_ascii_lowercase();
     let stem = typed.strip_prefix("--")?;
     // A short option with one dash too many.
     if let (Some(letter), true) = (stem.chars().next(), stem.len() == 1) {
-        let option = options::by_short(letter)?;
-        return option.scope.covers(job).then_some(option.long);
+        let option = syntax.by_short(letter)?;
+        return option.scope.covers(syntax.job).then_some(option.long);
     }
-    let mut names = OPTIONS.iter().filter(|o| o.scope.covers(job)).map(|o| o.long);
-    let close = names
-        .clone()
-        .map(|name| (distance(stem, &name[2..]), name))
-        .filter(|(distance, name)| *distance <= (name.len() - 2).div_ceil(3).min(2))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name);
+    let options = syntax.options.iter();
+    let mut names = options.filter(|o| o.scope.covers(syntax.job)).map(|o| o.long);
+    let stems = names.clone().filter_map(|name| name.strip_prefix("--"));
+    let close = closest(stem, stems);
+    let close = names.clone().find(|name| name.strip_prefix("--") == close);
     // Half an option's name: `--pub`, as getopt would take it.
     close.or_else(|| {
         let mut longer =
@@ -219,6 +265,15 @@ fn nearest(job: Job, typed: &str) -> Option<&'static str> {
         let first = longer.next();
         if longer.next().is_some() { None } else { first }
     })
+}
+
+/// The one of `names` that `typed` is most likely meant to be, if any is close.
+pub(super) fn closest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    names
+        .map(|name| (distance(typed, name), name))
+        .filter(|(distance, name)| *distance <= name.len().div_ceil(3).min(2))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
 }
 
 /// How many letters to insert, drop, replace or swap with their neighbour to get from `a` to `b`
@@ -247,14 +302,18 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::options::OPTIONS;
     use std::os::unix::ffi::OsStringExt as _;
 
+    const ATTACH: Syntax = Syntax { options: OPTIONS, job: Job::Attach };
+    const RUN: Syntax = Syntax { options: OPTIONS, job: Job::Run };
+
     fn attach(args: &[&str]) -> Result<Normalised, UsageError> {
-        normalise(Job::Attach, args.iter().map(OsString::from))
+        normalise(ATTACH, args.iter().map(OsString::from))
     }
 
     fn run(args: &[&str]) -> Result<Normalised, UsageError> {
-        normalise(Job::Run, args.iter().map(OsString::from))
+        normalise(RUN, args.iter().map(OsString::from))
     }
 
     /// The words that argh would see.
@@ -311,8 +370,7 @@ mod tests {
             assert_eq!(words.command, *command, "{typed:?}");
         }
         let bytes = OsString::from_vec(vec![b'a', 0xff]);
-        let Normalised::Words(words) = normalise(Job::Run, [bytes.clone()].into_iter()).unwrap()
-        else {
+        let Normalised::Words(words) = normalise(RUN, [bytes.clone()].into_iter()).unwrap() else {
             panic!("words")
         };
         assert_eq!(words.command, [bytes]);
@@ -367,6 +425,7 @@ mod tests {
             (&["--mtu=1500", "--mtu", "1500"], "--mtu is given twice"),
             (&["-dd"], "--detach is given twice"),
             (&["--hostname=x"], "--hostname is an option of rnsnet run, not of rnsnet PID"),
+            (&["-d", "version"], "version comes first: rnsnet version [OPTIONS]"),
             (&["-d", "run", "sh"], "run comes first: rnsnet run [OPTIONS] [--] CMD [ARG...]"),
         ];
         for (typed, expected) in table {
@@ -393,7 +452,7 @@ mod tests {
         ];
         for (typed, expected) in table {
             let args = typed.iter().map(|word| OsString::from_vec(word.to_vec()));
-            let error = normalise(Job::Attach, args).unwrap_err();
+            let error = normalise(ATTACH, args).unwrap_err();
             assert_eq!(error.to_string(), *expected, "{typed:?}");
         }
     }

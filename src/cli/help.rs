@@ -3,15 +3,20 @@
 //! Lines are at most 80 columns wide. The table says what an option does; this file owns how a
 //! help text is laid out, the usage lines and the examples.
 
-use super::options::{Group, Job, OPTIONS, OptionSpec};
+use super::options::{Group, HELP, Job, OPTIONS, OptionSpec};
+use super::verbs::{self, Verb};
 
 /// The text of `--help` for one job, with a line break at its end.
 pub(super) fn help(job: Job) -> String {
     let (about, usage, examples) = match job {
-        Job::Attach => (ABOUT_ATTACH, USAGE_ATTACH, EXAMPLES_ATTACH),
+        Job::Attach | Job::Verb => (ABOUT_ATTACH, USAGE_ATTACH, EXAMPLES_ATTACH),
         Job::Run => (ABOUT_RUN, USAGE_RUN, EXAMPLES_RUN),
     };
     let mut text = format!("{about}\n\n{usage}\n");
+    if job == Job::Attach {
+        list(&mut text, [("run", ABOUT_RUN_SHORT)].into_iter().chain(verbs::list()));
+        text.push_str("\nrnsnet VERB --help says more about a verb.\n");
+    }
     for group in Group::ALL {
         let mut options =
             OPTIONS.iter().filter(|o| o.group == group && o.scope.covers(job)).peekable();
@@ -23,11 +28,57 @@ pub(super) fn help(job: Job) -> String {
             describe(&mut text, option);
         }
     }
+    tell_examples(&mut text, &examples);
+    text
+}
+
+/// The text of `rnsnet VERB --help`; `name` is the whole name, as in `network create`.
+pub(super) fn verb(name: &str, verb: &Verb) -> String {
+    let mut text = format!("rnsnet {name}: {}.\n", verb.about);
+    if !verb.more.is_empty() {
+        text.push_str(&format!("\n{}\n", wrap(verb.more, WIDTH).join("\n")));
+    }
+    let arguments: Vec<String> =
+        verb.arguments.iter().map(|argument| argument.count.usage(argument.name)).collect();
+    let usage = [&[format!("Usage: rnsnet {name} [OPTIONS]")], &arguments[..]].concat();
+    text.push_str(&format!("\n{}\n", usage.join(" ")));
+    if !verb.arguments.is_empty() {
+        text.push('\n');
+    }
+    for argument in verb.arguments {
+        columns(&mut text, &format!("  {}", argument.name), argument.help, ARGUMENT_INDENT);
+    }
+    text.push_str(&format!("\n{}:\n", Group::Verb.heading()));
+    for option in verb.options.iter().chain([&HELP]) {
+        describe(&mut text, option);
+    }
+    tell_examples(&mut text, verb.examples);
+    text
+}
+
+/// The text of `rnsnet GROUP --help`.
+pub(super) fn group(group: &verbs::Group) -> String {
+    let name = group.name;
+    let mut text =
+        format!("rnsnet {name}: {}.\n\nUsage: rnsnet {name} VERB [OPTIONS]\n", group.about);
+    list(&mut text, group.verbs.iter().map(|verb| (verb.name, verb.about)));
+    text.push_str(&format!("\nrnsnet {name} VERB --help says more about a verb.\n"));
+    text
+}
+
+/// Adds a list of verbs.
+fn list<'a>(text: &mut String, verbs: impl Iterator<Item = (&'a str, &'a str)>) {
+    text.push_str("\nVerbs:\n");
+    for (name, about) in verbs {
+        columns(text, &format!("  {name}"), about, ARGUMENT_INDENT);
+    }
+}
+
+fn tell_examples(text: &mut String, examples: &[Example]) {
     text.push_str("\nExamples:\n");
     for (command, what) in examples {
         text.push_str(&format!("  {command}\n      {what}\n"));
     }
-    text
 }
 
 /// The text of `--version`, with a line break at its end.
@@ -40,15 +91,20 @@ fn describe(text: &mut String, option: &OptionSpec) {
     let short = option.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
     let value = option.value().map_or_else(String::new, |value| format!(" {value}"));
     let names = format!("  {short}{}{value}", option.long);
-    let mut lines = wrap(option.help, WIDTH - INDENT).into_iter();
-    if names.len() + 2 <= INDENT {
+    columns(text, &names, option.help, INDENT);
+}
+
+/// Adds a left column, and a paragraph in a right one that starts at `indent`.
+fn columns(text: &mut String, left: &str, right: &str, indent: usize) {
+    let mut lines = wrap(right, WIDTH - indent).into_iter();
+    if left.len() + 2 <= indent {
         let first = lines.next().unwrap_or_default();
-        text.push_str(&format!("{names:INDENT$}{first}\n"));
+        text.push_str(&format!("{left:indent$}{first}\n"));
     } else {
-        text.push_str(&format!("{names}\n"));
+        text.push_str(&format!("{left}\n"));
     }
     for line in lines {
-        text.push_str(&format!("{:INDENT$}{line}\n", ""));
+        text.push_str(&format!("{:indent$}{line}\n", ""));
     }
 }
 
@@ -71,6 +127,8 @@ fn wrap(paragraph: &str, width: usize) -> Vec<String> {
 const WIDTH: usize = 80;
 /// Where the right column starts.
 const INDENT: usize = 26;
+/// The same for arguments and verbs.
+const ARGUMENT_INDENT: usize = 18;
 
 const ABOUT_ATTACH: &str = "\
 rnsnet connects a container's network namespace to the host without root:
@@ -79,11 +137,14 @@ outbound TCP, UDP, ping and DNS, and published ports, IPv4 and IPv6.";
 const USAGE_ATTACH: &str = "\
 Usage: rnsnet [OPTIONS] PID|NETNS_PATH [IFNAME]
        rnsnet run [OPTIONS] [--] CMD [ARG...]
+       rnsnet VERB [OPTIONS] [ARG...]
        rnsnet --help | --version
-       rnsnet run --help
 
   PID|NETNS_PATH  The container: a process in it, or its network namespace.
   IFNAME          The same as --ifname.";
+
+/// In the list of verbs.
+const ABOUT_RUN_SHORT: &str = "Run a command in a network of its own";
 
 const ABOUT_RUN: &str = "\
 rnsnet run starts CMD in new user, mount and network namespaces and connects

@@ -2,37 +2,45 @@
 //!
 //! Three steps, a file each: `argv` brings every spelling into one, argh fills the fields of
 //! `options::Given` with text, `values` and `publish` give the text its meaning. `help` prints the
-//! same table of options that `argv` checks against. Nothing here touches the system: whether a
-//! process, file or descriptor exists is found out by who uses it.
+//! same table of options that `argv` checks against. A first word that is a verb leads to that
+//! verb's table in `verbs` instead. Nothing here touches the system: whether a process, file or
+//! descriptor exists is found out by who uses it. `output` is what verbs print with.
 
 mod argv;
 mod help;
 mod options;
+pub mod output;
 mod publish;
 pub mod slirp4netns;
 mod values;
+mod verbs;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 
 use argh::FromArgs as _;
 
 pub use publish::{PublishError, Side};
 pub use values::ValueError;
+pub use verbs::Action;
 
 use crate::config::{
     Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Run, Target,
 };
-use argv::{Normalised, Words};
-use options::{Given, Job};
+use argv::{Normalised, Syntax, Words};
+use options::{Given, Job, OPTIONS};
 use values::Input;
+use verbs::{Found, VERBS};
 
 /// What the command line asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Command {
     /// `rnsnet PID`: attach a namespace that is there.
     Attach(Attach),
     /// `rnsnet run CMD`: make namespaces and run a command in them.
     Run(Run),
+    /// `rnsnet VERB`: something else.
+    Verb(Box<dyn Action>),
     /// `--help`: print this text.
     Help(String),
     /// `--version`: print this text.
@@ -117,6 +125,58 @@ pub enum UsageError {
     /// `run` after an option.
     #[error("run comes first: rnsnet run [OPTIONS] [--] CMD [ARG...]")]
     RunNotFirst,
+    /// Another verb after an option.
+    #[error("{verb} comes first: rnsnet {verb} [OPTIONS]")]
+    VerbNotFirst {
+        /// The verb.
+        verb: String,
+    },
+    /// A word that could be anything.
+    #[error(
+        "{word:?} is neither a PID nor a path nor a verb{}", did_you_mean(*suggestion)
+    )]
+    NoSuchVerb {
+        /// The word.
+        word: String,
+        /// A verb that is spelt nearly so.
+        suggestion: Option<&'static str>,
+    },
+    /// What is wrong with the words after a verb.
+    #[error("{verb}")]
+    Verb {
+        /// The whole name of the verb, as in `network create`.
+        verb: String,
+        /// What is wrong.
+        source: Box<UsageError>,
+    },
+    /// The first word of several verbs, and no second.
+    #[error("{group}: the verb is missing")]
+    NoVerb {
+        /// The word.
+        group: &'static str,
+    },
+    /// The first word of several verbs with a second that is none.
+    #[error("{group}: unknown verb {word:?}{}", did_you_mean(*suggestion))]
+    UnknownVerb {
+        /// The first word.
+        group: &'static str,
+        /// The second.
+        word: String,
+        /// A verb that is spelt nearly so.
+        suggestion: Option<&'static str>,
+    },
+    /// Too few arguments.
+    #[error("{name} is missing")]
+    MissingArgument {
+        /// What the help calls it.
+        name: &'static str,
+    },
+    /// Too many arguments.
+    #[error("unexpected argument {word:?}")]
+    SurplusArgument {
+        /// The first that is too much.
+        word: String,
+    },
     /// A third positional argument.
     #[error("unexpected argument {word:?} after PID|NETNS_PATH and IFNAME")]
     ExtraArgument {
@@ -164,16 +224,37 @@ pub enum UsageError {
 impl UsageError {
     /// What to do about it, where the message does not say so itself.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        let hint = match self {
             Self::UnknownOption { suggestion: None, .. } | Self::ExtraArgument { .. } => {
-                Some("rnsnet --help lists the options")
+                "rnsnet --help lists the options"
             }
-            Self::NoTarget => {
-                Some("rnsnet PID attaches a running container; rnsnet --help has examples")
+            Self::NoTarget => "rnsnet PID attaches a running container; rnsnet --help has examples",
+            Self::NoCommand | Self::NotForRun { .. } => "rnsnet run --help has examples",
+            Self::NoSuchVerb { word, .. } => {
+                return Some(
+                    format!("rnsnet --help lists the verbs; a namespace here is ./{word}").into(),
+                );
             }
-            Self::NoCommand | Self::NotForRun { .. } => Some("rnsnet run --help has examples"),
+            Self::Verb { verb, source } => {
+                let of_verb = match **source {
+                    Self::UnknownOption { suggestion: None, .. }
+                    | Self::SurplusArgument { .. }
+                    | Self::MissingArgument { .. } => {
+                        Some(format!("rnsnet {verb} --help has examples").into())
+                    }
+                    _ => source.hint(),
+                };
+                return of_verb;
+            }
+            Self::NoVerb { group } | Self::UnknownVerb { group, suggestion: None, .. } => {
+                return Some(format!("rnsnet {group} --help lists the verbs").into());
+            }
             Self::UnknownOption { .. }
+            | Self::VerbNotFirst { .. }
+            | Self::UnknownVerb { .. }
+            | Self::MissingArgument { .. }
+            | Self::SurplusArgument { .. }
             | Self::OnlyForRun { .. }
             | Self::Repeated { .. }
             | Self::MissingValue { .. }
@@ -186,8 +267,9 @@ impl UsageError {
             | Self::UsernsOfPid { .. }
             | Self::Invalid { .. }
             | Self::Publish { .. }
-            | Self::Parser { .. } => None,
-        }
+            | Self::Parser { .. } => return None,
+        };
+        Some(hint.into())
     }
 }
 
@@ -197,8 +279,28 @@ impl UsageError {
 /// Whatever makes the line unusable, the first problem found.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut args = args.peekable();
+    if args.next_if(|word| word == "help").is_some() {
+        let of = args.next().into_iter().filter(|word| !word.is_empty());
+        // `rnsnet help network create` too: a verb's help wins wherever it stands.
+        return parse_command(of.chain(args).chain(["--help".into()]));
+    }
+    parse_command(args)
+}
+
+fn parse_command(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut args = args.peekable();
+    if let Some(first) = args.next_if(|word| word.to_str().is_some_and(verbs::is_verb)) {
+        let first = first.to_string_lossy();
+        return match verbs::parse(VERBS, &first, args) {
+            Some(found) => found.map(|found| match found {
+                Found::Action(action) => Command::Verb(action),
+                Found::Help(text) => Command::Help(text),
+            }),
+            None => Err(UsageError::NoTarget),
+        };
+    }
     let job = if args.next_if(|word| word == "run").is_some() { Job::Run } else { Job::Attach };
-    let words = match argv::normalise(job, args)? {
+    let words = match argv::normalise(Syntax { options: OPTIONS, job }, args)? {
         Normalised::Help => return Ok(Command::Help(help(job))),
         Normalised::Version => return Ok(Command::Version(help::version())),
         Normalised::Words(words) => words,
@@ -206,7 +308,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError
     let given = Given::from_args(&["rnsnet"], &words.for_argh())
         .map_err(|exit| UsageError::Parser { message: exit.output.trim().to_owned() })?;
     match job {
-        Job::Attach => attach(given, &words).map(Command::Attach),
+        Job::Attach | Job::Verb => attach(given, &words).map(Command::Attach),
         Job::Run => run(&given, words).map(Command::Run),
     }
 }
@@ -231,6 +333,11 @@ fn attach(mut given: Given, words: &Words) -> Result<Attach, UsageError> {
         return Err(UsageError::Conflict { option: "--ifname", other: "IFNAME" });
     }
     let ifname = ifname.map(|name| ("IFNAME", name));
+    let is_anything = !values::is_digits(&target) && !target.is_empty() && !target.contains('/');
+    if words.bare && given.netns_type.is_none() && is_anything {
+        let suggestion = verbs::nearest(&target);
+        return Err(UsageError::NoSuchVerb { word: target, suggestion });
+    }
     let target = self::target(&given, &target)?;
     let (endpoint, network) = link(&given, words, ifname)?;
     Ok(Attach { target, endpoint, network, process: process(&given)?, caller: Caller::default() })
@@ -281,7 +388,7 @@ fn link(
     let network = given.network.as_deref();
     let loopback_only = read(network, "--network", values::loopback_only)?.unwrap_or(false);
     if loopback_only {
-        let option = words.seen.iter().find(|option| option.needs_interface);
+        let option = words.seen().find(|option| option.needs_interface);
         let option =
             option.map(|option| option.long).or_else(|| ifname.as_ref().map(|(what, _)| *what));
         if let Some(option) = option {

@@ -1,18 +1,20 @@
-//! The table of command-line options, and what argh makes of them.
+//! The table of the main job's options, what argh makes of them, and what an option is.
 //!
 //! `OPTIONS` is the one definition: `argv` checks words against it, `help` prints it, and a test
 //! holds it against the fields of `Given`, the strict argh parser. Values are still strings here;
-//! `values` and `publish` give them their meaning.
+//! `values` and `publish` give them their meaning. Verbs have tables of their own, in `verbs`.
 
 use argh::FromArgs;
 
-/// Which of the program's two jobs an option is for, or a command line asks for.
+/// Which of the program's jobs an option is for, or a command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
     /// `rnsnet PID`
     Attach,
     /// `rnsnet run CMD`
     Run,
+    /// `rnsnet VERB`; the verb's own table says which options there are.
+    Verb,
 }
 
 /// Where an option may be written.
@@ -45,6 +47,8 @@ pub(super) enum Group {
     Namespace,
     Process,
     Diagnosis,
+    /// Of a verb, whose options have one heading.
+    Verb,
 }
 
 /// One option.
@@ -154,8 +158,8 @@ impl Scope {
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Ports, Self::Network, Self::Namespace, Self::Process, Self::Diagnosis];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Ports, Self::Network, Self::Namespace, Self::Process, Self::Diagnosis, Self::Verb];
 
     pub(super) fn heading(self) -> &'static str {
         match self {
@@ -164,6 +168,7 @@ impl Group {
             Self::Namespace => "Namespace",
             Self::Process => "Process",
             Self::Diagnosis => "Diagnosis and help",
+            Self::Verb => "Options",
         }
     }
 }
@@ -178,16 +183,6 @@ impl OptionSpec {
     }
 }
 
-/// The option with this long name (`--mtu`), whatever its scope.
-pub(super) fn by_long(name: &str) -> Option<&'static OptionSpec> {
-    OPTIONS.iter().find(|option| option.long == name)
-}
-
-/// The option with this short name (`p`), whatever its scope.
-pub(super) fn by_short(name: char) -> Option<&'static OptionSpec> {
-    OPTIONS.iter().find(|option| option.short == Some(name))
-}
-
 const ATTACH: Scope = Scope::Only(Job::Attach);
 const RUN: Scope = Scope::Only(Job::Run);
 
@@ -200,6 +195,18 @@ const PLAIN: OptionSpec = OptionSpec {
     group: Group::Network,
     needs_interface: false,
     help: "",
+};
+
+/// What an option of a verb is.
+pub(super) const VERB: OptionSpec = OptionSpec { group: Group::Verb, ..PLAIN };
+
+/// The one option that everything has.
+pub(super) const HELP: OptionSpec = OptionSpec {
+    long: "--help",
+    short: Some('h'),
+    kind: Kind::Help,
+    help: "Print this help.",
+    ..VERB
 };
 
 /// What an option of the container's link is.
@@ -369,14 +376,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         help: "Do not restrict system calls, to find one that the list lacks.",
         ..PLAIN
     },
-    OptionSpec {
-        long: "--help",
-        short: Some('h'),
-        kind: Kind::Help,
-        group: Group::Diagnosis,
-        help: "Print this help.",
-        ..PLAIN
-    },
+    OptionSpec { group: Group::Diagnosis, ..HELP },
     OptionSpec {
         long: "--version",
         short: Some('V'),

@@ -88,7 +88,7 @@ pub enum Slirp4netnsError {
 }
 
 /// A command line as understood, and what its writer should know about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Invocation {
     /// What to do.
     pub command: Command,
@@ -102,7 +102,8 @@ pub fn is_meant(program: &OsStr, args: &[OsString]) -> bool {
     if Path::new(program).file_name() == Some(OsStr::new(NAME)) {
         return true;
     }
-    if args.first().is_some_and(|word| word == "run") {
+    let is_verb = |word: &str| word == "run" || word == "help" || super::verbs::is_verb(word);
+    if args.first().and_then(|word| word.to_str()).is_some_and(is_verb) {
         return false;
     }
     let mut marked = false;
