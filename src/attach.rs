@@ -4,7 +4,8 @@
 //! cannot lead into another process; the namespace's own user namespace, as the kernel knows it;
 //! then a child that enters both, makes and configures the TAP and hands its descriptor back. This
 //! process never enters a container's namespaces. The TAP dies with its descriptor, so a failure
-//! half-way leaves nothing behind. The system calls are in `sys/netns.rs`, `tun.rs` and `link.rs`.
+//! half-way leaves nothing behind; once it works it is made to outlive a killed rnsnet, and the
+//! next one takes it over. The system calls are in `sys/netns.rs`, `tun.rs` and `link.rs`.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Addresses, Endpoint, MacAddress, Network, Setup, Target};
+use crate::config::{Addresses, Endpoint, MacAddress, Network, Offload, Setup, Target};
 use crate::sys::fd::take_inherited;
 use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
@@ -46,6 +47,9 @@ pub struct Attached {
     /// The interface's hardware address, where it was not ours to choose.
     pub mac: Option<MacAddress>,
 }
+
+/// A TAP's descriptor, and whether frames carry a virtio header.
+type OpenTap = (OwnedFd, bool);
 
 /// Why a container cannot be attached.
 #[derive(Debug, thiserror::Error)]
@@ -156,9 +160,8 @@ pub fn attach(
     let label = &container.label;
     let ifname = &endpoint.ifname;
     let (addresses, gateways) = links_of(&network.addresses);
-    // Shown by `ip link`: which process serves this interface.
-    let alias = format!("{ALIAS_PREFIX} pid {}", std::process::id());
-    let link = LinkConfig {
+    let alias = alias(&addresses);
+    let mut link = LinkConfig {
         ifname,
         mac: endpoint.mac,
         mtu: network.mtu,
@@ -166,14 +169,18 @@ pub fn attach(
         alias: &alias,
         addresses: &addresses,
         gateways: &gateways,
+        again: false,
     };
     let reply = in_container(container, || {
         let (tap, vnet_header) = match setup {
-            Setup::Create => {
-                refuse_second()?;
-                tun::create(ifname, endpoint.offload)
-                    .map_err(|error| failure(CREATE_TAP, &error, ""))?
-            }
+            Setup::Create => match take_remains(&link, endpoint.offload)? {
+                Some(tap) => {
+                    link.again = true;
+                    tap
+                }
+                None => tun::create(ifname, endpoint.offload)
+                    .map_err(|error| failure(CREATE_TAP, &error, ""))?,
+            },
             Setup::Configure | Setup::Bare => tun::attach(ifname, endpoint.offload)
                 .map_err(|error| failure(TAKE_TAP, &error, ""))?,
         };
@@ -212,17 +219,42 @@ pub fn take_tap(fd: i32, ipv6: bool) -> Result<Attached, AttachError> {
     Ok(Attached { tap, ipv6, mac: Some(mac) })
 }
 
-/// In the container: fails if another rnsnet serves it already.
-fn refuse_second() -> Result<(), Failure> {
+/// What `ip link` shows of our interface: which process serves it, and the addresses it was given.
+fn alias(addresses: &[(IpAddr, u8)]) -> String {
+    let mut alias = format!("{ALIAS_PREFIX} pid {}", std::process::id());
+    for (address, prefix_len) in addresses {
+        alias.push_str(&format!(" {address}/{prefix_len}"));
+    }
+    alias
+}
+
+/// In the container: takes over the interface that an rnsnet left which was killed, if it is the
+/// one that `link` describes; removes it if it is another. `None` when there is none then.
+///
+/// A TAP has one queue, so only what nobody serves can be opened: a living rnsnet is a failure.
+fn take_remains(link: &LinkConfig<'_>, offload: Offload) -> Result<Option<OpenTap>, Failure> {
     let found = link::find_alias(ALIAS_PREFIX)
         .map_err(|error| failure(CONFIGURE, &error, "cannot list the interfaces"))?;
-    match found {
-        None => Ok(()),
-        Some((ifname, alias)) => {
+    let Some((ifname, alias)) = found else { return Ok(None) };
+    let remains = match tun::attach(&ifname, offload) {
+        Ok(remains) => remains,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) => {
             let text = format!("{ifname}\0{alias}");
-            Err(Failure { code: ALREADY_ATTACHED, errno: 0, text })
+            return Err(Failure { code: ALREADY_ATTACHED, errno: 0, text });
         }
+        Err(error) => return Err(failure(TAKE_TAP, &error, "")),
+    };
+    if ifname == link.ifname && addresses_in(&alias) == addresses_in(link.alias) {
+        return Ok(Some(remains));
     }
+    tun::set_persistent(remains.0.as_fd(), false)
+        .map_err(|error| failure(CONFIGURE, &error, "cannot remove the old interface"))?;
+    Ok(None)
+}
+
+/// The part of an alias that describes the interface, not the process.
+fn addresses_in(alias: &str) -> Option<&str> {
+    alias.splitn(4, ' ').nth(3)
 }
 
 /// Brings the container's `lo` up and does nothing else: `--network none`.
@@ -493,6 +525,15 @@ mod tests {
         );
         assert_eq!(error.to_string(), "cannot enter the network namespace of pid 7");
         assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn an_alias_says_which_interface_it_was() {
+        let addresses = [("10.0.2.100".parse().unwrap(), 24), ("fd00::1".parse().unwrap(), 64)];
+        let alias = alias(&addresses);
+        assert_eq!(alias, format!("rnsnet pid {} 10.0.2.100/24 fd00::1/64", std::process::id()));
+        assert_eq!(addresses_in(&alias), Some("10.0.2.100/24 fd00::1/64"));
+        assert_eq!(addresses_in("rnsnet pid 12"), None);
     }
 
     #[test]

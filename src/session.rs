@@ -14,7 +14,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::attach::{self, Container};
 use crate::config::{
-    Addresses, Attach, Caller, Endpoint, MacAddress, Network, Process, Run, Target,
+    Addresses, Attach, Caller, Endpoint, MacAddress, Network, Process, Run, Setup, Target,
 };
 use crate::error::{Error, report};
 use crate::io::api::ApiSocket;
@@ -65,6 +65,8 @@ fn attach_and_serve(
 ) -> Result<u8, Error> {
     let Attach { target, endpoint, network, process, caller } = command;
     let announcement = Announcement { process, summary: None, background };
+    // From here on every signal is an end in order, which removes the interface.
+    let signals = Signals::new().map_err(set_up("receive signals"))?;
     let (served, watched) = if let Target::Tap(fd) = target {
         (Served::take_tap(fd, network, &caller)?, Watched::default())
     } else {
@@ -74,11 +76,13 @@ fn attach_and_serve(
             announcement.make()?;
             return Ok(0);
         }
-        let served = Served::attach(&container, &endpoint, network, &caller)?;
+        let mut served = Served::attach(&container, &endpoint, network, &caller)?;
+        if caller.setup == Setup::Create {
+            served.survive()?;
+        }
         let Container { pidfd, watch_path, .. } = container;
         (served, Watched { pidfd, path: watch_path })
     };
-    let signals = Signals::new().map_err(set_up("receive signals"))?;
     let announcement = Announcement { summary: Some(served.summary(&endpoint)), ..announcement };
     let network = served.into_network(&endpoint, signals, watched, &announcement.process, exit);
     serve(network, announcement, caller.inspectable)?;
@@ -201,6 +205,16 @@ impl Served {
         served.expect_self_assigned(attached.mac);
         served.attached = Some(attached);
         Ok(served)
+    }
+
+    /// Lets the container keep its interface if we are killed.
+    fn survive(&mut self) -> Result<(), Error> {
+        match &mut self.attached {
+            None => Ok(()),
+            Some(attached) => {
+                attached.tap.persist().map_err(set_up("make the container's interface last"))
+            }
+        }
     }
 
     /// What was made, in one line.

@@ -35,6 +35,8 @@ pub struct LinkConfig<'a> {
     pub addresses: &'a [(IpAddr, u8)],
     /// Routers, each of which becomes a default route.
     pub gateways: &'a [IpAddr],
+    /// Whether addresses and routes may be there already.
+    pub again: bool,
 }
 
 /// What [`configure`] did.
@@ -92,12 +94,13 @@ pub fn configure(config: &LinkConfig<'_>) -> Result<Configured, LinkError> {
     netlink.bring_up(name, index)?;
     let usable = |address: &IpAddr| ipv6 || address.is_ipv4();
     for (address, prefix_len) in config.addresses.iter().filter(|(address, _)| usable(address)) {
-        netlink.change(Request::add_address(index, *address, *prefix_len), || {
+        let request = Request::add_address(index, *address, *prefix_len);
+        netlink.add(request, config.again, || {
             format!("add address {address}/{prefix_len} to {name}")
         })?;
     }
     for gateway in config.gateways.iter().filter(|gateway| usable(gateway)) {
-        netlink.change(Request::add_default_route(index, *gateway), || {
+        netlink.add(Request::add_default_route(index, *gateway), config.again, || {
             format!("add the default route by {gateway} on {name}")
         })?;
     }
@@ -178,6 +181,19 @@ impl Netlink {
 
     fn bring_up(&mut self, name: &str, index: u32) -> Result<(), LinkError> {
         self.change(Request::set_link(index, IFF_UP), || format!("bring {name} up"))
+    }
+
+    /// As [`Netlink::change`]; what is there already is no failure if it may be there `again`.
+    fn add(
+        &mut self,
+        request: Request,
+        again: bool,
+        step: impl Fn() -> String,
+    ) -> Result<(), LinkError> {
+        match self.change(request, step) {
+            Err(error) if again && error.errno() == libc::EEXIST => Ok(()),
+            other => other,
+        }
     }
 
     /// Sends a request for a change and waits for the kernel's verdict.

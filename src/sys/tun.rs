@@ -20,6 +20,8 @@ use crate::config::{MacAddress, Offload};
 pub struct Tap {
     fd: OwnedFd,
     vnet_header: bool,
+    /// The interface survives us if we are killed, but not an end in order.
+    persistent: bool,
 }
 
 impl Tap {
@@ -33,7 +35,7 @@ impl Tap {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-        Ok(Self { fd, vnet_header })
+        Ok(Self { fd, vnet_header, persistent: false })
     }
 
     /// Takes over a TAP that somebody else has opened, as it is: with or without the virtio
@@ -76,6 +78,17 @@ impl Tap {
         Ok(MacAddress([a, b, c, d, e, f]))
     }
 
+    /// Lets the interface, with its addresses and routes, outlive this process if it is killed, so
+    /// that another can take it over by [`attach`]. Dropping the value removes it all the same.
+    ///
+    /// # Errors
+    /// `EBADFD` once the interface was deleted.
+    pub fn persist(&mut self) -> io::Result<()> {
+        set_persistent(self.fd.as_fd(), true)?;
+        self.persistent = true;
+        Ok(())
+    }
+
     /// Whether a virtio header precedes every frame.
     #[must_use]
     pub fn vnet_header(&self) -> bool {
@@ -98,6 +111,16 @@ impl Tap {
     /// `EIO` while the interface is down.
     pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
         Ok(nix::unistd::write(&self.fd, frame)?)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        if self.persistent
+            && let Err(error) = set_persistent(self.fd.as_fd(), false)
+        {
+            log::debug!("the container's interface stays or is gone already: {error}");
+        }
     }
 }
 
@@ -155,12 +178,22 @@ pub fn attach(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     match offload {
-        Offload::Off => create_plain(name),
+        Offload::Off => attach_plain(name),
         Offload::Auto => match open_offloading(name, 0) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create_plain(name),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => attach_plain(name),
             other => other,
         },
     }
+}
+
+/// Whether the interface of a TAP lives on when its last descriptor is closed: `TUNSETPERSIST`.
+///
+/// # Errors
+/// `EBADFD` once the interface was deleted.
+pub fn set_persistent(tap: BorrowedFd<'_>, persistent: bool) -> io::Result<()> {
+    let argument = libc::c_ulong::from(persistent);
+    // SAFETY: TUNSETPERSIST reads its argument as a number and dereferences nothing.
+    check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETPERSIST, argument) })
 }
 
 /// A TAP with a virtio header, checksum offload and TCP segmentation offload for both families.
@@ -195,6 +228,14 @@ fn create_plain(name: &str) -> io::Result<(OwnedFd, bool)> {
     let fd = tun_tap::Iface::without_packet_info(name, tun_tap::Mode::Tap)?.into_raw_fd();
     // SAFETY: `into_raw_fd` gave up the ownership of an open descriptor.
     Ok((unsafe { OwnedFd::from_raw_fd(fd) }, false))
+}
+
+/// As [`create_plain`]; the interface may have been opened with offloads before, which stay.
+fn attach_plain(name: &str) -> io::Result<(OwnedFd, bool)> {
+    let (fd, vnet_header) = create_plain(name)?;
+    let device = File::from(fd);
+    set_offload(&device, 0)?;
+    Ok((device.into(), vnet_header))
 }
 
 fn empty_request() -> libc::ifreq {

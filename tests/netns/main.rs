@@ -20,5 +20,6 @@ mod lifecycle;
 mod observe;
 mod publish;
 mod run;
+mod survive;
 mod tcp;
 mod udp;

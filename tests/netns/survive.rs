@@ -1,0 +1,145 @@
+//! A killed rnsnet: what the container keeps, and how the next one takes over. Row A8.
+
+use nix::sys::signal::Signal;
+
+use crate::eventually::{eventually, now, secs};
+use crate::lab::{Container, GATEWAY4, GUEST4, GUEST6, HOST4, LAN4, Lab, Place};
+use crate::rnsnet::Rnsnet;
+
+/// The number of an interface, which a new one of the same name does not have.
+#[track_caller]
+fn index(lab: &Lab, ctr: &Container) -> String {
+    lab.sh(Place::In(ctr), "ip -o link show eth0")
+        .ok()
+        .split(':')
+        .next()
+        .expect("ip says something")
+        .to_owned()
+}
+
+/// `kill -9`, and what must be left.
+#[track_caller]
+fn killed(lab: &Lab, ctr: &Container, net: Rnsnet) {
+    net.signal(Signal::SIGKILL);
+    assert!(!net.ends().success());
+    let left = lab.sh(Place::In(ctr), "ip -br a show eth0; ip route; ip -6 route").ok().to_owned();
+    assert!(left.contains(&format!("{GUEST4}/24")), "{left}");
+    assert!(left.contains(&format!("{GUEST6}/64")), "{left}");
+    assert!(left.contains(&format!("default via {GATEWAY4} dev eth0")), "{left}");
+    assert!(left.contains("default via fd72:6e73:6e65::2 dev eth0"), "{left}");
+    assert_eq!(lab.sockets(Place::User, 8080), "", "the host's ports went with the process");
+}
+
+/// The container reaches the LAN, and the LAN the container's port 80.
+#[track_caller]
+fn works(lab: &Lab, ctr: &Container) {
+    let page = lab.sh(Place::In(ctr), &format!("curl -sS -m5 http://{LAN4}:8080/"));
+    assert_eq!(page.ok(), "hello from the lan");
+    let seen = lab.py(Place::Lan, &format!("say(read_all(tcp('{HOST4}', 8080)).decode())"));
+    assert!(seen.ok().starts_with(LAN4), "{seen}");
+}
+
+// A8: as a supervisor does it, with the same command line.
+#[test]
+fn after_kill_9_the_same_command_takes_the_interface_over() {
+    let Some(lab) = Lab::new() else { return };
+    let _web = lab.web_server(Place::Lan, 8080, "hello from the lan");
+    let ctr = lab.container();
+    let mut net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+    let _who = lab.who(Place::In(&ctr), 80);
+    works(&lab, &ctr);
+    let before = index(&lab, &ctr);
+    for round in ["second", "third"] {
+        killed(&lab, &ctr, net);
+        let start = now();
+        net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).named(round).start();
+        works(&lab, &ctr);
+        assert!(start.elapsed() < secs(1), "{:?}", start.elapsed());
+        assert_eq!(index(&lab, &ctr), before, "it is the same interface");
+        let alias = lab.sh(Place::In(&ctr), "ip link show eth0").ok().to_owned();
+        assert!(alias.contains(&format!("rnsnet pid {} {GUEST4}", net.pid())), "{alias}");
+    }
+    // Whoever is there is still not pushed aside.
+    let second = lab.rnsnet_ends(&[&ctr.pid().to_string()]);
+    assert_eq!(second.code(), 1, "{second}");
+    assert!(second.stderr.contains("already attached"), "{second}");
+    works(&lab, &ctr);
+}
+
+// A8, A5
+#[test]
+fn an_end_in_order_removes_an_interface_that_was_taken_over() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let first = lab.rnsnet(&ctr).start();
+    killed(&lab, &ctr, first);
+    let second = lab.rnsnet(&ctr).named("second").start();
+    second.signal(Signal::SIGTERM);
+    assert!(second.ends().success());
+    let links = lab.sh(Place::In(&ctr), "ip -br link").ok().to_owned();
+    assert!(!links.contains("eth0"), "{links}");
+}
+
+// A8: with other options it is another interface.
+#[test]
+fn remains_of_other_options_are_replaced() {
+    let Some(lab) = Lab::new() else { return };
+    let _web = lab.web_server(Place::Lan, 8080, "hello from the lan");
+    for options in
+        [&["--cidr", "10.9.0.0/24", "--no-ipv6"][..], &["--ifname", "lan0"], &["--offload", "off"]]
+    {
+        let ctr = lab.container();
+        let first = lab.rnsnet(&ctr).start();
+        killed(&lab, &ctr, first);
+        let _second = lab.rnsnet(&ctr).with(options).named("second").start();
+        let links = lab.sh(Place::In(&ctr), "ip -br a").ok().to_owned();
+        assert_eq!(links.lines().count(), 2, "lo and one other: {links}");
+        assert_eq!(links.contains("10.9.0.100/24"), options[0] == "--cidr", "{links}");
+        assert_eq!(links.contains(&format!("{GUEST4}/24")), options[0] != "--cidr", "{links}");
+        assert_eq!(links.contains("lan0"), options[0] == "--ifname", "{links}");
+        let page = lab.sh(Place::In(&ctr), &format!("curl -sS -m5 http://{LAN4}:8080/"));
+        assert_eq!(page.ok(), "hello from the lan", "{options:?}");
+    }
+}
+
+// A8: a start that fails changes nothing of what is left.
+#[test]
+fn a_port_that_is_taken_leaves_the_remains_as_they_are() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let first = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+    killed(&lab, &ctr, first);
+    let before = index(&lab, &ctr);
+    let squatter = lab.who(Place::User, 8080);
+    let failed = lab.rnsnet_ends(&["-p", "8080:80", &ctr.pid().to_string()]);
+    assert_eq!(failed.code(), 1, "{failed}");
+    drop(squatter);
+    eventually(secs(2), "the port is free", || {
+        let sockets = lab.sockets(Place::User, 8080);
+        if sockets.is_empty() { Ok(()) } else { Err(sockets) }
+    });
+    let _second = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).named("second").start();
+    assert_eq!(index(&lab, &ctr), before);
+}
+
+// A8: what the README says of connections that were open.
+#[test]
+fn a_connection_of_before_is_reset_afterwards() {
+    let Some(lab) = Lab::new() else { return };
+    let _echo = lab.serve(Place::Lan, "serve_each(lambda s: s.sendall(s.recv(1)))");
+    let ctr = lab.container();
+    let first = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+    let mut client = lab.spawn_py(
+        Place::In(&ctr),
+        &format!(
+            "s = tcp('{LAN4}', 7); say('open'); sys.stdin.readline()
+try: s.sendall(b'x'); say(s.recv(1))
+except ConnectionResetError: say('reset')"
+        ),
+    );
+    assert_eq!(client.line(secs(5)), "open");
+    killed(&lab, &ctr, first);
+    let _second = lab.rnsnet(&ctr).named("second").start();
+    client.tell("go on");
+    assert_eq!(client.line(secs(5)), "reset");
+}
