@@ -1,12 +1,19 @@
-//! What verbs print: text on standard output, tables as Docker prints them.
+//! What verbs print: text on standard output, tables as Docker prints them, and what a `--format`
+//! makes of values.
 //!
 //! Errors are not told here but by `error::report`.
 
+mod list;
 mod table;
+mod template;
+mod value;
 
 use std::io::{self, Write as _};
 
+pub use list::{Column, Format, json, json_indented};
 pub use table::Table;
+pub use template::{Template, TemplateError};
+pub use value::{Value, ValueOfError};
 
 /// Standard output that cannot be written to.
 #[derive(Debug, thiserror::Error)]

@@ -28,7 +28,7 @@ impl fmt::Display for Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| cell.chars().count()).fold(MIN_WIDTH, usize::max)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
@@ -55,6 +55,9 @@ fn printable(text: &str) -> String {
     line
 }
 
+/// The narrowest column: with the gap it takes the ten places that Docker's tables give it.
+const MIN_WIDTH: usize = 7;
+
 /// What stands between two columns.
 const GAP: &str = "   ";
 
@@ -68,6 +71,13 @@ mod tests {
         table.push(["web", "1"]);
         table.push(["database", ""]);
         assert_eq!(table.to_string(), "NAME       ID\nweb        1\ndatabase\n");
+    }
+
+    #[test]
+    fn a_narrow_column_has_dockers_width() {
+        let mut table = Table::new(["DRIVER", "SCOPE"]);
+        table.push(["bridge", "local"]);
+        assert_eq!(table.to_string(), "DRIVER    SCOPE\nbridge    local\n");
     }
 
     #[test]
