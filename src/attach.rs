@@ -67,6 +67,8 @@ pub enum AttachError {
     HostNamespace { label: String },
     #[error("cannot enter the network namespace of {label}")]
     Enter { label: String, source: io::Error },
+    #[error("the kernel does not tell a 32-bit program which user namespace {label} belongs to")]
+    NoOwner { label: String, source: io::Error },
     #[error("{label} is already attached (interface {ifname}, {alias:?})")]
     AlreadyAttached { label: String, ifname: String, alias: String },
     #[error("interface {ifname} exists already in {label}")]
@@ -117,6 +119,7 @@ impl AttachError {
                 "the namespace must belong to a user namespace of the calling user: run rnsnet as \
                  the user who started the container, or as root",
             ),
+            Self::NoOwner { .. } => Some("say it by --userns-path, or use the 64-bit rnsnet"),
             Self::CreateTap { source, .. } if denied(source) => Some(
                 "the user namespace has no right over this network namespace, or the device \
                  cgroup forbids /dev/net/tun",
@@ -139,7 +142,7 @@ impl AttachError {
 /// names none.
 pub fn open(target: &Target) -> Result<Container, AttachError> {
     match target {
-        Target::Pid(pid) => finish(open_pid(*pid, format!("pid {pid}"))?, None),
+        Target::Pid(pid) => finish(open_pid(*pid, format!("pid {pid}"))?, Some(*pid), None),
         Target::Path { netns, userns } => open_path(netns, userns.as_deref()),
         Target::Tap(fd) => Err(AttachError::NoNamespace { fd: *fd }),
     }
@@ -302,7 +305,8 @@ fn open_pid(pid: i32, label: String) -> Result<Container, AttachError> {
 fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachError> {
     let label = path.display().to_string();
     // A path that names a process gets what a pid gets.
-    let container = match pid_in(path) {
+    let pid = pid_in(path);
+    let container = match pid {
         Some(pid) => open_pid(pid, label)?,
         None => {
             let netns = open_namespace(path, Kind::Network)
@@ -315,11 +319,16 @@ fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachErro
         Some(path) => Some(open_namespace(path, Kind::User)?),
         None => None,
     };
-    finish(container, userns)
+    finish(container, pid, userns)
 }
 
-/// Refuses the caller's own network namespace and finds the user namespace.
-fn finish(mut container: Container, userns: Option<OwnedFd>) -> Result<Container, AttachError> {
+/// Refuses the caller's own network namespace and finds the user namespace. `pid` is the process
+/// whose namespace it is, if it is known by one.
+fn finish(
+    mut container: Container,
+    pid: Option<i32>,
+    userns: Option<OwnedFd>,
+) -> Result<Container, AttachError> {
     let own = |kind, path: &str| {
         netns::own(kind).map_err(|source| AttachError::Open { path: path.into(), source })
     };
@@ -333,14 +342,37 @@ fn finish(mut container: Container, userns: Option<OwnedFd>) -> Result<Container
     }
     let userns = match userns {
         Some(userns) => userns,
-        None => netns::owner(container.netns.as_fd())
-            .map_err(|source| AttachError::Enter { label: container.label.clone(), source })?,
+        None => owner(&container, pid)?,
     };
     let path = "/proc/self/ns/user";
     // setns(2) refuses the namespace that one is in already.
     let is_own = is_own(userns.as_fd(), &own(Kind::User, path)?, path)?;
     container.userns = if is_own { None } else { Some(userns) };
     Ok(container)
+}
+
+/// The user namespace that owns the container's network namespace.
+fn owner(container: &Container, pid: Option<i32>) -> Result<OwnedFd, AttachError> {
+    let label = || container.label.clone();
+    match (netns::owner(container.netns.as_fd()), pid) {
+        (Ok(owner), _) => Ok(owner),
+        // The kernel does not answer: the one that the process is in, which is the same but for
+        // processes that have joined a network namespace from outside.
+        (Err(error), Some(pid)) if error.raw_os_error() == Some(libc::ENOTTY) => {
+            let userns = open_namespace(Path::new(&format!("/proc/{pid}/ns/user")), Kind::User);
+            if let Some(pidfd) = &container.pidfd
+                && !netns::pidfd_alive(pidfd.as_fd())
+                    .map_err(|source| AttachError::Watch { pid, source })?
+            {
+                return Err(AttachError::NoProcess { pid });
+            }
+            userns.map_err(|error| denied_as_enter(error, &container.label))
+        }
+        (Err(source), None) if source.raw_os_error() == Some(libc::ENOTTY) => {
+            Err(AttachError::NoOwner { label: label(), source })
+        }
+        (Err(source), _) => Err(AttachError::Enter { label: label(), source }),
+    }
 }
 
 fn open_namespace(path: &Path, kind: Kind) -> Result<OwnedFd, AttachError> {

@@ -22,6 +22,7 @@ use nix::sys::socket::{
     sendmsg, socketpair,
 };
 use nix::sys::stat::fstat;
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
@@ -118,30 +119,49 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
 /// # Errors
 /// What open(2) reports; `ENOENT` without a /proc.
 pub fn own(kind: Kind) -> io::Result<OwnedFd> {
-    let path = match kind {
-        Kind::Network => "/proc/self/ns/net",
-        Kind::User => "/proc/self/ns/user",
-    };
-    Ok(File::open(path)?.into())
+    Ok(File::open(format!("/proc/self/ns/{}", kind.name()))?.into())
 }
 
 /// Whether the descriptor is one of a namespace of this kind.
 ///
+/// Where the kernel does not answer (before 4.11, and any 64-bit kernel asked by a 32-bit program,
+/// whose requests nsfs does not take), the descriptor's name does. A namespace without one, by a
+/// path such as `/run/netns/web`, is taken to be what was asked for: setns(2) looks again.
+///
 /// # Errors
-/// `ENOTTY` when it is no namespace, or the kernel is older than 4.11.
+/// `ENOTTY` when it is no namespace.
 pub fn is_kind(namespace: BorrowedFd<'_>, kind: Kind) -> io::Result<bool> {
     // SAFETY: the request takes no argument and returns a number.
     let found = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_NSTYPE) };
-    if found < 0 {
-        return Err(io::Error::last_os_error());
+    if found >= 0 {
+        return Ok(found == kind.clone_flag().bits());
     }
-    Ok(found == kind.clone_flag().bits())
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENOTTY) && is_namespace(namespace) {
+        return Ok(is_kind_by_name(namespace, kind));
+    }
+    Err(error)
+}
+
+/// Whether the descriptor is one of nsfs.
+fn is_namespace(fd: BorrowedFd<'_>) -> bool {
+    fstatfs(fd).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
+}
+
+/// `net:[4026531840]` is the name of a network namespace in `/proc/self/fd`, namespaces(7).
+fn is_kind_by_name(namespace: BorrowedFd<'_>, kind: Kind) -> bool {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", namespace.as_raw_fd()));
+    let name = link.unwrap_or_default().to_string_lossy().into_owned();
+    match name.split_once(":[") {
+        Some((found, _)) if !found.starts_with('/') => found == kind.name(),
+        _ => true,
+    }
 }
 
 /// Opens the user namespace that owns `namespace`.
 ///
 /// # Errors
-/// `EPERM` when that user namespace is neither the caller's own nor below it.
+/// `ENOTTY` where the kernel does not answer, see [`is_kind`]; `EPERM` when that user namespace is neither the caller's own nor below it.
 pub fn owner(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the request takes no argument and returns a new descriptor.
     let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
@@ -330,6 +350,14 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)>
 }
 
 impl Kind {
+    /// Its name in `/proc/PID/ns`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Network => "net",
+            Self::User => "user",
+        }
+    }
+
     fn clone_flag(self) -> CloneFlags {
         match self {
             Self::Network => CloneFlags::CLONE_NEWNET,
@@ -400,6 +428,9 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 /// The longest message in bytes between a parent and its child: a step and a kernel's text.
 pub const MESSAGE_LEN: usize = 1024;
 
+/// `NSFS_MAGIC` of <linux/magic.h>: the file system of namespaces.
+const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
+
 const REPLY: u8 = 0;
 const FAILURE: u8 = 1;
 /// Codes of [`Failure`] that this file uses itself; others belong to the caller of [`in_child`].
@@ -450,6 +481,16 @@ mod tests {
             is_kind(file.as_fd(), Kind::Network).unwrap_err().raw_os_error(),
             Some(libc::ENOTTY)
         );
+    }
+
+    #[test]
+    fn where_the_kernel_does_not_say_a_namespace_is_known_by_its_name() {
+        let (net, user) = (own(Kind::Network).unwrap(), own(Kind::User).unwrap());
+        assert!(is_namespace(net.as_fd()) && is_namespace(user.as_fd()));
+        assert!(is_kind_by_name(net.as_fd(), Kind::Network));
+        assert!(!is_kind_by_name(net.as_fd(), Kind::User));
+        assert!(is_kind_by_name(user.as_fd(), Kind::User));
+        assert!(!is_namespace(File::open("/proc/self/status").unwrap().as_fd()));
     }
 
     #[test]

@@ -410,6 +410,6 @@ fn sleeper(mut enter: Command) -> Proc {
     process
 }
 
-fn python(program: &str) -> String {
+pub(crate) fn python(program: &str) -> String {
     format!("{PRELUDE}\n{program}\n")
 }
