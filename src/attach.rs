@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Addresses, Endpoint, MacAddress, Network, Offload, Setup, Target};
+use crate::config::{Addresses, Endpoint, Lease, MacAddress, Network, Offload, Setup, Target};
 use crate::sys::fd::take_inherited;
 use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
@@ -162,11 +162,11 @@ pub fn attach(
 ) -> Result<Attached, AttachError> {
     let label = &container.label;
     let ifname = &endpoint.ifname;
-    let (addresses, gateways) = links_of(&network.addresses);
+    let (addresses, gateways) = links_of(&endpoint.lease, &network.addresses);
     let alias = alias(&addresses);
     let mut link = LinkConfig {
         ifname,
-        mac: endpoint.mac,
+        mac: endpoint.lease.mac,
         mtu: network.mtu,
         tx_queue_len: TX_QUEUE_LEN,
         alias: &alias,
@@ -404,12 +404,12 @@ fn denied_as_enter(error: AttachError, label: &str) -> AttachError {
 }
 
 /// The container's addresses with their prefix lengths, and its routers.
-fn links_of(addresses: &Addresses) -> (Vec<(IpAddr, u8)>, Vec<IpAddr>) {
+fn links_of(lease: &Lease, addresses: &Addresses) -> (Vec<(IpAddr, u8)>, Vec<IpAddr>) {
     let v4 = addresses.v4;
-    let mut guests = vec![(v4.guest.into(), v4.subnet.prefix_len)];
+    let mut guests = vec![(lease.v4.into(), v4.subnet.prefix_len)];
     let mut gateways = vec![v4.gateway.into()];
-    if let Some(v6) = addresses.v6 {
-        guests.push((v6.guest.into(), v6.subnet.prefix_len));
+    if let (Some(guest), Some(v6)) = (lease.v6, addresses.v6) {
+        guests.push((guest.into(), v6.subnet.prefix_len));
         gateways.push(v6.gateway.into());
     }
     (guests, gateways)
@@ -571,11 +571,12 @@ mod tests {
     #[test]
     fn every_family_gives_an_address_and_a_router() {
         let mut addresses = Addresses::default();
-        let (guests, gateways) = links_of(&addresses);
+        let lease = Lease::default();
+        let (guests, gateways) = links_of(&lease, &addresses);
         assert_eq!(guests[0], ("10.0.2.100".parse().unwrap(), 24));
         assert_eq!(guests[1], ("fd72:6e73:6e65::100".parse().unwrap(), 64));
         assert_eq!(gateways.len(), 2);
         addresses.v6 = None;
-        assert_eq!(links_of(&addresses).0.len(), 1);
+        assert_eq!(links_of(&lease, &addresses).0.len(), 1);
     }
 }

@@ -108,8 +108,8 @@ pub struct Endpoint {
     pub loopback_only: bool,
     /// Interface name in the container, `eth0` by default.
     pub ifname: String,
-    /// Hardware address in the container.
-    pub mac: MacAddress,
+    /// Its addresses in the container.
+    pub lease: Lease,
     /// Whether to ask the kernel for a virtio header and offloads.
     pub offload: Offload,
 }
@@ -124,10 +124,21 @@ pub enum Offload {
     Off,
 }
 
-/// How the private network behaves. This is the engine's configuration.
+/// What one container has on a network, and nobody else there: the endpoint of one switch port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Hardware address.
+    pub mac: MacAddress,
+    /// IPv4 address.
+    pub v4: Ipv4Addr,
+    /// IPv6 address besides the link-local one; `None` without IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// How a network behaves. This is the engine's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Addresses of the gateway, the DNS forwarder and the container.
+    /// Addresses of the gateway and the DNS forwarder.
     pub addresses: Addresses,
     /// MTU of the container's interface.
     pub mtu: Mtu,
@@ -151,7 +162,7 @@ pub enum Refusal {
     Unreachable,
 }
 
-/// The addresses of a private network.
+/// The addresses of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
     /// IPv4, always there.
@@ -160,7 +171,7 @@ pub struct Addresses {
     pub v6: Option<Family<Ipv6Addr>>,
 }
 
-/// One address family of a private network.
+/// One address family of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Family<A> {
     /// The on-link prefix.
@@ -169,8 +180,6 @@ pub struct Family<A> {
     pub gateway: A,
     /// The DNS forwarder.
     pub dns: A,
-    /// The container.
-    pub guest: A,
 }
 
 /// An address prefix. `address` has no host bits set.
@@ -352,6 +361,16 @@ impl Family<Ipv6Addr> {
     }
 }
 
+impl Lease {
+    /// A container at `v4`, with the stable hardware address that goes with it: 02:72 and the
+    /// octets. The first byte says "locally administered, one station" (IEEE 802-2014, 8.4).
+    #[must_use]
+    pub fn new(v4: Ipv4Addr, v6: Option<Ipv6Addr>) -> Self {
+        let [a, b, c, d] = v4.octets();
+        Self { mac: MacAddress([0x02, 0x72, a, b, c, d]), v4, v6 }
+    }
+}
+
 impl HostAccess {
     /// Whether the service on `port` of the host's loopback may be reached.
     #[must_use]
@@ -360,6 +379,28 @@ impl HostAccess {
             Self::None => false,
             Self::Ports(ports) => ports.contains(&port),
             Self::All => true,
+        }
+    }
+}
+
+impl Default for Lease {
+    /// 10.0.2.100 and fd72:6e73:6e65::100, in the default network.
+    fn default() -> Self {
+        let v6 = Ipv6Addr::new(0xfd72, 0x6e73, 0x6e65, 0, 0, 0, 0, 0x100);
+        Self::new(Ipv4Addr::new(10, 0, 2, 100), Some(v6))
+    }
+}
+
+impl Default for Network {
+    /// The default addresses, a DNS forwarder, nothing published and no host access.
+    fn default() -> Self {
+        Self {
+            addresses: Addresses::default(),
+            mtu: Mtu::default(),
+            publish: Vec::new(),
+            host_access: HostAccess::default(),
+            dns: true,
+            refusal: Refusal::default(),
         }
     }
 }
@@ -373,13 +414,11 @@ impl Default for Addresses {
                 subnet: Cidr { address: Ipv4Addr::new(10, 0, 2, 0), prefix_len: 24 },
                 gateway: Ipv4Addr::new(10, 0, 2, 2),
                 dns: Ipv4Addr::new(10, 0, 2, 3),
-                guest: Ipv4Addr::new(10, 0, 2, 100),
             },
             v6: Some(Family {
                 subnet: Cidr { address: v6(0), prefix_len: 64 },
                 gateway: v6(2),
                 dns: v6(3),
-                guest: v6(0x100),
             }),
         }
     }

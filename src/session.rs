@@ -14,7 +14,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::attach::{self, Container};
 use crate::config::{
-    Addresses, Attach, Caller, Endpoint, MacAddress, Network, Process, Run, Setup, Target,
+    Addresses, Attach, Caller, Endpoint, Lease, MacAddress, Network, Process, Run, Setup, Target,
 };
 use crate::error::{Error, report};
 use crate::io::api::ApiSocket;
@@ -68,7 +68,7 @@ fn attach_and_serve(
     // From here on every signal is an end in order, which removes the interface.
     let signals = Signals::new().map_err(set_up("receive signals"))?;
     let (served, watched) = if let Target::Tap(fd) = target {
-        (Served::take_tap(fd, network, &caller)?, Watched::default())
+        (Served::take_tap(fd, &endpoint, network, &caller)?, Watched::default())
     } else {
         let container = attach::open(&target)?;
         if endpoint.loopback_only {
@@ -84,7 +84,7 @@ fn attach_and_serve(
         (served, Watched { pidfd, path: watch_path })
     };
     let announcement = Announcement { summary: Some(served.summary(&endpoint)), ..announcement };
-    let network = served.into_network(&endpoint, signals, watched, &announcement.process, exit);
+    let network = served.into_network(signals, watched, &announcement.process, exit);
     serve(network, announcement, caller.inspectable)?;
     Ok(0)
 }
@@ -103,7 +103,7 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let announcement = Announcement { process: process.clone(), summary: None, background: None };
     let mut network = if endpoint.loopback_only {
         attach::loopback_only(&container)?;
-        Served::nothing(network.clone())
+        Served::nothing(endpoint, network.clone())
     } else {
         Served::attach(&container, endpoint, network.clone(), &Caller::default())?
     };
@@ -117,7 +117,7 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let pidfd = sandbox.pidfd.try_clone().map_err(set_up("watch the command"))?;
     let watched = Watched { pidfd: Some(pidfd), path: None };
     let exit = process.exit_fd.map(|fd| self::inherited("--exit-fd", fd)).transpose()?;
-    let network = network.into_network(endpoint, signals, watched, process, exit);
+    let network = network.into_network(signals, watched, process, exit);
     match serve(network, announcement, false)? {
         Ended::Container => {}
         Ended::Asked => {
@@ -137,13 +137,14 @@ fn addresses_inside(endpoint: &Endpoint, addresses: &Addresses) -> (Vec<IpAddr>,
     }
     let v6 = addresses.v6.as_ref();
     let dns = [Some(IpAddr::V4(addresses.v4.dns)), v6.map(|v6| IpAddr::V6(v6.dns))];
-    let guest = [Some(IpAddr::V4(addresses.v4.guest)), v6.map(|v6| IpAddr::V6(v6.guest))];
+    let guest = [Some(IpAddr::V4(endpoint.lease.v4)), endpoint.lease.v6.map(IpAddr::V6)];
     (dns.into_iter().flatten().collect(), guest.into_iter().flatten().collect())
 }
 
 /// A container's interface and its published ports.
 struct Served {
     config: Network,
+    lease: Lease,
     attached: Option<attach::Attached>,
     listeners: Vec<Listener>,
     api: Option<ApiSocket>,
@@ -152,9 +153,10 @@ struct Served {
 }
 
 impl Served {
-    fn nothing(config: Network) -> Self {
+    fn nothing(endpoint: &Endpoint, config: Network) -> Self {
         Self {
             config,
+            lease: endpoint.lease,
             attached: None,
             listeners: Vec::new(),
             api: None,
@@ -164,27 +166,34 @@ impl Served {
     }
 
     /// What a caller wants that takes us for another program, before anything is made.
-    fn wanted(config: Network, caller: &Caller) -> Result<Self, Error> {
+    fn wanted(endpoint: &Endpoint, config: Network, caller: &Caller) -> Result<Self, Error> {
         let outbound = OutboundAddresses::find(&caller.outbound)?;
         let listeners = listen::bind(&config.publish, config.addresses.v6.is_some())?;
         let api = caller.api_socket.as_deref().map(ApiSocket::bind).transpose()?;
-        Ok(Self { listeners, api, outbound, ..Self::nothing(config) })
+        Ok(Self { listeners, api, outbound, ..Self::nothing(endpoint, config) })
     }
 
     /// Serves a TAP that the caller has opened.
-    fn take_tap(fd: i32, config: Network, caller: &Caller) -> Result<Self, Error> {
-        let mut served = Self::wanted(config, caller)?;
+    fn take_tap(
+        fd: i32,
+        endpoint: &Endpoint,
+        config: Network,
+        caller: &Caller,
+    ) -> Result<Self, Error> {
+        let mut served = Self::wanted(endpoint, config, caller)?;
         let ipv6 = served.config.addresses.v6.is_some();
         let attached = attach::take_tap(fd, ipv6)?;
-        served.expect_self_assigned(attached.mac);
+        served.expect_own_choice(attached.mac);
         served.attached = Some(attached);
         Ok(served)
     }
 
-    /// A container whose interface we do not configure chooses its IPv6 address by its MAC.
-    fn expect_self_assigned(&mut self, mac: Option<MacAddress>) {
-        if let (Some(mac), Some(v6)) = (mac, &mut self.config.addresses.v6) {
-            v6.guest = v6.self_assigned(mac);
+    /// A container whose interface we do not configure has a hardware address already, and chooses
+    /// its IPv6 address by it.
+    fn expect_own_choice(&mut self, mac: Option<MacAddress>) {
+        if let Some(mac) = mac {
+            self.lease.mac = mac;
+            self.lease.v6 = self.config.addresses.v6.map(|v6| v6.self_assigned(mac));
         }
     }
 
@@ -196,13 +205,14 @@ impl Served {
         config: Network,
         caller: &Caller,
     ) -> Result<Self, Error> {
-        let mut served = Self::wanted(config, caller)?;
+        let mut served = Self::wanted(endpoint, config, caller)?;
         let attached = attach::attach(container, endpoint, &served.config, caller.setup)?;
         if !attached.ipv6 {
             served.config.addresses.v6 = None;
+            served.lease.v6 = None;
             served.listeners.retain(|listener| listener.address.is_ipv4());
         }
-        served.expect_self_assigned(attached.mac);
+        served.expect_own_choice(attached.mac);
         served.attached = Some(attached);
         Ok(served)
     }
@@ -220,9 +230,10 @@ impl Served {
     /// What was made, in one line.
     fn summary(&self, endpoint: &Endpoint) -> String {
         let Addresses { v4, v6 } = &self.config.addresses;
-        let mut text = format!("{} {}/{}", endpoint.ifname, v4.guest, v4.subnet.prefix_len);
-        if let Some(v6) = v6 {
-            text.push_str(&format!(" {}/{}", v6.guest, v6.subnet.prefix_len));
+        let lease = &self.lease;
+        let mut text = format!("{} {}/{}", endpoint.ifname, lease.v4, v4.subnet.prefix_len);
+        if let (Some(guest), Some(v6)) = (lease.v6, v6) {
+            text.push_str(&format!(" {guest}/{}", v6.subnet.prefix_len));
         }
         text.push_str(&format!(" gateway {} dns {}", v4.gateway, v4.dns));
         for Listener { address, guest_port, protocol, .. } in &self.listeners {
@@ -233,7 +244,6 @@ impl Served {
 
     fn into_network(
         self,
-        endpoint: &Endpoint,
         signals: Signals,
         watched: Watched,
         process: &Process,
@@ -241,10 +251,7 @@ impl Served {
     ) -> io::Network {
         io::Network {
             config: self.config,
-            tap: self.attached.map(|attached| {
-                let mac = attached.mac.unwrap_or(endpoint.mac);
-                (attached.tap, mac)
-            }),
+            tap: self.attached.map(|attached| (attached.tap, self.lease)),
             listeners: self.listeners,
             resolvers: HostResolvers::default(),
             pidfd: watched.pidfd,

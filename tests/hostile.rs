@@ -8,11 +8,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rnsnet::config::{Addresses, HostAccess, MacAddress, Mtu, Network, Protocol, Refusal};
+use rnsnet::config::{Lease, MacAddress, Network, Protocol};
 use rnsnet::engine::dns::Resolvers;
 use rnsnet::engine::host::{HostOp, SocketId, SocketKind};
 use rnsnet::engine::stats::DropReason;
-use rnsnet::engine::{Engine, Instant, PortId};
+use rnsnet::engine::{Destination, Engine, Instant, PortId};
 use smoltcp::wire::{IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, UdpPacket};
 
 #[allow(dead_code)]
@@ -39,18 +39,11 @@ struct Seen(u16, u16, u8, i32);
 
 impl Net {
     fn new() -> Self {
-        let network = Network {
-            addresses: Addresses::default(),
-            mtu: Mtu::default(),
-            publish: Vec::new(),
-            host_access: HostAccess::None,
-            dns: true,
-            refusal: Refusal::Prohibited,
-        };
-        let mut engine = Engine::new(network, [1, 2, 3, 4]);
-        engine.add_port(MacAddress(packet::GUEST_MAC), false, NOW);
+        let mut engine = Engine::new(Network::default(), [1, 2, 3, 4]);
+        let lease = Lease { mac: MacAddress(packet::GUEST_MAC), ..Lease::default() };
+        let port = engine.add_port(lease, false, NOW);
         engine.set_resolvers(Resolvers::new(vec![SocketAddr::from((LAN, 53))]));
-        let web = engine.publish(Protocol::Tcp, None, 80);
+        let web = engine.publish(Protocol::Tcp, vec![Destination { port, address: None }], 80);
         Self { engine, web }
     }
 

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use rnsnet::config::{Addresses, HostAccess, MacAddress, Mtu, Network, Refusal};
+use rnsnet::config::{HostAccess, Lease, MacAddress, Network};
 use rnsnet::engine::dns::Resolvers;
 use rnsnet::engine::host::{HostEvent, HostOp, HostStream, SocketId, SocketKind};
 use rnsnet::engine::{Engine, Instant, PortId};
@@ -69,16 +69,11 @@ impl HostStream for Echo {
 
 impl Replay {
     fn new() -> Self {
-        let network = Network {
-            addresses: Addresses::default(),
-            mtu: Mtu::default(),
-            publish: Vec::new(),
-            host_access: HostAccess::Ports([5432].into()),
-            dns: true,
-            refusal: Refusal::Prohibited,
-        };
+        let network =
+            Network { host_access: HostAccess::Ports([5432].into()), ..Network::default() };
         let mut engine = Engine::new(network, [11, 12, 13, 14]);
-        engine.add_port(MacAddress(GUEST_MAC), false, Instant::ZERO);
+        let lease = Lease { mac: MacAddress(GUEST_MAC), ..Lease::default() };
+        engine.add_port(lease, false, Instant::ZERO);
         engine.set_resolvers(Resolvers::new(vec![address("192.0.2.53:53")]));
         Self {
             engine,

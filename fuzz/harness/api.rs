@@ -1,6 +1,6 @@
 //! Requests to slirp4netns's API socket, whole and in pieces.
 
-use rnsnet::config::Addresses;
+use rnsnet::config::{Addresses, Lease};
 
 use super::protocol::{MAX_RANGE, Parsed, Refusal, Request, added, listed, parse, refused};
 
@@ -10,6 +10,7 @@ use super::protocol::{MAX_RANGE, Parsed, Refusal, Request, added, listed, parse,
 /// At the first thing that must not be.
 pub fn run(bytes: &[u8]) {
     let addresses = Addresses::default();
+    let lease = Lease::default();
     for cut in [bytes.len() / 2, bytes.len()] {
         // Whatever has come so far, a complete value stays what it is when more comes.
         let _ = parse(&bytes[..cut], false, &addresses);
@@ -21,9 +22,9 @@ pub fn run(bytes: &[u8]) {
             assert!(forward.host_port != 0 && forward.guest_port != 0);
             assert!(forward.host_port.checked_add(forward.range - 1).is_some());
             assert!(forward.guest_port.checked_add(forward.range - 1).is_some());
-            listed([(7, &forward)].into_iter(), &addresses)
+            listed([(7, &forward)].into_iter(), &lease)
         }
-        Parsed::Done(Ok(Request::List)) => listed(std::iter::empty(), &addresses),
+        Parsed::Done(Ok(Request::List)) => listed(std::iter::empty(), &lease),
         Parsed::Done(Ok(Request::Remove(id))) => added(id),
         Parsed::Done(Err(refusal)) => {
             assert_ne!(refusal, Refusal::NoSuchId);

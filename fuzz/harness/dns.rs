@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rnsnet::config::{Addresses, HostAccess, MacAddress, Mtu, Network, Refusal};
+use rnsnet::config::{Lease, MacAddress, Mtu, Network};
 use rnsnet::engine::dns::Resolvers;
 use rnsnet::engine::host::{HostEvent, HostOp, SocketId};
 use rnsnet::engine::{Engine, Instant, PortId};
@@ -21,17 +21,11 @@ use super::packet;
 /// At the first thing that must not be.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let network = Network {
-        addresses: Addresses::default(),
-        mtu: Mtu::new(65_520).unwrap(),
-        publish: Vec::new(),
-        host_access: HostAccess::None,
-        dns: true,
-        refusal: Refusal::Prohibited,
-    };
+    let network = Network { mtu: Mtu::new(65_520).unwrap(), ..Network::default() };
     let mut now = Instant::from_millis(1);
     let mut engine = Engine::new(network, [1, 2, 3, 4]);
-    engine.add_port(MacAddress(packet::GUEST_MAC), false, now);
+    let lease = Lease { mac: MacAddress(packet::GUEST_MAC), ..Lease::default() };
+    engine.add_port(lease, false, now);
     let servers: Vec<SocketAddr> =
         (1..=3).map(|last| SocketAddr::from(([192, 0, 2, last], 53))).collect();
     engine.set_resolvers(Resolvers::new(servers.clone()));

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
-use rnsnet::config::{Addresses, HostAccess, MacAddress, Mtu, Network, Protocol, Refusal};
+use rnsnet::config::{Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol, Refusal};
 use rnsnet::engine::dns::Resolvers;
 use rnsnet::engine::host::{HostEvent, HostOp, HostStream, SocketId, SocketKind};
-use rnsnet::engine::{Engine, Instant, PortId, nat};
+use rnsnet::engine::{Destination, Engine, Instant, PortId, nat};
 use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, TcpPacket, TcpSeqNumber, UdpPacket};
 
@@ -155,7 +155,6 @@ impl World {
         let network = Network {
             addresses,
             mtu: Mtu::unusual(mtu).unwrap(),
-            publish: Vec::new(),
             host_access: if bits & 4 == 0 {
                 HostAccess::Ports([22].into())
             } else {
@@ -163,16 +162,18 @@ impl World {
             },
             dns: bits & 8 == 0,
             refusal: if bits & 16 == 0 { Refusal::Prohibited } else { Refusal::Unreachable },
+            ..Network::default()
         };
         let vnet = bits & 1 == 0;
         let now = Instant::from_millis(1);
         let mut engine = Engine::new(network.clone(), [1, 2, 3, 4]);
-        let guest = MacAddress(GUEST_MAC);
-        engine.add_port(guest, vnet, now);
+        let lease = Lease { mac: MacAddress(GUEST_MAC), ..Lease::default() };
+        let port = engine.add_port(lease, vnet, now);
+        let to = |address| vec![Destination { port, address }];
         let listeners = [
-            Some(engine.publish(Protocol::Tcp, None, 8080)),
-            Some(engine.publish(Protocol::Udp, None, 5353)),
-            Some(engine.publish(Protocol::Tcp, Some(address("10.0.2.15")), 8081)),
+            Some(engine.publish(Protocol::Tcp, to(None), 8080)),
+            Some(engine.publish(Protocol::Udp, to(None), 5353)),
+            Some(engine.publish(Protocol::Tcp, to(Some(address("10.0.2.15"))), 8081)),
         ];
         let mut world = Self {
             engine,
@@ -241,13 +242,12 @@ impl World {
         let index = usize::from(bits >> 4) % V4.len();
         let guest = &self.network.addresses;
         match (bits & 1, guest.v6) {
-            (1, Some(v6)) => {
-                let sources = [IpAddr::V6(v6.guest), address("::"), address("fe80::64")];
+            (1, Some(_)) => {
+                let sources = [address("fd72:6e73:6e65::100"), address("::"), address("fe80::64")];
                 (sources[usize::from(bits >> 1 & 7).saturating_sub(5)], address(V6[index]))
             }
             _ => {
-                let sources =
-                    [IpAddr::V4(guest.v4.guest), address("10.0.2.15"), address("9.9.9.9")];
+                let sources = [address("10.0.2.100"), address("10.0.2.15"), address("9.9.9.9")];
                 (sources[usize::from(bits >> 1 & 7).saturating_sub(5)], address(V4[index]))
             }
         }
@@ -520,7 +520,7 @@ impl World {
     fn unpublish(&mut self, input: &mut Input<'_>) {
         let which = usize::from(input.u8()) % 3;
         if let Some(listener) = self.listeners[which].take() {
-            self.engine.unpublish(listener, self.now);
+            self.engine.unpublish(listener);
         }
     }
 

@@ -60,18 +60,19 @@ fn check(command: &Command) {
         Command::Run(run) => (&run.endpoint, &run.network, &run.process),
         Command::Verb(_) | Command::Help(_) | Command::Version(_) => return,
     };
-    let Endpoint { ifname, mac, .. } = endpoint;
+    let Endpoint { ifname, lease, .. } = endpoint;
+    let mac = lease.mac;
     assert!((1..=15).contains(&ifname.len()), "an interface of {} bytes", ifname.len());
     assert!(!ifname.contains(['/', ' ', '\0', ':']), "an interface {ifname:?}");
     assert!(mac.0[0] & 1 == 0, "a group's hardware address {mac}");
     let Network { addresses, publish, .. } = network;
     let v4 = &addresses.v4;
-    for address in [v4.gateway, v4.dns, v4.guest] {
+    for address in [v4.gateway, v4.dns, lease.v4] {
         assert!(v4.subnet.contains(address), "{address} is not of the network");
     }
-    assert!(v4.gateway != v4.dns && v4.gateway != v4.guest && v4.dns != v4.guest);
+    assert!(v4.gateway != v4.dns && v4.gateway != lease.v4 && v4.dns != lease.v4);
     if let Some(v6) = &addresses.v6 {
-        for address in [v6.gateway, v6.dns, v6.guest] {
+        for address in [v6.gateway, v6.dns].into_iter().chain(lease.v6) {
             assert!(v6.subnet.contains(address), "{address} is not of the network");
         }
     }

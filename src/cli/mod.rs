@@ -401,7 +401,10 @@ fn link(
         return Err(UsageError::Conflict { option, other: "--no-ipv6" });
     }
     let v6 = (!given.no_ipv6).then_some((given.cidr6.as_deref(), given.ip6.as_deref()));
-    let addresses = values::addresses(given.cidr.as_deref(), given.ip.as_deref(), v6)?;
+    let (addresses, mut lease) = values::addresses(given.cidr.as_deref(), given.ip.as_deref(), v6)?;
+    if let Some(mac) = read(given.mac.as_deref(), "--mac", values::mac)? {
+        lease.mac = mac;
+    }
     let (what, name) = match (&ifname, &given.ifname) {
         (Some((what, name)), _) => (*what, Some(name)),
         (None, name) => ("--ifname", name.as_ref()),
@@ -410,8 +413,7 @@ fn link(
         loopback_only,
         ifname: read(name.map(String::as_str), what, values::ifname)?
             .unwrap_or_else(|| DEFAULT_IFNAME.to_owned()),
-        mac: read(given.mac.as_deref(), "--mac", values::mac)?
-            .unwrap_or_else(|| values::default_mac(addresses.v4.guest)),
+        lease,
         offload: read(given.offload.as_deref(), "--offload", values::offload)?.unwrap_or_default(),
     };
     let host_access = given.host_access.as_deref();

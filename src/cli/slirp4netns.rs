@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::Command;
 use super::values;
 use crate::config::{
-    Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, MacAddress, Mtu, Network,
+    Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, MacAddress, Mtu, Network,
     Offload, Outbound, Process, Refusal, Setup, Source, Target,
 };
 use words::{Id, Spec, Word, Words};
@@ -204,14 +204,14 @@ impl Given {
             Some("bess") => return Err(Slirp4netnsError::Bess),
             Some(_) => return Err(Slirp4netnsError::TargetType),
         }
-        let addresses = self.addresses()?;
+        let (addresses, mut lease) = self.addresses()?;
         let configure = self.has(Id::Configure);
         let target = self.target()?;
-        let mac = match (self.value(Id::MacAddress)?, configure) {
-            (None, _) => values::default_mac(addresses.v4.guest),
+        match (self.value(Id::MacAddress)?, configure) {
+            (None, _) => {}
             (Some(_), false) => return Err(Slirp4netnsError::MacWithoutConfigure),
-            (Some(text), true) => mac(text)?,
-        };
+            (Some(text), true) => lease.mac = mac(text)?,
+        }
         let ifname = match self.positionals.get(1) {
             Some(name) => {
                 let name = text(name)?;
@@ -220,7 +220,7 @@ impl Given {
             }
             None => DEFAULT_TAPNAME.to_owned(),
         };
-        let endpoint = Endpoint { loopback_only: false, ifname, mac, offload: Offload::Auto };
+        let endpoint = Endpoint { loopback_only: false, ifname, lease, offload: Offload::Auto };
         let closed = self.has(Id::DisableHostLoopback);
         let network = Network {
             addresses,
@@ -272,7 +272,7 @@ impl Given {
         }
     }
 
-    fn addresses(&self) -> Result<Addresses, Slirp4netnsError> {
+    fn addresses(&self) -> Result<(Addresses, Lease), Slirp4netnsError> {
         let subnet = match self.value(Id::Cidr)? {
             Some(text) => cidr(text)?,
             None => Addresses::default().v4.subnet,
@@ -280,15 +280,16 @@ impl Given {
         // A prefix of at most 25 bits has them all.
         let v4 = |last: u32| Ipv4Addr::from_bits(subnet.address.to_bits() | last);
         let v6 = |last: u16| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last);
-        Ok(Addresses {
-            v4: Family { subnet, gateway: v4(2), dns: v4(3), guest: v4(100) },
-            v6: self.has(Id::Ipv6).then(|| Family {
+        let ipv6 = self.has(Id::Ipv6);
+        let addresses = Addresses {
+            v4: Family { subnet, gateway: v4(2), dns: v4(3) },
+            v6: ipv6.then(|| Family {
                 subnet: Cidr { address: v6(0), prefix_len: 64 },
                 gateway: v6(2),
                 dns: v6(3),
-                guest: v6(0x100),
             }),
-        })
+        };
+        Ok((addresses, Lease::new(v4(100), ipv6.then(|| v6(0x100)))))
     }
 
     fn mtu(&self) -> Result<Mtu, Slirp4netnsError> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{
-    Addresses, Confinement, HostAccess, LogLevel, MacAddress, Offload, Protocol, Publish,
+    Addresses, Confinement, HostAccess, Lease, LogLevel, MacAddress, Offload, Protocol, Publish,
 };
 use crate::error::report;
 use proptest::prelude::*;
@@ -31,7 +31,11 @@ fn default_link() -> (Endpoint, Network) {
     let endpoint = Endpoint {
         loopback_only: false,
         ifname: "eth0".to_owned(),
-        mac: MacAddress([0x02, 0x72, 10, 0, 2, 100]),
+        lease: Lease {
+            mac: MacAddress([0x02, 0x72, 10, 0, 2, 100]),
+            v4: [10, 0, 2, 100].into(),
+            v6: Some("fd72:6e73:6e65::100".parse().unwrap()),
+        },
         offload: Offload::Auto,
     };
     let network = Network {
@@ -104,15 +108,19 @@ fn every_option_has_its_effect() {
     );
     assert_eq!(attach.network.host_access, HostAccess::Ports([5432, 6379].into()));
     assert_eq!(attach.network.mtu.get(), 9000);
-    assert_eq!((v4.guest, v4.subnet.prefix_len), ([10, 9, 0, 7].into(), 16));
+    assert_eq!((v4.subnet.address, v4.subnet.prefix_len), ([10, 9, 0, 0].into(), 16));
     assert_eq!(v4.gateway, std::net::Ipv4Addr::new(10, 9, 0, 2));
-    assert_eq!(v6.guest.to_string(), "fd00::7");
+    assert_eq!(v6.gateway.to_string(), "fd00::2");
     assert_eq!(
         attach.endpoint,
         Endpoint {
             loopback_only: false,
             ifname: "tap0".to_owned(),
-            mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            lease: Lease {
+                mac: MacAddress([2, 0, 0, 0, 0, 1]),
+                v4: [10, 9, 0, 7].into(),
+                v6: Some("fd00::7".parse().unwrap()),
+            },
             offload: Offload::Off,
         }
     );
@@ -162,9 +170,12 @@ fn targets() {
 
 #[test]
 fn the_default_mac_follows_the_address() {
-    assert_eq!(attached(&["--ip=10.0.2.15", "1"]).endpoint.mac.to_string(), "02:72:0a:00:02:0f");
     assert_eq!(
-        attached(&["--cidr=192.168.255.0/24", "1"]).endpoint.mac.to_string(),
+        attached(&["--ip=10.0.2.15", "1"]).endpoint.lease.mac.to_string(),
+        "02:72:0a:00:02:0f"
+    );
+    assert_eq!(
+        attached(&["--cidr=192.168.255.0/24", "1"]).endpoint.lease.mac.to_string(),
         "02:72:c0:a8:ff:64"
     );
 }

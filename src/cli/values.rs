@@ -9,7 +9,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::UsageError;
-use crate::config::{Addresses, Cidr, Family, HostAccess, LogLevel, MacAddress, Mtu, Offload};
+use crate::config::{
+    Addresses, Cidr, Family, HostAccess, Lease, LogLevel, MacAddress, Mtu, Offload,
+};
 
 /// What is wrong with the value of an option. Its Display names neither option nor value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,7 +136,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The addresses of the network, from the options about them.
+/// The addresses of the network and its container, from the options about them.
 ///
 /// # Errors
 /// An address or prefix that is none, a prefix that is too small or reserved, a container address
@@ -143,19 +145,14 @@ pub(super) fn addresses(
     cidr: Option<&str>,
     ip: Option<&str>,
     v6: Option<(Option<&str>, Option<&str>)>,
-) -> Result<Addresses, UsageError> {
+) -> Result<(Addresses, Lease), UsageError> {
     let default = Addresses::default();
-    let v4 = family4(default.v4, cidr, ip)?;
-    let v6 = v6.zip(default.v6).map(|((cidr6, ip6), default)| family6(default, cidr6, ip6));
-    Ok(Addresses { v4, v6: v6.transpose()? })
-}
-
-/// The stable hardware address of the container with IPv4 address `guest`: 02:72 and its octets.
-///
-/// The first byte says "locally administered, one station" (IEEE 802-2014, 8.4).
-pub(super) fn default_mac(guest: Ipv4Addr) -> MacAddress {
-    let [a, b, c, d] = guest.octets();
-    MacAddress([0x02, 0x72, a, b, c, d])
+    let lease = Lease::default();
+    let (v4, guest4) = family4(default.v4, lease.v4, cidr, ip)?;
+    let v6 = v6.zip(default.v6.zip(lease.v6));
+    let v6 = v6.map(|((cidr6, ip6), (family, guest))| family6(family, guest, cidr6, ip6));
+    let (v6, guest6) = v6.transpose()?.unzip();
+    Ok((Addresses { v4, v6 }, Lease::new(guest4, guest6)))
 }
 
 pub(super) fn mac(text: &str) -> Result<MacAddress, ValueError> {
@@ -321,14 +318,16 @@ fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
     number.ok_or(ValueError::OutOfRange { min, max })
 }
 
-/// The IPv4 side of the network. The defaults keep their places in another prefix.
+/// The IPv4 side of the network, and the container's address. The defaults keep their places in
+/// another prefix.
 fn family4(
     default: Family<Ipv4Addr>,
+    default_guest: Ipv4Addr,
     cidr: Option<&str>,
     ip: Option<&str>,
-) -> Result<Family<Ipv4Addr>, UsageError> {
+) -> Result<(Family<Ipv4Addr>, Ipv4Addr), UsageError> {
     let Some(typed) = cidr.map(|text| Input::new("--cidr", text)) else {
-        return guest4(default, ip);
+        return Ok((default, guest4(&default, default_guest, ip)?));
     };
     let subnet = typed.read(cidr4)?;
     // Every default is in the first /24 of its network, so its place is its last octet.
@@ -336,21 +335,21 @@ fn family4(
         let [.., last] = default.octets();
         Ipv4Addr::from_bits(subnet.address.to_bits() + u32::from(last))
     };
-    let family = Family {
-        subnet,
-        gateway: place(default.gateway),
-        dns: place(default.dns),
-        guest: place(default.guest),
-    };
-    if ip.is_none() && !subnet.contains(family.guest) {
-        return Err(typed.refuse(ValueError::TooSmallForDefault(family.guest)));
+    let family = Family { subnet, gateway: place(default.gateway), dns: place(default.dns) };
+    let guest = place(default_guest);
+    if ip.is_none() && !subnet.contains(guest) {
+        return Err(typed.refuse(ValueError::TooSmallForDefault(guest)));
     }
-    guest4(family, ip)
+    Ok((family, guest4(&family, guest, ip)?))
 }
 
-/// Gives the container the address that was asked for.
-fn guest4(family: Family<Ipv4Addr>, ip: Option<&str>) -> Result<Family<Ipv4Addr>, UsageError> {
-    let Some(text) = ip else { return Ok(family) };
+/// The container's address: the one that was asked for, else the default.
+fn guest4(
+    family: &Family<Ipv4Addr>,
+    default: Ipv4Addr,
+    ip: Option<&str>,
+) -> Result<Ipv4Addr, UsageError> {
+    let Some(text) = ip else { return Ok(default) };
     let typed = Input::new("--ip", text);
     let guest = typed.read(|text| match text.parse::<Ipv4Addr>() {
         Ok(guest) => Ok(guest),
@@ -369,7 +368,7 @@ fn guest4(family: Family<Ipv4Addr>, ip: Option<&str>) -> Result<Family<Ipv4Addr>
     } else if guest == family.dns {
         ValueError::AddressInUse("the DNS server's address")
     } else {
-        return Ok(Family { guest, ..family });
+        return Ok(guest);
     };
     Err(typed.refuse(problem))
 }
@@ -399,12 +398,13 @@ fn cidr4(text: &str) -> Result<Cidr<Ipv4Addr>, ValueError> {
     Ok(subnet)
 }
 
-/// The IPv6 side of the network.
+/// The IPv6 side of the network, and the container's address.
 fn family6(
     default: Family<Ipv6Addr>,
+    default_guest: Ipv6Addr,
     cidr6: Option<&str>,
     ip6: Option<&str>,
-) -> Result<Family<Ipv6Addr>, UsageError> {
+) -> Result<(Family<Ipv6Addr>, Ipv6Addr), UsageError> {
     let subnet = match cidr6 {
         None => default.subnet,
         Some(text) => Input::new("--cidr6", text).read(cidr6_64)?,
@@ -412,13 +412,8 @@ fn family6(
     let place = |default: Ipv6Addr| {
         Ipv6Addr::from_bits(subnet.address.to_bits() | (default.to_bits() & HOST_BITS6))
     };
-    let family = Family {
-        subnet,
-        gateway: place(default.gateway),
-        dns: place(default.dns),
-        guest: place(default.guest),
-    };
-    let Some(text) = ip6 else { return Ok(family) };
+    let family = Family { subnet, gateway: place(default.gateway), dns: place(default.dns) };
+    let Some(text) = ip6 else { return Ok((family, place(default_guest))) };
     let typed = Input::new("--ip6", text);
     let guest = typed.read(|text| match text.parse::<Ipv6Addr>() {
         Ok(guest) => Ok(guest),
@@ -435,7 +430,7 @@ fn family6(
     } else if guest == family.dns {
         ValueError::AddressInUse("the DNS server's address")
     } else {
-        return Ok(Family { guest, ..family });
+        return Ok((family, guest));
     };
     Err(typed.refuse(problem))
 }

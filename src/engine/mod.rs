@@ -37,14 +37,15 @@ use std::net::{IpAddr, SocketAddr};
 use slab::Slab;
 
 use self::dns::{Forwarder, Resolvers};
-use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows, udp::UdpFlows};
+use self::flow::udp::{Datagram, UdpFlows};
+use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows};
 use self::frame::{Link, Payload};
 use self::host::{HostEvent, HostOp, HostSide, HostStream, Owner, SocketId};
 use self::reassembly::Reassembly;
 use self::stack::{Stack, TxFrame};
 use self::stats::{DropReason, Stats, Verdict};
 use self::turn::{Effects, Frames, Random, Turn};
-use crate::config::{MacAddress, Network, Protocol};
+use crate::config::{Lease, MacAddress, Network, Protocol};
 
 /// A moment, in microseconds since one that the shell chooses once.
 pub use smoltcp::time::Instant;
@@ -58,11 +59,11 @@ const GATEWAY_MAC: MacAddress = MacAddress([0x02, b'r', b'n', 0, 0, 2]);
 /// How many due deadlines are served before frames have their turn again.
 const TIMEOUTS_PER_TURN: usize = 1024;
 
-/// A private network with its gateway.
+/// A network with its gateway.
 #[derive(Debug)]
 pub struct Engine {
     network: Network,
-    ports: Vec<Port>,
+    ports: Slab<Port>,
     published: Slab<Published>,
     resolvers: Resolvers,
     tables: Tables,
@@ -81,17 +82,36 @@ struct Tables {
 
 #[derive(Debug)]
 struct Port {
+    lease: Lease,
     link: Link,
     stack: Stack,
 }
 
+/// Where the clients of a published port are led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// The container's port.
+    pub port: PortId,
+    /// Its address there; `None` is the leased one of the client's own family.
+    pub address: Option<IpAddr>,
+}
+
 /// A bound host port and where it leads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Published {
-    /// `None`: the container's address of the client's family.
-    guest: Option<IpAddr>,
+    /// Where it leads, each in its turn.
+    to: Vec<Destination>,
     guest_port: u16,
     protocol: Protocol,
+}
+
+impl Published {
+    /// Where the next client is led to.
+    fn next(&mut self) -> Option<Destination> {
+        let next = *self.to.first()?;
+        self.to.rotate_left(1);
+        Some(next)
+    }
 }
 
 /// The secret that makes hashes, sequence numbers and query ids unpredictable.
@@ -105,7 +125,7 @@ impl Engine {
         let hash = KeyedHash::new([a, b]);
         Self {
             network,
-            ports: Vec::new(),
+            ports: Slab::new(),
             published: Slab::new(),
             resolvers: Resolvers::default(),
             tables: Tables {
@@ -125,37 +145,54 @@ impl Engine {
         }
     }
 
-    /// Adds a TAP. `vnet` says whether its frames carry the virtio header.
-    pub fn add_port(&mut self, guest_mac: MacAddress, vnet: bool, now: Instant) -> PortId {
+    /// Adds a TAP, whose container has `lease`. `vnet` says whether its frames carry the virtio
+    /// header.
+    pub fn add_port(&mut self, lease: Lease, vnet: bool, now: Instant) -> PortId {
         let mtu = usize::from(self.network.mtu.get());
-        let link = Link { guest_mac, gateway_mac: GATEWAY_MAC, mtu, vnet };
+        let link = Link { guest_mac: lease.mac, gateway_mac: GATEWAY_MAC, mtu, vnet };
         let stack = Stack::new(&link, self.fx.random.next_u64(), now);
-        self.ports.push(Port { link, stack });
-        PortId(self.ports.len() - 1)
+        PortId(self.ports.insert(Port { lease, link, stack }))
     }
 
-    /// Names the socket that the shell has bound for a published port. Its clients are led to
-    /// `guest`, or without one to the container's address of their own family.
+    /// Takes a port away with everything of its container: connections of both directions are
+    /// reset towards the host, datagrams and questions on their way are forgotten, published ports
+    /// lead there no more. Its id may be that of the next port.
+    pub fn remove_port(&mut self, port: PortId, now: Instant) {
+        let Some((tables, mut turn)) = self.turn(port, now) else {
+            return;
+        };
+        tables.tcp.remove_port(&mut turn);
+        tables.udp.remove_port(&mut turn);
+        tables.echo.remove_port(&mut turn);
+        tables.dns.remove_port(&mut turn);
+        tables.reassembly.remove_port(port);
+        self.fx.frames.remove_port(port);
+        for (_, published) in &mut self.published {
+            published.to.retain(|destination| destination.port != port);
+        }
+        self.ports.remove(port.0);
+    }
+
+    /// Names the socket that the shell has bound for a published port. Its clients are led to one
+    /// destination after the other; without any they are turned away.
     pub fn publish(
         &mut self,
         protocol: Protocol,
-        guest: Option<IpAddr>,
+        to: Vec<Destination>,
         guest_port: u16,
     ) -> SocketId {
-        let index = self.published.insert(Published { guest, guest_port, protocol });
+        let index = self.published.insert(Published { to, guest_port, protocol });
         self.fx.host.adopt(Owner::Published(index))
     }
 
     /// Takes a published port back. Connections that stand go on; a UDP port's clients, who share
     /// its socket, are forgotten.
-    pub fn unpublish(&mut self, socket: SocketId, now: Instant) {
-        let Some(owner @ Owner::Published(index)) = self.fx.host.owner(socket) else {
+    pub fn unpublish(&mut self, socket: SocketId) {
+        let Some(Owner::Published(index)) = self.fx.host.owner(socket) else {
             return;
         };
         self.published.try_remove(index);
-        if let Some((tables, mut turn)) = self.turn_of(owner, now) {
-            tables.udp.unpublish(&mut turn, socket);
-        }
+        self.tables.udp.unpublish(&mut self.fx, socket);
         self.fx.host.close(socket, false);
     }
 
@@ -212,10 +249,15 @@ impl Engine {
         let Some(owner) = self.fx.host.owner(socket) else {
             return;
         };
-        let published = match owner {
-            Owner::Published(index) => self.published.get(index).copied(),
-            _ => None,
-        };
+        if let (Owner::Published(index), HostEvent::Datagram { from, to, payload }) =
+            (owner, &event)
+        {
+            let datagram = Datagram { socket, from: *from, to: *to, payload };
+            if self.handle_client(index, datagram, now).is_none() {
+                self.fx.stats.count_drop(DropReason::NoResources);
+            }
+            return;
+        }
         let Some((tables, mut turn)) = self.turn_of(owner, now) else {
             return;
         };
@@ -249,16 +291,9 @@ impl Engine {
             (Owner::Dns(index), HostEvent::Failed(_) | HostEvent::Unsent { .. }) => {
                 tables.dns.handle_failed(&mut turn, index);
             }
-            (Owner::Published(_), HostEvent::Datagram { from, to, payload }) => {
-                if let Some(Published { guest, guest_port, protocol: Protocol::Udp }) = published {
-                    let to_guest = (guest, guest_port);
-                    tables.udp.handle_client(&mut turn, socket, to_guest, from, to, payload);
-                }
-            }
             // A datagram that the host could not send is lost, as datagrams may be; a listener
             // that fails stays; datagrams and connections do not mix.
-            (Owner::Published(_), HostEvent::Unsent { .. })
-            | (Owner::Published(_), HostEvent::Failed(_))
+            (Owner::Published(_), _)
             | (Owner::Tcp(_), HostEvent::Datagram { .. } | HostEvent::Unsent { .. })
             | (Owner::Closing, _)
             | (_, HostEvent::Connected) => {}
@@ -273,13 +308,33 @@ impl Engine {
         client: SocketAddr,
         now: Instant,
     ) -> Option<SocketId> {
-        let owner @ Owner::Published(index) = self.fx.host.owner(listener)? else {
+        let Owner::Published(index) = self.fx.host.owner(listener)? else {
             return None;
         };
-        let Published { guest, guest_port, .. } = *self.published.get(index)?;
+        let published = self.published.get_mut(index)?;
+        let Destination { port, address } = published.next()?;
+        let to_guest = (address, published.guest_port);
         let random = self.fx.random.next_u64();
-        let (tables, mut turn) = self.turn_of(owner, now)?;
-        tables.tcp.accept(&mut turn, client, (guest, guest_port), random)
+        let (tables, mut turn) = self.turn(port, now)?;
+        tables.tcp.accept(&mut turn, client, to_guest, random)
+    }
+
+    /// Takes a datagram from a client of a published port; the client stays with the container
+    /// that it was led to first.
+    fn handle_client(&mut self, index: usize, datagram: Datagram<'_>, now: Instant) -> Option<()> {
+        let published = self.published.get_mut(index)?;
+        if published.protocol != Protocol::Udp {
+            return None;
+        }
+        let known = self.tables.udp.port_of_client(datagram.socket, datagram.from);
+        let Destination { port, address } = match known {
+            Some(port) => Destination { port, address: None },
+            None => published.next()?,
+        };
+        let to_guest = (address, published.guest_port);
+        let (tables, mut turn) = self.turn(port, now)?;
+        tables.udp.handle_client(&mut turn, to_guest, datagram);
+        Some(())
     }
 
     /// Moves the bytes of a TCP flow between its rings and the host's socket, lent as `stream`.
@@ -393,11 +448,12 @@ impl Engine {
 
     /// The tables and a turn at `port`, borrowed apart.
     fn turn(&mut self, port: PortId, now: Instant) -> Option<(&mut Tables, Turn<'_>)> {
-        let Port { link, stack } = self.ports.get_mut(port.0)?;
+        let Port { lease, link, stack } = self.ports.get_mut(port.0)?;
         let turn = Turn {
             now,
             network: &self.network,
             port,
+            lease,
             link,
             stack,
             resolvers: &mut self.resolvers,
@@ -413,9 +469,7 @@ impl Engine {
             Owner::Udp(index) => self.tables.udp.port_of(index)?,
             Owner::Echo(index) => self.tables.echo.flows.port_of(index)?,
             Owner::Dns(index) => self.tables.dns.queries.port_of(index)?,
-            // A private network has one container.
-            Owner::Published(_) => PortId(0),
-            Owner::Closing => return None,
+            Owner::Published(_) | Owner::Closing => return None,
         };
         self.turn(port, now)
     }

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Network, Refusal};
+use crate::config::{Lease, Network, Refusal};
 
 /// What a guest's destination address means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,9 +130,9 @@ pub struct Inbound {
 /// Leads a client to `guest` where the rule names one, else to the container's address of the
 /// client's own family. A client of the other family is seen as the gateway.
 #[must_use]
-pub fn inbound(network: &Network, client: IpAddr, guest: Option<IpAddr>) -> Inbound {
-    let v4 = IpAddr::V4(network.addresses.v4.guest);
-    let v6 = network.addresses.v6.map(|v6| IpAddr::V6(v6.guest));
+pub fn inbound(network: &Network, lease: &Lease, client: IpAddr, guest: Option<IpAddr>) -> Inbound {
+    let v4 = IpAddr::V4(lease.v4);
+    let v6 = lease.v6.map(IpAddr::V6);
     let (guest, other) = match (guest, client, v6) {
         (Some(guest), ..) => (guest, None),
         (None, IpAddr::V4(_), other) => (v4, other),
@@ -150,17 +150,10 @@ pub fn inbound(network: &Network, client: IpAddr, guest: Option<IpAddr>) -> Inbo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Addresses, HostAccess, Mtu, Refusal};
+    use crate::config::{HostAccess, Refusal};
 
     fn network(host_access: HostAccess) -> Network {
-        Network {
-            addresses: Addresses::default(),
-            mtu: Mtu::default(),
-            publish: Vec::new(),
-            host_access,
-            dns: true,
-            refusal: Refusal::Prohibited,
-        }
+        Network { host_access, ..Network::default() }
     }
 
     fn meaning(access: HostAccess, to: &str) -> Meaning {
@@ -234,7 +227,7 @@ mod tests {
         let led = |client: &str, guest: Option<&str>| {
             let guest = guest.map(|guest| guest.parse().unwrap());
             let Inbound { guest, other, source } =
-                inbound(&network, client.parse().unwrap(), guest);
+                inbound(&network, &Lease::default(), client.parse().unwrap(), guest);
             (guest.to_string(), other.is_some(), source.to_string())
         };
         let led_to =

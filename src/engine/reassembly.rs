@@ -134,6 +134,11 @@ impl Reassembly {
         Ok(Some(Whole { source, destination, protocol, hop_limit, header_len, bytes }))
     }
 
+    /// Forgets what a port has sent.
+    pub(super) fn remove_port(&mut self, port: PortId) {
+        self.partials.retain(|partial| partial.key.port != port);
+    }
+
     fn begin(&mut self, key: Key, until: Instant) -> usize {
         if self.partials.len() >= MAX_DATAGRAMS {
             self.partials.remove(0);

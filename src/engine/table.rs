@@ -92,6 +92,12 @@ impl<E: Entry> Table<E> {
         self.slots.iter().map(|(index, slot)| (index, &slot.entry))
     }
 
+    /// The indices of a port's entries.
+    pub(super) fn of_port(&self, port: PortId) -> Vec<usize> {
+        let of_port = self.iter().filter(|(_, entry)| entry.port() == port);
+        of_port.map(|(index, _)| index).collect()
+    }
+
     pub(super) fn port_of(&self, index: usize) -> Option<PortId> {
         self.get(index).map(Entry::port)
     }

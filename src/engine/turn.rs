@@ -19,7 +19,7 @@ use super::host::HostSide;
 use super::stack::{Connection, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
 use super::{Instant, PortId};
-use crate::config::Network;
+use crate::config::{Lease, Network};
 
 /// Everything a handler may use besides its own tables.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     pub(super) network: &'a Network,
     pub(super) port: PortId,
+    pub(super) lease: &'a Lease,
     pub(super) link: &'a Link,
     pub(super) stack: &'a mut Stack,
     pub(super) resolvers: &'a mut Resolvers,
@@ -101,6 +102,12 @@ impl Frames {
         let (port, buffer) = self.queue.pop_front()?;
         self.bytes -= buffer.len();
         Some((port, buffer))
+    }
+
+    /// Forgets what waits for a port.
+    pub(super) fn remove_port(&mut self, port: PortId) {
+        self.queue.retain(|(to, _)| *to != port);
+        self.bytes = self.queue.iter().map(|(_, buffer)| buffer.len()).sum();
     }
 
     pub(super) fn is_empty(&self) -> bool {

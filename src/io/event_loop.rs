@@ -25,9 +25,9 @@ use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
 use super::tap::Port;
 use super::watch::{File, Watches};
-use crate::config;
+use crate::config::{self, Lease};
 use crate::engine::host::{HostEvent, HostOp, SocketId, SocketKind};
-use crate::engine::{Engine, Instant, PortId};
+use crate::engine::{Destination, Engine, Instant};
 use crate::sys::netns;
 use crate::sys::sock;
 use crate::sys::tun::Tap;
@@ -55,8 +55,8 @@ const MAX_DATAGRAM: usize = 65_536;
 pub struct Network {
     /// Its addresses and rules.
     pub config: config::Network,
-    /// The container's interface and its hardware address; `None` is `--network none`.
-    pub tap: Option<(Tap, config::MacAddress)>,
+    /// The container's interface and its addresses; `None` is `--network none`.
+    pub tap: Option<(Tap, Lease)>,
     /// Published ports.
     pub listeners: Vec<Listener>,
     /// The host's resolvers.
@@ -157,12 +157,15 @@ impl Server {
             engine.set_max_udp_sockets(usize::try_from(descriptors / 2).unwrap_or(usize::MAX));
         }
 
-        let port = match network.tap {
+        let container = network.tap.as_ref().map(|(tap, lease)| {
+            let port = engine.add_port(*lease, tap.vnet_header(), clock.now());
+            (port, *lease)
+        });
+        let port = match network.tap.zip(container) {
             None => None,
-            Some((tap, mac)) => {
+            Some(((tap, _), (id, _))) => {
                 let pcap = network.pcap.as_deref().map(Pcap::create).transpose()?;
-                let port = Port::new(tap, pcap);
-                engine.add_port(mac, port.vnet(), clock.now());
+                let port = Port::new(id, tap, pcap);
                 registry
                     .register(
                         &mut SourceFd(&port.raw_fd()),
@@ -201,12 +204,18 @@ impl Server {
         let api_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
         let api = network
             .api
-            .map(|socket| Api::new(socket, api_registry, API, FIRST_API_CLIENT, addresses))
+            .zip(container)
+            .map(|(socket, (port, lease))| {
+                let container = api::Container { port, lease, addresses };
+                Api::new(socket, api_registry, API, FIRST_API_CLIENT, container)
+            })
             .transpose()
             .map_err(set_up("watch the API socket"))?;
         let mut sockets = Sockets::new(registry, FIRST_SOCKET, network.outbound);
         for listener in network.listeners {
-            let id = engine.publish(listener.protocol, None, listener.guest_port);
+            let to = container.map(|(port, _)| Destination { port, address: None });
+            let to = to.into_iter().collect();
+            let id = engine.publish(listener.protocol, to, listener.guest_port);
             sockets.add_listener(id, listener).map_err(set_up("watch a published port"))?;
         }
         Ok(Self {
@@ -313,7 +322,7 @@ impl Server {
             token if Api::is_client(FIRST_API_CLIENT, token) => {
                 if let Some(api) = &mut self.api {
                     let (engine, sockets) = (&mut self.engine, &mut self.sockets);
-                    api.handle_client(token, &mut api::Target { engine, sockets, now });
+                    api.handle_client(token, &mut api::Target { engine, sockets });
                 }
             }
             token => {
@@ -463,10 +472,11 @@ impl Server {
         if !port.readable {
             return Ok(());
         }
+        let id = port.id;
         for _ in 0..FRAMES_IN {
             match port.read() {
                 Ok(Some(frame)) => {
-                    self.engine.handle_frame(PortId(0), frame, now);
+                    self.engine.handle_frame(id, frame, now);
                 }
                 Ok(None) => return Ok(()),
                 Err(source) => return Err(LoopError::TapGone { source }),

@@ -4,11 +4,13 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::pcap::Pcap;
+use crate::engine::PortId;
 use crate::engine::frame::{MAX_FRAME_LEN, VNET_HEADER_LEN};
 use crate::sys::tun::Tap;
 
 /// One TAP with its buffers.
 pub(super) struct Port {
+    pub(super) id: PortId,
     tap: Tap,
     buffer: Box<[u8]>,
     /// A frame that the kernel had no room for.
@@ -18,18 +20,15 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(tap: Tap, pcap: Option<Pcap>) -> Self {
+    pub(super) fn new(id: PortId, tap: Tap, pcap: Option<Pcap>) -> Self {
         Self {
+            id,
             tap,
             buffer: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
             pending: Vec::new(),
             readable: true,
             pcap,
         }
-    }
-
-    pub(super) fn vnet(&self) -> bool {
-        self.tap.vnet_header()
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {

@@ -51,7 +51,7 @@ fn podman_s_line_is_understood() {
          --outbound-addr=127.0.0.1 -c -r 3 -e 4 --api-socket /tmp/x.net --netns-type=path /n tap0",
     );
     let v4 = attach.network.addresses.v4;
-    assert_eq!(v4.guest, Ipv4Addr::new(10, 77, 0, 100));
+    assert_eq!(attach.endpoint.lease.v4, Ipv4Addr::new(10, 77, 0, 100));
     assert_eq!(v4.gateway, Ipv4Addr::new(10, 77, 0, 2));
     assert_eq!(v4.dns, Ipv4Addr::new(10, 77, 0, 3));
     assert_eq!(attach.network.addresses.v6, None);
@@ -202,12 +202,12 @@ fn values_are_refused_in_known_words() {
 fn values_at_their_limits() {
     assert_eq!(attached("-m 68 1").network.mtu.get(), 68);
     assert_eq!(attached("-m 65521 1").network.mtu.get(), 65521);
-    let v4 = attached("--cidr 10.0.135.128/25 1").network.addresses.v4;
-    assert_eq!(v4.guest, Ipv4Addr::new(10, 0, 135, 228));
+    let lease = attached("--cidr 10.0.135.128/25 1").endpoint.lease;
+    assert_eq!(lease.v4, Ipv4Addr::new(10, 0, 135, 228));
     let outbound = attached("--outbound-addr eth0 --outbound-addr6 lo 1").caller.outbound;
     assert_eq!(outbound.v4, Some(Source::Interface("eth0".into())));
     assert_eq!(outbound.v6, Some(Source::Interface("lo".into())));
-    let mac = attached("-c --macaddress 0e:d4:18:d9:38:fb 1").endpoint.mac;
+    let mac = attached("-c --macaddress 0e:d4:18:d9:38:fb 1").endpoint.lease.mac;
     assert_eq!(mac.to_string(), "0e:d4:18:d9:38:fb");
     assert!(!attached("--disable-dns 1").network.dns);
     assert_eq!(attached("--netns-type tapfd 5").target, Target::Tap(5));

@@ -26,7 +26,7 @@ fn refuses<T: std::fmt::Debug>(
 
 #[test]
 fn hardware_addresses() {
-    assert_eq!(mac("02:72:0a:00:02:64"), Ok(default_mac(Ipv4Addr::new(10, 0, 2, 100))));
+    assert_eq!(mac("02:72:0a:00:02:64"), Ok(Lease::default().mac));
     assert_eq!(mac("02:72:0A:00:02:64"), mac("02:72:0a:00:02:64"));
     const SYNTAX: &str = "write six pairs of hex digits, as in 02:72:0a:00:02:64";
     const MULTICAST: &str = "a multicast address cannot be an interface's own";
@@ -206,14 +206,17 @@ fn said_of_addresses6(cidr6: Option<&str>, ip6: Option<&str>) -> String {
 
 #[test]
 fn nothing_given_is_the_default_network() {
-    assert_eq!(addresses(None, None, Some((None, None))), Ok(Addresses::default()));
-    assert_eq!(addresses(None, None, None), Ok(Addresses { v6: None, ..Addresses::default() }));
+    let default = (Addresses::default(), Lease::default());
+    assert_eq!(addresses(None, None, Some((None, None))), Ok(default));
+    let v4_only =
+        (Addresses { v6: None, ..Addresses::default() }, Lease { v6: None, ..Lease::default() });
+    assert_eq!(addresses(None, None, None), Ok(v4_only));
     let typed = addresses(
         Some("10.0.2.0/24"),
         Some("10.0.2.100"),
         Some((Some("fd72:6e73:6e65::/64"), Some("fd72:6e73:6e65::100"))),
     );
-    assert_eq!(typed, Ok(Addresses::default()));
+    assert_eq!(typed, Ok(default));
 }
 
 #[test]
@@ -227,16 +230,17 @@ fn addresses_keep_their_places_in_another_prefix() {
         ("64.0.0.0/3", None, ["64.0.0.2", "64.0.0.3", "64.0.0.100"]),
     ];
     for (cidr, ip, expected) in table {
-        let v4 = addresses(Some(cidr), ip, None).unwrap().v4;
-        let got = [v4.gateway, v4.dns, v4.guest].map(|address| address.to_string());
+        let (Addresses { v4, .. }, lease) = addresses(Some(cidr), ip, None).unwrap();
+        let got = [v4.gateway, v4.dns, lease.v4].map(|address| address.to_string());
         assert_eq!(got, expected, "{cidr}");
     }
-    let v6 = addresses(None, None, Some((Some("2001:db8:1:2::/64"), None))).unwrap().v6;
+    let (Addresses { v6, .. }, lease) =
+        addresses(None, None, Some((Some("2001:db8:1:2::/64"), None))).unwrap();
     let v6 = v6.unwrap();
     assert_eq!(v6.subnet.address.to_string(), "2001:db8:1:2::");
     assert_eq!(v6.gateway.to_string(), "2001:db8:1:2::2");
     assert_eq!(v6.dns.to_string(), "2001:db8:1:2::3");
-    assert_eq!(v6.guest.to_string(), "2001:db8:1:2::100");
+    assert_eq!(lease.v6.unwrap().to_string(), "2001:db8:1:2::100");
 }
 
 #[test]

@@ -226,6 +226,13 @@ impl Forwarder {
         }
     }
 
+    /// Forgets what a port has asked.
+    pub(super) fn remove_port(&mut self, turn: &mut Turn<'_>) {
+        for index in self.queries.of_port(turn.port) {
+            self.remove(turn, index);
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
         self.try_next(turn, index);
     }

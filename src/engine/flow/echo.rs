@@ -144,6 +144,13 @@ impl EchoFlows {
         }
     }
 
+    /// Forgets what a port has asked.
+    pub(in crate::engine) fn remove_port(&mut self, turn: &mut Turn<'_>) {
+        for index in self.flows.of_port(turn.port) {
+            self.remove(turn, index);
+        }
+    }
+
     pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
         self.remove(turn, index);
     }

@@ -22,6 +22,7 @@ use crate::engine::icmp::{self, Unreachable};
 use crate::engine::nat::{self, Inbound, Meaning};
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::{Entry, Table};
+use crate::engine::turn::Effects;
 use crate::engine::{Instant, PortId, Turn};
 
 /// Most UDP flows at once; the one that was silent longest makes room for a new one.
@@ -64,6 +65,17 @@ enum Via {
     Endpoint(usize),
     /// A published port's; `local` is the address that the client wrote to.
     Published { listener: SocketId, local: Option<IpAddr> },
+}
+
+/// A datagram from a client of a published port.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct Datagram<'a> {
+    /// The published port's.
+    pub(in crate::engine) socket: SocketId,
+    pub(in crate::engine) from: SocketAddr,
+    /// The local address that the client wrote to.
+    pub(in crate::engine) to: Option<IpAddr>,
+    pub(in crate::engine) payload: &'a [u8],
 }
 
 /// A guest's address and port with its socket on the host.
@@ -186,12 +198,10 @@ impl UdpFlows {
     pub(in crate::engine) fn handle_client(
         &mut self,
         turn: &mut Turn<'_>,
-        listener: SocketId,
         to_guest: (Option<IpAddr>, u16),
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        payload: &[u8],
+        datagram: Datagram<'_>,
     ) {
+        let Datagram { socket: listener, from, to: local, payload } = datagram;
         let client = SocketAddr::new(from.ip(), from.port());
         let index = match self.clients.get(&(listener, client)) {
             Some(&index) => index,
@@ -213,6 +223,16 @@ impl UdpFlows {
         self.send_to_guest(turn, index, payload);
     }
 
+    /// The port of the container that a client was led to before.
+    pub(in crate::engine) fn port_of_client(
+        &self,
+        listener: SocketId,
+        from: SocketAddr,
+    ) -> Option<PortId> {
+        let client = SocketAddr::new(from.ip(), from.port());
+        self.flows.port_of(*self.clients.get(&(listener, client))?)
+    }
+
     /// The key of a new client's flow, with another source port if its own is taken.
     fn client_key(
         &self,
@@ -221,7 +241,8 @@ impl UdpFlows {
         to_guest: (Option<IpAddr>, u16),
     ) -> Option<FlowKey> {
         let (guest, guest_port) = to_guest;
-        let Inbound { guest, source: seen, .. } = nat::inbound(turn.network, client.ip(), guest);
+        let Inbound { guest, source: seen, .. } =
+            nat::inbound(turn.network, turn.lease, client.ip(), guest);
         std::iter::once(client.port())
             .chain((49_152..=65_535).rev())
             .map(|host_port| FlowKey {
@@ -233,7 +254,7 @@ impl UdpFlows {
     }
 
     /// A published port is no more: its clients' flows end with its socket.
-    pub(in crate::engine) fn unpublish(&mut self, turn: &mut Turn<'_>, listener: SocketId) {
+    pub(in crate::engine) fn unpublish(&mut self, fx: &mut Effects, listener: SocketId) {
         let ended: Vec<usize> = self
             .flows
             .iter()
@@ -243,7 +264,14 @@ impl UdpFlows {
             .map(|(index, _)| index)
             .collect();
         for index in ended {
-            self.remove(turn, index);
+            self.remove(fx, index);
+        }
+    }
+
+    /// Forgets a port's flows.
+    pub(in crate::engine) fn remove_port(&mut self, turn: &mut Turn<'_>) {
+        for index in self.flows.of_port(turn.port) {
+            self.remove(turn.fx, index);
         }
     }
 
@@ -272,7 +300,7 @@ impl UdpFlows {
         log::debug!("udp {guest}: no socket on the host, {} flows dropped", dead.len());
         turn.fx.stats.count_drop(DropReason::NoResources);
         for index in dead {
-            self.remove(turn, index);
+            self.remove(turn.fx, index);
         }
     }
 
@@ -316,7 +344,7 @@ impl UdpFlows {
             .map(|(index, _)| index)
             .collect();
         for index in flows {
-            self.remove(turn, index);
+            self.remove(turn.fx, index);
         }
     }
 
@@ -329,7 +357,7 @@ impl UdpFlows {
         if self.flows.len() >= MAX_FLOWS {
             let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.last_active);
             if let Some(index) = oldest.map(|(index, _)| index) {
-                self.remove(turn, index);
+                self.remove(turn.fx, index);
             }
         }
         turn.fx.stats.udp_opened += 1;
@@ -360,7 +388,7 @@ impl UdpFlows {
         self.flows.set_deadline(index, Some(now + idle));
     }
 
-    fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
+    fn remove(&mut self, fx: &mut Effects, index: usize) {
         let Some(flow) = self.flows.remove(index) else {
             return;
         };
@@ -376,14 +404,14 @@ impl UdpFlows {
                 if socket.flows == 0 {
                     let Endpoint { port, guest, socket, .. } = self.endpoints.remove(endpoint);
                     self.by_guest.remove(&(port, guest));
-                    turn.fx.host.close(socket, false);
+                    fx.host.close(socket, false);
                 }
             }
         }
     }
 
     pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
-        self.remove(turn, index);
+        self.remove(turn.fx, index);
     }
 
     /// The switch port that a guest endpoint belongs to.

@@ -9,7 +9,7 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::packets::{receive, transmit};
-use crate::config::Addresses;
+use crate::config::{Addresses, Lease};
 use crate::engine::Instant;
 
 /// A guest's kernel with its TCP sockets.
@@ -27,16 +27,22 @@ struct Wire {
 }
 
 impl Guest {
-    pub(super) fn new(addresses: &Addresses, mtu: usize, vnet: bool, now: Instant) -> Self {
+    pub(super) fn new(
+        lease: &Lease,
+        addresses: &Addresses,
+        mtu: usize,
+        vnet: bool,
+        now: Instant,
+    ) -> Self {
         let mut wire = Wire { rx: VecDeque::new(), tx: VecDeque::new(), mtu };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = 7;
         let mut interface = Interface::new(config, &mut wire, now);
         interface.update_ip_addrs(|ips| {
             let v4 = &addresses.v4;
-            ips.push(IpCidr::new(v4.guest.into(), v4.subnet.prefix_len)).unwrap();
-            if let Some(v6) = &addresses.v6 {
-                ips.push(IpCidr::new(v6.guest.into(), v6.subnet.prefix_len)).unwrap();
+            ips.push(IpCidr::new(lease.v4.into(), v4.subnet.prefix_len)).unwrap();
+            if let (Some(guest), Some(v6)) = (lease.v6, &addresses.v6) {
+                ips.push(IpCidr::new(guest.into(), v6.subnet.prefix_len)).unwrap();
             }
         });
         let routes = interface.routes_mut();

@@ -11,6 +11,7 @@ mod dns;
 mod hostile;
 mod inbound;
 mod link;
+mod ports;
 mod streams;
 mod tcp;
 mod tcp_end;

@@ -407,8 +407,18 @@ pub(in crate::engine) fn icmp(
 /// Does with a frame what the guest's kernel does: cuts super-frames, finishes checksums.
 /// Returns IP packets that fit the link; anything but IP comes back empty-handed.
 pub(in crate::engine) fn receive(frame: &[u8], vnet: bool, mtu: usize) -> Vec<Vec<u8>> {
+    receive_at(GUEST_MAC, frame, vnet, mtu)
+}
+
+/// The same for the guest with that hardware address.
+pub(in crate::engine) fn receive_at(
+    mac: [u8; 6],
+    frame: &[u8],
+    vnet: bool,
+    mtu: usize,
+) -> Vec<Vec<u8>> {
     let (header, frame) = frame.split_at(if vnet { 10 } else { 0 });
-    assert_eq!(frame[..6], GUEST_MAC, "destination hardware address");
+    assert_eq!(frame[..6], mac, "destination hardware address");
     assert_eq!(frame[6..12], GATEWAY_MAC, "source hardware address");
     let mut packet = frame[14..].to_vec();
     let ip_len = match u16_at(frame, 12) {

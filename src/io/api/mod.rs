@@ -24,9 +24,9 @@ use smoltcp::time::Duration;
 use self::protocol::{Forward, MAX_REQUEST, Parsed, Refusal, Request, parse};
 use super::host::Sockets;
 use super::listen;
-use crate::config::{Addresses, Publish};
+use crate::config::{Addresses, Lease, Publish};
 use crate::engine::host::SocketId;
-use crate::engine::{Engine, Instant};
+use crate::engine::{Destination, Engine, Instant, PortId};
 
 /// Clients at once; a further one takes the place of the one that came first.
 pub(super) const MAX_CLIENTS: usize = 16;
@@ -142,7 +142,7 @@ pub(super) struct Api {
     clients: Vec<Option<Client>>,
     /// When to accept again, where that is not left to an event.
     accept_at: Option<Instant>,
-    addresses: Addresses,
+    container: Container,
     forwards: BTreeMap<u64, Active>,
     last_id: u64,
 }
@@ -177,7 +177,14 @@ struct Active {
 pub(super) struct Target<'a> {
     pub(super) engine: &'a mut Engine,
     pub(super) sockets: &'a mut Sockets,
-    pub(super) now: Instant,
+}
+
+/// The container whose ports are forwarded, and its network.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Container {
+    pub(super) port: PortId,
+    pub(super) lease: Lease,
+    pub(super) addresses: Addresses,
 }
 
 impl Api {
@@ -187,7 +194,7 @@ impl Api {
         registry: Registry,
         token: Token,
         first_client: usize,
-        addresses: Addresses,
+        container: Container,
     ) -> io::Result<Self> {
         let mut listener = mio::net::UnixListener::from_std(socket.listener.try_clone()?);
         registry.register(&mut listener, token, Interest::READABLE)?;
@@ -199,7 +206,7 @@ impl Api {
             first_client,
             clients: (0..MAX_CLIENTS).map(|_| None).collect(),
             accept_at: None,
-            addresses,
+            container,
             forwards: BTreeMap::new(),
             last_id: 0,
         })
@@ -269,7 +276,7 @@ impl Api {
         if !matches!(client.stage, Stage::Asking(_)) {
             return;
         }
-        let request = match client.read(&self.addresses) {
+        let request = match client.read(&self.container.addresses) {
             Ok(Parsed::More) => return,
             Ok(Parsed::Done(request)) => request,
             Err(error) => {
@@ -333,12 +340,12 @@ impl Api {
             Request::Add(forward) => self.add(forward, target).map(protocol::added),
             Request::List => {
                 let forwards = self.forwards.iter().map(|(id, active)| (*id, &active.forward));
-                Ok(protocol::listed(forwards, &self.addresses))
+                Ok(protocol::listed(forwards, &self.container.lease))
             }
             Request::Remove(id) => {
                 let Active { sockets, .. } = self.forwards.remove(&id).ok_or(Refusal::NoSuchId)?;
                 for socket in sockets {
-                    target.engine.unpublish(socket, target.now);
+                    target.engine.unpublish(socket);
                 }
                 Ok(protocol::removed())
             }
@@ -362,14 +369,15 @@ impl Api {
             .collect();
         let listeners =
             listen::bind(&rules, true).map_err(|error| not_bound(error.with_cause()))?;
+        let to = Destination { port: self.container.port, address: forward.guest };
         let mut sockets = Vec::with_capacity(listeners.len());
         for listener in listeners {
-            let Target { engine, sockets: host, now } = target;
-            let id = engine.publish(listener.protocol, forward.guest, listener.guest_port);
+            let Target { engine, sockets: host } = target;
+            let id = engine.publish(listener.protocol, vec![to], listener.guest_port);
             sockets.push(id);
             if let Err(error) = host.add_listener(id, listener) {
                 for id in sockets {
-                    engine.unpublish(id, *now);
+                    engine.unpublish(id);
                 }
                 return Err(not_bound(format!("cannot watch the port: {error}")));
             }

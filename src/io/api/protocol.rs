@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::{Addresses, Protocol};
+use crate::config::{Addresses, Lease, Protocol};
 
 /// A request is shorter than this, in bytes.
 pub(super) const MAX_REQUEST: usize = 4096;
@@ -98,10 +98,10 @@ pub(super) fn removed() -> Vec<u8> {
 /// slirp4netns really answers.
 pub(super) fn listed<'a>(
     forwards: impl Iterator<Item = (u64, &'a Forward)>,
-    addresses: &Addresses,
+    lease: &Lease,
 ) -> Vec<u8> {
     let entries: Vec<Entry> =
-        forwards.map(|(id, forward)| Entry::new(id, forward, addresses)).collect();
+        forwards.map(|(id, forward)| Entry::new(id, forward, lease)).collect();
     to_json(&List { of: Entries { entries: &entries }, entries: &entries })
 }
 
@@ -272,10 +272,10 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(id: u64, forward: &Forward, addresses: &Addresses) -> Self {
-        let own = match (forward.host, addresses.v6) {
-            (IpAddr::V6(_), Some(v6)) => IpAddr::V6(v6.guest),
-            _ => IpAddr::V4(addresses.v4.guest),
+    fn new(id: u64, forward: &Forward, lease: &Lease) -> Self {
+        let own = match (forward.host, lease.v6) {
+            (IpAddr::V6(_), Some(v6)) => IpAddr::V6(v6),
+            _ => IpAddr::V4(lease.v4),
         };
         Self {
             id,
@@ -476,15 +476,15 @@ mod tests {
             text(refused(&Refusal::NotBound { reason: "in use".into() })),
             r#"{"error":{"desc":"bad request: add_hostfwd: slirp_add_hostfwd failed","reason":"in use"}}"#
         );
-        let addresses = Addresses::default();
+        let lease = Lease::default();
         assert_eq!(
-            text(listed(std::iter::empty(), &addresses)),
+            text(listed(std::iter::empty(), &lease)),
             r#"{"return":{"entries":[]},"entries":[]}"#
         );
         let mut many = podman();
         many.host = "::".parse().unwrap();
         many.range = 3;
-        let list = text(listed([(1, &podman()), (4, &many)].into_iter(), &addresses));
+        let list = text(listed([(1, &podman()), (4, &many)].into_iter(), &lease));
         let entry = r#"{"id":1,"proto":"tcp","host_addr":"127.0.0.1","host_port":18083,"guest_addr":"10.0.2.100","guest_port":83}"#;
         assert!(list.starts_with(&format!("{{\"return\":{{\"entries\":[{entry},")), "{list}");
         assert!(list.contains(r#""guest_addr":"fd72:6e73:6e65::100","guest_port":83,"range":3}"#));

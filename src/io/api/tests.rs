@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use mio::{Events, Poll};
 
 use super::*;
-use crate::config::{HostAccess, Mtu, Network};
+use crate::config::Network;
 use crate::io::outbound::OutboundAddresses;
 
 /// A directory of the test's own, and an API socket in it.
@@ -35,18 +35,14 @@ impl Lab {
         let directory = directory(test);
         let socket = ApiSocket::bind(&directory.join("api.sock")).unwrap();
         let poll = Poll::new().unwrap();
-        let network = Network {
-            addresses: Addresses::default(),
-            mtu: Mtu::default(),
-            publish: Vec::new(),
-            host_access: HostAccess::None,
-            dns: true,
-            refusal: crate::config::Refusal::Unreachable,
-        };
+        let network = Network::default();
         let registry = || poll.registry().try_clone().unwrap();
         let addresses = network.addresses;
-        let api = Api::new(socket, registry(), LISTENER, FIRST_CLIENT, addresses).unwrap();
-        let engine = Engine::new(network, [1, 2, 3, 4]);
+        let mut engine = Engine::new(network, [1, 2, 3, 4]);
+        let lease = Lease::default();
+        let port = engine.add_port(lease, false, Instant::ZERO);
+        let container = Container { port, lease, addresses };
+        let api = Api::new(socket, registry(), LISTENER, FIRST_CLIENT, container).unwrap();
         let sockets = Sockets::new(registry(), 100, OutboundAddresses::default());
         Self { directory, poll, api, engine, sockets, now: Instant::ZERO }
     }
@@ -70,7 +66,7 @@ impl Lab {
                     self.api.accept(self.now);
                 } else if Api::is_client(FIRST_CLIENT, event.token()) {
                     let (engine, sockets) = (&mut self.engine, &mut self.sockets);
-                    let mut target = Target { engine, sockets, now: self.now };
+                    let mut target = Target { engine, sockets };
                     self.api.handle_client(event.token(), &mut target);
                 }
             }

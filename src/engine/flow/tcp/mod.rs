@@ -253,7 +253,8 @@ impl TcpFlows {
             return None;
         }
         let (guest, guest_port) = to_guest;
-        let Inbound { guest, other, source } = nat::inbound(turn.network, client.ip(), guest);
+        let Inbound { guest, other, source } =
+            nat::inbound(turn.network, turn.lease, client.ip(), guest);
         let guest = SocketAddr::new(guest, guest_port);
         let other = other.map(|ip| SocketAddr::new(ip, guest_port));
         let key = self.free_key(turn.port, guest, source, client.port(), random)?;
@@ -603,6 +604,13 @@ impl TcpFlows {
         turn.fx.stats.tcp_reset += 1;
         log::debug!("flow {index} tcp {}: reset by host", flow.key);
         self.remove(turn, index, true);
+    }
+
+    /// Ends every flow of a port whose container is gone.
+    pub(in crate::engine) fn remove_port(&mut self, turn: &mut Turn<'_>) {
+        for index in self.flows.of_port(turn.port) {
+            self.remove(turn, index, true);
+        }
     }
 
     fn remove_after_panic(&mut self, turn: &mut Turn<'_>, index: usize) {

@@ -1,0 +1,149 @@
+//! Ports that come and go: what is left of a container when its port is taken away.
+
+use smoltcp::time::Duration;
+
+use super::net::{Net, server, socket};
+use super::packets::{ACK, Datagram, GATEWAY_MAC, SYN, Segment, ethernet, icmp, read_ip};
+use crate::config::{Lease, Protocol};
+use crate::engine::host::{HostEvent, SocketId, SocketKind};
+use crate::engine::stats::Verdict;
+use crate::engine::{Destination, PortId};
+
+/// A second container on the network.
+fn second() -> Lease {
+    Lease::new([10, 0, 2, 101].into(), Some("fd72:6e73:6e65::101".parse().unwrap()))
+}
+
+fn packet_from(net: &mut Net, port: PortId, packet: &[u8]) -> Verdict {
+    let frame = ethernet(GATEWAY_MAC, second().mac.0, 0x0800, packet);
+    net.port_sends_frame(port, &frame)
+}
+
+/// A network with a second container that has a connection, one being made, a datagram's flow, a
+/// ping and a question on their way. Returns its port and the sockets of all that.
+fn busy() -> (Net, PortId, Vec<(SocketId, bool)>) {
+    let mut net = Net::by_hand();
+    net.set_resolvers(&["192.0.2.53:53"]);
+    let port = net.engine.add_port(second(), true, net.now);
+    let mut sockets = Vec::new();
+    for (guest_port, stands) in [(40_000, true), (40_001, false)] {
+        let from = socket(&format!("10.0.2.101:{guest_port}"));
+        packet_from(&mut net, port, &Segment::new(from, server(false, 80), SYN, 100, 0).packet());
+        let host = net.host_opens(SocketKind::TcpConnect(server(false, 80)));
+        if stands {
+            net.host_connected(host);
+            assert_eq!(net.port_gets(port, second().mac).len(), 1);
+        }
+        sockets.push((host, true));
+    }
+    let from = socket("10.0.2.101:4000");
+    packet_from(&mut net, port, &Datagram::new(from, server(false, 7), b"ping").packet());
+    sockets.push((net.host_opens(SocketKind::Udp { v6: false }), false));
+    let ping = icmp(from.ip(), server(false, 0).ip(), 8, 0, &[0, 1, 0, 1]);
+    packet_from(&mut net, port, &ping);
+    sockets.push((net.host_opens(SocketKind::Ping { v6: false }), false));
+    let question = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+    packet_from(&mut net, port, &Datagram::new(from, socket("10.0.2.3:53"), question).packet());
+    sockets.push((net.host_opens(SocketKind::UdpConnect(socket("192.0.2.53:53"))), false));
+    net.host.sent.clear();
+    (net, port, sockets)
+}
+
+#[test]
+fn a_port_s_end_closes_every_socket_of_its_container_and_no_other() {
+    let (mut net, port, sockets) = busy();
+    let kept = Segment::new(socket("10.0.2.100:40000"), server(false, 80), SYN, 100, 0);
+    net.guest_sends(&kept.packet());
+    let first = net.host_opens(SocketKind::TcpConnect(server(false, 80)));
+    net.engine.remove_port(port, net.now);
+    net.settle();
+    let mut closed: Vec<_> = net.host.closed.drain(..).collect();
+    closed.sort_unstable();
+    let mut expected = sockets;
+    expected.sort_unstable();
+    assert_eq!(closed, expected, "(socket, reset)");
+    assert_eq!(net.port_gets_frames(port), Vec::<Vec<u8>>::new(), "nobody is there to hear");
+    net.host_connected(first);
+    assert_eq!(
+        net.guest_gets_segment().flags,
+        SYN | ACK,
+        "the other container has noticed nothing"
+    );
+}
+
+#[test]
+fn what_still_happens_for_a_port_that_is_gone_is_ignored() {
+    let (mut net, port, sockets) = busy();
+    let from = socket("10.0.2.101:4000");
+    net.engine.remove_port(port, net.now);
+    for (socket, _) in &sockets {
+        net.engine.handle_host(*socket, HostEvent::Connected, net.now);
+        let from = server(false, 7);
+        let datagram = HostEvent::Datagram { from, to: None, payload: b"late" };
+        net.engine.handle_host(*socket, datagram, net.now);
+    }
+    let late = Datagram::new(from, server(false, 7), b"late").packet();
+    assert!(matches!(packet_from(&mut net, port, &late), Verdict::Dropped(_)));
+    net.forget();
+    net.pass(Duration::from_secs(10_000));
+    net.expect_no_flows();
+    assert_eq!(net.port_gets_frames(port), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn the_next_container_at_a_port_has_nothing_of_the_last_one() {
+    let (mut net, port, _) = busy();
+    net.engine.remove_port(port, net.now);
+    net.forget();
+    assert_eq!(net.engine.add_port(second(), true, net.now), port, "the id is used again");
+    // The same ends as of the connection that stood.
+    let stray = Segment::new(socket("10.0.2.101:40000"), server(false, 80), ACK, 101, 1);
+    assert_eq!(packet_from(&mut net, port, &stray.packet()), Verdict::Refused);
+    net.host_opens_nothing();
+}
+
+#[test]
+fn clients_of_a_published_port_are_led_to_each_container_in_turn() {
+    let mut net = Net::by_hand();
+    let port = net.engine.add_port(second(), true, net.now);
+    let to = [PortId(0), port].map(|port| Destination { port, address: None });
+    let tcp = net.engine.publish(Protocol::Tcp, to.to_vec(), 80);
+    for round in 0..2 {
+        net.accept(tcp, socket("198.51.100.7:5000")).unwrap();
+        assert_eq!(net.guest_gets_segment().to, socket("10.0.2.100:80"), "{round}");
+        net.accept(tcp, socket("198.51.100.7:5001")).unwrap();
+        let [syn] = net.port_gets(port, second().mac).try_into().unwrap();
+        assert_eq!(Segment::read(&syn).to, socket("10.0.2.101:80"), "{round}");
+        net.forget();
+    }
+}
+
+#[test]
+fn a_udp_client_stays_with_the_container_it_was_led_to() {
+    let mut net = Net::by_hand();
+    let port = net.engine.add_port(second(), true, net.now);
+    let to = [PortId(0), port].map(|port| Destination { port, address: None });
+    let udp = net.engine.publish(Protocol::Udp, to.to_vec(), 53);
+    for _ in 0..3 {
+        net.host_gets(udp, socket("198.51.100.7:5000"), b"first");
+        net.host_gets(udp, socket("198.51.100.7:5001"), b"second");
+    }
+    assert_eq!(net.guest_gets_all().len(), 3);
+    let others = net.port_gets(port, second().mac);
+    assert_eq!(others.len(), 3);
+    assert!(others.iter().all(|packet| read_ip(packet).to == socket("10.0.2.101:0").ip()));
+}
+
+#[test]
+fn a_published_port_of_a_container_that_is_gone_turns_its_clients_away() {
+    let mut net = Net::by_hand();
+    let port = net.engine.add_port(second(), true, net.now);
+    let to = vec![Destination { port, address: None }];
+    let tcp = net.engine.publish(Protocol::Tcp, to.clone(), 80);
+    let udp = net.engine.publish(Protocol::Udp, to, 80);
+    net.host_gets(udp, socket("198.51.100.7:5000"), b"known");
+    net.engine.remove_port(port, net.now);
+    assert_eq!(net.accept(tcp, socket("198.51.100.7:5000")), None);
+    net.host_gets(udp, socket("198.51.100.7:5000"), b"late");
+    net.expect_counters(&[("udp_opened", 1), ("drop.no-resources", 1)]);
+}
