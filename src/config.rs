@@ -150,6 +150,9 @@ pub struct Network {
     pub dns: bool,
     /// How the container is told that a destination is forbidden.
     pub refusal: Refusal,
+    /// The first of the addresses that DHCP gives away, one for each hardware address that asks;
+    /// `None` gives each container the address that it has anyway.
+    pub dhcp_pool: Option<Ipv4Addr>,
 }
 
 /// How a container is told that a destination is forbidden.
@@ -401,6 +404,7 @@ impl Default for Network {
             host_access: HostAccess::default(),
             dns: true,
             refusal: Refusal::default(),
+            dhcp_pool: None,
         }
     }
 }

@@ -22,6 +22,8 @@ mod packet;
 mod engine;
 #[path = "../fuzz/harness/dns.rs"]
 mod dns;
+#[path = "../fuzz/harness/dhcp.rs"]
+mod dhcp;
 #[path = "../fuzz/harness/words.rs"]
 mod words;
 #[allow(dead_code)]
@@ -66,6 +68,11 @@ fn the_engine_takes_every_input() {
 #[test]
 fn the_dns_forwarder_takes_every_input() {
     replay("dns", 300, dns::run);
+}
+
+#[test]
+fn dhcp_takes_every_input() {
+    replay("dhcp", 300, dhcp::run);
 }
 
 #[test]

@@ -424,6 +424,7 @@ fn link(
         host_access: read(host_access, "--host-access", values::host_access)?.unwrap_or_default(),
         dns: true,
         refusal: Refusal::default(),
+        dhcp_pool: None,
     };
     Ok((endpoint, network))
 }

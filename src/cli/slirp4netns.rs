@@ -229,6 +229,8 @@ impl Given {
             host_access: if closed { HostAccess::None } else { HostAccess::All },
             dns: !self.has(Id::DisableDns),
             refusal: Refusal::Unreachable,
+            // As its users find it in their logs: .15 to .30.
+            dhcp_pool: Some(Ipv4Addr::from_bits(addresses.v4.subnet.address.to_bits() | 15)),
         };
         let caller = Caller {
             setup: if configure { Setup::Configure } else { Setup::Bare },

@@ -45,6 +45,7 @@ fn default_link() -> (Endpoint, Network) {
         host_access: HostAccess::None,
         dns: true,
         refusal: Refusal::Prohibited,
+        dhcp_pool: None,
     };
     (endpoint, network)
 }

@@ -4,7 +4,7 @@
 //! the upper layer, and hands the packet to the one place that owns its protocol: neighbour
 //! discovery and echo here in the gateway, queries to the DNS forwarder, all else to a flow.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use smoltcp::wire::{IpProtocol, UdpPacket};
 
@@ -13,7 +13,7 @@ use super::frame::{IpPacket, is_unicast};
 use super::icmp::{V4_ECHO_REQUEST, V6_ECHO_REQUEST};
 use super::nat::{self, Meaning};
 use super::stats::{DropReason, Verdict};
-use super::{Tables, Turn, ndp};
+use super::{Tables, Turn, dhcp, dhcpv6, ndp};
 
 /// Takes an IP packet that a guest sent to the gateway's hardware address or to a group.
 pub(super) fn handle(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> Verdict {
@@ -45,17 +45,23 @@ fn dispatch(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> V
 }
 
 /// A guest may use any address of its network but the gateway's, and nothing else; link-local and
-/// unspecified sources are for neighbour discovery alone.
+/// unspecified sources are for neighbour discovery and DHCP alone, which is told from other UDP
+/// by its ports ([`handle_udp`]).
 fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropReason> {
     let addresses = &turn.network.addresses;
     let own = turn.is_own_address(packet.source);
     let allowed = match (packet.source, addresses.v6) {
+        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), _) => packet.protocol == IpProtocol::Udp,
         (IpAddr::V4(ip), _) => {
             addresses.v4.subnet.contains(ip) && ip != addresses.v4.subnet.broadcast()
         }
         (IpAddr::V6(ip), Some(v6)) => {
-            let local = ip.is_unicast_link_local() || ip.is_unspecified();
-            v6.subnet.contains(ip) || (local && packet.protocol == IpProtocol::Icmpv6)
+            v6.subnet.contains(ip)
+                || match packet.protocol {
+                    IpProtocol::Icmpv6 => ip.is_unicast_link_local() || ip.is_unspecified(),
+                    IpProtocol::Udp => ip.is_unicast_link_local(),
+                    _ => false,
+                }
         }
         (IpAddr::V6(_), None) => false,
     };
@@ -66,7 +72,7 @@ fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropRea
         return Err(DropReason::DnsDisabled);
     }
     let to_group = !is_unicast(packet.destination);
-    if to_group && packet.protocol != IpProtocol::Icmpv6 {
+    if to_group && !matches!(packet.protocol, IpProtocol::Icmpv6 | IpProtocol::Udp) {
         return Err(DropReason::Multicast);
     }
     Ok(())
@@ -78,6 +84,22 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
     };
     if udp.src_port() == 0 {
         return Verdict::Dropped(DropReason::Malformed);
+    }
+    if dhcp::is_for_server(turn, packet, &udp) {
+        return dhcp::handle(turn, &mut tables.dhcp, udp.payload());
+    }
+    if dhcpv6::is_for_server(packet, &udp) {
+        return dhcpv6::handle(turn, packet.source, udp.payload());
+    }
+    let local = match packet.source {
+        IpAddr::V4(ip) => ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    if local {
+        return Verdict::Dropped(DropReason::SpoofedSource);
+    }
+    if !is_unicast(packet.destination) {
+        return Verdict::Dropped(DropReason::Multicast);
     }
     let key = FlowKey {
         port: turn.port,

@@ -20,6 +20,8 @@ mod gateway;
 mod reassembly;
 mod arp;
 mod ndp;
+mod dhcp;
+mod dhcpv6;
 mod icmp;
 pub mod dns;
 mod flow;
@@ -78,6 +80,7 @@ struct Tables {
     echo: EchoFlows,
     dns: Forwarder,
     reassembly: Reassembly,
+    dhcp: dhcp::Pool,
 }
 
 #[derive(Debug)]
@@ -134,6 +137,7 @@ impl Engine {
                 echo: EchoFlows::new(hash),
                 dns: Forwarder::new(hash),
                 reassembly: Reassembly::default(),
+                dhcp: dhcp::Pool::default(),
             },
             fx: Effects {
                 frames: Frames::default(),

@@ -1,7 +1,7 @@
 //! IPv6 neighbour discovery and router advertisement (RFC 4861).
 //!
-//! The gateway answers for its own addresses and advertises itself as the router of the prefix
-//! to whoever asks. It never sends unasked, so an idle network stays idle.
+//! The gateway answers for its own addresses and advertises itself as the router of the prefix,
+//! with the DNS forwarder (RFC 8106), to whoever asks. It never sends unasked, so an idle network stays idle.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -68,7 +68,7 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
                 (source, NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE | solicited)
             };
             let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
-            send(turn, target_addr, to, advert);
+            send(turn, target_addr, to, advert, &[]);
         }
         NdiscRepr::RouterSolicit { .. } => {
             let prefix_info = NdiscPrefixInformation {
@@ -80,7 +80,8 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
             };
             let advert = NdiscRepr::RouterAdvert {
                 hop_limit: 64,
-                flags: NdiscRouterFlags::empty(),
+                // More is to be had by DHCPv6, but no addresses.
+                flags: NdiscRouterFlags::OTHER,
                 router_lifetime: ROUTER_LIFETIME,
                 reachable_time: Duration::ZERO,
                 retrans_time: Duration::ZERO,
@@ -89,7 +90,8 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
                 prefix_info: Some(prefix_info),
             };
             let to = if source.is_unspecified() { ALL_NODES } else { source };
-            send(turn, own_link_local, to, advert);
+            let more = if turn.network.dns { dns_option(v6.dns) } else { Vec::new() };
+            send(turn, own_link_local, to, advert, &more);
         }
         NdiscRepr::NeighborAdvert { .. } => {}
         // RFC 4861: only routers send these, and the guest is none.
@@ -103,15 +105,32 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
 /// All nodes on the link (RFC 4291, section 2.7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-fn send(turn: &mut Turn<'_>, source: Ipv6Addr, destination: Ipv6Addr, message: NdiscRepr<'_>) {
+/// The option that names one DNS server for ever (RFC 8106, section 5.1).
+fn dns_option(server: Ipv6Addr) -> Vec<u8> {
+    const RDNSS: u8 = 25;
+    // In units of eight bytes.
+    const LENGTH: u8 = 3;
+    [&[RDNSS, LENGTH, 0, 0][..], &u32::MAX.to_be_bytes(), &server.octets()].concat()
+}
+
+/// Sends a message followed by options that smoltcp does not know.
+fn send(
+    turn: &mut Turn<'_>,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    message: NdiscRepr<'_>,
+    more: &[u8],
+) {
     let repr = Icmpv6Repr::Ndisc(message);
     let mut bytes = vec![0; repr.buffer_len()];
     repr.emit(
         &source,
         &destination,
         &mut Icmpv6Packet::new_unchecked(&mut bytes[..]),
-        &ChecksumCapabilities::default(),
+        &ChecksumCapabilities::ignored(),
     );
+    bytes.extend_from_slice(more);
+    Icmpv6Packet::new_unchecked(&mut bytes[..]).fill_checksum(&source, &destination);
     let addresses = (IpAddr::V6(source), IpAddr::V6(destination));
     turn.send_datagram(addresses, IpProtocol::Icmpv6, HOP_LIMIT, &bytes);
 }

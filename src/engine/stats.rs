@@ -98,6 +98,8 @@ pub struct Stats {
     pub udp_opened: u64,
     /// Echo flows opened.
     pub echo_opened: u64,
+    /// DHCP messages answered, of both families.
+    pub dhcp_answers: u64,
     /// DNS queries taken.
     pub dns_queries: u64,
     /// DNS queries answered with SERVFAIL because no server answered.
@@ -139,6 +141,7 @@ impl fmt::Display for Stats {
             ("tcp_reset", self.tcp_reset),
             ("udp_opened", self.udp_opened),
             ("echo_opened", self.echo_opened),
+            ("dhcp_answers", self.dhcp_answers),
             ("dns_queries", self.dns_queries),
             ("dns_failed", self.dns_failed),
             ("denied", self.denied),

@@ -46,8 +46,8 @@ const PRELUDE: &str = include_str!("prelude.py");
 
 /// Programs the tests call; a missing one is a missing lab, not a failed test.
 const TOOLS: &[&str] = &[
-    "busybox", "curl", "dig", "dnsmasq", "ip", "iperf3", "nft", "nsenter", "ping", "python3",
-    "setpriv", "socat", "ss", "tcpdump", "unshare",
+    "busybox", "curl", "dhclient", "dig", "dnsmasq", "ip", "iperf3", "nft", "nsenter", "ping",
+    "python3", "setpriv", "socat", "ss", "tcpdump", "unshare",
 ];
 
 /// System directories first: a developer's own python may be unreadable from inside.

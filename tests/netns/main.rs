@@ -12,6 +12,7 @@ mod lab;
 mod rnsnet;
 
 mod attach;
+mod dhcp;
 mod dns;
 mod errors;
 mod icmp;

@@ -41,6 +41,7 @@ fn podman_s_line_is_understood() {
     assert_eq!(attach.network.host_access, HostAccess::None);
     assert_eq!(attach.network.mtu.get(), 65520);
     assert_eq!(attach.network.refusal, Refusal::Unreachable);
+    assert_eq!(attach.network.dhcp_pool, Some([10, 0, 2, 15].into()));
     assert_eq!(attach.caller.setup, Setup::Configure);
     assert!(attach.caller.any_fds && attach.caller.inspectable && attach.network.dns);
     let v6 = attach.network.addresses.v6.unwrap();

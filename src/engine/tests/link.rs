@@ -96,15 +96,18 @@ fn a_router_solicitation_is_answered_with_the_prefix() {
     assert_eq!((advert.from, advert.to), (address(LINK_LOCAL), address("fe80::64")));
     assert_eq!(advert.hop_limit, 255);
     let [l0, l1] = 9_000_u16.to_be_bytes();
-    let header = [134, 0, advert.payload[2], advert.payload[3], 64, 0, l0, l1];
+    let header = [134, 0, advert.payload[2], advert.payload[3], 64, 0x40, l0, l1];
     assert_eq!(advert.payload[..16], [&header[..], &[0; 8]].concat());
     let prefix = [0xfd, 0x72, 0x6e, 0x73, 0x6e, 0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let dns = [0xfd, 0x72, 0x6e, 0x73, 0x6e, 0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
     let options = [
         &[1, 1][..],
         &GATEWAY_MAC,
         &[5, 1, 0, 0, 0, 0, 5, 0xdc],
         &[3, 4, 64, 0xc0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
         &prefix,
+        &[25, 3, 0, 0, 0xff, 0xff, 0xff, 0xff],
+        &dns,
     ]
     .concat();
     assert_eq!(advert.payload[16..], options);

@@ -7,6 +7,7 @@ mod guest;
 mod net;
 pub(super) mod packets;
 
+mod dhcp;
 mod dns;
 mod hostile;
 mod inbound;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use smoltcp::time::Duration;
 
@@ -137,11 +137,12 @@ pub(super) struct Options {
     pub(super) vnet: bool,
     pub(super) v6: bool,
     pub(super) host_access: HostAccess,
+    pub(super) dhcp_pool: Option<Ipv4Addr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mtu: 1500, vnet: true, v6: true, host_access: HostAccess::None }
+        Self { mtu: 1500, vnet: true, v6: true, host_access: HostAccess::None, dhcp_pool: None }
     }
 }
 
@@ -183,6 +184,7 @@ impl Net {
             addresses,
             mtu: Mtu::new(options.mtu).unwrap(),
             host_access: options.host_access.clone(),
+            dhcp_pool: options.dhcp_pool,
             ..Network::default()
         };
         let now = Instant::from_secs(1_000);
