@@ -7,6 +7,7 @@
 //! - [`attach`] and [`run`]: the container's namespaces and its TAP.
 //! - [`engine`]: PURE. Everything that is decided: what a frame means, flows, DNS, addresses.
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
+//! - [`network`]: named networks, which several containers share.
 //! - [`sys`]: system calls, and all `unsafe` code.
 //!
 //! # One packet's way
@@ -21,6 +22,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod io;
+pub mod network;
 pub mod run;
 pub mod session;
 pub mod sys;

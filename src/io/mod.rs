@@ -8,7 +8,6 @@ mod event_loop;
 mod host;
 pub mod listen;
 pub mod logger;
-pub mod notify;
 pub mod outbound;
 mod pcap;
 pub mod process;

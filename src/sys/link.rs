@@ -1,9 +1,11 @@
-//! Network interfaces by rtnetlink(7), written by hand: four kinds of request and one dump.
+//! Network interfaces by rtnetlink(7), written by hand: four kinds of request and three dumps.
 //!
 //! Everything acts on the network namespace of the calling process. Owns the encoding of the
 //! messages and the reading of the kernel's verdict, with its own words where it gives some
 //! (`NLMSGERR_ATTR_MSG`). It makes no interface and decides no address. Read first: netlink(7),
 //! rtnetlink(7), Documentation/userspace-api/netlink/intro.rst.
+
+mod prefixes;
 
 use std::fs;
 use std::io;
@@ -17,6 +19,8 @@ use nix::sys::socket::{
 };
 
 use crate::config::{MacAddress, Mtu};
+
+pub use prefixes::prefixes_in_use;
 
 /// What an interface is to be.
 #[derive(Debug, Clone, Copy)]
@@ -122,19 +126,11 @@ pub fn bring_up(ifname: &str) -> Result<(), LinkError> {
 /// What netlink(7) reports.
 pub fn find_alias(prefix: &str) -> io::Result<Option<(String, String)>> {
     let mut netlink = Netlink::open().map_err(|error| error.source)?;
-    netlink.send(Request::dump_links())?;
     let mut found = None;
-    loop {
-        let reply = netlink.receive()?;
-        for message in messages(&reply) {
-            let message = message?;
-            match i32::from(message.kind) {
-                libc::NLMSG_DONE => return Ok(found),
-                libc::NLMSG_ERROR => verdict(&message).map_err(|(_, source)| source)?,
-                _ => found = found.or_else(|| aliased(&message, prefix)),
-            }
-        }
-    }
+    netlink.dump(Request::dump_links(), |message| {
+        found = found.take().or_else(|| aliased(message, prefix));
+    })?;
+    Ok(found)
 }
 
 /// Whether an interface of this name exists.
@@ -206,6 +202,22 @@ impl Netlink {
                 let message = message.map_err(|source| failed((None, source)))?;
                 if i32::from(message.kind) == libc::NLMSG_ERROR {
                     return verdict(&message).map_err(failed);
+                }
+            }
+        }
+    }
+
+    /// Sends a request for a list and hands each of its entries to `each`.
+    fn dump(&mut self, request: Request, mut each: impl FnMut(&Message<'_>)) -> io::Result<()> {
+        self.send(request)?;
+        loop {
+            let reply = self.receive()?;
+            for message in messages(&reply) {
+                let message = message?;
+                match i32::from(message.kind) {
+                    libc::NLMSG_DONE => return Ok(()),
+                    libc::NLMSG_ERROR => verdict(&message).map_err(|(_, source)| source)?,
+                    _ => each(&message),
                 }
             }
         }

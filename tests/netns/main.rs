@@ -18,7 +18,6 @@ mod errors;
 mod icmp;
 mod isolation;
 mod lifecycle;
-mod manager;
 mod observe;
 mod publish;
 mod run;
