@@ -3,10 +3,16 @@
 //! The command line and the personalities end here: nothing past this module parses a string.
 //! Types here are plain data that the pure engine may use too; they touch no kernel.
 
+pub(crate) mod name;
+pub mod resolver;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+
+pub use name::{Name, NameError};
+pub use resolver::{Host, HostAddress, Resolver, Route, Server};
 
 /// Everything that attaching one container to a private network needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +154,8 @@ pub struct Network {
     pub host_access: HostAccess,
     /// Whether the DNS forwarder works; without it nothing answers at its address.
     pub dns: bool,
+    /// What it answers by itself, and whom it asks.
+    pub resolver: Resolver,
     /// How the container is told that a destination is forbidden.
     pub refusal: Refusal,
     /// The first of the addresses that DHCP gives away, one for each hardware address that asks;
@@ -403,6 +411,7 @@ impl Default for Network {
             publish: Vec::new(),
             host_access: HostAccess::default(),
             dns: true,
+            resolver: Resolver::default(),
             refusal: Refusal::default(),
             dhcp_pool: None,
         }

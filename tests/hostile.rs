@@ -42,7 +42,7 @@ impl Net {
         let mut engine = Engine::new(Network::default(), [1, 2, 3, 4]);
         let lease = Lease { mac: MacAddress(packet::GUEST_MAC), ..Lease::default() };
         let port = engine.add_port(lease, false, NOW);
-        engine.set_resolvers(Resolvers::new(vec![SocketAddr::from((LAN, 53))]));
+        engine.set_resolvers(Resolvers::new(vec![SocketAddr::from((LAN, 53))]), NOW);
         let web = engine.publish(Protocol::Tcp, vec![Destination { port, address: None }], 80);
         Self { engine, web }
     }

@@ -74,7 +74,7 @@ impl Replay {
         let mut engine = Engine::new(network, [11, 12, 13, 14]);
         let lease = Lease { mac: MacAddress(GUEST_MAC), ..Lease::default() };
         engine.add_port(lease, false, Instant::ZERO);
-        engine.set_resolvers(Resolvers::new(vec![address("192.0.2.53:53")]));
+        engine.set_resolvers(Resolvers::new(vec![address("192.0.2.53:53")]), Instant::ZERO);
         Self {
             engine,
             streams: BTreeMap::new(),

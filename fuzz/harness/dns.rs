@@ -28,7 +28,7 @@ pub fn run(bytes: &[u8]) {
     engine.add_port(lease, false, now);
     let servers: Vec<SocketAddr> =
         (1..=3).map(|last| SocketAddr::from(([192, 0, 2, last], 53))).collect();
-    engine.set_resolvers(Resolvers::new(servers.clone()));
+    engine.set_resolvers(Resolvers::new(servers.clone()), now);
     let addresses = (IpAddr::from([10, 0, 2, 100]), IpAddr::from([10, 0, 2, 3]));
 
     let length = usize::from(input.u16() & 0x3ff);

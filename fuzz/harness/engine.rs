@@ -196,7 +196,7 @@ impl World {
         let servers: Vec<SocketAddr> =
             RESOLVERS.iter().take(count).map(|text| text.parse().unwrap()).collect();
         self.resolvers.extend(&servers);
-        self.engine.set_resolvers(Resolvers::new(servers));
+        self.engine.set_resolvers(Resolvers::new(servers), self.now);
     }
 
     fn act(&mut self, input: &mut Input<'_>) {

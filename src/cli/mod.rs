@@ -25,7 +25,7 @@ pub use values::ValueError;
 pub use verbs::Action;
 
 use crate::config::{
-    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Run, Target,
+    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Resolver, Run, Target,
 };
 use argv::{Normalised, Syntax, Words};
 use options::{Given, Job, OPTIONS};
@@ -423,10 +423,18 @@ fn link(
         publish: publish::parse_all(&given.publish)?,
         host_access: read(host_access, "--host-access", values::host_access)?.unwrap_or_default(),
         dns: true,
+        resolver: resolver(),
         refusal: Refusal::default(),
         dhcp_pool: None,
     };
     Ok((endpoint, network))
+}
+
+/// The network's DNS.
+fn resolver() -> Resolver {
+    let mut resolver = Resolver::default();
+    resolver.add_host_names();
+    resolver
 }
 
 fn process(given: &Given) -> Result<Process, UsageError> {

@@ -18,7 +18,7 @@ use super::Command;
 use super::values;
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, MacAddress, Mtu, Network,
-    Offload, Outbound, Process, Refusal, Setup, Source, Target,
+    Offload, Outbound, Process, Refusal, Resolver, Setup, Source, Target,
 };
 use words::{Id, Spec, Word, Words};
 
@@ -228,6 +228,7 @@ impl Given {
             publish: Vec::new(),
             host_access: if closed { HostAccess::None } else { HostAccess::All },
             dns: !self.has(Id::DisableDns),
+            resolver: Resolver::default(),
             refusal: Refusal::Unreachable,
             // As its users find it in their logs: .15 to .30.
             dhcp_pool: Some(Ipv4Addr::from_bits(addresses.v4.subnet.address.to_bits() | 15)),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{
     Addresses, Confinement, HostAccess, Lease, LogLevel, MacAddress, Offload, Protocol, Publish,
+    Resolver,
 };
 use crate::error::report;
 use proptest::prelude::*;
@@ -38,15 +39,17 @@ fn default_link() -> (Endpoint, Network) {
         },
         offload: Offload::Auto,
     };
-    let network = Network {
+    let mut network = Network {
         addresses: Addresses::default(),
         mtu: Mtu::default(),
         publish: Vec::new(),
         host_access: HostAccess::None,
         dns: true,
+        resolver: Resolver::default(),
         refusal: Refusal::Prohibited,
         dhcp_pool: None,
     };
+    network.resolver.add_host_names();
     (endpoint, network)
 }
 

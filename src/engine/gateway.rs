@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use smoltcp::wire::{IpProtocol, UdpPacket};
 
+use super::dns::Client;
 use super::flow::FlowKey;
 use super::frame::{IpPacket, is_unicast};
 use super::icmp::{V4_ECHO_REQUEST, V6_ECHO_REQUEST};
@@ -107,7 +108,7 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
         host: SocketAddr::new(packet.destination, udp.dst_port()),
     };
     if nat::translate(turn.network, key.host) == Meaning::Dns {
-        return tables.dns.handle_query(turn, key, udp.payload());
+        return tables.dns.handle_query(turn, Client::Datagram(key), udp.payload());
     }
     tables.udp.handle_datagram(turn, key, &udp, packet.bytes)
 }

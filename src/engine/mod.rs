@@ -38,7 +38,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use slab::Slab;
 
-use self::dns::{Forwarder, Resolvers};
+use self::dns::{Client, Forwarder, PortNames, Resolvers};
 use self::flow::udp::{Datagram, UdpFlows};
 use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows};
 use self::frame::{Link, Payload};
@@ -47,7 +47,7 @@ use self::reassembly::Reassembly;
 use self::stack::{Stack, TxFrame};
 use self::stats::{DropReason, Stats, Verdict};
 use self::turn::{Effects, Frames, Random, Turn};
-use crate::config::{Lease, MacAddress, Network, Protocol};
+use crate::config::{Lease, MacAddress, Name, Network, Protocol};
 
 /// A moment, in microseconds since one that the shell chooses once.
 pub use smoltcp::time::Instant;
@@ -67,7 +67,6 @@ pub struct Engine {
     network: Network,
     ports: Slab<Port>,
     published: Slab<Published>,
-    resolvers: Resolvers,
     tables: Tables,
     fx: Effects,
 }
@@ -126,16 +125,16 @@ impl Engine {
     pub fn new(network: Network, seed: Seed) -> Self {
         let [a, b, c, d] = seed;
         let hash = KeyedHash::new([a, b]);
+        let dns = Forwarder::new(hash, &network);
         Self {
             network,
             ports: Slab::new(),
             published: Slab::new(),
-            resolvers: Resolvers::default(),
             tables: Tables {
                 tcp: TcpFlows::new(hash),
                 udp: UdpFlows::new(hash),
                 echo: EchoFlows::new(hash),
-                dns: Forwarder::new(hash),
+                dns,
                 reassembly: Reassembly::default(),
                 dhcp: dhcp::Pool::default(),
             },
@@ -205,15 +204,31 @@ impl Engine {
         self.tables.udp.set_max_endpoints(sockets);
     }
 
-    /// Sets the host's resolvers.
-    pub fn set_resolvers(&mut self, resolvers: Resolvers) {
-        self.resolvers = resolvers;
+    /// Sets the servers to ask for every name without a route of its own.
+    pub fn set_resolvers(&mut self, resolvers: Resolvers, now: Instant) {
+        self.tables.dns.set_resolvers(resolvers, now);
+    }
+
+    /// Sets the servers to ask for the names below a domain. The longest domain counts.
+    pub fn add_dns_route(&mut self, domain: Name, resolvers: Resolvers) {
+        self.tables.dns.add_route(domain, resolvers);
+    }
+
+    /// Gives the container at a port these names, and takes those from it that it had.
+    pub fn set_names(&mut self, port: PortId, names: PortNames) {
+        self.tables.dns.set_names(&self.network, port, names);
+    }
+
+    /// Takes all its names from the container at a port.
+    pub fn remove_names(&mut self, port: PortId) {
+        self.tables.dns.remove_names(&self.network, port);
     }
 
     /// Takes a frame as read from a port's TAP; its bytes may be changed.
     pub fn handle_frame(&mut self, port: PortId, raw: &mut [u8], now: Instant) -> Verdict {
         self.fx.stats.rx_frames += 1;
         let verdict = self.dispatch(port, raw, now);
+        self.serve_dns_streams(now);
         if let Verdict::Dropped(reason) = verdict {
             self.fx.stats.count_drop(reason);
             log::trace!("port {}: dropped a frame: {reason:?}", port.0);
@@ -250,6 +265,11 @@ impl Engine {
 
     /// Takes an event of a host socket.
     pub fn handle_host(&mut self, socket: SocketId, event: HostEvent<'_>, now: Instant) {
+        self.dispatch_host(socket, event, now);
+        self.serve_dns_streams(now);
+    }
+
+    fn dispatch_host(&mut self, socket: SocketId, event: HostEvent<'_>, now: Instant) {
         let Some(owner) = self.fx.host.owner(socket) else {
             return;
         };
@@ -291,6 +311,9 @@ impl Engine {
             }
             (Owner::Dns(index), HostEvent::Datagram { payload, .. }) => {
                 tables.dns.handle_answer(&mut turn, index, payload);
+            }
+            (Owner::Dns(index), HostEvent::Connected) => {
+                tables.dns.handle_connected(&mut turn, index);
             }
             (Owner::Dns(index), HostEvent::Failed(_) | HostEvent::Unsent { .. }) => {
                 tables.dns.handle_failed(&mut turn, index);
@@ -343,10 +366,38 @@ impl Engine {
 
     /// Moves the bytes of a TCP flow between its rings and the host's socket, lent as `stream`.
     pub fn relay(&mut self, socket: SocketId, stream: &mut impl HostStream, now: Instant) {
-        if let Some(owner @ Owner::Tcp(index)) = self.fx.host.owner(socket)
-            && let Some((tables, mut turn)) = self.turn_of(owner, now)
-        {
-            tables.tcp.relay(&mut turn, index, stream);
+        let Some(owner) = self.fx.host.owner(socket) else {
+            return;
+        };
+        let Some((tables, mut turn)) = self.turn_of(owner, now) else {
+            return;
+        };
+        match owner {
+            Owner::Tcp(index) => tables.tcp.relay(&mut turn, index, stream),
+            Owner::Dns(index) => tables.dns.relay(&mut turn, index, stream),
+            Owner::Udp(_) | Owner::Echo(_) | Owner::Published(_) | Owner::Closing => {}
+        }
+        self.serve_dns_streams(now);
+    }
+
+    /// Carries queries and answers between the guests' connections to the forwarder and itself.
+    fn serve_dns_streams(&mut self, now: Instant) {
+        loop {
+            if let Some((port, index)) = self.tables.tcp.next_service()
+                && let Some((tables, mut turn)) = self.turn(port, now)
+            {
+                tables.tcp.relay_service(&mut turn, index);
+            } else if let Some((client, query)) = self.tables.tcp.dns_queries.pop_front()
+                && let Some((tables, mut turn)) = self.turn(client.port, now)
+            {
+                tables.dns.handle_query(&mut turn, Client::Stream(client), &query);
+            } else if let Some((client, answer)) = self.tables.dns.answers.pop_front()
+                && let Some((tables, mut turn)) = self.turn(client.port, now)
+            {
+                tables.tcp.answer_service(&mut turn, client, answer.as_deref());
+            } else {
+                return;
+            }
         }
     }
 
@@ -439,9 +490,10 @@ impl Engine {
                     tables.dns.handle_timeout(&mut turn, index);
                 }
             } else {
-                return;
+                break;
             }
         }
+        self.serve_dns_streams(now);
     }
 
     /// Counters since the start.
@@ -453,16 +505,7 @@ impl Engine {
     /// The tables and a turn at `port`, borrowed apart.
     fn turn(&mut self, port: PortId, now: Instant) -> Option<(&mut Tables, Turn<'_>)> {
         let Port { lease, link, stack } = self.ports.get_mut(port.0)?;
-        let turn = Turn {
-            now,
-            network: &self.network,
-            port,
-            lease,
-            link,
-            stack,
-            resolvers: &mut self.resolvers,
-            fx: &mut self.fx,
-        };
+        let turn = Turn { now, network: &self.network, port, lease, link, stack, fx: &mut self.fx };
         Some((&mut self.tables, turn))
     }
 
@@ -490,6 +533,10 @@ impl fmt::Display for Engine {
             counts.0, counts.1, counts.2, counts.3
         )?;
         write!(f, "{tcp}{udp}{echo}")?;
+        let (answers, bytes) = dns.cache_size();
+        if answers > 0 {
+            writeln!(f, "dns cache: {answers} answers, {bytes} bytes")?;
+        }
         writeln!(f, "counters:")?;
         write!(f, "{}", self.fx.stats)
     }

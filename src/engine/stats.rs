@@ -104,6 +104,14 @@ pub struct Stats {
     pub dns_queries: u64,
     /// DNS queries answered with SERVFAIL because no server answered.
     pub dns_failed: u64,
+    /// DNS queries answered by names of this network.
+    pub dns_local: u64,
+    /// DNS queries answered by what was kept.
+    pub dns_cached: u64,
+    /// DNS queries answered by what was kept beyond its time, as no server answered.
+    pub dns_stale: u64,
+    /// DNS queries refused: nobody is asked for such names.
+    pub dns_refused: u64,
     /// Packets that policy keeps from the host (the deny list, `--host-access`).
     pub denied: u64,
     /// Flows killed because their service panicked: each one is a bug.
@@ -144,6 +152,10 @@ impl fmt::Display for Stats {
             ("dhcp_answers", self.dhcp_answers),
             ("dns_queries", self.dns_queries),
             ("dns_failed", self.dns_failed),
+            ("dns_local", self.dns_local),
+            ("dns_cached", self.dns_cached),
+            ("dns_stale_total", self.dns_stale),
+            ("dns_refused", self.dns_refused),
             ("denied", self.denied),
             ("flow_panics", self.flow_panics),
         ] {

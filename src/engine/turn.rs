@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::wire::{IpProtocol, Ipv6FragmentHeader, UDP_HEADER_LEN, UdpPacket};
 
-use super::dns::Resolvers;
 use super::flow::KeyedHash;
 use super::frame::{
     Composer, HEADROOM, Link, VNET_HEADER_LEN, pseudo_sum, set_ipv4_fragment, write_vnet_header,
@@ -30,7 +29,6 @@ pub(super) struct Turn<'a> {
     pub(super) lease: &'a Lease,
     pub(super) link: &'a Link,
     pub(super) stack: &'a mut Stack,
-    pub(super) resolvers: &'a mut Resolvers,
     pub(super) fx: &'a mut Effects,
 }
 

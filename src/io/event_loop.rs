@@ -150,7 +150,7 @@ impl Server {
         let clock = Clock::new();
         let addresses = network.config.addresses;
         let mut engine = Engine::new(network.config, seed()?);
-        engine.set_resolvers(network.resolvers.read());
+        engine.set_resolvers(network.resolvers.read(), clock.now());
         // Half of the descriptors: connections need the others, and a datagram's socket can be
         // given up for a new one while theirs cannot.
         if let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -309,7 +309,9 @@ impl Server {
             WATCHES => {
                 for file in self.watches.changed() {
                     match file {
-                        File::Resolvers => self.engine.set_resolvers(self.resolvers.read()),
+                        File::Resolvers => {
+                            self.engine.set_resolvers(self.resolvers.read(), now);
+                        }
                         File::Namespace => return Some(Ended::Container),
                     }
                 }

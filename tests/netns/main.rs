@@ -14,7 +14,6 @@ mod rnsnet;
 mod attach;
 mod dhcp;
 mod dns;
-mod doctor;
 mod errors;
 mod icmp;
 mod isolation;

@@ -1,36 +1,78 @@
-//! As much of a DNS message as a forwarder must understand: the header and the one question.
+//! As much of a DNS message as the forwarder must understand: the header, the one question, and
+//! where each record of an answer has its type and its time to live.
 //!
-//! Names are walked, never decompressed: a question cannot be compressed (RFC 9267, section 2).
+//! Names are walked, never decompressed: a question cannot be compressed, and of a record's name
+//! only the end matters (RFC 9267, section 2). Answers of our own are composed by [`super::reply`].
+
+use crate::config::name::{MAX_LABEL_LEN, MAX_NAME_LEN};
 
 /// Length of the header (RFC 1035, section 4.1.1), in bytes.
-const HEADER_LEN: usize = 12;
-/// Longest name with its length bytes (RFC 1035, section 2.3.4), in bytes.
-const MAX_NAME_LEN: usize = 255;
-const MAX_LABEL_LEN: u8 = 63;
+pub(super) const HEADER_LEN: usize = 12;
+/// The largest answer over UDP to a client that says nothing of larger ones (RFC 1035, section
+/// 4.2.1), in bytes.
+const MIN_UDP_LEN: usize = 512;
+/// The largest answer over UDP that is made here, in bytes (RFC 6891, section 6.2.5).
+const MAX_UDP_LEN: usize = 4096;
 
-const FLAG_RESPONSE: u8 = 0x80;
+/// This is an answer.
+pub(super) const FLAG_RESPONSE: u8 = 0x80;
+const FLAG_TRUNCATED: u8 = 0x02;
+pub(super) const FLAG_RECURSION_DESIRED: u8 = 0x01;
+const OPCODE: u8 = 0x78;
 /// QR, and the opcode and RD that an answer repeats.
-const REPEATED: u8 = 0x79;
+pub(super) const REPEATED: u8 = 0x79;
+/// AD and CD of the second flag byte (RFC 4035, section 3.2).
+const AD_CD: u8 = 0x30;
+
+/// Record types and classes (RFC 1035, section 3.2; RFC 3596; RFC 6891).
+pub(super) mod rr {
+    pub(in crate::engine::dns) const A: u16 = 1;
+    pub(in crate::engine::dns) const SOA: u16 = 6;
+    pub(in crate::engine::dns) const PTR: u16 = 12;
+    pub(in crate::engine::dns) const AAAA: u16 = 28;
+    pub(in crate::engine::dns) const OPT: u16 = 41;
+    pub(in crate::engine::dns) const ANY: u16 = 255;
+    pub(in crate::engine::dns) const CLASS_IN: u16 = 1;
+    /// Transactions and zone transfers: types from here to [`ANY`], which no cache may keep.
+    pub(in crate::engine::dns) const FIRST_META: u16 = 249;
+    /// Zone transfers (RFC 5936, RFC 1995), which take more than one message to answer.
+    pub(in crate::engine::dns) const TRANSFERS: [u16; 2] = [251, 252];
+}
 
 /// Response codes that a forwarder cares for (RFC 1035, section 4.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rcode {
+    NoError,
     FormatError,
     ServerFailure,
+    NameError,
     NotImplemented,
     Refused,
-    /// Any other, success among them.
-    Other,
+    Other(u8),
 }
 
 impl Rcode {
     fn from_flags(low: u8) -> Self {
         match low & 0xf {
+            0 => Self::NoError,
             1 => Self::FormatError,
             2 => Self::ServerFailure,
+            3 => Self::NameError,
             4 => Self::NotImplemented,
             5 => Self::Refused,
-            _ => Self::Other,
+            other => Self::Other(other),
+        }
+    }
+
+    pub(super) fn bits(self) -> u8 {
+        match self {
+            Self::NoError => 0,
+            Self::FormatError => 1,
+            Self::ServerFailure => 2,
+            Self::NameError => 3,
+            Self::NotImplemented => 4,
+            Self::Refused => 5,
+            Self::Other(bits) => bits & 0xf,
         }
     }
 }
@@ -55,12 +97,26 @@ impl Header {
     }
 }
 
+/// What a query says of itself in an OPT record (RFC 6891).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Edns {
+    /// The largest answer over UDP, in bytes.
+    pub(super) udp_len: usize,
+    /// "DNSSEC OK" (RFC 3225).
+    pub(super) dnssec_ok: bool,
+    /// It has options that an answer may depend on: any but a cookie (RFC 7873).
+    pub(super) options: bool,
+}
+
 /// A query with exactly one question.
 #[derive(Debug, Clone)]
 pub(super) struct Query {
     bytes: Vec<u8>,
-    /// Where the question ends.
-    question_end: usize,
+    /// Where the question's name ends; its type and class follow.
+    name_end: usize,
+    edns: Option<Edns>,
+    /// It has records other than OPT, or is not well-formed behind the question.
+    odd: bool,
 }
 
 impl Query {
@@ -70,8 +126,21 @@ impl Query {
         if flags & FLAG_RESPONSE != 0 || [questions0, questions1] != [0, 1] {
             return None;
         }
-        let question_end = question_end(payload)?;
-        Some(Self { bytes: payload.to_vec(), question_end })
+        let name_end = question_name_end(payload)?;
+        let mut query = Self { bytes: payload.to_vec(), name_end, edns: None, odd: false };
+        let records = Records::of(payload, query.question_end());
+        let mut walked = 0;
+        for record in records {
+            walked += 1;
+            match record {
+                Some(record) if record.kind == rr::OPT && query.edns.is_none() => {
+                    query.edns = Some(read_edns(payload, &record));
+                }
+                _ => query.odd = true,
+            }
+        }
+        query.odd |= walked != record_count(payload);
+        Some(query)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -88,6 +157,59 @@ impl Query {
         }
     }
 
+    fn question_end(&self) -> usize {
+        self.name_end + 4
+    }
+
+    /// The labels of the name asked for, in the client's case.
+    pub(super) fn name(&self) -> &[u8] {
+        self.bytes.get(HEADER_LEN..self.name_end).unwrap_or_default()
+    }
+
+    /// The whole question: name, type, class.
+    pub(super) fn question(&self) -> &[u8] {
+        self.bytes.get(HEADER_LEN..self.question_end()).unwrap_or_default()
+    }
+
+    /// The record type asked for.
+    pub(super) fn kind(&self) -> u16 {
+        read_u16(&self.bytes, self.name_end).unwrap_or(0)
+    }
+
+    pub(super) fn edns(&self) -> Option<Edns> {
+        self.edns
+    }
+
+    pub(super) fn flags(&self) -> u8 {
+        self.bytes.get(2).copied().unwrap_or(0)
+    }
+
+    /// AD and CD, which say what kind of answer the client understands.
+    pub(super) fn security_flags(&self) -> u8 {
+        self.bytes.get(3).copied().unwrap_or(0) & AD_CD
+    }
+
+    /// Whether it is an ordinary question about names of the internet, which may be answered here.
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.flags() & OPCODE == 0
+            && !self.odd
+            && read_u16(&self.bytes, self.name_end + 2) == Some(rr::CLASS_IN)
+    }
+
+    /// Whether the answer to it may be kept, and answer others.
+    pub(super) fn is_cacheable(&self) -> bool {
+        self.is_ordinary()
+            && self.flags() & FLAG_RECURSION_DESIRED != 0
+            && self.kind() < rr::FIRST_META
+            && self.kind() != rr::OPT
+            && !self.edns.is_some_and(|edns| edns.options)
+    }
+
+    /// The largest answer that the client takes over UDP, in bytes.
+    pub(super) fn max_udp_len(&self) -> usize {
+        self.edns.map_or(MIN_UDP_LEN, |edns| edns.udp_len.clamp(MIN_UDP_LEN, MAX_UDP_LEN))
+    }
+
     /// The response code of `answer`, if it answers this query: same id, same question.
     /// Case is ignored, as names are compared (RFC 1035, section 2.3.3).
     pub(super) fn rcode_of_answer(&self, answer: &[u8]) -> Option<Rcode> {
@@ -101,27 +223,186 @@ impl Query {
             // A server that cannot read a query cannot repeat its question (RFC 9619).
             return Some(rcode);
         }
-        let question = self.bytes.get(HEADER_LEN..self.question_end)?;
-        let repeated = answer.get(HEADER_LEN..self.question_end)?;
-        let same = [questions0, questions1] == [0, 1] && question.eq_ignore_ascii_case(repeated);
+        let repeated = answer.get(HEADER_LEN..self.question_end())?;
+        let same =
+            [questions0, questions1] == [0, 1] && self.question().eq_ignore_ascii_case(repeated);
         same.then_some(rcode)
-    }
-
-    /// SERVFAIL to this query under the client's id.
-    pub(super) fn failure(&self, id: u16) -> Vec<u8> {
-        let mut answer = self.bytes.get(..self.question_end).unwrap_or_default().to_vec();
-        if let Some(header) = answer.first_chunk_mut::<HEADER_LEN>() {
-            let [id0, id1] = id.to_be_bytes();
-            let flags = header[2] & REPEATED | FLAG_RESPONSE;
-            // RA and SERVFAIL; one question, no records.
-            *header = [id0, id1, flags, 0x82, 0, 1, 0, 0, 0, 0, 0, 0];
-        }
-        answer
     }
 }
 
-/// Where the only question of a message ends; `None` if it is malformed or compressed.
-fn question_end(message: &[u8]) -> Option<usize> {
+/// What may be kept of an answer: for how long, and where its records count their own time.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Keepable {
+    /// Until it is no longer true, in seconds; never 0.
+    pub(super) ttl: u32,
+    /// Where the records before the OPT record have their time to live.
+    pub(super) ttl_at: Vec<u16>,
+    /// The records in each section but the question, OPT left out.
+    pub(super) counts: [u16; 3],
+    /// Where the OPT record is, if there is one.
+    pub(super) opt: Option<(usize, usize)>,
+}
+
+/// The longest time to live that is believed: a day, against answers that stay for ever (RFC 8767,
+/// section 4, allows a week).
+const MAX_TTL: u32 = 86_400;
+/// The same for "there is no such thing" (RFC 2308, section 5, one to three hours).
+const MAX_NEGATIVE_TTL: u32 = 3600;
+/// Records of one answer that are kept; more are passed on and forgotten.
+const MAX_RECORDS: usize = 256;
+
+/// Looks through an answer that [`Query::rcode_of_answer`] has taken for `query`. `None` if it is
+/// to be passed on and forgotten: truncated, a failure, without a time to live, or malformed.
+pub(super) fn keepable(query: &Query, answer: &[u8]) -> Option<Keepable> {
+    let &[_, _, flags, low, ..] = answer.first_chunk::<HEADER_LEN>()?;
+    let rcode = Rcode::from_flags(low);
+    if flags & (FLAG_TRUNCATED | OPCODE) != 0
+        || !matches!(rcode, Rcode::NoError | Rcode::NameError)
+        || record_count(answer) > MAX_RECORDS
+    {
+        return None;
+    }
+    let mut found = Keepable { ttl: MAX_TTL, ttl_at: Vec::new(), counts: [0; 3], opt: None };
+    let (mut answered, mut negative_ttl) = (false, None);
+    let mut end = query.question_end();
+    for record in Records::of(answer, end) {
+        let record = record?;
+        end = record.end;
+        if record.kind == rr::OPT {
+            // The extended part of the response code (RFC 6891, section 6.1.3).
+            if found.opt.is_some() || record.section != 2 || record.ttl >> 24 != 0 {
+                return None;
+            }
+            found.opt = Some((record.start, record.end));
+            continue;
+        }
+        // Signatures of this very message, and nothing that belongs into one.
+        if record.kind >= rr::FIRST_META && record.kind <= rr::ANY || record.kind == 24 {
+            return None;
+        }
+        // RFC 2181, section 8: a time with its highest bit set is none.
+        let ttl = if record.ttl > i32::MAX.unsigned_abs() { 0 } else { record.ttl };
+        if record.section < 2 {
+            found.ttl = found.ttl.min(ttl);
+        }
+        if record.section == 0 {
+            answered |= record.kind == query.kind() || query.kind() == rr::ANY;
+        }
+        if record.section == 1 && record.kind == rr::SOA {
+            // RFC 2308, section 5: the lesser of the record's own time and its last field.
+            let minimum = read_u32(answer, record.end.checked_sub(4)?)?;
+            negative_ttl = Some(ttl.min(minimum).min(MAX_NEGATIVE_TTL));
+        }
+        found.ttl_at.push(u16::try_from(record.ttl_at).ok()?);
+        if let Some(count) = found.counts.get_mut(record.section) {
+            *count += 1;
+        }
+    }
+    if !answered || rcode == Rcode::NameError {
+        found.ttl = found.ttl.min(negative_ttl?);
+    }
+    // An OPT record before others would move them when it is cut out.
+    let opt_is_last = found.opt.is_none_or(|(_, opt_end)| opt_end == answer.len());
+    (end == answer.len() && opt_is_last && found.ttl > 0).then_some(found)
+}
+
+/// One record of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Answer, authority, additional: 0, 1, 2.
+    section: usize,
+    kind: u16,
+    ttl: u32,
+    /// Where it begins, has its time to live, and ends.
+    start: usize,
+    ttl_at: usize,
+    end: usize,
+}
+
+/// The records of a message; `None` as the last where it is malformed.
+struct Records<'a> {
+    message: &'a [u8],
+    at: usize,
+    left: [u16; 3],
+    broken: bool,
+}
+
+impl<'a> Records<'a> {
+    /// The records behind the question's end.
+    fn of(message: &'a [u8], at: usize) -> Self {
+        let left = [6, 8, 10].map(|at| read_u16(message, at).unwrap_or(0));
+        Self { message, at, left, broken: false }
+    }
+
+    fn read(&mut self, section: usize) -> Option<Record> {
+        let start = self.at;
+        let name_end = name_end(self.message, start)?;
+        let kind = read_u16(self.message, name_end)?;
+        let ttl_at = name_end + 4;
+        let ttl = read_u32(self.message, ttl_at)?;
+        let length = usize::from(read_u16(self.message, ttl_at + 4)?);
+        let end = ttl_at + 6 + length;
+        if end > self.message.len() {
+            return None;
+        }
+        self.at = end;
+        Some(Record { section, kind, ttl, start, ttl_at, end })
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Option<Record>;
+
+    fn next(&mut self) -> Option<Option<Record>> {
+        if self.broken {
+            return None;
+        }
+        let (section, left) = self.left.iter_mut().enumerate().find(|(_, left)| **left > 0)?;
+        *left -= 1;
+        let record = self.read(section);
+        self.broken = record.is_none();
+        Some(record)
+    }
+}
+
+/// How many records the header announces behind the question.
+fn record_count(message: &[u8]) -> usize {
+    [6, 8, 10].map(|at| usize::from(read_u16(message, at).unwrap_or(0))).iter().sum()
+}
+
+fn read_edns(message: &[u8], record: &Record) -> Edns {
+    // RFC 6891, section 6.1.2: the class is the client's limit, the time to live holds flags.
+    let udp_len = record.ttl_at.checked_sub(2).and_then(|at| read_u16(message, at)).unwrap_or(0);
+    let mut options = false;
+    let mut at = record.ttl_at + 6;
+    while at < record.end {
+        let (code, length) = (read_u16(message, at), read_u16(message, at + 2));
+        options |= code != Some(COOKIE);
+        at += 4 + usize::from(length.unwrap_or(u16::MAX));
+    }
+    options |= at != record.end;
+    Edns {
+        udp_len: usize::from(udp_len),
+        dnssec_ok: record.ttl & u32::from(DNSSEC_OK) != 0,
+        options,
+    }
+}
+
+/// The option of RFC 7873: an answer without it is one of a server that does not know it.
+const COOKIE: u16 = 10;
+/// Among the flags of an OPT record (RFC 3225).
+pub(super) const DNSSEC_OK: u16 = 0x8000;
+
+pub(super) fn read_u16(message: &[u8], at: usize) -> Option<u16> {
+    message.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+fn read_u32(message: &[u8], at: usize) -> Option<u32> {
+    message.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
+}
+
+/// Where the name of the only question ends; `None` if the question is malformed or compressed.
+fn question_name_end(message: &[u8]) -> Option<usize> {
     let mut at = HEADER_LEN;
     loop {
         let length = *message.get(at)?;
@@ -137,58 +418,25 @@ fn question_end(message: &[u8]) -> Option<usize> {
             return None;
         }
     }
-    let end = at + 4;
-    (end <= message.len()).then_some(end)
+    (at + 4 <= message.len()).then_some(at)
+}
+
+/// Where a record's name ends: at the root's label or behind the first pointer.
+fn name_end(message: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    loop {
+        let length = *message.get(at)?;
+        match length {
+            0 => return Some(at + 1),
+            0xc0.. => return Some(at + 2),
+            1..=MAX_LABEL_LEN => at += 1 + usize::from(length),
+            _ => return None,
+        }
+        if at - start >= MAX_NAME_LEN {
+            return None;
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn query(name: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        bytes.extend_from_slice(name);
-        bytes.extend_from_slice(&[0, 1, 0, 1]);
-        bytes
-    }
-
-    fn answer(name: &[u8], id: u8) -> Vec<u8> {
-        let mut bytes = query(name);
-        bytes[1] = id;
-        bytes[2] |= FLAG_RESPONSE;
-        bytes
-    }
-
-    #[test]
-    fn only_the_answer_to_this_very_question_counts() {
-        let sent = Query::parse(&query(b"\x01a\x04test\0")).unwrap();
-        assert_eq!(sent.rcode_of_answer(&answer(b"\x01A\x04TEST\0", 0x34)), Some(Rcode::Other));
-        assert_eq!(sent.rcode_of_answer(&answer(b"\x01b\x04test\0", 0x34)), None);
-        assert_eq!(sent.rcode_of_answer(&answer(b"\x01a\x04test\0", 0x35)), None);
-        assert_eq!(sent.rcode_of_answer(&query(b"\x01a\x04test\0")), None);
-        assert_eq!(sent.rcode_of_answer(b""), None);
-    }
-
-    #[test]
-    fn malformed_queries_are_refused_and_none_panics() {
-        let whole = query(b"\x01a\x04test\0");
-        for length in 0..whole.len() {
-            assert!(Query::parse(&whole[..length]).is_none(), "{length} bytes were taken");
-        }
-        assert!(Query::parse(&query(b"\xc0\x0c")).is_none(), "a compressed question");
-        assert!(
-            Query::parse(&query(&[b"\x3f".as_slice(), &[b'a'; 63]].concat().repeat(5))).is_none()
-        );
-        assert!(Query::parse(&answer(b"\x01a\0", 0x34)).is_none(), "an answer as a query");
-        let mut two = whole;
-        two[5] = 2;
-        assert!(Query::parse(&two).is_none(), "two questions");
-    }
-
-    #[test]
-    fn a_failure_repeats_id_and_question() {
-        let failure = Query::parse(&query(b"\x01a\0")).unwrap().failure(0xbeef);
-        assert_eq!(failure[..4], [0xbe, 0xef, 0x81, 0x82]);
-        assert_eq!(failure[12..], *b"\x01a\0\0\x01\0\x01");
-    }
-}
+mod tests;

@@ -1,24 +1,40 @@
 //! The DNS forwarder at the gateway's DNS address.
 //!
-//! A query goes to the host's resolvers one after the other until one answers, each time from a
-//! fresh socket connected to that server and under a fresh unpredictable id (RFC 5452, section
-//! 9); an answer counts only if it comes from that server and repeats id and question. Messages
-//! pass through byte for byte but for the id, so EDNS, truncation and every record type work.
-//! Nothing is cached. Queries over TCP are ordinary flows to a resolver ([`super::flow::tcp`]).
-//! Read first: RFC 1035 section 4, RFC 5452, RFC 9267 (what parsers get wrong).
+//! A query is answered by the first of these that can: the names of this network ([`names`]), the
+//! answers that were kept ([`cache`]), the servers. Those are asked one after the other until one
+//! answers, each time from a fresh socket connected to that server and under a fresh unpredictable
+//! id (RFC 5452, section 9); an answer counts only if it comes from that server and repeats id and
+//! question. Messages pass through byte for byte but for the id, so EDNS, truncation and every
+//! record type work. What came over TCP ([`stream`]) is asked over TCP, so that it is whole.
+//! Read first: RFC 1035 section 4, RFC 5452, RFC 8767, RFC 9267 (what parsers get wrong).
 
+mod cache;
 mod message;
+mod names;
+mod reply;
+pub(super) mod stream;
+mod upstream;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use smoltcp::time::Duration;
 
-use self::message::{Header, Query as Message, Rcode};
+use self::cache::{Cache, Found};
+use self::message::{Header, Query as Message, Rcode, rr};
+use self::names::{Known, Names};
+use self::reply::{PROHIBITED, Reply};
+use self::stream::{Exchange, Progress};
+use self::upstream::{Upstream, Upstreams};
 use super::flow::{FlowKey, KeyedHash};
-use super::host::{Owner, SocketId, SocketKind};
+use super::host::{HostStream, Owner, SocketId, SocketKind};
 use super::stats::{DropReason, Verdict};
 use super::table::{Entry, Table};
-use super::{PortId, Turn};
+use super::{Instant, PortId, Turn};
+use crate::config::Network;
+
+pub use self::names::PortNames;
+pub use self::upstream::Resolvers;
 
 /// Most queries in flight; beyond, the oldest is answered with SERVFAIL to make room. An honest
 /// server answers long before its query is the oldest of so many.
@@ -26,101 +42,212 @@ const MAX_QUERIES: usize = 1024;
 /// The longest query that is taken, in bytes: what a client is told to expect of answers (RFC 6891,
 /// section 6.2.5), while queries rarely have a hundred.
 const MAX_QUERY_LEN: usize = 4096;
-/// How long one server has to answer, in the first round over all of them and in the second.
+/// How long one server has to answer over UDP, in the first round over all and in the second.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+/// The same over TCP, which takes two round trips.
+const PATIENCE_TCP: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
+/// How long a client waits while there is a stale answer to its question (RFC 8767, section 5).
+const STALE_AFTER: Duration = Duration::from_millis(1800);
+/// The longest message, in bytes: over TCP it has two bytes for its length.
+const MAX_MESSAGE_LEN: usize = 65_535;
 
-/// The host's resolvers, the one that answered last at the head.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Resolvers {
-    servers: Vec<SocketAddr>,
-    preferred: usize,
-}
-
-impl Resolvers {
-    /// Resolvers in the order of `resolv.conf(5)`.
-    #[must_use]
-    pub fn new(servers: Vec<SocketAddr>) -> Self {
-        Self { servers, preferred: 0 }
-    }
-
-    /// Where a round over all servers begins now; what others learn meanwhile does not change it.
-    pub(super) fn first(&self) -> usize {
-        self.preferred
-    }
-
-    /// The server to ask on the `attempt`-th try of a round that began with `first`; `None` when
-    /// all were asked.
-    pub(super) fn get(&self, first: usize, attempt: usize) -> Option<SocketAddr> {
-        if attempt >= self.servers.len() {
-            return None;
-        }
-        self.servers.get((first + attempt) % self.servers.len()).copied()
-    }
-
-    /// Remembers that `server` answers, for the next query to begin with it.
-    fn prefer(&mut self, server: SocketAddr) {
-        if let Some(index) = self.servers.iter().position(|known| *known == server) {
-            self.preferred = index;
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.servers.len()
-    }
-}
-
-/// Queries on their way.
+/// The forwarder.
 #[derive(Debug)]
 pub(super) struct Forwarder {
     /// By client and its id, so that a client's retransmission does not start a second query.
     pub(super) queries: Table<Query>,
+    /// Answers for clients on streams that have yet to be given to them.
+    pub(super) answers: VecDeque<(StreamClient, Option<Vec<u8>>)>,
+    cache: Cache,
+    names: Names,
+    upstreams: Upstreams,
 }
 
+/// Who asked, and where the answer goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Client {
+    /// A guest's UDP endpoint, and the forwarder's address as it sees it.
+    Datagram(FlowKey),
+    /// A guest's TCP connection.
+    Stream(StreamClient),
+}
+
+/// A guest's TCP connection to the forwarder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct StreamClient {
+    pub(super) port: PortId,
+    /// The index of its flow, and what tells it from others at the same index.
+    pub(super) flow: usize,
+    pub(super) serial: u64,
+}
+
+/// A query that a server has been asked.
 #[derive(Debug)]
 pub(super) struct Query {
-    /// The client, and the forwarder's address as it sees it.
-    client: FlowKey,
+    client: Client,
     client_id: u16,
     /// Which one it was since the start.
     number: u64,
     /// The query as the client sent it, with our id.
     message: Message,
     /// Where its round over the servers began, and how many tries there were.
-    first: usize,
+    upstream: Upstream,
     attempt: usize,
     server: SocketAddr,
     socket: SocketId,
+    /// Our connection to the server, for a query that came over TCP.
+    exchange: Option<Exchange>,
+    /// When the next server is asked.
+    until: Instant,
+    /// When the client gets a stale answer, if there is one.
+    stale_at: Option<Instant>,
+    /// The client has its answer, a stale one: the question is for the cache.
+    answered: bool,
+}
+
+impl Client {
+    fn port(&self) -> PortId {
+        match self {
+            Self::Datagram(key) => key.port,
+            Self::Stream(client) => client.port,
+        }
+    }
+
+    /// The longest answer to `query` that this client takes, in bytes.
+    fn limit(&self, query: &Message) -> usize {
+        match self {
+            Self::Datagram(_) => query.max_udp_len(),
+            Self::Stream(_) => MAX_MESSAGE_LEN,
+        }
+    }
 }
 
 impl Forwarder {
-    pub(super) fn new(hash: KeyedHash) -> Self {
-        Self { queries: Table::new(hash) }
+    pub(super) fn new(hash: KeyedHash, network: &Network) -> Self {
+        Self {
+            queries: Table::new(hash),
+            answers: VecDeque::new(),
+            cache: Cache::new(hash, network.resolver.cache_bytes),
+            names: Names::new(network),
+            upstreams: Upstreams::default(),
+        }
     }
 
-    /// Takes a datagram to the forwarder's address.
+    /// Sets the servers for every name without a route of its own.
+    pub(super) fn set_resolvers(&mut self, resolvers: Resolvers, now: Instant) {
+        if self.upstreams.set_default(resolvers) {
+            self.cache.expire_all(now);
+        }
+    }
+
+    /// Sets the servers for the names below a domain.
+    pub(super) fn add_route(&mut self, domain: crate::config::Name, resolvers: Resolvers) {
+        self.upstreams.add_route(domain, resolvers);
+    }
+
+    pub(super) fn set_names(&mut self, network: &Network, port: PortId, names: PortNames) {
+        self.names.set(network, port, names);
+    }
+
+    pub(super) fn remove_names(&mut self, network: &Network, port: PortId) {
+        self.names.remove(network, port);
+    }
+
+    /// Takes a query.
     pub(super) fn handle_query(
         &mut self,
         turn: &mut Turn<'_>,
-        client: FlowKey,
+        client: Client,
         payload: &[u8],
     ) -> Verdict {
         let bounded = Some(payload).filter(|payload| payload.len() <= MAX_QUERY_LEN);
         let Some(message) = bounded.and_then(Message::parse) else {
-            if let Some(answer) = Header::parse(payload).and_then(Header::format_error) {
-                turn.send_udp(client.host, client.guest, &answer);
-            }
+            self.deliver(turn, client, Header::parse(payload).and_then(Header::format_error));
             return Verdict::Dropped(DropReason::Malformed);
         };
         let client_id = message.id();
         if self.queries.find(&(client, client_id)).is_some() {
+            self.deliver(turn, client, None);
             return Verdict::Dns;
         }
         turn.fx.stats.dns_queries += 1;
-        let first = turn.resolvers.first();
-        let Some(server) = turn.resolvers.get(first, 0) else {
-            turn.fx.stats.dns_failed += 1;
-            turn.send_udp(client.host, client.guest, &message.failure(client_id));
+        let limit = client.limit(&message);
+        if let Some(answer) = self.answer_here(turn, client.port(), &message, limit) {
+            self.deliver(turn, client, Some(answer));
             return Verdict::Dns;
+        }
+        let mut stale_at = None;
+        match self.cache.find(&message, turn.now) {
+            Found::Fresh(kept) => {
+                turn.fx.stats.dns_cached += 1;
+                let answer = kept.answer(&message, client_id, limit);
+                self.deliver(turn, client, Some(answer));
+                return Verdict::Dns;
+            }
+            Found::Stale { ask: true, .. } => stale_at = Some(turn.now + STALE_AFTER),
+            Found::Stale { ask: false, kept } => {
+                turn.fx.stats.dns_stale += 1;
+                let answer = kept.answer(&message, client_id, limit);
+                self.deliver(turn, client, Some(answer));
+                return Verdict::Dns;
+            }
+            Found::Nothing => {}
+        }
+        self.forward(turn, client, message, stale_at);
+        Verdict::Dns
+    }
+
+    /// An answer that no server is asked for.
+    fn answer_here(
+        &mut self,
+        turn: &mut Turn<'_>,
+        port: PortId,
+        query: &Message,
+        limit: usize,
+    ) -> Option<Vec<u8>> {
+        let reply = |rcode| Reply::new(query, query.id(), rcode, limit);
+        if query.is_ordinary()
+            && let Some(known) = self.names.find(turn.network, port, query.name(), query.kind())
+        {
+            turn.fx.stats.dns_local += 1;
+            let rcode = if known == Known::Nothing { Rcode::NameError } else { Rcode::NoError };
+            let mut reply = reply(rcode).authoritative();
+            match known {
+                Known::Addresses(addresses, ttl) => {
+                    for address in addresses {
+                        reply.address(address, ttl);
+                    }
+                }
+                Known::Pointer(name, ttl) => reply.pointer(&name, ttl),
+                Known::Nothing => {}
+            }
+            return Some(reply.finish());
+        }
+        if !turn.network.resolver.upstream {
+            turn.fx.stats.dns_refused += 1;
+            return Some(reply(Rcode::Refused).because(PROHIBITED).finish());
+        }
+        // One query, many messages: nothing that a forwarder of queries could pass on.
+        if rr::TRANSFERS.contains(&query.kind()) {
+            turn.fx.stats.dns_refused += 1;
+            return Some(reply(Rcode::Refused).finish());
+        }
+        None
+    }
+
+    /// Begins to ask the servers.
+    fn forward(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: Client,
+        message: Message,
+        stale_at: Option<Instant>,
+    ) {
+        let client_id = message.id();
+        let upstream = self.upstreams.of(message.name());
+        let Some(server) = self.upstreams.get(upstream, 0) else {
+            self.fail(turn, client, client_id, &message);
+            return;
         };
         if self.queries.len() >= MAX_QUERIES {
             let oldest = self.queries.iter().min_by_key(|(_, query)| query.number);
@@ -129,33 +256,57 @@ impl Forwarder {
             }
         }
         let index = self.queries.next_index();
-        let socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
-        let (attempt, number) = (0, turn.fx.stats.dns_queries);
+        let exchange = match client {
+            Client::Datagram(_) => None,
+            Client::Stream(_) => Some(Exchange::default()),
+        };
+        let socket = turn.fx.host.open(Owner::Dns(index), kind_of(server, exchange.is_some()));
         self.queries.insert(Query {
             client,
             client_id,
-            number,
+            number: turn.fx.stats.dns_queries,
             message,
-            first,
-            attempt,
+            upstream,
+            attempt: 0,
             server,
             socket,
+            exchange,
+            until: turn.now,
+            stale_at,
+            answered: false,
         });
         self.ask(turn, index);
-        Verdict::Dns
     }
 
-    /// Sends the query to its current server.
+    /// Sends the query to its current server, or has it sent once the connection stands.
     fn ask(&mut self, turn: &mut Turn<'_>, index: usize) {
         let Some(query) = self.queries.get_mut(index) else {
             return;
         };
         let [low, high, ..] = turn.fx.random.next_u64().to_le_bytes();
         query.message.set_id(u16::from_le_bytes([low, high]));
-        turn.fx.host.send(query.socket, None, None, query.message.bytes());
-        let round = query.attempt / turn.resolvers.len().max(1);
-        let patience = PATIENCE.get(round).copied().unwrap_or(Duration::from_secs(3));
-        self.queries.set_deadline(index, Some(turn.now + patience));
+        let patience = match &mut query.exchange {
+            None => {
+                turn.fx.host.send(query.socket, None, None, query.message.bytes());
+                PATIENCE
+            }
+            Some(exchange) => {
+                *exchange = Exchange::new(query.message.bytes());
+                PATIENCE_TCP
+            }
+        };
+        let round = query.attempt / self.upstreams.len(query.upstream).max(1);
+        let [_, last] = patience;
+        query.until = turn.now + patience.get(round).copied().unwrap_or(last);
+        self.arm(index);
+    }
+
+    fn arm(&mut self, index: usize) {
+        if let Some(query) = self.queries.get(index) {
+            let stale_at = query.stale_at.unwrap_or(query.until);
+            let due = query.until.min(stale_at);
+            self.queries.set_deadline(index, Some(due));
+        }
     }
 
     /// Takes a datagram from a query's socket, which is connected to the server asked.
@@ -169,20 +320,63 @@ impl Forwarder {
         };
         let unhelpful =
             matches!(rcode, Rcode::ServerFailure | Rcode::NotImplemented | Rcode::Refused);
-        if unhelpful && query.attempt + 1 < turn.resolvers.len() {
+        if unhelpful && query.attempt + 1 < self.upstreams.len(query.upstream) {
             self.try_next(turn, index);
             return;
         }
+        if unhelpful && query.stale_at.is_some() {
+            self.give_up(turn, index);
+            return;
+        }
+        let Some(query) = self.remove(turn, index) else {
+            return;
+        };
         if !unhelpful {
-            turn.resolvers.prefer(query.server);
+            self.upstreams.prefer(query.upstream, query.server);
+            self.cache.insert(&query.message, answer, turn.now);
         }
-        let mut answer = answer.to_vec();
-        if let Some(id) = answer.get_mut(..2) {
-            id.copy_from_slice(&query.client_id.to_be_bytes());
+        if !query.answered {
+            let mut answer = answer.to_vec();
+            if let Some(id) = answer.get_mut(..2) {
+                id.copy_from_slice(&query.client_id.to_be_bytes());
+            }
+            self.deliver(turn, query.client, Some(answer));
         }
-        let client = query.client;
-        turn.send_udp(client.host, client.guest, &answer);
-        self.remove(turn, index);
+    }
+
+    /// The query's connection to its server can be moved on.
+    pub(super) fn relay(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        stream: &mut impl HostStream,
+    ) {
+        let progress = match self.queries.get_mut(index).map(|query| &mut query.exchange) {
+            Some(Some(exchange)) => exchange.advance(stream),
+            Some(None) | None => return,
+        };
+        match progress {
+            Progress::Waiting => {}
+            Progress::Broken => self.try_next(turn, index),
+            Progress::Answer(answer) => {
+                self.handle_answer(turn, index, &answer);
+                // One that answers something else has nothing better to say.
+                if self
+                    .queries
+                    .get(index)
+                    .is_some_and(|query| query.exchange.as_ref().is_some_and(Exchange::is_over))
+                {
+                    self.try_next(turn, index);
+                }
+            }
+        }
+    }
+
+    /// The query's connection to its server stands.
+    pub(super) fn handle_connected(&mut self, turn: &mut Turn<'_>, index: usize) {
+        if let Some(query) = self.queries.get(index) {
+            turn.fx.host.relay(query.socket);
+        }
     }
 
     /// The query's socket failed: its server refuses or cannot be reached.
@@ -196,56 +390,114 @@ impl Forwarder {
             return;
         };
         query.attempt += 1;
-        let servers = turn.resolvers.len().max(1);
+        let servers = self.upstreams.len(query.upstream).max(1);
         let next = (query.attempt < servers * PATIENCE.len())
-            .then(|| turn.resolvers.get(query.first, query.attempt % servers))
+            .then(|| self.upstreams.get(query.upstream, query.attempt % servers))
             .flatten();
         let Some(server) = next else {
             self.give_up(turn, index);
             return;
         };
-        turn.fx.host.close(query.socket, false);
+        turn.fx.host.close(query.socket, query.exchange.is_some());
         query.server = server;
-        query.socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
+        let kind = kind_of(server, query.exchange.is_some());
+        query.socket = turn.fx.host.open(Owner::Dns(index), kind);
         self.ask(turn, index);
     }
 
-    /// Answers a query with SERVFAIL and forgets it.
+    /// No server answers: the client gets what was kept, or SERVFAIL, and the query is forgotten.
     fn give_up(&mut self, turn: &mut Turn<'_>, index: usize) {
-        if let Some(query) = self.queries.get(index) {
-            turn.fx.stats.dns_failed += 1;
-            let failure = query.message.failure(query.client_id);
-            turn.send_udp(query.client.host, query.client.guest, &failure);
-            self.remove(turn, index);
+        self.answer_stale(turn, index);
+        if let Some(query) = self.remove(turn, index) {
+            self.cache.note_failure(&query.message, turn.now);
+            if !query.answered {
+                self.fail(turn, query.client, query.client_id, &query.message);
+            }
         }
     }
 
-    fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
-        if let Some(query) = self.queries.remove(index) {
-            turn.fx.host.close(query.socket, false);
+    /// Gives the client a stale answer if there is one, and goes on for the cache's sake.
+    fn answer_stale(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(query) = self.queries.get_mut(index) else {
+            return;
+        };
+        if query.stale_at.take().is_none() || query.answered {
+            return;
+        }
+        let Found::Stale { kept, .. } = self.cache.find(&query.message, turn.now) else {
+            return;
+        };
+        query.answered = true;
+        turn.fx.stats.dns_stale += 1;
+        let limit = query.client.limit(&query.message);
+        let answer = kept.answer(&query.message, query.client_id, limit);
+        let client = query.client;
+        self.deliver(turn, client, Some(answer));
+    }
+
+    fn fail(&mut self, turn: &mut Turn<'_>, client: Client, client_id: u16, message: &Message) {
+        turn.fx.stats.dns_failed += 1;
+        let limit = client.limit(message);
+        let failure = Reply::new(message, client_id, Rcode::ServerFailure, limit).finish();
+        self.deliver(turn, client, Some(failure));
+    }
+
+    /// Sends an answer to its client, or tells a stream that there is none.
+    fn deliver(&mut self, turn: &mut Turn<'_>, client: Client, answer: Option<Vec<u8>>) {
+        match (client, answer) {
+            (Client::Datagram(key), Some(answer)) => turn.send_udp(key.host, key.guest, &answer),
+            (Client::Datagram(_), None) => {}
+            (Client::Stream(client), answer) => self.answers.push_back((client, answer)),
         }
     }
 
-    /// Forgets what a port has asked.
+    fn remove(&mut self, turn: &mut Turn<'_>, index: usize) -> Option<Query> {
+        let query = self.queries.remove(index)?;
+        turn.fx.host.close(query.socket, query.exchange.is_some());
+        Some(query)
+    }
+
+    /// Forgets what a port has asked and what it is called.
     pub(super) fn remove_port(&mut self, turn: &mut Turn<'_>) {
         for index in self.queries.of_port(turn.port) {
             self.remove(turn, index);
         }
+        self.names.remove(turn.network, turn.port);
     }
 
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
-        self.try_next(turn, index);
+        let Some(query) = self.queries.get(index) else {
+            return;
+        };
+        let (until, stale_at) = (query.until, query.stale_at);
+        if stale_at.is_some_and(|at| at <= turn.now) {
+            self.answer_stale(turn, index);
+        }
+        if until <= turn.now {
+            self.try_next(turn, index);
+        } else {
+            self.arm(index);
+        }
+    }
+
+    /// How many answers are kept, and their memory in bytes.
+    pub(super) fn cache_size(&self) -> (usize, usize) {
+        self.cache.size()
     }
 }
 
-impl Entry for Query {
-    type Key = (FlowKey, u16);
+fn kind_of(server: SocketAddr, stream: bool) -> SocketKind {
+    if stream { SocketKind::TcpConnect(server) } else { SocketKind::UdpConnect(server) }
+}
 
-    fn key(&self) -> (FlowKey, u16) {
+impl Entry for Query {
+    type Key = (Client, u16);
+
+    fn key(&self) -> (Client, u16) {
         (self.client, self.client_id)
     }
 
     fn port(&self) -> PortId {
-        self.client.port
+        self.client.port()
     }
 }

@@ -9,6 +9,8 @@ pub(super) mod packets;
 
 mod dhcp;
 mod dns;
+mod dns_here;
+mod dns_stream;
 mod hostile;
 mod inbound;
 mod link;

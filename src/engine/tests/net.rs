@@ -9,7 +9,7 @@ use smoltcp::time::Duration;
 
 use super::guest::Guest;
 use super::packets::{Datagram, Packet, Segment, frame_of, read_ip, receive, receive_at};
-use crate::config::{Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol};
+use crate::config::{Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol, Resolver};
 use crate::engine::dns::Resolvers;
 use crate::engine::host::{HostEvent, HostOp, HostStream, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
@@ -138,11 +138,13 @@ pub(super) struct Options {
     pub(super) v6: bool,
     pub(super) host_access: HostAccess,
     pub(super) dhcp_pool: Option<Ipv4Addr>,
+    pub(super) resolver: Resolver,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mtu: 1500, vnet: true, v6: true, host_access: HostAccess::None, dhcp_pool: None }
+        let (host_access, resolver) = (HostAccess::None, Resolver::default());
+        Self { mtu: 1500, vnet: true, v6: true, host_access, dhcp_pool: None, resolver }
     }
 }
 
@@ -185,6 +187,7 @@ impl Net {
             mtu: Mtu::new(options.mtu).unwrap(),
             host_access: options.host_access.clone(),
             dhcp_pool: options.dhcp_pool,
+            resolver: options.resolver.clone(),
             ..Network::default()
         };
         let now = Instant::from_secs(1_000);
@@ -235,7 +238,7 @@ impl Net {
 
     pub(super) fn set_resolvers(&mut self, servers: &[&str]) {
         let servers = servers.iter().map(|server| socket(server)).collect();
-        self.engine.set_resolvers(Resolvers::new(servers));
+        self.engine.set_resolvers(Resolvers::new(servers), self.now);
     }
 
     /// Gives the engine a frame as the TAP would, behind a virtio header that offloads nothing.

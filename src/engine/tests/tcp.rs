@@ -171,25 +171,6 @@ fn the_gateway_is_reached_only_where_host_access_allows() {
     }
 }
 
-#[test]
-fn dns_over_tcp_goes_to_the_first_resolver_that_accepts() {
-    let mut net = Net::by_hand();
-    let syn = Segment::syn(guest(false, 40_000), socket("10.0.2.3:53"), 1400);
-    assert_eq!(net.guest_sends(&syn.packet()), Verdict::Refused, "without any resolver");
-    assert_eq!(net.guest_gets_segment().flags, RST | ACK);
-    net.set_resolvers(&["192.0.2.53:53", "192.0.2.54:53"]);
-    net.guest_sends(&syn.packet());
-    let first = net.host_opens(SocketKind::TcpConnect(socket("192.0.2.53:53")));
-    net.host_fails(first, ErrorKind::ConnectionRefused);
-    net.host_closes(first, true);
-    let second = net.host_opens(SocketKind::TcpConnect(socket("192.0.2.54:53")));
-    net.guest_gets_nothing();
-    net.host_connected(second);
-    let answer = net.guest_gets_segment();
-    assert_eq!((answer.from, answer.flags), (syn.to, SYN | ACK));
-    net.expect_counters(&[("tcp_outbound", 1), ("tcp_refused", 1)]);
-}
-
 /// Gives the engine a SYN, and the host's sockets to the test as they are opened.
 fn flood(net: &mut Net, index: usize) -> Verdict {
     let from = guest(false, u16::try_from(1_024 + index).unwrap());

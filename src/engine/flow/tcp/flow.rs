@@ -5,10 +5,8 @@
 
 use std::net::SocketAddr;
 
-use smoltcp::time::Duration;
-
 use super::open::Open;
-use super::{OPENING, OPENING_RESOLVER};
+use crate::engine::dns::stream::Service;
 use crate::engine::flow::FlowKey;
 use crate::engine::host::SocketId;
 use crate::engine::stack::Connection;
@@ -20,6 +18,8 @@ pub(in crate::engine) struct TcpFlow {
     pub(super) key: FlowKey,
     /// The host's socket; `None` once it is closed.
     pub(super) socket: Option<SocketId>,
+    /// What stands for it where the guest speaks with the DNS forwarder.
+    pub(super) service: Option<Box<Service>>,
     pub(super) state: State,
     pub(super) in_egress: bool,
     pub(super) relay_asked: bool,
@@ -30,8 +30,8 @@ pub(in crate::engine) struct TcpFlow {
 #[derive(Debug)]
 pub(super) enum State {
     /// Entered with a guest's SYN; the host socket is connecting and the SYN is held.
-    /// Leaves with the connection's success, its failure or [`OPENING`].
-    Opening { syn: Box<[u8]>, header_len: usize, target: Target, until: Instant, ticket: u64 },
+    /// Leaves with the connection's success, its failure or [`super::OPENING`].
+    Opening { syn: Box<[u8]>, header_len: usize, until: Instant, ticket: u64 },
     /// Entered with a client's connection; our SYN is with the guest.
     /// Leaves with the guest's answer or [`super::CALLING`]. `other` is the guest's address of the other
     /// family, tried when this one refuses.
@@ -44,31 +44,12 @@ pub(super) enum State {
     Closing { connection: Box<Connection>, until: Instant },
 }
 
-/// Where an outbound flow connects to.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Target {
-    Address,
-    /// The DNS forwarder: the resolver that is `tried` behind the `first` is being connected to.
-    Resolver {
-        first: usize,
-        tried: usize,
-    },
-}
-
-impl Target {
-    pub(super) fn patience(self) -> Duration {
-        match self {
-            Self::Address => OPENING,
-            Self::Resolver { .. } => OPENING_RESOLVER,
-        }
-    }
-}
-
 impl TcpFlow {
-    pub(super) fn new(key: FlowKey, socket: SocketId, state: State) -> Self {
+    pub(super) fn new(key: FlowKey, socket: Option<SocketId>, state: State) -> Self {
         Self {
             key,
-            socket: Some(socket),
+            socket,
+            service: None,
             state,
             in_egress: false,
             relay_asked: false,
@@ -102,15 +83,18 @@ impl State {
         }
     }
 
+    /// The earlier of its own deadline and that of a silent client of the DNS forwarder.
+    pub(super) fn until_or_idle(&self, service: Option<&Service>) -> Option<Instant> {
+        let idle = match self {
+            Self::Open(_) => service.map(|service| service.idle_at),
+            Self::Opening { .. } | Self::Calling { .. } | Self::Closing { .. } => None,
+        };
+        self.until().into_iter().chain(idle).min()
+    }
+
     /// Stands in for a moment while one state's connection moves to the next.
     pub(super) fn placeholder() -> Self {
-        Self::Opening {
-            syn: Box::default(),
-            header_len: 0,
-            target: Target::Address,
-            until: Instant::ZERO,
-            ticket: u64::MAX,
-        }
+        Self::Opening { syn: Box::default(), header_len: 0, until: Instant::ZERO, ticket: u64::MAX }
     }
 }
 

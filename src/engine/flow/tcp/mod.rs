@@ -14,6 +14,7 @@
 
 mod flow;
 mod open;
+mod service;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -24,9 +25,10 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 use smoltcp::wire::TcpPacket;
 
-use self::flow::{State, Target, TcpFlow};
+use self::flow::{State, TcpFlow};
 use self::open::{End, Open};
 use super::{FlowKey, KeyedHash};
+use crate::engine::dns::StreamClient;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{HostStream, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, Unreachable};
@@ -45,8 +47,6 @@ const BURST_FRAMES: u32 = 64;
 pub(in crate::engine) const MAX_OPENING: usize = 1024;
 /// How long a host connection may take. Linux itself gives up after about 130 s.
 const OPENING: Duration = Duration::from_secs(150);
-/// The same for one resolver, while there are others to ask; the patience of resolv.conf(5).
-const OPENING_RESOLVER: Duration = Duration::from_secs(5);
 /// The longest packet that is kept as a SYN: headers of both layers with all their options, and
 /// more than any system sends on its first SYN. What comes with a longer one would be kept in vain.
 const MAX_SYN: usize = 576;
@@ -89,6 +89,10 @@ pub(in crate::engine) struct TcpFlows {
     /// The same for those in [`State::Calling`].
     calling: BTreeMap<u64, usize>,
     next_ticket: u64,
+    /// Flows to the DNS forwarder whose bytes can be moved.
+    services: VecDeque<usize>,
+    /// Queries that came on them.
+    pub(in crate::engine) dns_queries: VecDeque<(StreamClient, Vec<u8>)>,
 }
 
 impl TcpFlows {
@@ -100,6 +104,8 @@ impl TcpFlows {
             opening: BTreeMap::new(),
             calling: BTreeMap::new(),
             next_ticket: 0,
+            services: VecDeque::new(),
+            dns_queries: VecDeque::new(),
         }
     }
 
@@ -174,13 +180,10 @@ impl TcpFlows {
         key: FlowKey,
         packet: IpPacket<'_>,
     ) -> Verdict {
-        let (to, target) = match nat::translate(turn.network, key.host) {
-            Meaning::Host(to) => (Some(to), Target::Address),
-            Meaning::Dns => {
-                let first = turn.resolvers.first();
-                (turn.resolvers.get(first, 0), Target::Resolver { first, tried: 0 })
-            }
-            Meaning::Closed => (None, Target::Address),
+        let to = match nat::translate(turn.network, key.host) {
+            Meaning::Host(to) => Some(to),
+            Meaning::Dns => return self.open_service(turn, key, packet),
+            Meaning::Closed => None,
             Meaning::Denied => {
                 icmp::send_denied(turn, packet.bytes);
                 return Verdict::Refused;
@@ -202,11 +205,10 @@ impl TcpFlows {
         let state = State::Opening {
             syn: (&*packet.bytes).into(),
             header_len: packet.header_len,
-            target,
-            until: turn.now + target.patience(),
+            until: turn.now + OPENING,
             ticket,
         };
-        self.flows.insert(TcpFlow::new(key, socket, state));
+        self.flows.insert(TcpFlow::new(key, Some(socket), state));
         turn.fx.stats.tcp_outbound += 1;
         log::debug!("flow {index} tcp {key}: opening to {to}");
         self.arm(turn, index);
@@ -266,7 +268,7 @@ impl TcpFlows {
         self.calling.insert(ticket, index);
         let connection = Box::new(connection);
         let state = State::Calling { connection, other, until: turn.now + CALLING, ticket };
-        self.flows.insert(TcpFlow::new(key, socket, state));
+        self.flows.insert(TcpFlow::new(key, Some(socket), state));
         turn.fx.stats.tcp_inbound += 1;
         log::debug!("flow {index} tcp {key}: client {client} calls");
         self.ask_egress(index);
@@ -326,22 +328,10 @@ impl TcpFlows {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let State::Opening { syn, target, until, .. } = &mut flow.state else {
+        let State::Opening { syn, .. } = &flow.state else {
             self.reset_guest(turn, index);
             return;
         };
-        if let Target::Resolver { first, tried } = target {
-            *tried += 1;
-            let next = turn.resolvers.get(*first, *tried);
-            if let Some(next) = next {
-                *until = turn.now + OPENING_RESOLVER;
-                flow.close_host(turn, true);
-                let kind = SocketKind::TcpConnect(next);
-                flow.socket = Some(turn.fx.host.open(Owner::Tcp(index), kind));
-                self.arm(turn, index);
-                return;
-            }
-        }
         turn.fx.stats.tcp_refused += 1;
         log::debug!("flow {index} tcp {}: {error}", flow.key);
         match Unreachable::from_error(error) {
@@ -585,6 +575,10 @@ impl TcpFlows {
                 }
             },
             _ => {
+                if self.is_silent(turn, index) {
+                    self.reset_guest(turn, index);
+                    return;
+                }
                 self.ask_egress(index);
                 self.settle(turn, index);
             }
@@ -636,7 +630,7 @@ impl TcpFlows {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let own = flow.state.until();
+        let own = flow.state.until_or_idle(flow.service.as_deref());
         let idle = !flow.in_egress;
         let stack = match flow.state.connection_mut() {
             Some(connection) if idle && connection.state() != tcp::State::TimeWait => {
@@ -669,10 +663,14 @@ impl TcpFlows {
     fn ask_relay(&mut self, turn: &mut Turn<'_>, index: usize) {
         if let Some(flow) = self.flows.get_mut(index)
             && !flow.relay_asked
-            && let Some(socket) = flow.socket
         {
-            flow.relay_asked = true;
-            turn.fx.host.relay(socket);
+            if let Some(socket) = flow.socket {
+                flow.relay_asked = true;
+                turn.fx.host.relay(socket);
+            } else if flow.service.is_some() {
+                flow.relay_asked = true;
+                self.services.push_back(index);
+            }
         }
     }
 
