@@ -161,6 +161,23 @@ pub struct Network {
     /// The first of the addresses that DHCP gives away, one for each hardware address that asks;
     /// `None` gives each container the address that it has anyway.
     pub dhcp_pool: Option<Ipv4Addr>,
+    /// Who may be on it.
+    pub sharing: Sharing,
+    /// Whether its containers reach nothing outside: no address, no resolver, no service of the
+    /// host. Published ports still lead in.
+    pub internal: bool,
+}
+
+/// Who may be on a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// One container alone, which may call itself what it likes.
+    #[default]
+    Private,
+    /// Containers that talk to each other, each held to its lease.
+    Shared,
+    /// Containers that do not, each held to its lease.
+    Isolated,
 }
 
 /// How a container is told that a destination is forbidden.
@@ -414,6 +431,8 @@ impl Default for Network {
             resolver: Resolver::default(),
             refusal: Refusal::default(),
             dhcp_pool: None,
+            sharing: Sharing::default(),
+            internal: false,
         }
     }
 }

@@ -41,7 +41,7 @@ impl Net {
     fn new() -> Self {
         let mut engine = Engine::new(Network::default(), [1, 2, 3, 4]);
         let lease = Lease { mac: MacAddress(packet::GUEST_MAC), ..Lease::default() };
-        let port = engine.add_port(lease, false, NOW);
+        let port = engine.add_port(lease, false, NOW).unwrap();
         engine.set_resolvers(Resolvers::new(vec![SocketAddr::from((LAN, 53))]), NOW);
         let web = engine.publish(Protocol::Tcp, vec![Destination { port, address: None }], 80);
         Self { engine, web }

@@ -73,7 +73,7 @@ impl Replay {
             Network { host_access: HostAccess::Ports([5432].into()), ..Network::default() };
         let mut engine = Engine::new(network, [11, 12, 13, 14]);
         let lease = Lease { mac: MacAddress(GUEST_MAC), ..Lease::default() };
-        engine.add_port(lease, false, Instant::ZERO);
+        engine.add_port(lease, false, Instant::ZERO).expect("a port");
         engine.set_resolvers(Resolvers::new(vec![address("192.0.2.53:53")]), Instant::ZERO);
         Self {
             engine,

@@ -20,7 +20,7 @@ pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let now = Instant::from_millis(1);
     let mut engine = Engine::new(Network::default(), [1, 2, 3, 4]);
-    let port = engine.add_port(Lease::default(), false, now);
+    let port = engine.add_port(Lease::default(), false, now).unwrap();
     for _ in 0..16 {
         if input.is_empty() {
             break;

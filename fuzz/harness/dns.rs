@@ -25,7 +25,7 @@ pub fn run(bytes: &[u8]) {
     let mut now = Instant::from_millis(1);
     let mut engine = Engine::new(network, [1, 2, 3, 4]);
     let lease = Lease { mac: MacAddress(packet::GUEST_MAC), ..Lease::default() };
-    engine.add_port(lease, false, now);
+    engine.add_port(lease, false, now).unwrap();
     let servers: Vec<SocketAddr> =
         (1..=3).map(|last| SocketAddr::from(([192, 0, 2, last], 53))).collect();
     engine.set_resolvers(Resolvers::new(servers.clone()), now);

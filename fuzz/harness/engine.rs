@@ -168,7 +168,7 @@ impl World {
         let now = Instant::from_millis(1);
         let mut engine = Engine::new(network.clone(), [1, 2, 3, 4]);
         let lease = Lease { mac: MacAddress(GUEST_MAC), ..Lease::default() };
-        let port = engine.add_port(lease, vnet, now);
+        let port = engine.add_port(lease, vnet, now).unwrap();
         let to = |address| vec![Destination { port, address }];
         let listeners = [
             Some(engine.publish(Protocol::Tcp, to(None), 8080)),

@@ -25,7 +25,8 @@ pub use values::ValueError;
 pub use verbs::Action;
 
 use crate::config::{
-    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Resolver, Run, Target,
+    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Resolver, Run, Sharing,
+    Target,
 };
 use argv::{Normalised, Syntax, Words};
 use options::{Given, Job, OPTIONS};
@@ -426,6 +427,8 @@ fn link(
         resolver: resolver(),
         refusal: Refusal::default(),
         dhcp_pool: None,
+        sharing: Sharing::Private,
+        internal: false,
     };
     Ok((endpoint, network))
 }

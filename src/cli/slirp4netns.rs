@@ -18,7 +18,7 @@ use super::Command;
 use super::values;
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, MacAddress, Mtu, Network,
-    Offload, Outbound, Process, Refusal, Resolver, Setup, Source, Target,
+    Offload, Outbound, Process, Refusal, Resolver, Setup, Sharing, Source, Target,
 };
 use words::{Id, Spec, Word, Words};
 
@@ -232,6 +232,8 @@ impl Given {
             refusal: Refusal::Unreachable,
             // As its users find it in their logs: .15 to .30.
             dhcp_pool: Some(Ipv4Addr::from_bits(addresses.v4.subnet.address.to_bits() | 15)),
+            sharing: Sharing::Private,
+            internal: false,
         };
         let caller = Caller {
             setup: if configure { Setup::Configure } else { Setup::Bare },

@@ -48,6 +48,8 @@ fn default_link() -> (Endpoint, Network) {
         resolver: Resolver::default(),
         refusal: Refusal::Prohibited,
         dhcp_pool: None,
+        sharing: Sharing::Private,
+        internal: false,
     };
     network.resolver.add_host_names();
     (endpoint, network)

@@ -7,6 +7,7 @@ use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 use super::Turn;
 use super::frame::Composer;
 use super::stats::{DropReason, Verdict};
+use crate::config::Lease;
 
 /// Takes an ARP packet from a guest.
 pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
@@ -36,4 +37,21 @@ pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
         composer.arp(buffer, |packet| reply.emit(&mut ArpPacket::new_unchecked(packet)));
     });
     Verdict::Gateway
+}
+
+/// Tells the guest which hardware address a lease's IPv4 address has, unasked (RFC 5227, section 3):
+/// who does not know the address yet ignores it.
+pub(super) fn announce(turn: &mut Turn<'_>, lease: &Lease) {
+    let reply = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: EthernetAddress(lease.mac.0),
+        source_protocol_addr: lease.v4,
+        // Linux takes it for gratuitous only so (`arp_is_garp`).
+        target_hardware_addr: EthernetAddress(lease.mac.0),
+        target_protocol_addr: lease.v4,
+    };
+    let composer = Composer { link: turn.link };
+    turn.fx.queue(turn.port, |buffer| {
+        composer.arp(buffer, |packet| reply.emit(&mut ArpPacket::new_unchecked(packet)));
+    });
 }

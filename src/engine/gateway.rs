@@ -69,7 +69,9 @@ fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropRea
     if own || !allowed {
         return Err(DropReason::SpoofedSource);
     }
-    if !turn.network.dns && turn.is_dns_address(packet.destination) {
+    // Where the forwarder has an address of its own, nothing at all answers there without it.
+    let lost = turn.is_dns_address(packet.destination) && !turn.is_gateway(packet.destination);
+    if !turn.network.dns && lost {
         return Err(DropReason::DnsDisabled);
     }
     let to_group = !is_unicast(packet.destination);

@@ -16,6 +16,7 @@
 #![warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod frame;
+mod switch;
 mod gateway;
 mod reassembly;
 mod arp;
@@ -41,13 +42,16 @@ use slab::Slab;
 use self::dns::{Client, Forwarder, PortNames, Resolvers};
 use self::flow::udp::{Datagram, UdpFlows};
 use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows};
-use self::frame::{Link, Payload};
+use self::frame::{Frame, Payload};
 use self::host::{HostEvent, HostOp, HostSide, HostStream, Owner, SocketId};
 use self::reassembly::Reassembly;
-use self::stack::{Stack, TxFrame};
+use self::stack::TxFrame;
 use self::stats::{DropReason, Stats, Verdict};
+use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
-use crate::config::{Lease, MacAddress, Name, Network, Protocol};
+use crate::config::{Lease, MacAddress, Name, Network, Protocol, Sharing};
+
+pub use self::switch::{MAX_PORTS, PortCounters, PortError};
 
 /// A moment, in microseconds since one that the shell chooses once.
 pub use smoltcp::time::Instant;
@@ -65,7 +69,7 @@ const TIMEOUTS_PER_TURN: usize = 1024;
 #[derive(Debug)]
 pub struct Engine {
     network: Network,
-    ports: Slab<Port>,
+    switch: Switch,
     published: Slab<Published>,
     tables: Tables,
     fx: Effects,
@@ -80,13 +84,6 @@ struct Tables {
     dns: Forwarder,
     reassembly: Reassembly,
     dhcp: dhcp::Pool,
-}
-
-#[derive(Debug)]
-struct Port {
-    lease: Lease,
-    link: Link,
-    stack: Stack,
 }
 
 /// Where the clients of a published port are led to.
@@ -128,7 +125,7 @@ impl Engine {
         let dns = Forwarder::new(hash, &network);
         Self {
             network,
-            ports: Slab::new(),
+            switch: Switch::new(hash),
             published: Slab::new(),
             tables: Tables {
                 tcp: TcpFlows::new(hash),
@@ -149,17 +146,60 @@ impl Engine {
     }
 
     /// Adds a TAP, whose container has `lease`. `vnet` says whether its frames carry the virtio
-    /// header.
-    pub fn add_port(&mut self, lease: Lease, vnet: bool, now: Instant) -> PortId {
-        let mtu = usize::from(self.network.mtu.get());
-        let link = Link { guest_mac: lease.mac, gateway_mac: GATEWAY_MAC, mtu, vnet };
-        let stack = Stack::new(&link, self.fx.random.next_u64(), now);
-        PortId(self.ports.insert(Port { lease, link, stack }))
+    /// header. The other containers are told whose the addresses are from now on.
+    ///
+    /// # Errors
+    /// A lease that the network cannot give, or not twice; see [`PortError`].
+    pub fn add_port(
+        &mut self,
+        lease: Lease,
+        vnet: bool,
+        now: Instant,
+    ) -> Result<PortId, PortError> {
+        let seed = self.fx.random.next_u64();
+        let added = self.switch.add(&self.network, lease, vnet, seed, now)?;
+        self.announce(added, lease, now);
+        Ok(added)
+    }
+
+    /// Where an address was another container's before, neighbours would take that one's hardware
+    /// address for its own until theirs times out.
+    fn announce(&mut self, added: PortId, lease: Lease, now: Instant) {
+        if self.network.sharing != Sharing::Shared {
+            return;
+        }
+        let others: Vec<_> =
+            self.switch.iter().map(|(id, _)| id).filter(|id| *id != added).collect();
+        for other in others {
+            if let Some((_, mut turn)) = self.turn(other, now) {
+                arp::announce(&mut turn, &lease);
+                ndp::announce(&mut turn, &lease);
+            }
+        }
+    }
+
+    /// The ports with what they have leased and what has crossed them, in the order of their ids.
+    pub fn ports(&self) -> impl Iterator<Item = (PortId, &Lease, &PortCounters)> {
+        self.switch.iter().map(|(id, port)| (id, &port.lease, &port.counters))
+    }
+
+    /// Whom the frame is for whose verdict was [`Verdict::Ports`]; valid until the next frame.
+    #[must_use]
+    pub fn receivers(&self) -> &[PortId] {
+        self.switch.receivers()
+    }
+
+    /// The shell had no room for a frame to this port.
+    pub fn handle_lost(&mut self, port: PortId) {
+        self.fx.stats.count_drop(DropReason::QueueFull);
+        if let Some(port) = self.switch.get_mut(port) {
+            port.counters.tx_dropped += 1;
+        }
     }
 
     /// Takes a port away with everything of its container: connections of both directions are
     /// reset towards the host, datagrams and questions on their way are forgotten, published ports
-    /// lead there no more. Its id may be that of the next port.
+    /// lead there no more. Its id is used again as late as possible.
     pub fn remove_port(&mut self, port: PortId, now: Instant) {
         let Some((tables, mut turn)) = self.turn(port, now) else {
             return;
@@ -173,7 +213,7 @@ impl Engine {
         for (_, published) in &mut self.published {
             published.to.retain(|destination| destination.port != port);
         }
-        self.ports.remove(port.0);
+        self.switch.remove(port);
     }
 
     /// Names the socket that the shell has bound for a published port. Its clients are led to one
@@ -231,20 +271,29 @@ impl Engine {
         self.serve_dns_streams(now);
         if let Verdict::Dropped(reason) = verdict {
             self.fx.stats.count_drop(reason);
+            if let Some(port) = self.switch.get_mut(port) {
+                port.counters.rx_dropped += 1;
+            }
             log::trace!("port {}: dropped a frame: {reason:?}", port.0);
         }
         verdict
     }
 
     fn dispatch(&mut self, port: PortId, raw: &mut [u8], now: Instant) -> Verdict {
-        let Some(link) = self.ports.get_mut(port.0).map(|port| &mut port.link) else {
+        let Some(Port { link, counters, .. }) = self.switch.get_mut(port) else {
             return Verdict::Dropped(DropReason::NotForUs);
         };
-        self.fx.stats.rx_bytes += raw.len() as u64;
+        let length = raw.len() as u64;
+        self.fx.stats.rx_bytes += length;
+        counters.rx_frames += 1;
+        counters.rx_bytes += length;
         let frame = match frame::parse(raw, link.vnet) {
             Ok(frame) => frame,
             Err(reason) => return Verdict::Dropped(reason),
         };
+        if self.network.sharing != Sharing::Private {
+            return self.dispatch_shared(port, frame, length, now);
+        }
         let is_group = frame.destination.0[0] & 1 == 1;
         if !is_group && frame.destination != link.gateway_mac {
             return Verdict::Dropped(DropReason::NotForUs);
@@ -254,6 +303,31 @@ impl Engine {
         }
         // The only machine on a private network's link may call itself what it likes.
         link.guest_mac = frame.source;
+        self.give_gateway(port, frame, now)
+    }
+
+    /// Sends a frame on to other ports or to the gateway.
+    fn dispatch_shared(
+        &mut self,
+        port: PortId,
+        frame: Frame<'_>,
+        length: u64,
+        now: Instant,
+    ) -> Verdict {
+        let verdict = match self.switch.way(&self.network, port, &frame, now) {
+            Ok(Way::Gateway) => return self.give_gateway(port, frame, now),
+            Ok(Way::Port(to)) => Verdict::Port(to),
+            Ok(Way::Ports) => Verdict::Ports,
+            Ok(Way::Done) => return Verdict::Switch,
+            Err(reason) => return Verdict::Dropped(reason),
+        };
+        self.fx.stats.switched_frames += 1;
+        self.fx.stats.switched_bytes += length;
+        self.switch.count_forwarded(verdict, length);
+        verdict
+    }
+
+    fn give_gateway(&mut self, port: PortId, frame: Frame<'_>, now: Instant) -> Verdict {
         let Some((tables, mut turn)) = self.turn(port, now) else {
             return Verdict::Dropped(DropReason::NotForUs);
         };
@@ -415,7 +489,7 @@ impl Engine {
     /// if there is none.
     pub fn poll_frame(&mut self, now: Instant, write: impl FnOnce(PortId, &[u8])) -> bool {
         if let Some((port, buffer)) = self.fx.frames.pop() {
-            self.count_sent(&buffer);
+            self.count_sent(port, buffer.len());
             if let Some(frame) = self.trim(port, &buffer) {
                 write(port, frame);
             }
@@ -428,9 +502,11 @@ impl Engine {
             };
             if tables.tcp.write_egress(&mut turn) {
                 let vnet = turn.link.vnet;
+                let length = self.fx.tx.get().map(<[u8]>::len);
+                if let Some(length) = length {
+                    self.count_sent(port, length);
+                }
                 if let Some(frame) = self.fx.tx.get() {
-                    self.fx.stats.tx_frames += 1;
-                    self.fx.stats.tx_bytes += (frame.len() - frame::HEADROOM) as u64;
                     let skip = if vnet { 0 } else { frame::VNET_HEADER_LEN };
                     write(port, frame.get(skip..).unwrap_or_default());
                 }
@@ -444,14 +520,18 @@ impl Engine {
         false
     }
 
-    fn count_sent(&mut self, frame: &[u8]) {
+    fn count_sent(&mut self, port: PortId, length: usize) {
         self.fx.stats.tx_frames += 1;
-        self.fx.stats.tx_bytes += frame.len().saturating_sub(frame::HEADROOM) as u64;
+        self.fx.stats.tx_bytes += length.saturating_sub(frame::HEADROOM) as u64;
+        if let Some(port) = self.switch.get_mut(port) {
+            port.counters.tx_frames += 1;
+            port.counters.tx_bytes += length as u64;
+        }
     }
 
     /// A frame without the head-room that its port's TAP does not take.
     fn trim<'f>(&self, port: PortId, frame: &'f [u8]) -> Option<&'f [u8]> {
-        let vnet = self.ports.get(port.0)?.link.vnet;
+        let vnet = self.switch.get(port)?.link.vnet;
         frame.get(if vnet { 0 } else { frame::VNET_HEADER_LEN }..)
     }
 
@@ -464,6 +544,7 @@ impl Engine {
             udp.flows.next_deadline(),
             echo.flows.next_deadline(),
             dns.queries.next_deadline(),
+            self.switch.groups.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -472,6 +553,11 @@ impl Engine {
 
     /// Serves the deadlines that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        for (port, v6) in self.switch.groups.handle_timeout(now) {
+            if let Some((_, mut turn)) = self.turn(port, now) {
+                turn.ask_for_groups(v6);
+            }
+        }
         for _ in 0..TIMEOUTS_PER_TURN {
             if let Some((port, index)) = self.tables.tcp.flows.pop_due(now) {
                 if let Some((tables, mut turn)) = self.turn(port, now) {
@@ -504,7 +590,7 @@ impl Engine {
 
     /// The tables and a turn at `port`, borrowed apart.
     fn turn(&mut self, port: PortId, now: Instant) -> Option<(&mut Tables, Turn<'_>)> {
-        let Port { lease, link, stack } = self.ports.get_mut(port.0)?;
+        let Port { lease, link, stack, .. } = self.switch.get_mut(port)?;
         let turn = Turn { now, network: &self.network, port, lease, link, stack, fx: &mut self.fx };
         Some((&mut self.tables, turn))
     }

@@ -31,11 +31,11 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
         (IpAddr::V6(ip), Some(v6)) => (ip == v6.gateway, ip == v6.dns),
         (IpAddr::V6(_), None) => (false, false),
     };
-    if is_dns {
-        return if to.port() == 53 { Meaning::Dns } else { Meaning::Closed };
+    if is_dns && to.port() == 53 && network.dns {
+        return Meaning::Dns;
     }
     if is_gateway {
-        if !network.host_access.allows(to.port()) {
+        if network.internal || !network.host_access.allows(to.port()) {
             return match network.refusal {
                 Refusal::Prohibited => Meaning::Closed,
                 Refusal::Unreachable => Meaning::Denied,
@@ -47,6 +47,9 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
         };
         return Meaning::Host(SocketAddr::new(loopback, to.port()));
     }
+    if is_dns {
+        return Meaning::Closed;
+    }
     if to.port() == 0 || denied(network, to.ip()) { Meaning::Denied } else { Meaning::Host(to) }
 }
 
@@ -55,6 +58,11 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
 /// Loopback services are reached by the gateway's address and `--host-access` only.
 #[must_use]
 pub fn denied(network: &Network, address: IpAddr) -> bool {
+    network.internal || leads_back(network, address)
+}
+
+/// Whether an address is one of the host itself, of the network, or of nobody in particular.
+fn leads_back(network: &Network, address: IpAddr) -> bool {
     match address {
         IpAddr::V4(ip) => denied_v4(network, ip),
         IpAddr::V6(ip) => embedded_v4(ip).map_or_else(
@@ -105,7 +113,7 @@ fn is_mapped(ip: Ipv6Addr) -> bool {
 pub fn client_as_seen_by_guest(network: &Network, client: IpAddr) -> IpAddr {
     let strange = match client {
         IpAddr::V4(ip) => denied_v4(network, ip),
-        IpAddr::V6(_) => denied(network, client),
+        IpAddr::V6(_) => leads_back(network, client),
     };
     if !strange {
         return client;

@@ -15,6 +15,7 @@ use smoltcp::wire::{
 use super::Turn;
 use super::frame::IpPacket;
 use super::stats::{DropReason, Verdict};
+use crate::config::Lease;
 
 /// Neighbour discovery is for the link alone (RFC 4861, section 7.1).
 const HOP_LIMIT: u8 = 255;
@@ -102,8 +103,18 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
     Verdict::Gateway
 }
 
+/// Tells the guest which hardware address a lease's IPv6 address has, unasked (RFC 4861, section
+/// 7.2.6): who does not know the address yet ignores it.
+pub(super) fn announce(turn: &mut Turn<'_>, lease: &Lease) {
+    let Some(target_addr) = lease.v6 else { return };
+    let flags = NdiscNeighborFlags::OVERRIDE;
+    let lladdr = Some(RawHardwareAddress::from(EthernetAddress(lease.mac.0)));
+    let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
+    send(turn, target_addr, ALL_NODES, advert, &[]);
+}
+
 /// All nodes on the link (RFC 4291, section 2.7.1).
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// The option that names one DNS server for ever (RFC 8106, section 5.1).
 fn dns_option(server: Ipv6Addr) -> Vec<u8> {

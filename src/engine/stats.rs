@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::PortId;
+
 /// What became of a frame from a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -14,6 +16,12 @@ pub enum Verdict {
     Flow,
     /// It went to the DNS forwarder.
     Dns,
+    /// It is for this port: the shell writes it there as it is.
+    Port(PortId),
+    /// It is for the ports of [`super::Engine::receivers`], the same way.
+    Ports,
+    /// The switch took note of it, or nobody is there to take it.
+    Switch,
     /// A fragment that waits for the rest of its datagram.
     Held,
     /// Refused, and the guest was told (reset or ICMP error).
@@ -47,10 +55,28 @@ drop_reasons! {
     BadOffload = "bad-offload",
     /// An IPv6 routing header, or too many extension headers.
     ExtensionHeader = "extension-header",
-    /// The destination hardware address is neither the gateway's nor a group's.
+    /// The destination hardware address is nobody's.
     NotForUs = "not-for-us",
+    /// The source hardware address is not the port's.
+    SpoofedMac = "spoofed-mac",
+    /// The sender of an ARP packet is not the port's.
+    SpoofedArp = "spoofed-arp",
+    /// Neighbour discovery for an address that is not the port's.
+    SpoofedNeighbour = "spoofed-neighbour",
     /// The source address is not one that a guest of this network may have.
     SpoofedSource = "spoofed-source",
+    /// A router advertisement or redirect: only the gateway is a router.
+    RogueRouter = "rogue-router",
+    /// What a DHCP server says: only the gateway is one.
+    RogueDhcp = "rogue-dhcp",
+    /// IPv6 on a network without.
+    NoIpv6 = "no-ipv6",
+    /// For another container of a network whose containers do not talk to each other.
+    Isolated = "isolated",
+    /// For everybody, from a container that says too much to everybody.
+    Storm = "storm",
+    /// For a group that no other container has joined.
+    NoMember = "no-member",
     /// A group or broadcast that the gateway does not serve.
     Multicast = "multicast",
     /// For the DNS forwarder of a network that is to have none.
@@ -112,6 +138,10 @@ pub struct Stats {
     pub dns_stale: u64,
     /// DNS queries refused: nobody is asked for such names.
     pub dns_refused: u64,
+    /// Frames from one container to others.
+    pub switched_frames: u64,
+    /// Bytes of those frames.
+    pub switched_bytes: u64,
     /// Packets that policy keeps from the host (the deny list, `--host-access`).
     pub denied: u64,
     /// Flows killed because their service panicked: each one is a bug.
@@ -156,6 +186,8 @@ impl fmt::Display for Stats {
             ("dns_cached", self.dns_cached),
             ("dns_stale_total", self.dns_stale),
             ("dns_refused", self.dns_refused),
+            ("switched_frames", self.switched_frames),
+            ("switched_bytes", self.switched_bytes),
             ("denied", self.denied),
             ("flow_panics", self.flow_panics),
         ] {

@@ -17,7 +17,8 @@ use super::frame::{
 use super::host::HostSide;
 use super::stack::{Connection, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
-use super::{Instant, PortId};
+use super::switch::groups;
+use super::{Instant, PortId, ndp};
 use crate::config::{Lease, Network};
 
 /// Everything a handler may use besides its own tables.
@@ -183,6 +184,15 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether an address is the gateway's.
+    pub(super) fn is_gateway(&self, address: IpAddr) -> bool {
+        let addresses = &self.network.addresses;
+        match address {
+            IpAddr::V4(ip) => ip == addresses.v4.gateway,
+            IpAddr::V6(ip) => addresses.v6.is_some_and(|v6| ip == v6.gateway),
+        }
+    }
+
     /// Whether an address is the DNS forwarder's.
     pub(super) fn is_dns_address(&self, address: IpAddr) -> bool {
         let addresses = &self.network.addresses;
@@ -267,6 +277,20 @@ impl Turn<'_> {
                 body.copy_from_slice(payload);
             });
         });
+    }
+
+    /// Asks the guest which groups it is in.
+    pub(super) fn ask_for_groups(&mut self, v6: bool) {
+        if v6 {
+            let source = ndp::link_local(self.link.gateway_mac.0);
+            let addresses = (IpAddr::V6(source), IpAddr::V6(ndp::ALL_NODES));
+            let query = groups::mld_query(source);
+            self.send_datagram(addresses, IpProtocol::HopByHop, 1, &query);
+        } else {
+            let gateway = IpAddr::V4(self.network.addresses.v4.gateway);
+            let addresses = (gateway, IpAddr::V4(groups::ALL_HOSTS));
+            self.send_datagram(addresses, IpProtocol::Igmp, 1, &groups::igmp_query());
+        }
     }
 
     /// RFC 791 section 3.2 and RFC 8200 section 4.5.

@@ -27,7 +27,7 @@ use super::tap::Port;
 use super::watch::{File, Watches};
 use crate::config::{self, Lease};
 use crate::engine::host::{HostEvent, HostOp, SocketId, SocketKind};
-use crate::engine::{Destination, Engine, Instant};
+use crate::engine::{Destination, Engine, Instant, PortError};
 use crate::sys::netns;
 use crate::sys::sock;
 use crate::sys::tun::Tap;
@@ -96,6 +96,8 @@ pub enum LoopError {
     SetUp { step: &'static str, source: io::Error },
     #[error(transparent)]
     Pcap(#[from] PcapError),
+    #[error("cannot add a container")]
+    Port(#[from] PortError),
     #[error("the container's interface is gone")]
     TapGone { source: io::Error },
     #[error("cannot wait for events")]
@@ -157,10 +159,14 @@ impl Server {
             engine.set_max_udp_sockets(usize::try_from(descriptors / 2).unwrap_or(usize::MAX));
         }
 
-        let container = network.tap.as_ref().map(|(tap, lease)| {
-            let port = engine.add_port(*lease, tap.vnet_header(), clock.now());
-            (port, *lease)
-        });
+        let container = network
+            .tap
+            .as_ref()
+            .map(|(tap, lease)| {
+                let port = engine.add_port(*lease, tap.vnet_header(), clock.now())?;
+                Ok::<_, LoopError>((port, *lease))
+            })
+            .transpose()?;
         let port = match network.tap.zip(container) {
             None => None,
             Some(((tap, _), (id, _))) => {

@@ -2,9 +2,9 @@
 
 use smoltcp::time::Duration;
 
-use super::net::{Net, Options, address, guest, lease, socket};
+use super::net::{Net, Options, address, guest, socket};
 use super::packets::Datagram;
-use crate::config::{Host, HostAddress, Name, Resolver};
+use crate::config::{Host, HostAddress, Lease, Name, Resolver, Sharing};
 use crate::engine::PortId;
 use crate::engine::dns::{PortNames, Resolvers};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
@@ -97,8 +97,12 @@ fn a_container_s_name_is_answered_where_it_has_one_and_nobody_is_asked() {
 // D10
 #[test]
 fn a_container_s_names_go_with_its_port() {
-    let mut net = with(Resolver { upstream: false, ..Resolver::default() });
-    let other = net.engine.add_port(lease(true), true, net.now);
+    let resolver = Resolver { upstream: false, ..Resolver::default() };
+    let sharing = Sharing::Shared;
+    let mut net = Net::new(&Options { resolver, sharing, ..Options::default() });
+    let lease = Lease::new([10, 0, 2, 101].into(), None);
+    let other = net.engine.add_port(lease, true, net.now).unwrap();
+    net.forget();
     net.engine.set_names(other, web());
     assert_eq!(answered_here(&mut net, &question(WEB, A)).0, 0);
     net.engine.remove_port(other, net.now);

@@ -16,6 +16,7 @@ mod inbound;
 mod link;
 mod ports;
 mod streams;
+mod switch;
 mod tcp;
 mod tcp_end;
 mod udp;

@@ -9,7 +9,9 @@ use smoltcp::time::Duration;
 
 use super::guest::Guest;
 use super::packets::{Datagram, Packet, Segment, frame_of, read_ip, receive, receive_at};
-use crate::config::{Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol, Resolver};
+use crate::config::{
+    Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol, Resolver, Sharing,
+};
 use crate::engine::dns::Resolvers;
 use crate::engine::host::{HostEvent, HostOp, HostStream, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
@@ -139,12 +141,22 @@ pub(super) struct Options {
     pub(super) host_access: HostAccess,
     pub(super) dhcp_pool: Option<Ipv4Addr>,
     pub(super) resolver: Resolver,
+    pub(super) sharing: Sharing,
+    pub(super) internal: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let (host_access, resolver) = (HostAccess::None, Resolver::default());
-        Self { mtu: 1500, vnet: true, v6: true, host_access, dhcp_pool: None, resolver }
+        Self {
+            mtu: 1500,
+            vnet: true,
+            v6: true,
+            host_access: HostAccess::None,
+            dhcp_pool: None,
+            resolver: Resolver::default(),
+            sharing: Sharing::Private,
+            internal: false,
+        }
     }
 }
 
@@ -188,12 +200,14 @@ impl Net {
             host_access: options.host_access.clone(),
             dhcp_pool: options.dhcp_pool,
             resolver: options.resolver.clone(),
+            sharing: options.sharing,
+            internal: options.internal,
             ..Network::default()
         };
         let now = Instant::from_secs(1_000);
         let mut engine = Engine::new(network, [1, 2, 3, 4]);
         assert_eq!(engine.poll_timeout(), None, "a new engine waits for nothing");
-        engine.add_port(lease(options.v6), options.vnet, now);
+        engine.add_port(lease(options.v6), options.vnet, now).unwrap();
         Self {
             engine,
             host: Host {
@@ -249,9 +263,7 @@ impl Net {
 
     /// Gives the engine bytes as read from the TAP.
     pub(super) fn guest_sends_raw(&mut self, raw: &[u8]) -> Verdict {
-        let verdict = self.engine.handle_frame(PortId(0), &mut raw.to_vec(), self.now);
-        self.settle();
-        verdict
+        self.port_sends_raw(PortId(0), raw)
     }
 
     pub(super) fn guest_sends(&mut self, packet: &[u8]) -> Verdict {
@@ -467,22 +479,42 @@ impl Net {
     /// Another port gives the engine a frame, behind a virtio header that offloads nothing.
     pub(super) fn port_sends_frame(&mut self, port: PortId, frame: &[u8]) -> Verdict {
         let head: &[u8] = if self.vnet { &[0; 10] } else { &[] };
-        let verdict = self.engine.handle_frame(port, &mut [head, frame].concat(), self.now);
+        self.port_sends_raw(port, &[head, frame].concat())
+    }
+
+    /// A port gives the engine bytes as read from its TAP. What is for other ports goes there as it
+    /// is.
+    pub(super) fn port_sends_raw(&mut self, port: PortId, raw: &[u8]) -> Verdict {
+        let verdict = self.engine.handle_frame(port, &mut raw.to_vec(), self.now);
+        let receivers = match verdict {
+            Verdict::Port(to) => vec![to],
+            Verdict::Ports => self.engine.receivers().to_vec(),
+            _ => Vec::new(),
+        };
+        for to in receivers {
+            match to {
+                PortId(0) => self.frames.push_back(raw.to_vec()),
+                to => self.others.entry(to).or_default().push_back(raw.to_vec()),
+            }
+        }
         self.settle();
         verdict
     }
 
-    /// The frames for a port other than the first, since the last call.
-    pub(super) fn port_gets_frames(&mut self, port: PortId) -> Vec<Vec<u8>> {
+    /// The frames for any port since the last call.
+    pub(super) fn frames_at(&mut self, port: PortId) -> Vec<Vec<u8>> {
         self.settle();
-        self.others.remove(&port).unwrap_or_default().into()
+        match port {
+            PortId(0) => self.frames.drain(..).collect(),
+            port => self.others.remove(&port).unwrap_or_default().into(),
+        }
     }
 
     /// The packets in those frames, which must be for `mac`.
     pub(super) fn port_gets(&mut self, port: PortId, mac: MacAddress) -> Vec<Vec<u8>> {
         let mac = mac.0;
         let (vnet, mtu) = (self.vnet, self.mtu);
-        let frames = self.port_gets_frames(port);
+        let frames = self.frames_at(port);
         frames.into_iter().flat_map(|frame| receive_at(mac, &frame, vnet, mtu)).collect()
     }
 

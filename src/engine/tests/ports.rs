@@ -2,9 +2,9 @@
 
 use smoltcp::time::Duration;
 
-use super::net::{Net, server, socket};
+use super::net::{Net, Options, server, socket};
 use super::packets::{ACK, Datagram, GATEWAY_MAC, SYN, Segment, ethernet, icmp, read_ip};
-use crate::config::{Lease, Protocol};
+use crate::config::{Lease, Protocol, Sharing};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
 use crate::engine::stats::Verdict;
 use crate::engine::{Destination, PortId};
@@ -12,6 +12,18 @@ use crate::engine::{Destination, PortId};
 /// A second container on the network.
 fn second() -> Lease {
     Lease::new([10, 0, 2, 101].into(), Some("fd72:6e73:6e65::101".parse().unwrap()))
+}
+
+/// A network for several containers, with one.
+fn shared() -> Net {
+    Net::new(&Options { sharing: Sharing::Shared, ..Options::default() })
+}
+
+/// The second container comes; the first is told so.
+fn add_second(net: &mut Net) -> PortId {
+    let port = net.engine.add_port(second(), true, net.now).unwrap();
+    assert_eq!(net.frames_at(PortId(0)).len(), 2, "an announcement of each family");
+    port
 }
 
 fn packet_from(net: &mut Net, port: PortId, packet: &[u8]) -> Verdict {
@@ -22,9 +34,9 @@ fn packet_from(net: &mut Net, port: PortId, packet: &[u8]) -> Verdict {
 /// A network with a second container that has a connection, one being made, a datagram's flow, a
 /// ping and a question on their way. Returns its port and the sockets of all that.
 fn busy() -> (Net, PortId, Vec<(SocketId, bool)>) {
-    let mut net = Net::by_hand();
+    let mut net = shared();
     net.set_resolvers(&["192.0.2.53:53"]);
-    let port = net.engine.add_port(second(), true, net.now);
+    let port = add_second(&mut net);
     let mut sockets = Vec::new();
     for (guest_port, stands) in [(40_000, true), (40_001, false)] {
         let from = socket(&format!("10.0.2.101:{guest_port}"));
@@ -62,7 +74,7 @@ fn a_port_s_end_closes_every_socket_of_its_container_and_no_other() {
     let mut expected = sockets;
     expected.sort_unstable();
     assert_eq!(closed, expected, "(socket, reset)");
-    assert_eq!(net.port_gets_frames(port), Vec::<Vec<u8>>::new(), "nobody is there to hear");
+    assert_eq!(net.frames_at(port), Vec::<Vec<u8>>::new(), "nobody is there to hear");
     net.host_connected(first);
     assert_eq!(
         net.guest_gets_segment().flags,
@@ -87,7 +99,7 @@ fn what_still_happens_for_a_port_that_is_gone_is_ignored() {
     net.forget();
     net.pass(Duration::from_secs(10_000));
     net.expect_no_flows();
-    assert_eq!(net.port_gets_frames(port), Vec::<Vec<u8>>::new());
+    assert_eq!(net.frames_at(port), Vec::<Vec<u8>>::new());
 }
 
 #[test]
@@ -95,17 +107,18 @@ fn the_next_container_at_a_port_has_nothing_of_the_last_one() {
     let (mut net, port, _) = busy();
     net.engine.remove_port(port, net.now);
     net.forget();
-    assert_eq!(net.engine.add_port(second(), true, net.now), port, "the id is used again");
+    let next = add_second(&mut net);
+    assert_ne!(next, port, "what is late for one must not hit the other");
     // The same ends as of the connection that stood.
     let stray = Segment::new(socket("10.0.2.101:40000"), server(false, 80), ACK, 101, 1);
-    assert_eq!(packet_from(&mut net, port, &stray.packet()), Verdict::Refused);
+    assert_eq!(packet_from(&mut net, next, &stray.packet()), Verdict::Refused);
     net.host_opens_nothing();
 }
 
 #[test]
 fn clients_of_a_published_port_are_led_to_each_container_in_turn() {
-    let mut net = Net::by_hand();
-    let port = net.engine.add_port(second(), true, net.now);
+    let mut net = shared();
+    let port = add_second(&mut net);
     let to = [PortId(0), port].map(|port| Destination { port, address: None });
     let tcp = net.engine.publish(Protocol::Tcp, to.to_vec(), 80);
     for round in 0..2 {
@@ -120,8 +133,8 @@ fn clients_of_a_published_port_are_led_to_each_container_in_turn() {
 
 #[test]
 fn a_udp_client_stays_with_the_container_it_was_led_to() {
-    let mut net = Net::by_hand();
-    let port = net.engine.add_port(second(), true, net.now);
+    let mut net = shared();
+    let port = add_second(&mut net);
     let to = [PortId(0), port].map(|port| Destination { port, address: None });
     let udp = net.engine.publish(Protocol::Udp, to.to_vec(), 53);
     for _ in 0..3 {
@@ -136,8 +149,8 @@ fn a_udp_client_stays_with_the_container_it_was_led_to() {
 
 #[test]
 fn a_published_port_of_a_container_that_is_gone_turns_its_clients_away() {
-    let mut net = Net::by_hand();
-    let port = net.engine.add_port(second(), true, net.now);
+    let mut net = shared();
+    let port = add_second(&mut net);
     let to = vec![Destination { port, address: None }];
     let tcp = net.engine.publish(Protocol::Tcp, to.clone(), 80);
     let udp = net.engine.publish(Protocol::Udp, to, 80);

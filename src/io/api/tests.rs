@@ -40,7 +40,7 @@ impl Lab {
         let addresses = network.addresses;
         let mut engine = Engine::new(network, [1, 2, 3, 4]);
         let lease = Lease::default();
-        let port = engine.add_port(lease, false, Instant::ZERO);
+        let port = engine.add_port(lease, false, Instant::ZERO).unwrap();
         let container = Container { port, lease, addresses };
         let api = Api::new(socket, registry(), LISTENER, FIRST_CLIENT, container).unwrap();
         let sockets = Sockets::new(registry(), 100, OutboundAddresses::default());

@@ -1,0 +1,444 @@
+//! The switch: the ports of a network, and frames from one of them to others.
+//!
+//! Nothing is learnt from frames. A port has the addresses of its lease and no others, so the
+//! table of hardware addresses is the table of leases: it cannot be flooded, and no frame goes to a
+//! port that it is not for. What a port sends is first held against its lease ([`guard`]); ARP and
+//! neighbour discovery go to the one container that they ask for; multicast goes to those that
+//! joined ([`groups`]). A frame that passes is not changed: the shell writes it, with its virtio
+//! header, to the other TAP. Read first: RFC 826, RFC 4541 (snooping), IEEE 802.1Q chapter 8.
+//! Not here: what is for the gateway ([`super::gateway`]), and the lone container of a private
+//! network, which has nobody to deceive.
+
+pub(super) mod groups;
+mod guard;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use smoltcp::time::Duration;
+use smoltcp::wire::{ArpOperation, IpProtocol};
+
+use self::groups::Groups;
+use self::guard::{Arp, Neighbour};
+use super::flow::{GuestMap, KeyedHash};
+use super::frame::{Frame, IpPacket, Link, Payload};
+use super::ndp;
+use super::stack::Stack;
+use super::stats::{DropReason, Verdict};
+use super::{GATEWAY_MAC, Instant, PortId};
+use crate::config::{Addresses, Lease, MacAddress, Network, Sharing};
+
+/// Most ports of one network, as many as a bridge of Linux has (`BR_MAX_PORTS`).
+pub const MAX_PORTS: usize = 1024;
+
+/// Frames for everybody that one port may send at once, and how many more every second. Starting a
+/// container costs about ten; a storm (a loop, a broken program) comes by the ten thousand.
+const STORM_BURST: u32 = 1000;
+const STORM_REFILL: Duration = Duration::from_millis(1);
+
+/// A port: one container's TAP.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) lease: Lease,
+    pub(super) link: Link,
+    pub(super) stack: Stack,
+    pub(super) counters: PortCounters,
+    storm: Bucket,
+}
+
+/// What has crossed one port since its container came. "Rx" is from the container.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PortCounters {
+    /// Frames that the container sent.
+    pub rx_frames: u64,
+    /// Their bytes, with all headers.
+    pub rx_bytes: u64,
+    /// Frames to the container.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Frames of the container that were dropped, for whatever reason.
+    pub rx_dropped: u64,
+    /// Frames to the container that its TAP had no room for.
+    pub tx_dropped: u64,
+}
+
+/// Why a port cannot be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum PortError {
+    #[error("a private network has one container, and it is there")]
+    Private,
+    #[error("the network has {MAX_PORTS} containers, which is the most")]
+    Full,
+    #[error("address {0} is in use on the network")]
+    AddressInUse(IpAddr),
+    #[error("address {0} is not one that a container of the network can have")]
+    WrongAddress(IpAddr),
+    #[error("hardware address {0} is in use on the network, or is a group's")]
+    WrongMac(MacAddress),
+    #[error(
+        "the TAP {} a virtio header and those of the network's other containers {}",
+        if *.vnet { "has" } else { "lacks" },
+        if *.vnet { "lack it" } else { "have it" }
+    )]
+    MixedOffload { vnet: bool },
+}
+
+/// All ports, found by id and by what they have leased.
+#[derive(Debug)]
+pub(super) struct Switch {
+    slots: Vec<Option<Box<Port>>>,
+    /// Where to look for the next free slot: an id is used again as late as possible, so that what
+    /// the shell has still to say of a port that is gone does not hit the next one.
+    next: usize,
+    len: usize,
+    by_mac: GuestMap<MacAddress, PortId>,
+    /// By IPv4, IPv6 and link-local address.
+    by_ip: BTreeMap<IpAddr, PortId>,
+    pub(super) groups: Groups,
+    /// Whom the frame at hand is for, if for several.
+    receivers: Vec<PortId>,
+}
+
+/// Where a frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To the gateway.
+    Gateway,
+    /// To this port.
+    Port(PortId),
+    /// To those in [`Switch::receivers`].
+    Ports,
+    /// Nowhere: the switch itself took note, or nobody is there to take it.
+    Done,
+}
+
+impl Switch {
+    pub(super) fn new(hash: KeyedHash) -> Self {
+        Self {
+            slots: Vec::new(),
+            next: 0,
+            len: 0,
+            by_mac: GuestMap::with_hasher(hash),
+            by_ip: BTreeMap::new(),
+            groups: Groups::default(),
+            receivers: Vec::new(),
+        }
+    }
+
+    /// Adds a port if its lease is one that the network can give.
+    pub(super) fn add(
+        &mut self,
+        network: &Network,
+        lease: Lease,
+        vnet: bool,
+        seed: u64,
+        now: Instant,
+    ) -> Result<PortId, PortError> {
+        self.check(network, &lease, vnet)?;
+        let mtu = usize::from(network.mtu.get());
+        let link = Link { guest_mac: lease.mac, gateway_mac: GATEWAY_MAC, mtu, vnet };
+        let stack = Stack::new(&link, seed, now);
+        let counters = PortCounters::default();
+        let port = Box::new(Port { lease, link, stack, counters, storm: Bucket::new(now) });
+        let id = self.free_slot();
+        if let Some(slot) = self.slots.get_mut(id.0) {
+            *slot = Some(port);
+        }
+        self.len += 1;
+        self.by_mac.insert(lease.mac, id);
+        for ip in addresses_of(&lease) {
+            self.by_ip.insert(ip, id);
+        }
+        Ok(id)
+    }
+
+    fn check(&self, network: &Network, lease: &Lease, vnet: bool) -> Result<(), PortError> {
+        if network.sharing == Sharing::Private {
+            // It may call itself what it likes, so there is nothing to check.
+            return if self.len == 0 { Ok(()) } else { Err(PortError::Private) };
+        }
+        if self.len >= MAX_PORTS {
+            return Err(PortError::Full);
+        }
+        let Addresses { v4, v6 } = &network.addresses;
+        let reserved = [v4.gateway, v4.dns, v4.subnet.address, v4.subnet.broadcast()];
+        if !v4.subnet.contains(lease.v4) || reserved.contains(&lease.v4) {
+            return Err(PortError::WrongAddress(lease.v4.into()));
+        }
+        if let Some(ip) = lease.v6 {
+            let fits = v6.is_some_and(|v6| {
+                let reserved = [v6.gateway, v6.dns, v6.subnet.address];
+                v6.subnet.contains(ip) && !reserved.contains(&ip)
+            });
+            if !fits {
+                return Err(PortError::WrongAddress(ip.into()));
+            }
+        }
+        let MacAddress([first, ..]) = lease.mac;
+        let taken = lease.mac == GATEWAY_MAC || self.by_mac.contains_key(&lease.mac);
+        if first & 1 == 1 || lease.mac.0 == [0; 6] || taken {
+            return Err(PortError::WrongMac(lease.mac));
+        }
+        if let Some(ip) = addresses_of(lease).find(|ip| self.by_ip.contains_key(ip)) {
+            return Err(PortError::AddressInUse(ip));
+        }
+        if self.iter().any(|(_, port)| port.link.vnet != vnet) {
+            return Err(PortError::MixedOffload { vnet });
+        }
+        Ok(())
+    }
+
+    fn free_slot(&mut self) -> PortId {
+        let count = self.slots.len().max(1);
+        let free = (0..self.slots.len())
+            .map(|step| (self.next + step) % count)
+            .find(|slot| self.slots.get(*slot).is_some_and(Option::is_none));
+        // As many ids as there can be ports before one is used again.
+        let slot = match free {
+            Some(slot) if self.slots.len() >= MAX_PORTS => slot,
+            _ => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+        };
+        self.next = slot + 1;
+        PortId(slot)
+    }
+
+    pub(super) fn remove(&mut self, id: PortId) {
+        if let Some(port) = self.slots.get_mut(id.0).and_then(Option::take) {
+            self.len -= 1;
+            self.by_mac.remove(&port.lease.mac);
+            for ip in addresses_of(&port.lease) {
+                self.by_ip.remove(&ip);
+            }
+            self.groups.remove_port(id);
+            self.receivers.clear();
+        }
+    }
+
+    pub(super) fn get(&self, id: PortId) -> Option<&Port> {
+        self.slots.get(id.0)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.slots.get_mut(id.0)?.as_deref_mut()
+    }
+
+    /// All ports, in the order of their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, &Port)> {
+        let ports = self.slots.iter().enumerate();
+        ports.filter_map(|(id, slot)| Some((PortId(id), slot.as_deref()?)))
+    }
+
+    /// Counts a frame that goes from one container to others.
+    pub(super) fn count_forwarded(&mut self, verdict: Verdict, bytes: u64) {
+        let mut count = |to: PortId| {
+            if let Some(Some(port)) = self.slots.get_mut(to.0) {
+                port.counters.tx_frames += 1;
+                port.counters.tx_bytes += bytes;
+            }
+        };
+        match verdict {
+            Verdict::Port(to) => count(to),
+            Verdict::Ports => self.receivers.iter().copied().for_each(count),
+            _ => {}
+        }
+    }
+
+    /// Whom the last frame with [`Way::Ports`] is for.
+    pub(super) fn receivers(&self) -> &[PortId] {
+        &self.receivers
+    }
+
+    /// Finds where a frame of a shared network goes, after holding it against its port's lease.
+    pub(super) fn way(
+        &mut self,
+        network: &Network,
+        from: PortId,
+        frame: &Frame<'_>,
+        now: Instant,
+    ) -> Result<Way, DropReason> {
+        let Some(port) = self.get(from) else {
+            return Err(DropReason::NotForUs);
+        };
+        if frame.source != port.lease.mac {
+            return Err(DropReason::SpoofedMac);
+        }
+        match &frame.payload {
+            Payload::Arp(body) => {
+                let arp = guard::arp(&port.lease, body)?;
+                if is_group(frame.destination) {
+                    return self.way_of_arp(network, from, arp, now);
+                }
+            }
+            Payload::Ip(packet) => {
+                let neighbour = guard::ip(network, &port.lease, packet)?;
+                if is_group(frame.destination) {
+                    return self.way_of_group(network, from, packet, neighbour, now);
+                }
+            }
+        }
+        if frame.destination == GATEWAY_MAC {
+            return Ok(Way::Gateway);
+        }
+        match self.by_mac.get(&frame.destination) {
+            Some(to) if *to != from => self.way_to_port(network, *to),
+            _ => Err(DropReason::NotForUs),
+        }
+    }
+
+    fn way_to_port(&self, network: &Network, to: PortId) -> Result<Way, DropReason> {
+        match network.sharing {
+            Sharing::Isolated => Err(DropReason::Isolated),
+            Sharing::Private | Sharing::Shared => Ok(Way::Port(to)),
+        }
+    }
+
+    /// A question for an address goes to whom has it; an announcement goes to everybody.
+    fn way_of_arp(
+        &mut self,
+        network: &Network,
+        from: PortId,
+        arp: Arp,
+        now: Instant,
+    ) -> Result<Way, DropReason> {
+        let v4 = &network.addresses.v4;
+        if arp.operation == ArpOperation::Request {
+            if arp.target == v4.gateway || arp.target == v4.dns {
+                return Ok(Way::Gateway);
+            }
+            match self.by_ip.get(&IpAddr::V4(arp.target)) {
+                Some(to) if *to != from => return self.way_to_port(network, *to),
+                Some(_) => {}
+                // Nobody has it, so nobody answers.
+                None => return Ok(Way::Done),
+            }
+        }
+        self.way_to_all(network, from, now)
+    }
+
+    /// A packet for a group or for everybody.
+    fn way_of_group(
+        &mut self,
+        network: &Network,
+        from: PortId,
+        packet: &IpPacket<'_>,
+        neighbour: Option<Neighbour>,
+        now: Instant,
+    ) -> Result<Way, DropReason> {
+        match neighbour {
+            Some(Neighbour::RouterSolicitation) => return Ok(Way::Gateway),
+            Some(Neighbour::Solicitation(target)) => {
+                let v6 = network.addresses.v6.as_ref();
+                let own = ndp::link_local(GATEWAY_MAC.0);
+                if target == own || v6.is_some_and(|v6| [v6.gateway, v6.dns].contains(&target)) {
+                    return Ok(Way::Gateway);
+                }
+                return match self.by_ip.get(&IpAddr::V6(target)) {
+                    Some(to) if *to != from => self.way_to_port(network, *to),
+                    _ => Ok(Way::Done),
+                };
+            }
+            Some(Neighbour::Advertisement) => return self.way_to_all(network, from, now),
+            None => {}
+        }
+        if guard::is_dhcp_question(packet) {
+            return Ok(Way::Gateway);
+        }
+        if groups::is_report(packet) {
+            self.groups.handle_report(from, packet, now);
+            return Ok(Way::Done);
+        }
+        let local = match packet.destination {
+            IpAddr::V4(ip) if is_broadcast(network, ip) => true,
+            IpAddr::V4(ip) if ip.is_multicast() => ip.octets().starts_with(&[224, 0, 0]),
+            IpAddr::V6(ip) if ip.is_multicast() => match ip.octets()[1] & 0xf {
+                // RFC 4291, section 2.7: reserved, and within one machine.
+                0 | 1 => return Err(DropReason::Multicast),
+                2 => true,
+                _ => false,
+            },
+            // One machine's packet in everybody's frame (RFC 1122, section 3.3.6).
+            IpAddr::V4(_) | IpAddr::V6(_) => return Err(DropReason::Multicast),
+        };
+        if local {
+            return self.way_to_all(network, from, now);
+        }
+        if network.sharing == Sharing::Isolated {
+            return Err(DropReason::Isolated);
+        }
+        self.receivers.clear();
+        let members = self.groups.members(packet.destination, now);
+        self.receivers.extend(members.filter(|port| *port != from));
+        if self.receivers.is_empty() { Err(DropReason::NoMember) } else { Ok(Way::Ports) }
+    }
+
+    /// To every other port, as often as one container may speak to all.
+    fn way_to_all(
+        &mut self,
+        network: &Network,
+        from: PortId,
+        now: Instant,
+    ) -> Result<Way, DropReason> {
+        if network.sharing == Sharing::Isolated {
+            return Err(DropReason::Isolated);
+        }
+        let Some(port) = self.get_mut(from) else {
+            return Err(DropReason::NotForUs);
+        };
+        if !port.storm.take(now) {
+            return Err(DropReason::Storm);
+        }
+        let mut receivers = std::mem::take(&mut self.receivers);
+        receivers.clear();
+        receivers.extend(self.iter().map(|(id, _)| id).filter(|id| *id != from));
+        self.receivers = receivers;
+        Ok(if self.receivers.is_empty() { Way::Done } else { Way::Ports })
+    }
+}
+
+/// All addresses that are a lease's alone.
+fn addresses_of(lease: &Lease) -> impl Iterator<Item = IpAddr> {
+    let v6 = lease.v6.into_iter().flat_map(|ip| [ip, ndp::link_local(lease.mac.0)]);
+    std::iter::once(IpAddr::V4(lease.v4)).chain(v6.map(IpAddr::V6))
+}
+
+fn is_group(mac: MacAddress) -> bool {
+    let MacAddress([first, ..]) = mac;
+    first & 1 == 1
+}
+
+fn is_broadcast(network: &Network, ip: Ipv4Addr) -> bool {
+    ip.is_broadcast() || ip == network.addresses.v4.subnet.broadcast()
+}
+
+/// A token bucket: [`STORM_BURST`] at once, one more each [`STORM_REFILL`].
+#[derive(Debug)]
+struct Bucket {
+    tokens: u32,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn new(now: Instant) -> Self {
+        Self { tokens: STORM_BURST, filled: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = (now - self.filled).total_micros() / STORM_REFILL.total_micros();
+        if passed > 0 {
+            let more = u32::try_from(passed).unwrap_or(u32::MAX);
+            self.tokens = self.tokens.saturating_add(more).min(STORM_BURST);
+            self.filled = now;
+        }
+        let enough = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        enough
+    }
+}
+
+/// The protocol by which IPv4 hosts join groups.
+const IGMP: IpProtocol = IpProtocol::Igmp;
