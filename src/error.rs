@@ -8,12 +8,13 @@ use std::borrow::Cow;
 
 use crate::attach::AttachError;
 use crate::cli::UsageError;
-use crate::cli::output::OutputError;
+use crate::cli::output::{OutputError, TemplateError};
 use crate::io::LoopError;
 use crate::io::api::ApiError;
 use crate::io::listen::ListenError;
 use crate::io::outbound::OutboundError;
 use crate::io::process::ProcessError;
+use crate::network::manage::NetworkError;
 use crate::run::RunError;
 use crate::sys::isolate::IsolateError;
 
@@ -50,6 +51,12 @@ pub enum Error {
     /// What a verb prints cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// What was to be done to a named network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A `--format` does not fit what is to be printed.
+    #[error("cannot fill in --format")]
+    Template(#[from] TemplateError),
 }
 
 impl Error {
@@ -66,7 +73,9 @@ impl Error {
             | Self::Api(_)
             | Self::Outbound(_)
             | Self::Loop(_)
-            | Self::Output(_) => EXIT_FAILURE,
+            | Self::Output(_)
+            | Self::Network(_)
+            | Self::Template(_) => EXIT_FAILURE,
         }
     }
 
@@ -83,7 +92,9 @@ impl Error {
             | Self::Api(_)
             | Self::Outbound(_)
             | Self::Loop(_)
-            | Self::Output(_) => None,
+            | Self::Output(_)
+            | Self::Network(_)
+            | Self::Template(_) => None,
         }
     }
 }

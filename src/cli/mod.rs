@@ -111,6 +111,17 @@ pub enum UsageError {
         /// The other.
         other: &'static str,
     },
+    /// An option that another program has.
+    #[error("{option} cannot be had: {why}")]
+    NotHere {
+        /// The option.
+        option: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Nothing is to be changed.
+    #[error("an option is missing that says what to change")]
+    NothingToDo,
     /// A word that is not UTF-8 where text is needed.
     #[error("not UTF-8: {word:?}")]
     NotUtf8 {
@@ -268,6 +279,8 @@ impl UsageError {
             | Self::UsernsOfPid { .. }
             | Self::Invalid { .. }
             | Self::Publish { .. }
+            | Self::NotHere { .. }
+            | Self::NothingToDo
             | Self::Parser { .. } => return None,
         };
         Some(hint.into())

@@ -9,9 +9,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::UsageError;
+use super::output::TemplateError;
 use crate::config::{
     Addresses, Cidr, Family, HostAccess, Lease, LogLevel, MacAddress, Mtu, Offload,
 };
+use crate::network::options::OptionError;
+use crate::network::prefix::PrefixError;
 
 /// What is wrong with the value of an option. Its Display names neither option nor value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +107,24 @@ pub enum ValueError {
     /// Not a host name.
     #[error("write letters, digits, dots and inner hyphens")]
     HostnameSyntax,
+    /// Neither an IPv4 nor an IPv6 address.
+    #[error("not an IP address")]
+    NotIp,
+    /// Not an address prefix.
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
+    /// Not two words with `=` between them.
+    #[error("write {0}")]
+    Pair(&'static str),
+    /// An option of a network that cannot be had.
+    #[error(transparent)]
+    NetworkOption(#[from] OptionError),
+    /// A `--format` that is no template.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// What another program has and this one does not.
+    #[error("{0}")]
+    Refused(&'static str),
     /// A host name that is too long.
     #[error("longer than 63 bytes")]
     HostnameTooLong,

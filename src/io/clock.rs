@@ -21,8 +21,8 @@ impl Clock {
     }
 }
 
-/// The wall clock, for capture files: time since 1970.
+/// The wall clock, for capture files and what is to be kept: time since 1970.
 #[allow(clippy::disallowed_methods)] // this is where time enters
-pub(super) fn since_epoch() -> std::time::Duration {
+pub(crate) fn since_epoch() -> std::time::Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 //! It owns descriptors and moves bytes; what any of them mean is for [`crate::engine`] to decide.
 
 pub mod api;
-mod clock;
+pub(crate) mod clock;
 mod event_loop;
 mod host;
 pub mod listen;

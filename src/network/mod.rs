@@ -3,11 +3,15 @@
 //! - [`definition`]: what a network is, and what `network create` may ask for.
 //! - [`prefix`], [`subnets`]: address prefixes, and the choice of a free one.
 //! - [`ipam`]: leases of addresses.
-//! - [`store`]: the files. The only part that touches the system; all others are pure.
+//! - [`options`], [`inspect`]: the words of Docker and Podman for all that.
+//! - [`store`]: the files; [`manage`]: what verbs do. These two touch the system, the others are pure.
 //! - [`when`]: points in time.
 
 pub mod definition;
+pub mod inspect;
 pub mod ipam;
+pub mod manage;
+pub mod options;
 pub mod prefix;
 pub mod store;
 pub mod subnets;

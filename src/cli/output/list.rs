@@ -111,17 +111,18 @@ mod tests {
     use std::collections::BTreeMap;
 
     const COLUMNS: [Column; 4] =
-        [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Labels", "LABELS")];
+        [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Label", "LABEL")];
 
     fn rows() -> Vec<Value> {
         let text = |text: &str| Value::Text(text.into());
         let row = |id, name| {
-            let labels = BTreeMap::from([("tier".to_owned(), text("one"))]);
+            let labels = BTreeMap::from([("com.tier".to_owned(), "one".to_owned())]);
             Value::Struct(vec![
                 ("ID", text(id)),
                 ("Name", text(name)),
                 ("Driver", text("bridge")),
-                ("Labels", Value::Map(labels)),
+                ("Labels", text("com.tier=one")),
+                ("Label", Value::Method(labels)),
             ])
         };
         vec![row("0123456789ab", "n1"), row("ba9876543210", "a-longer-name")]
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_table_of_ones_own_may_show_labels() {
-        let table = list(r#"table {{.Driver}}\t{{.Labels "tier"}}"#);
+        let table = list(r#"table {{.Driver}}\t{{.Label "com.tier"}}"#);
         assert_eq!(table, "DRIVER    TIER\nbridge    one\nbridge    one\n");
     }
 
@@ -154,7 +155,7 @@ mod tests {
         assert_eq!(list("{{.ID}}: {{.Driver}}"), "0123456789ab: bridge\nba9876543210: bridge\n");
         assert_eq!(
             list("json").lines().next().unwrap(),
-            r#"{"ID":"0123456789ab","Name":"n1","Driver":"bridge","Labels":{"tier":"one"}}"#
+            r#"{"ID":"0123456789ab","Name":"n1","Driver":"bridge","Labels":"com.tier=one"}"#
         );
         assert!(Format::parse("{{.X").is_err());
         assert!(Format::parse("{{.X}}").unwrap().list(&rows(), &COLUMNS, 3).is_err());

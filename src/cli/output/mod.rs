@@ -34,3 +34,11 @@ pub fn print(text: &str) -> Result<(), OutputError> {
         _ => Ok(()),
     }
 }
+
+/// What a template sees of a value.
+///
+/// # Errors
+/// As [`Value::of`].
+pub fn value_of(value: &impl serde::Serialize) -> Result<Value, TemplateError> {
+    Value::of(value).map_err(|error| TemplateError::Value(error.to_string()))
+}

@@ -73,6 +73,9 @@ pub enum TemplateError {
         /// What it is.
         of: String,
     },
+    /// The value itself cannot be shown.
+    #[error("{0}")]
+    Value(String),
     /// Arguments for something that is no function.
     #[error("{what} takes no arguments")]
     NotAFunction {
@@ -223,7 +226,7 @@ impl Renderer {
         }
     }
 
-    /// A field with an argument, as `.Label "com.example.x"`: an entry of a map, empty if not there.
+    /// A field with an argument, as `.Label "com.example.x"`: empty if there is none.
     fn lookup(
         &self,
         value: Value,
@@ -233,6 +236,9 @@ impl Renderer {
         match (value, arguments) {
             (Value::Map(mut map), [Value::Text(key)]) => {
                 Ok(map.remove(key).unwrap_or_else(|| Value::Text(String::new())))
+            }
+            (Value::Method(mut map), [Value::Text(key)]) => {
+                Ok(Value::Text(map.remove(key).unwrap_or_default()))
             }
             (Value::Text(_), [Value::Text(key)]) if self.heads => {
                 let (_, last) = key.rsplit_once('.').unwrap_or(("", key));

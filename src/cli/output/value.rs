@@ -28,6 +28,9 @@ pub enum Value {
     Map(BTreeMap<String, Self>),
     /// A structure: names are known beforehand and keep their order.
     Struct(Vec<(&'static str, Self)>),
+    /// A field that takes a key, as `.Label "com.example.role"`: what Go has as a method. Only a
+    /// template sees it.
+    Method(BTreeMap<String, String>),
 }
 
 /// A type that cannot be shown: a map whose keys are no text, or what its own code refuses.
@@ -55,7 +58,7 @@ impl Value {
             Self::Text(value) => !value.is_empty(),
             Self::List(values) => !values.is_empty(),
             Self::Map(values) => !values.is_empty(),
-            Self::Struct(_) => true,
+            Self::Struct(_) | Self::Method(_) => true,
         }
     }
 }
@@ -81,11 +84,19 @@ impl fmt::Display for Value {
             }
             Self::Struct(fields) => {
                 f.write_str("{")?;
-                spaced(f, fields.iter(), |f, (name, value)| write!(f, "{name}:{value}"))?;
+                spaced(f, shown(fields), |f, (name, value)| write!(f, "{name}:{value}"))?;
                 f.write_str("}")
             }
+            Self::Method(_) => f.write_str("a key is wanted"),
         }
     }
+}
+
+/// The fields of a structure that are no methods.
+fn shown<'a>(
+    fields: &'a [(&'static str, Value)],
+) -> impl Iterator<Item = &'a (&'static str, Value)> {
+    fields.iter().filter(|(_, value)| !matches!(value, Value::Method(_)))
 }
 
 fn spaced<T>(
@@ -123,12 +134,13 @@ impl Serialize for Value {
                 map.end()
             }
             Self::Struct(fields) => {
-                let mut fields_out = serializer.serialize_struct("", fields.len())?;
-                for (name, value) in fields {
+                let mut fields_out = serializer.serialize_struct("", shown(fields).count())?;
+                for (name, value) in shown(fields) {
                     fields_out.serialize_field(name, value)?;
                 }
                 fields_out.end()
             }
+            Self::Method(_) => serializer.serialize_unit(),
         }
     }
 }

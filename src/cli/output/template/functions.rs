@@ -29,6 +29,7 @@ pub(super) fn kind(value: &Value) -> String {
         Value::List(_) => "a list".into(),
         Value::Map(_) => "a map".into(),
         Value::Struct(_) => "a structure".into(),
+        Value::Method(_) => "something that takes a key".into(),
     }
 }
 

@@ -1,0 +1,205 @@
+//! `rnsnet network ls`, `inspect` and `exists`.
+
+use std::collections::BTreeMap;
+
+use super::super::{Action, Argument, Count, Typed, UsageError, Verb};
+use super::NETWORKS;
+use super::filter::{self, Filter};
+use crate::cli::options::{Kind, OptionSpec, VERB};
+use crate::cli::output::{self, Column, Format, Template, TemplateError, Value};
+use crate::error::Error;
+use crate::network::definition::Definition;
+use crate::network::inspect::{Inspected, Listed};
+use crate::network::manage::NetworkError;
+use crate::network::store::{Store, StoreError};
+use crate::session;
+
+pub(super) const LS: Verb = Verb {
+    name: "ls",
+    aliases: &["list"],
+    about: "List the networks",
+    more: "",
+    arguments: &[],
+    options: &[
+        OptionSpec {
+            long: "--filter",
+            short: Some('f'),
+            kind: Kind::List("KEY=VALUE"),
+            help: "Only those: driver=, id=, name=, scope=, type=, label= or until=.",
+            ..VERB
+        },
+        OptionSpec {
+            long: "--format",
+            kind: Kind::Value("FORMAT"),
+            help: "json, a template as '{{.Name}}', or a table of one's own as \
+                   'table {{.ID}}\\t{{.Name}}'. Fields: .ID .Name .Driver .Scope .IPv4 .IPv6 \
+                   .Internal .Labels .CreatedAt, and .Label \"KEY\".",
+            ..VERB
+        },
+        OptionSpec { long: "--no-trunc", help: "Whole ids.", ..VERB },
+        OptionSpec { long: "--quiet", short: Some('q'), help: "Ids only.", ..VERB },
+    ],
+    examples: &[
+        ("rnsnet network ls", "All of them."),
+        ("rnsnet network ls -q --filter label=tier=front", "The ids of some."),
+        ("rnsnet network ls --format '{{.ID}}:{{.Driver}}'", "A line for each."),
+    ],
+    parse: parse_ls,
+};
+
+pub(super) const INSPECT: Verb = Verb {
+    name: "inspect",
+    aliases: &[],
+    about: "Show all that is known of networks",
+    more: "",
+    arguments: &[NETWORKS],
+    options: &[OptionSpec {
+        long: "--format",
+        short: Some('f'),
+        kind: Kind::Value("TEMPLATE"),
+        help: "What to print of each, as '{{.IPAM.Config}}' or '{{json .Labels}}'; json for one \
+               line each.",
+        ..VERB
+    }],
+    examples: &[
+        ("rnsnet network inspect n1", "JSON."),
+        ("rnsnet network inspect -f {{.IPAM.Config}} n1", "Its subnets."),
+    ],
+    parse: parse_inspect,
+};
+
+pub(super) const EXISTS: Verb = Verb {
+    name: "exists",
+    aliases: &[],
+    about: "Tell by the exit code whether a network exists",
+    more: "The exit code is 0 if it exists and 1 if not. Nothing is printed.",
+    arguments: &[Argument { count: Count::One, ..NETWORKS }],
+    options: &[],
+    examples: &[("rnsnet network exists n1", "For scripts.")],
+    parse: |typed| {
+        Ok(Box::new(Exists { network: typed.argument(0).unwrap_or_default().to_owned() }))
+    },
+};
+
+#[derive(Debug)]
+struct Ls {
+    filters: Vec<Filter>,
+    format: Format,
+    whole_ids: bool,
+}
+
+#[derive(Debug)]
+struct Inspect {
+    networks: Vec<String>,
+    format: Option<Template>,
+}
+
+#[derive(Debug)]
+struct Exists {
+    network: String,
+}
+
+fn parse_ls(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
+    let filters = super::create::list(typed, "--filter", |text| filter::read(text, false))?;
+    let format = typed.read("--format", |text| Ok(Format::parse(text)?))?;
+    let quiet = typed.switch("--quiet");
+    if quiet && format.is_some() {
+        return Err(UsageError::Conflict { option: "--quiet", other: "--format" });
+    }
+    let format = match format {
+        _ if quiet => typed_by_us("{{.ID}}"),
+        None => Format::Table,
+        Some(format) => format,
+    };
+    Ok(Box::new(Ls { filters, format, whole_ids: typed.switch("--no-trunc") }))
+}
+
+/// A format of our own, which is right.
+fn typed_by_us(text: &str) -> Format {
+    Format::parse(text).unwrap_or(Format::Table)
+}
+
+fn parse_inspect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
+    let format = typed.read("--format", |text| {
+        let text = if text == "json" { "{{json .}}" } else { text };
+        Ok(Template::parse(text)?)
+    })?;
+    Ok(Box::new(Inspect { networks: typed.arguments().to_vec(), format }))
+}
+
+impl Action for Ls {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let networks = Store::of_user().and_then(|store| store.networks());
+        let networks = networks.map_err(NetworkError::from)?;
+        let shown = networks.good.values().filter(|network| filter::passes(&self.filters, network));
+        let rows: Result<Vec<Value>, TemplateError> =
+            shown.map(|network| row(network, self.whole_ids)).collect();
+        output::print(&self.format.list(&rows?, &COLUMNS, 4)?)?;
+        Ok(complain(networks.bad))
+    }
+}
+
+impl Action for Inspect {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let store = Store::of_user().map_err(NetworkError::from)?;
+        let mut values = Vec::new();
+        let mut errors = Vec::new();
+        for word in &self.networks {
+            match store.find(word) {
+                Ok(network) => {
+                    values.push(output::value_of(&Inspected::new(&network, BTreeMap::new()))?);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        match &self.format {
+            None => output::print(&output::json_indented(&Value::List(values)))?,
+            Some(template) => {
+                for value in values {
+                    output::print(&format!("{}\n", template.render(&value)?))?;
+                }
+            }
+        }
+        Ok(complain(errors))
+    }
+}
+
+impl Action for Exists {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let found = Store::of_user().and_then(|store| store.find(&self.network));
+        match found {
+            Ok(_) => Ok(0),
+            Err(StoreError::NoSuch { .. }) => Ok(1),
+            Err(error) => Err(NetworkError::from(error).into()),
+        }
+    }
+}
+
+fn row(network: &Definition, whole_id: bool) -> Result<Value, TemplateError> {
+    let mut row = output::value_of(&Listed::new(network, whole_id))?;
+    if let Value::Struct(fields) = &mut row {
+        fields.push(("Label", Value::Method(network.labels.clone())));
+    }
+    Ok(row)
+}
+
+/// Tells of what could not be done, each in its line. Returns the exit code.
+pub(super) fn complain(errors: impl IntoIterator<Item = impl Into<NetworkError>>) -> u8 {
+    let tell = |error: Error| session::finish(Err(error), Error::exit_code);
+    let codes = errors.into_iter().map(|error| tell(Error::from(error.into())));
+    codes.fold(0, u8::max)
+}
+
+/// Every field of a line with its head, the table's own first.
+const COLUMNS: [Column; 10] = [
+    ("ID", "NETWORK ID"),
+    ("Name", "NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("IPv4", "IPV4"),
+    ("IPv6", "IPV6"),
+    ("Internal", "INTERNAL"),
+    ("Labels", "LABELS"),
+    ("CreatedAt", "CREATED AT"),
+    ("Label", "LABEL"),
+];

@@ -1,0 +1,148 @@
+//! What the verbs `rnsnet network ...` do to the set of networks.
+//!
+//! Brings together the store, chance, time and what the host has taken. Owns no format and prints
+//! nothing.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::definition::{Definition, DefinitionError, Made, Plan, Taken};
+use super::prefix::Prefix;
+use super::store::{Store, StoreError};
+use super::when::rfc3339;
+use crate::io::clock::since_epoch;
+use crate::sys::link::prefixes_in_use;
+
+/// Why something cannot be done to a network.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum NetworkError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot create the network {name}")]
+    Create { name: String, source: DefinitionError },
+    #[error("the network {name} already exists")]
+    Exists { name: String },
+    #[error("{driver} is not a driver of rnsnet: {instead}")]
+    Driver { driver: String, instead: &'static str },
+    #[error("cannot list the host's addresses and routes")]
+    Host { source: io::Error },
+    #[error("cannot get random numbers from the kernel")]
+    Chance { source: io::Error },
+    #[error("{address} is not a resolver of the network {name}")]
+    NoResolver { address: IpAddr, name: String },
+}
+
+/// A network that was made.
+#[derive(Debug)]
+pub struct Created {
+    /// What it is.
+    pub definition: Definition,
+    /// Routes of the host that its subnets hide from its containers.
+    pub hidden: Vec<(Prefix, Prefix)>,
+}
+
+/// Makes a network. With `ignore`, one of that name that is there already is as good.
+///
+/// # Errors
+/// See [`NetworkError`].
+pub fn create(
+    store: &Store,
+    driver: &str,
+    plan: Plan,
+    ignore: bool,
+) -> Result<Created, NetworkError> {
+    check_driver(driver)?;
+    let lock = store.lock()?;
+    let name = plan.name.clone();
+    let failed = |source| NetworkError::Create { name: name.clone(), source };
+    super::definition::check_name(&name)
+        .map_err(|reason| failed(DefinitionError::Name { name: name.clone(), reason }))?;
+    if let Some(definition) = store.read(&name)? {
+        return if ignore {
+            Ok(Created { definition, hidden: Vec::new() })
+        } else {
+            Err(NetworkError::Exists { name })
+        };
+    }
+    let networks = store.networks()?;
+    // A network whose subnet is not known may be the one that is overlapped.
+    if let Some(error) = networks.bad.into_iter().next() {
+        return Err(error.into());
+    }
+    let subnets = networks.good.into_values().flat_map(|network| {
+        let subnets: Vec<Prefix> = network.subnets().collect();
+        subnets.into_iter().map(move |subnet| (network.name.clone(), subnet))
+    });
+    let host = prefixes_in_use().map_err(|source| NetworkError::Host { source })?;
+    let host = host.into_iter().filter_map(|(address, length)| Prefix::around(address, length));
+    let taken = Taken { networks: subnets.collect(), host: host.collect() };
+    let definition = plan.make(&taken, &made()?).map_err(failed)?;
+    store.write(&lock, &definition)?;
+    let hidden = hidden(&definition, &taken.host);
+    Ok(Created { definition, hidden })
+}
+
+/// Changes a network's definition.
+///
+/// # Errors
+/// There is no such network, or `change` refuses.
+pub fn update(
+    store: &Store,
+    word: &str,
+    change: impl FnOnce(&mut Definition) -> Result<(), NetworkError>,
+) -> Result<Definition, NetworkError> {
+    let lock = store.lock()?;
+    let mut definition = store.find(word)?;
+    change(&mut definition)?;
+    store.write(&lock, &definition)?;
+    Ok(definition)
+}
+
+/// Removes a network.
+///
+/// # Errors
+/// There is no such network.
+pub fn remove(store: &Store, word: &str) -> Result<Definition, NetworkError> {
+    let lock = store.lock()?;
+    let definition = store.find(word)?;
+    store.remove(&lock, &definition.name)?;
+    Ok(definition)
+}
+
+fn check_driver(driver: &str) -> Result<(), NetworkError> {
+    let instead = match driver {
+        "" | "bridge" => return Ok(()),
+        "macvlan" | "ipvlan" => {
+            "it needs CAP_NET_ADMIN on the host; use bridge, and publish ports at an address of \
+             the host with -p ADDRESS:HOST:CTR"
+        }
+        "host" => "a container in the host's network needs no rnsnet",
+        "none" | "null" => "no network is needed for it; attach with --network none",
+        "overlay" => "networks do not span hosts; use bridge, and publish ports",
+        _ => "use bridge",
+    };
+    Err(NetworkError::Driver { driver: driver.to_owned(), instead })
+}
+
+fn made() -> Result<Made, NetworkError> {
+    let chance = |error| NetworkError::Chance { source: io::Error::other(error) };
+    let mut id = [0; 32];
+    getrandom::fill(&mut id).map_err(chance)?;
+    let global_id = getrandom::u64().map_err(chance)?;
+    Ok(Made { id, global_id, created: rfc3339(since_epoch()) })
+}
+
+/// The host's own routes within or around a network's subnets, default routes apart.
+fn hidden(definition: &Definition, host: &[Prefix]) -> Vec<(Prefix, Prefix)> {
+    let mut hidden: Vec<_> = definition
+        .subnets()
+        .flat_map(|subnet| {
+            let specific = host.iter().filter(|route| super::subnets::is_specific(route));
+            specific.filter(move |route| route.overlaps(&subnet)).map(move |route| (subnet, *route))
+        })
+        .collect();
+    hidden.sort();
+    hidden.dedup();
+    hidden
+}

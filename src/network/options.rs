@@ -1,0 +1,171 @@
+//! The options of `network create --opt`: their meaning, under Docker's and Podman's names.
+//!
+//! PURE. An option is understood or refused by its name, never passed over: a value is accepted
+//! for what it means here, also where that cannot be otherwise (networks are always isolated from
+//! each other, what leaves a network always has the host's address).
+
+use std::net::IpAddr;
+
+use super::definition::Plan;
+use crate::config::Mtu;
+
+/// An option that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum OptionError {
+    #[error("there is no such option: there are {}", NAMES.join(", "))]
+    Unknown,
+    #[error("expected {0}")]
+    Expected(String),
+    #[error("{0}")]
+    Refused(&'static str),
+}
+
+/// Applies one option.
+///
+/// # Errors
+/// An option or value that does not exist or cannot be had.
+pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError> {
+    match key {
+        "mtu" | "com.docker.network.driver.mtu" | "com.docker.network.bridge.mtu" => {
+            let mtu = value.parse().ok().and_then(Mtu::new);
+            let expected = || format!("a number from {} to {}", Mtu::MIN, Mtu::MAX);
+            plan.mtu = mtu.ok_or_else(|| OptionError::Expected(expected()))?;
+        }
+        "icc" | "com.docker.network.bridge.enable_icc" => plan.isolate = !truth(value)?,
+        "isolate" => match value {
+            "strict" => {}
+            _ if truth(value)? => {}
+            _ => {
+                return Err(OptionError::Refused(
+                    "networks never reach each other: connect a container to both",
+                ));
+            }
+        },
+        "host_binding" | "host_binding_ipv4" | "com.docker.network.bridge.host_binding_ipv4" => {
+            let address: IpAddr =
+                value.parse().map_err(|_| OptionError::Expected("an IP address".into()))?;
+            // Every address, of both families, is what one gets without the option.
+            plan.host_binding = (!address.is_unspecified()).then_some(address);
+        }
+        "com.docker.network.container_iface_prefix" => {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+            // With three digits it still is a name that the kernel takes.
+            if value.is_empty() || value.len() > 12 || !value.bytes().all(known) {
+                let expected = "up to 12 letters and digits".to_owned();
+                return Err(OptionError::Expected(expected));
+            }
+            plan.ifname_prefix = Some(value.to_owned());
+        }
+        "com.docker.network.bridge.enable_ip_masquerade" => {
+            if !truth(value)? {
+                return Err(OptionError::Refused(
+                    "what leaves a network always has the host's address: --internal keeps it in",
+                ));
+            }
+        }
+        "com.docker.network.bridge.gateway_mode_ipv4"
+        | "com.docker.network.bridge.gateway_mode_ipv6" => match value {
+            "nat" => {}
+            "isolated" => plan.internal = true,
+            _ => {
+                return Err(OptionError::Refused(
+                    "nothing routes to the network's own addresses: the mode is nat or isolated",
+                ));
+            }
+        },
+        "com.docker.network.bridge.default_bridge" => {
+            if truth(value)? {
+                return Err(OptionError::Refused(
+                    "the network of a container that names none is its own",
+                ));
+            }
+        }
+        "com.docker.network.bridge.name" | "interface_name" => {
+            return Err(OptionError::Refused("there is no bridge on the host to be named"));
+        }
+        "parent" | "vlan" | "vrf" | "mode" => {
+            return Err(OptionError::Refused("no interface of the host is part of a network"));
+        }
+        _ => return Err(OptionError::Unknown),
+    }
+    plan.options.insert(key.to_owned(), value.to_owned());
+    Ok(())
+}
+
+/// Reads a truth value as Go's strconv.ParseBool does.
+fn truth(value: &str) -> Result<bool, OptionError> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(OptionError::Expected("true or false".into())),
+    }
+}
+
+/// What can be set, by its shortest name.
+const NAMES: [&str; 5] =
+    ["mtu", "icc", "isolate", "host_binding", "com.docker.network.container_iface_prefix"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(options: &[(&str, &str)]) -> Result<Plan, String> {
+        let mut plan = Plan::default();
+        for (key, value) in options {
+            apply(&mut plan, key, value).map_err(|error| error.to_string())?;
+        }
+        Ok(plan)
+    }
+
+    // E6
+    #[test]
+    fn dockers_names_mean_the_same() {
+        for key in ["mtu", "com.docker.network.driver.mtu", "com.docker.network.bridge.mtu"] {
+            let plan = with(&[(key, "1400")]).unwrap();
+            assert_eq!((plan.mtu.get(), plan.options[key].as_str()), (1400, "1400"));
+        }
+        assert!(with(&[("icc", "false")]).unwrap().isolate);
+        assert!(!with(&[("com.docker.network.bridge.enable_icc", "true")]).unwrap().isolate);
+        let plan = with(&[("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1")]).unwrap();
+        assert_eq!(plan.host_binding, "127.0.0.1".parse().ok());
+        assert_eq!(with(&[("host_binding", "0.0.0.0")]).unwrap().host_binding, None);
+        let plan = with(&[("com.docker.network.container_iface_prefix", "lan")]).unwrap();
+        assert_eq!(plan.ifname_prefix.as_deref(), Some("lan"));
+        assert!(
+            with(&[("com.docker.network.bridge.gateway_mode_ipv4", "isolated")]).unwrap().internal
+        );
+    }
+
+    #[test]
+    fn what_is_so_in_any_case_is_accepted() {
+        for (key, value) in [
+            ("isolate", "strict"),
+            ("isolate", "true"),
+            ("com.docker.network.bridge.enable_ip_masquerade", "true"),
+            ("com.docker.network.bridge.gateway_mode_ipv6", "nat"),
+            ("com.docker.network.bridge.default_bridge", "false"),
+        ] {
+            let plan = with(&[(key, value)]).unwrap();
+            assert_eq!(plan.options.len(), 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused() {
+        for (key, value, message) in [
+            ("mtu", "100", "expected a number from 1280 to 65520"),
+            ("icc", "no", "expected true or false"),
+            ("host_binding", "eth0", "expected an IP address"),
+            ("isolate", "false", "networks never reach each other: connect a container to both"),
+            ("vlan", "7", "no interface of the host is part of a network"),
+            ("com.docker.network.bridge.name", "br0", "there is no bridge on the host to be named"),
+        ] {
+            assert_eq!(with(&[(key, value)]).unwrap_err(), message, "{key}={value}");
+        }
+        assert!(with(&[("colour", "red")]).unwrap_err().starts_with("there is no such option"));
+        assert!(with(&[("com.docker.network.bridge.enable_ip_masquerade", "0")]).is_err());
+        assert!(with(&[("com.docker.network.bridge.gateway_mode_ipv4", "routed")]).is_err());
+        assert!(with(&[("com.docker.network.container_iface_prefix", "a/b")]).is_err());
+    }
+}
