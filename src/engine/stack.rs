@@ -15,10 +15,14 @@
 //!   and in FIN-WAIT-2 every poll then sends one more acknowledgement, without end: there only what
 //!   happened since the last frame is a reason for another ([`Connection::is_quiet`]).
 //!
+//! What a connection's rings become once it is busy is in [`succession`].
+//!
 //! smoltcp panics by design when sequence numbers that a peer chose make no sense (its issues 489,
 //! 1048, 1051). Every call into it ends such a panic as [`Panicked`], and the flow with it.
 //!
 //! Read first: RFC 9293, and `docs/decisions/` on the virtual MTU.
+
+mod succession;
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,8 +33,11 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 use smoltcp::wire::{
     EthernetProtocol, HardwareAddress, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, TcpPacket,
+    TcpSeqNumber,
 };
 
+pub(super) use self::succession::{Ends, LARGEST_RING};
+use self::succession::{Sent, Wire};
 use super::Instant;
 use super::frame::{
     ETHERNET_HEADER_LEN, HEADROOM, Link, MAX_FRAME_LEN, VNET_HEADER_LEN, pseudo_sum,
@@ -61,11 +68,13 @@ const GIVE_UP: Duration = Duration::from_secs(2 * 60 * 60 + 10 * 60);
 pub(super) struct TxFrame {
     buffer: Box<[u8]>,
     len: usize,
+    /// The numbers of the segment in it.
+    sent: Option<Sent>,
 }
 
 impl TxFrame {
     pub(super) fn new() -> Self {
-        Self { buffer: vec![0; MAX_FRAME_LEN].into_boxed_slice(), len: 0 }
+        Self { buffer: vec![0; MAX_FRAME_LEN].into_boxed_slice(), len: 0, sent: None }
     }
 
     /// The frame with its head-room, if one was written since the last call of `clear`.
@@ -75,6 +84,7 @@ impl TxFrame {
 
     pub(super) fn clear(&mut self) {
         self.len = 0;
+        self.sent = None;
     }
 }
 
@@ -94,6 +104,7 @@ pub(super) struct Connection {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     segments: Segments,
+    wire: Wire,
     /// In FIN-WAIT-2: when to speak again, unless something happens before.
     quiet_until: Option<Instant>,
 }
@@ -112,13 +123,23 @@ fn guard<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
 }
 
+/// What has to be known of a connection to finish its segments.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    segments: Segments,
+    /// See [`Wire::offset`].
+    offset: u32,
+}
+
 /// What the segments of one connection look like on the real link.
 #[derive(Debug, Clone, Copy)]
 struct Segments {
     /// The guest's real MSS, in bytes.
     mss: u16,
-    /// How far our own windows are shifted.
+    /// How far smoltcp shifts our windows.
     window_shift: u8,
+    /// How far the guest shifts them back.
+    agreed_shift: u8,
     /// Windows below this many bytes are sent as zero.
     smallest_window: usize,
 }
@@ -128,7 +149,7 @@ impl Stack {
     pub(super) fn new(link: &Link, seed: u64, now: Instant) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
-        let mut no_frame = TxFrame { buffer: Box::default(), len: 0 };
+        let mut no_frame = TxFrame { buffer: Box::default(), len: 0, sent: None };
         let mut device = Port::new(link, None, &mut no_frame, None);
         let mut interface = Interface::new(config, &mut device, now);
         interface.set_any_ip(true);
@@ -148,12 +169,15 @@ impl Stack {
         connection.quiet_until = None;
         // A SYN on an open connection is an error for smoltcp to answer, nothing to learn from.
         if matches!(connection.state(), tcp::State::Listen | tcp::State::SynSent) {
-            connection.segments.learn(link, packet, header_len);
+            connection.learn(link, packet, header_len);
         }
-        let mut device = Port::new(link, Some(packet), tx, Some(connection.segments));
+        connection.wire.note_received(packet.get_mut(header_len..).unwrap_or_default());
+        let mut device = Port::new(link, Some(packet), tx, Some(connection.look()));
         guard(|| {
             self.interface.poll_ingress_single(now, &mut device, &mut connection.sockets);
-        })
+        })?;
+        connection.note_sent(tx);
+        Ok(())
     }
 
     /// Writes the next segment of `connection` to `tx`; `false` when there is none.
@@ -164,13 +188,14 @@ impl Stack {
         now: Instant,
         tx: &mut TxFrame,
     ) -> Result<bool, Panicked> {
-        let mut device = Port::new(link, None, tx, Some(connection.segments));
+        let mut device = Port::new(link, None, tx, Some(connection.look()));
         if connection.is_quiet(now) {
             return Ok(false);
         }
         guard(|| {
             self.interface.poll_egress(now, &mut device, &mut connection.sockets);
         })?;
+        connection.note_sent(tx);
         let written = tx.len > 0;
         if written && connection.state() == tcp::State::FinWait2 {
             connection.quiet_until = Some(now + FIN_WAIT_2_PACE);
@@ -238,9 +263,31 @@ impl Connection {
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         let mss = if v6 { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 };
-        let segments =
-            Segments { mss, window_shift: window_shift(ring), smallest_window: ring / 2 };
-        Self { sockets, handle, segments, quiet_until: None }
+        let segments = Segments {
+            mss,
+            window_shift: window_shift(ring),
+            agreed_shift: AGREED_SHIFT,
+            smallest_window: ring / 2,
+        };
+        Self { sockets, handle, segments, wire: Wire::default(), quiet_until: None }
+    }
+
+    /// Learns from the guest's SYN; smoltcp is shown another MSS than the guest's.
+    fn learn(&mut self, link: &Link, packet: &mut [u8], header_len: usize) {
+        if let Some(segment) = packet.get_mut(header_len..) {
+            self.segments.learn(link, segment, header_len, &mut self.wire);
+        }
+    }
+
+    /// What the device has to know of it.
+    fn look(&self) -> Look {
+        Look { segments: self.segments, offset: self.wire.offset }
+    }
+
+    fn note_sent(&mut self, tx: &TxFrame) {
+        if let Some(sent) = tx.sent {
+            self.wire.note_sent(sent);
+        }
     }
 
     pub(super) fn socket(&self) -> &tcp::Socket<'static> {
@@ -263,10 +310,7 @@ impl Connection {
 
 impl Segments {
     /// Learns the guest's real MSS from its SYN, and shows smoltcp the virtual one instead.
-    fn learn(&mut self, link: &Link, packet: &mut [u8], header_len: usize) {
-        let Some(segment) = packet.get_mut(header_len..) else {
-            return;
-        };
+    fn learn(&mut self, link: &Link, segment: &mut [u8], header_len: usize, wire: &mut Wire) {
         let Ok(tcp) = TcpPacket::new_checked(&*segment) else {
             return;
         };
@@ -275,7 +319,6 @@ impl Segments {
         }
         let overhead = header_len + TCP_HEADER_LEN;
         let ring_half = self.smallest_window;
-        let mut scaled = false;
         for_each_option(segment, |kind, value| match (kind, value) {
             (OPTION_MSS, [high, low]) => {
                 self.mss = u16::from_be_bytes([*high, *low]).max(MIN_MSS);
@@ -283,14 +326,16 @@ impl Segments {
                     [*high, *low] = virtual_mss(self.mss, overhead).to_be_bytes();
                 }
             }
-            (OPTION_WINDOW_SCALE, [_]) => scaled = true,
+            (OPTION_WINDOW_SCALE, [scale]) => wire.guest_scale = Some(*scale),
+            (OPTION_SACK_PERMITTED, []) => wire.sack = true,
             _ => {}
         });
         let largest = u16::try_from(link.mtu.saturating_sub(overhead)).unwrap_or(u16::MAX);
         self.mss = self.mss.min(largest.max(MIN_MSS));
         self.smallest_window = usize::from(self.mss).min(ring_half);
-        if !scaled {
+        if wire.guest_scale.is_none() {
             self.window_shift = 0;
+            self.agreed_shift = 0;
         }
     }
 }
@@ -301,15 +346,23 @@ fn virtual_mss(mss: u16, overhead: usize) -> u16 {
     u16::try_from(segments * usize::from(mss)).unwrap_or(mss)
 }
 
+/// How far the windows of every connection are shifted on the link, where the guest can do that.
+const AGREED_SHIFT: u8 = window_shift(LARGEST_RING);
+
 /// How far smoltcp shifts the windows of a ring of `ring` bytes: the same rule as its own.
-fn window_shift(ring: usize) -> u8 {
-    u8::try_from((usize::BITS - ring.leading_zeros()).saturating_sub(16)).unwrap_or(0)
+const fn window_shift(ring: usize) -> u8 {
+    let mut shift = 0;
+    while ring >> (16 + shift) > 0 {
+        shift += 1;
+    }
+    shift
 }
 
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 const OPTION_MSS: u8 = 2;
 const OPTION_WINDOW_SCALE: u8 = 3;
+const OPTION_SACK_PERMITTED: u8 = 4;
 
 /// Calls `visit` with each TCP option's kind and value bytes.
 fn for_each_option(segment: &mut [u8], mut visit: impl FnMut(u8, &mut [u8])) {
@@ -343,18 +396,13 @@ struct Port<'a> {
     link: &'a Link,
     rx: Option<&'a [u8]>,
     tx: &'a mut TxFrame,
-    segments: Option<Segments>,
+    look: Option<Look>,
 }
 
 impl<'a> Port<'a> {
-    fn new(
-        link: &'a Link,
-        rx: Option<&'a [u8]>,
-        tx: &'a mut TxFrame,
-        segments: Option<Segments>,
-    ) -> Self {
+    fn new(link: &'a Link, rx: Option<&'a [u8]>, tx: &'a mut TxFrame, look: Option<Look>) -> Self {
         tx.clear();
-        Self { link, rx, tx, segments }
+        Self { link, rx, tx, look }
     }
 }
 
@@ -370,15 +418,11 @@ impl Device for Port<'_> {
 
     fn receive(&mut self, _: Instant) -> Option<(Ingress<'_>, Egress<'_>)> {
         let packet = self.rx.take()?;
-        Some((Ingress(packet), Egress { link: self.link, tx: self.tx, segments: self.segments }))
+        Some((Ingress(packet), Egress { link: self.link, tx: self.tx, look: self.look }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Egress<'_>> {
-        (self.tx.len == 0).then_some(Egress {
-            link: self.link,
-            tx: self.tx,
-            segments: self.segments,
-        })
+        (self.tx.len == 0).then_some(Egress { link: self.link, tx: self.tx, look: self.look })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -404,7 +448,7 @@ impl RxToken for Ingress<'_> {
 struct Egress<'a> {
     link: &'a Link,
     tx: &'a mut TxFrame,
-    segments: Option<Segments>,
+    look: Option<Look>,
 }
 
 impl TxToken for Egress<'_> {
@@ -436,16 +480,23 @@ impl Egress<'_> {
             let tcp = TcpPacket::new_checked(&*segment).ok()?;
             (tcp.syn(), tcp.header_len(), tcp.payload().len())
         };
-        if syn {
-            Self::state_real_mss(self.link, segment, header_len);
-        } else if let Some(segments) = self.segments {
-            Self::guard_window(segment, segments);
+        if let Some(look) = self.look {
+            Self::restore_numbers(segment, look.offset);
         }
+        if syn {
+            Self::state_real_options(self.link, segment, header_len);
+        } else if let Some(look) = self.look {
+            Self::guard_window(segment, look.segments);
+        }
+        self.tx.sent = self.look.map(|look| {
+            let shift = if syn { 0 } else { look.segments.agreed_shift };
+            Sent::of(&TcpPacket::new_unchecked(&*segment), shift)
+        });
 
         if self.link.vnet {
             let sum = pseudo_sum(source, destination, IpProtocol::Tcp, segment_len);
             TcpPacket::new_unchecked(&mut *segment).set_checksum(sum);
-            let mss = self.segments.map_or(u16::MAX, |segments| segments.mss);
+            let mss = self.look.map_or(u16::MAX, |look| look.segments.mss);
             let gso_size = (payload_len > usize::from(mss)).then_some(mss);
             write_vnet_header(
                 head.first_chunk_mut::<VNET_HEADER_LEN>()?,
@@ -465,14 +516,24 @@ impl Egress<'_> {
         Some(())
     }
 
-    /// The guest must send segments that fit its own link, not smoltcp's virtual one.
-    fn state_real_mss(link: &Link, segment: &mut [u8], ip_header_len: usize) {
+    /// The guest knows our sequence numbers as the connection's first socket chose them.
+    fn restore_numbers(segment: &mut [u8], offset: u32) {
+        if offset != 0 {
+            let mut tcp = TcpPacket::new_unchecked(segment);
+            let own = tcp.seq_number();
+            tcp.set_seq_number(TcpSeqNumber(own.0.wrapping_add(offset.cast_signed())));
+        }
+    }
+
+    /// The guest must send segments that fit its own link, not smoltcp's virtual one; and its idea
+    /// of our windows' scale outlives the ring that smoltcp has now.
+    fn state_real_options(link: &Link, segment: &mut [u8], ip_header_len: usize) {
         let real = link.mtu.saturating_sub(ip_header_len + TCP_HEADER_LEN);
         let real = u16::try_from(real).unwrap_or(u16::MAX);
-        for_each_option(segment, |kind, value| {
-            if let (OPTION_MSS, [high, low]) = (kind, value) {
-                [*high, *low] = real.to_be_bytes();
-            }
+        for_each_option(segment, |kind, value| match (kind, value) {
+            (OPTION_MSS, [high, low]) => [*high, *low] = real.to_be_bytes(),
+            (OPTION_WINDOW_SCALE, [scale]) => *scale = AGREED_SHIFT,
+            _ => {}
         });
     }
 
@@ -486,8 +547,12 @@ impl Egress<'_> {
     fn guard_window(segment: &mut [u8], segments: Segments) {
         let mut tcp = TcpPacket::new_unchecked(segment);
         let window = tcp.window_len().saturating_sub(1);
-        let offered = usize::from(window) << segments.window_shift;
-        tcp.set_window_len(if offered < segments.smallest_window { 0 } else { window });
+        let bytes = usize::from(window) << segments.window_shift;
+        let offered = bytes >> segments.agreed_shift;
+        let too_small = offered << segments.agreed_shift < segments.smallest_window;
+        // The agreed scale is that of the largest ring, so every window fits.
+        let offered = u16::try_from(offered).unwrap_or(u16::MAX);
+        tcp.set_window_len(if too_small { 0 } else { offered });
     }
 }
 

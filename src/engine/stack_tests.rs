@@ -31,6 +31,10 @@ trait Receiver {
     fn ingress(&mut self, packet: Vec<u8>, now: Instant) -> Vec<Segment>;
     fn egress(&mut self, now: Instant) -> Vec<Segment>;
     fn socket(&mut self) -> &mut tcp::Socket<'static>;
+    /// Whatever else may happen between two packets, and what is sent then.
+    fn disturb(&mut self, _: &mut Dice, _: Instant) -> Vec<Segment> {
+        Vec::new()
+    }
 }
 
 /// smoltcp without any of our care.
@@ -228,7 +232,7 @@ fn stream(receiver: &mut impl Receiver, seed: u64) -> Outcome {
     let bytes = pattern(251 + usize::from(MSS));
     let mut outcome = Outcome::default();
     for _ in 0..100_000 {
-        let mut answers = Vec::new();
+        let mut answers = receiver.disturb(&mut dice, now);
         while next < edge.min(end.unwrap_or(usize::MAX)) {
             let len = usize::from(MSS).min(edge - next).min(end.unwrap_or(usize::MAX) - next);
             if end.is_none() && next + len >= enough && next + len == edge {
@@ -447,4 +451,114 @@ fn a_guest_without_window_scaling_is_offered_unscaled_windows() {
     ours.ingress_frame(data.with(&pattern(1_000)).packet(), Instant::ZERO);
     let frame = ours.egress_frame(Instant::ZERO);
     assert_eq!(ours.segments(frame)[0].window, 65_534);
+}
+
+/// Our stack with a connection whose rings change their size whenever they can.
+struct Restless {
+    ours: Ours,
+    changes: usize,
+}
+
+impl Restless {
+    /// Returns what the guest is told of it, if it could be done.
+    fn resize(&mut self, ring: usize, now: Instant) -> Vec<Segment> {
+        let (guest, host) = ends(false);
+        let Ours { stack, connection, link, tx } = &mut self.ours;
+        let ends = Ends { guest, host };
+        let changed = stack.resize(connection, ends, ring, link, now, tx).unwrap();
+        self.changes += usize::from(changed);
+        let frame = self.ours.frame();
+        self.ours.segments(frame)
+    }
+}
+
+impl Receiver for Restless {
+    fn ingress(&mut self, packet: Vec<u8>, now: Instant) -> Vec<Segment> {
+        self.ours.ingress(packet, now)
+    }
+
+    fn egress(&mut self, now: Instant) -> Vec<Segment> {
+        self.ours.egress(now)
+    }
+
+    fn socket(&mut self) -> &mut tcp::Socket<'static> {
+        self.ours.socket()
+    }
+
+    fn disturb(&mut self, dice: &mut Dice, now: Instant) -> Vec<Segment> {
+        let ring = [8 << 10, 32 << 10, RING, LARGEST_RING][dice.below(4)];
+        self.resize(ring, now)
+    }
+}
+
+#[test]
+fn a_stream_is_whole_whatever_becomes_of_the_rings() {
+    let mut changes = 0;
+    for seed in 0..30 {
+        let ours = Ours::new(32 << 10, link(1500, true), false);
+        let mut restless = Restless { ours, changes: 0 };
+        let outcome = stream(&mut restless, seed);
+        assert_eq!(outcome.delivered, outcome.sent, "seed {seed}");
+        changes += restless.changes;
+    }
+    assert!(changes > 60, "only {changes} changes");
+}
+
+#[test]
+fn numbers_and_windows_go_on_where_they_were_when_rings_change() {
+    let (from, to) = ends(false);
+    let now = Instant::ZERO;
+    let ours = Ours::new(32 << 10, link(1500, true), false);
+    let mut restless = Restless { ours, changes: 0 };
+    let syn = Segment { window: 65_535, ..Segment::syn(from, to, 1400) };
+    let answer = restless.ours.open(&syn);
+    let shift = answer.option(3).unwrap()[0];
+    let mut sent = answer.seq.wrapping_add(1);
+    for ring in [256 << 10, LARGEST_RING, 32 << 10, LARGEST_RING] {
+        restless.socket().send_slice(&pattern(3_000)).unwrap();
+        assert_eq!(restless.resize(ring, now), [], "bytes wait for the guest");
+        let mut segments = Vec::new();
+        while let Some(frame) = restless.ours.egress_frame(now) {
+            segments.extend(restless.ours.segments(Some(frame)));
+        }
+        let whole: usize = segments.iter().map(|segment| segment.payload.len()).sum();
+        assert_eq!((segments[0].seq, whole), (sent, 3_000));
+        assert_eq!(restless.resize(ring, now), [], "the guest owes acknowledgements");
+        sent = sent.wrapping_add(3_000);
+        let ack = Segment::new(from, to, ACK, syn.seq + 1, sent);
+        assert_eq!(restless.ingress(ack.packet(), now), [], "an acceptable acknowledgement");
+        let update = &restless.resize(ring, now)[0];
+        assert_eq!((update.flags, update.seq, update.ack), (ACK, sent, syn.seq + 1));
+        let window = usize::from(update.window) << shift;
+        assert!(window <= ring && window > ring / 2, "{window} bytes for a ring of {ring}");
+    }
+}
+
+#[test]
+fn a_fin_behind_bytes_that_find_no_room_is_not_taken() {
+    let (from, to) = ends(false);
+    let now = Instant::ZERO;
+    let ours = Ours::new(LARGEST_RING, link(1500, true), false);
+    let mut restless = Restless { ours, changes: 0 };
+    let syn = Segment::syn(from, to, 1400);
+    let ack = restless.ours.open(&syn).seq.wrapping_add(1);
+    // The guest has been offered a megabyte and knows nothing of this.
+    assert_eq!(restless.resize(8 << 10, now).len(), 1);
+    let body = pattern(20_000);
+    let mut got: Vec<u8> = Vec::new();
+    for turn in 0..3 {
+        assert_eq!(restless.socket().state(), tcp::State::Established, "turn {turn}");
+        let seq = syn.seq + 1 + u32::try_from(got.len()).unwrap();
+        let rest = Segment::new(from, to, ACK | FIN, seq, ack).with(&body[got.len()..]);
+        restless.ingress(rest.packet(), now);
+        while let Ok(Some(bytes)) = restless
+            .socket()
+            .recv(|bytes| (bytes.len(), (!bytes.is_empty()).then(|| bytes.to_vec())))
+        {
+            got.extend(bytes);
+        }
+        restless.egress(now);
+    }
+    assert!(got == body, "{} of {} bytes", got.len(), body.len());
+    assert_eq!(restless.socket().state(), tcp::State::CloseWait);
 }

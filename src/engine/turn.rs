@@ -15,7 +15,7 @@ use super::frame::{
     Composer, HEADROOM, Link, VNET_HEADER_LEN, pseudo_sum, set_ipv4_fragment, write_vnet_header,
 };
 use super::host::HostSide;
-use super::stack::{Connection, Panicked, Stack, TxFrame};
+use super::stack::{Connection, Ends, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
 use super::switch::groups;
 use super::{Instant, PortId, ndp};
@@ -166,6 +166,19 @@ impl Turn<'_> {
     /// Writes a connection's next segment to the transmit frame; `false` when there is none.
     pub(super) fn egress(&mut self, connection: &mut Connection) -> Result<bool, Panicked> {
         self.stack.egress(connection, self.link, self.now, &mut self.fx.tx)
+    }
+
+    /// Gives a connection rings of another size, unless something of it is on its way.
+    pub(super) fn resize(
+        &mut self,
+        connection: &mut Connection,
+        ends: Ends,
+        ring: usize,
+    ) -> Result<bool, Panicked> {
+        let tx = &mut self.fx.tx;
+        let resized = self.stack.resize(connection, ends, ring, self.link, self.now, tx)?;
+        self.send_written_frame();
+        Ok(resized)
     }
 
     /// Queues everything that a connection has to send now.

@@ -15,6 +15,7 @@ mod hostile;
 mod inbound;
 mod link;
 mod ports;
+mod rings;
 mod streams;
 mod switch;
 mod tcp;

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use super::open::Open;
+use super::rings::Look;
 use crate::engine::dns::stream::Service;
 use crate::engine::flow::FlowKey;
 use crate::engine::host::SocketId;
@@ -25,6 +26,8 @@ pub(in crate::engine) struct TcpFlow {
     pub(super) relay_asked: bool,
     pub(super) to_guest_bytes: u64,
     pub(super) to_host_bytes: u64,
+    /// Set while it has larger rings.
+    pub(super) look: Option<Look>,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,7 @@ impl TcpFlow {
             relay_asked: false,
             to_guest_bytes: 0,
             to_host_bytes: 0,
+            look: None,
         }
     }
 

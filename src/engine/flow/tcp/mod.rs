@@ -14,6 +14,7 @@
 
 mod flow;
 mod open;
+mod rings;
 mod service;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +28,7 @@ use smoltcp::wire::TcpPacket;
 
 use self::flow::{State, TcpFlow};
 use self::open::{End, Open};
+use self::rings::{FIRST_RING, Rings};
 use super::{FlowKey, KeyedHash};
 use crate::engine::dns::StreamClient;
 use crate::engine::frame::IpPacket;
@@ -67,11 +69,6 @@ const SLOW_READER: Duration = Duration::from_secs(150);
 const SLOW_HOST: Duration = Duration::from_secs(15 * 60);
 /// How long a guest may take to acknowledge our SYN-ACK (as long as Linux: `tcp_synack_retries`).
 const HANDSHAKE: Duration = Duration::from_secs(60);
-/// Flows up to which a ring has a size, in bytes, and the size beyond. A ring costs memory only
-/// where it was touched; 1 MiB is what a single fast flow gains from (measured), 64 KiB needs no
-/// window scaling.
-const RINGS: [(usize, usize); 3] = [(16, 1 << 20), (128, 256 << 10), (1024, 65_535)];
-const SMALLEST_RING: usize = 32 << 10;
 /// Timers of smoltcp are looked at no sooner than this.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 /// Where source ports are looked for when the client's own is taken (RFC 6335, section 6).
@@ -93,6 +90,7 @@ pub(in crate::engine) struct TcpFlows {
     services: VecDeque<usize>,
     /// Queries that came on them.
     pub(in crate::engine) dns_queries: VecDeque<(StreamClient, Vec<u8>)>,
+    rings: Rings,
 }
 
 impl TcpFlows {
@@ -106,6 +104,7 @@ impl TcpFlows {
             next_ticket: 0,
             services: VecDeque::new(),
             dns_queries: VecDeque::new(),
+            rings: Rings::default(),
         }
     }
 
@@ -260,8 +259,7 @@ impl TcpFlows {
         let guest = SocketAddr::new(guest, guest_port);
         let other = other.map(|ip| SocketAddr::new(ip, guest_port));
         let key = self.free_key(turn.port, guest, source, client.port(), random)?;
-        let ring = self.ring();
-        let connection = turn.stack.connect(key.guest, key.host, ring)?;
+        let connection = turn.stack.connect(key.guest, key.host, FIRST_RING)?;
         let index = self.flows.next_index();
         let socket = turn.fx.host.adopt(Owner::Tcp(index));
         let ticket = self.ticket();
@@ -297,7 +295,6 @@ impl TcpFlows {
 
     /// The host's side of an outbound flow stands: the guest's SYN is answered now.
     pub(in crate::engine) fn handle_connected(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let ring = self.ring();
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
@@ -305,7 +302,7 @@ impl TcpFlows {
             return;
         };
         self.opening.remove(ticket);
-        let Some(mut connection) = Stack::accept(flow.key.host, ring) else {
+        let Some(mut connection) = Stack::accept(flow.key.host, FIRST_RING) else {
             self.remove(turn, index, true);
             return;
         };
@@ -361,6 +358,7 @@ impl TcpFlows {
         }
         flow.to_host_bytes += taken;
         flow.to_guest_bytes += open.relay_to_guest(stream);
+        self.offer_rings(turn, index);
         self.settle(turn, index);
     }
 
@@ -391,6 +389,7 @@ impl TcpFlows {
                 if open.wants_relay() {
                     self.ask_relay(turn, index);
                 }
+                self.grow(turn, index);
             }
             State::Closing { connection, until } => *until = turn.now + patience(connection),
         }
@@ -403,11 +402,10 @@ impl TcpFlows {
     /// reset has ended that one now (RFC 9293, section 3.5.2), so a new SYN goes out at once rather
     /// than after a second.
     fn call_again(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let ring = self.ring();
         if let Some(TcpFlow { key, state: State::Calling { connection, .. }, .. }) =
             self.flows.get_mut(index)
             && connection.state() == tcp::State::SynSent
-            && let Some(another) = turn.stack.connect(key.guest, key.host, ring)
+            && let Some(another) = turn.stack.connect(key.guest, key.host, FIRST_RING)
         {
             **connection = another;
         }
@@ -416,7 +414,6 @@ impl TcpFlows {
 
     /// The guest refused a client: its other address family is tried, then the client is reset.
     fn guest_refused(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let ring = self.ring();
         let Some(flow) = self.flows.get(index) else {
             return;
         };
@@ -434,7 +431,7 @@ impl TcpFlows {
         };
         let called = self
             .free_key(old.port, guest, source, port, u64::from(port))
-            .and_then(|key| Some((key, turn.stack.connect(key.guest, key.host, ring)?)));
+            .and_then(|key| Some((key, turn.stack.connect(key.guest, key.host, FIRST_RING)?)));
         let Some((key, connection)) = called else {
             self.remove(turn, index, true);
             return;
@@ -557,11 +554,11 @@ impl TcpFlows {
         if gave_up {
             self.remove(turn, index, true);
         } else {
+            self.grow(turn, index);
             self.arm(turn, index);
         }
     }
 
-    /// When [`TcpFlows::handle_timeout`] wants to be called.
     /// A flow's deadline has come: its own, or one of smoltcp's.
     pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
         let Some(flow) = self.flows.get_mut(index) else {
@@ -621,6 +618,9 @@ impl TcpFlows {
                 State::Open(_) | State::Closing { .. } => None,
             };
             flow.close_host(turn, reset);
+            if flow.look.is_some() {
+                self.rings.forget(index);
+            }
         }
         // An index left in the egress queue is skipped, or serves the flow that has it next.
     }
@@ -673,14 +673,6 @@ impl TcpFlows {
             }
         }
     }
-
-    /// The ring size for one more flow, in bytes.
-    fn ring(&self) -> usize {
-        RINGS
-            .iter()
-            .find(|(flows, _)| self.flows.len() < *flows)
-            .map_or(SMALLEST_RING, |(_, bytes)| *bytes)
-    }
 }
 
 /// How long a guest may be silent that only has to acknowledge what it was sent.
@@ -728,7 +720,11 @@ impl fmt::Display for TcpFlows {
                 State::Closing { connection, .. } => format!("closing {}", connection.state()),
             };
             let (tx, rx) = (flow.to_host_bytes, flow.to_guest_bytes);
-            writeln!(f, "  flow {index} tcp {}: {state} tx {tx} rx {rx}", flow.key)?;
+            write!(f, "  flow {index} tcp {}: {state} tx {tx} rx {rx}", flow.key)?;
+            match &flow.state {
+                State::Open(open) => writeln!(f, " rings {}", open.connection.ring())?,
+                _ => writeln!(f)?,
+            }
         }
         Ok(())
     }

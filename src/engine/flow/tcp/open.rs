@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 
 use smoltcp::socket::tcp;
 
+use super::rings::room_to_grow;
 use super::{HANDSHAKE, SLOW_HOST, patience};
 use crate::engine::Instant;
 use crate::engine::host::HostStream;
@@ -22,6 +23,10 @@ pub(super) struct Open {
     guest_finished: bool,
     /// The last relay stopped because the guest's ring could take no more.
     ring_full: bool,
+    /// Its rings hold it back: it moves as much as they take.
+    cramped: bool,
+    /// The larger rings, in bytes, that it gets once nothing is on its way.
+    expected_ring: Option<usize>,
     /// Set while only the guest's acknowledgements are missing, of our SYN-ACK or of the last bytes:
     /// when a silent guest is given up.
     pub(super) until: Option<Instant>,
@@ -66,6 +71,8 @@ impl Open {
             guest_finished: false,
             // Bytes of the host may wait since before the guest could take any.
             ring_full: true,
+            cramped: false,
+            expected_ring: None,
             until: None,
         };
         open.note_guest_finished();
@@ -127,10 +134,41 @@ impl Open {
     pub(super) fn wants_relay(&self) -> bool {
         let socket = self.connection.socket();
         (self.to_host == Half::Open && (socket.recv_queue() > 0 || self.guest_finished))
-            || (self.to_guest == Half::Open && self.ring_full && socket.can_send())
+            || (self.to_guest == Half::Open
+                && self.ring_full
+                && socket.can_send()
+                && !self.holds_back())
+    }
+
+    /// Whether its rings were what held it back when it was last relayed, and larger ones would not.
+    pub(super) fn is_cramped(&self) -> bool {
+        self.cramped && self.expected_ring.is_none() && room_to_grow(&self.connection).is_some()
+    }
+
+    /// Waits for rings of `step` bytes, if so many make a difference.
+    pub(super) fn expect_ring(&mut self, step: usize) {
+        self.expected_ring = room_to_grow(&self.connection).map(|largest| largest.min(step));
+    }
+
+    pub(super) fn expect_no_ring(&mut self) {
+        self.expected_ring = None;
+        self.cramped = false;
+    }
+
+    pub(super) fn expected_ring(&self) -> Option<usize> {
+        self.expected_ring
+    }
+
+    /// Whether the host is not read for a moment, so that everything gets to the guest. Never while
+    /// the host has something to take: it may wait for us to read first.
+    fn holds_back(&self) -> bool {
+        self.expected_ring.is_some()
+            && self.connection.state() == tcp::State::Established
+            && self.connection.socket().recv_queue() == 0
     }
 
     pub(super) fn relay_to_host(&mut self, stream: &mut impl HostStream) -> u64 {
+        let ring = self.connection.ring() as u64;
         let socket = self.connection.socket_mut();
         let mut moved = 0;
         while self.to_host == Half::Open {
@@ -157,16 +195,21 @@ impl Open {
                 }
             }
         }
+        self.cramped |= moved >= ring / 2;
         moved
     }
 
     pub(super) fn relay_to_guest(&mut self, stream: &mut impl HostStream) -> u64 {
+        self.ring_full = self.holds_back();
+        if self.ring_full {
+            return 0;
+        }
         let socket = self.connection.socket_mut();
         let mut moved = 0;
-        self.ring_full = false;
         while self.to_guest == Half::Open {
             if !socket.can_send() {
                 self.ring_full = true;
+                self.cramped = true;
                 break;
             }
             let step = socket.send(|space| match stream.recv(space) {

@@ -5,7 +5,7 @@
 
 use super::flow::{State, TcpFlow};
 use super::open::Open;
-use super::{MAX_FLOWS, SMALLEST_RING, TcpFlows, ingress};
+use super::{FIRST_RING, MAX_FLOWS, TcpFlows, ingress};
 use crate::engine::dns::StreamClient;
 use crate::engine::dns::stream::Service;
 use crate::engine::flow::FlowKey;
@@ -23,7 +23,7 @@ impl TcpFlows {
         packet: IpPacket<'_>,
     ) -> Verdict {
         let room = self.flows.len() < MAX_FLOWS;
-        let connection = if room { Stack::accept(key.host, SMALLEST_RING) } else { None };
+        let connection = if room { Stack::accept(key.host, FIRST_RING) } else { None };
         let Some(mut connection) = connection else {
             turn.fx.stats.tcp_refused += 1;
             turn.refuse(packet.bytes);

@@ -1,0 +1,151 @@
+//! How large the rings of TCP flows are: small at first, larger for those that are busy, and all
+//! the larger ones together within a bound.
+//!
+//! An idle flow so costs the same little beside a busy one as beside ten thousand others, and a
+//! busy one has the same room whoever else is idle. The change itself is smoltcp's affair
+//! ([`crate::engine::stack`]); when a flow is busy enough is [`super::open`]'s.
+
+use std::collections::VecDeque;
+
+use smoltcp::time::Duration;
+
+use super::TcpFlows;
+use super::flow::{State, TcpFlow};
+use crate::engine::stack::{Connection, Ends, LARGEST_RING, Panicked};
+use crate::engine::{Instant, Turn};
+
+/// Length of both of a flow's rings at first, in bytes: no more than the windows of a guest that
+/// cannot scale them, and touched page by page.
+pub(super) const FIRST_RING: usize = 32 << 10;
+/// How many flows have rings of a size at most, and the size in bytes. A single fast flow gains
+/// from 1 MiB (measured); 64 KiB halves the speed.
+const STEPS: [(usize, usize); 2] = [(4, LARGEST_RING), (64, 256 << 10)];
+/// The most memory that all larger rings can take, in bytes.
+const _: () = assert!(4 * 2 * LARGEST_RING + (64 - 4) * 2 * (256 << 10) <= 40 << 20);
+/// A flow that has moved nothing for this long gives its rings to another that is busy.
+const IDLE: Duration = Duration::from_secs(1);
+/// How many holders of larger rings are looked at when there is none to be had.
+const LOOKS: usize = 4;
+
+/// Who has larger rings.
+#[derive(Debug, Default)]
+pub(super) struct Rings {
+    /// Each once, the one that was looked at longest ago first.
+    holders: VecDeque<usize>,
+}
+
+/// What a holder of larger rings had done when it was last looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    moved: u64,
+    at: Instant,
+}
+
+impl Rings {
+    /// The rings that one more flow may have, in bytes each.
+    fn step(&self) -> Option<usize> {
+        let holders = self.holders.len();
+        STEPS.iter().find(|(most, _)| holders < *most).map(|(_, bytes)| *bytes)
+    }
+
+    pub(super) fn forget(&mut self, index: usize) {
+        self.holders.retain(|holder| *holder != index);
+    }
+}
+
+impl TcpFlow {
+    fn moved(&self) -> u64 {
+        self.to_guest_bytes.wrapping_add(self.to_host_bytes)
+    }
+
+    fn ends(&self) -> Ends {
+        Ends { guest: self.key.guest, host: self.key.host }
+    }
+}
+
+impl TcpFlows {
+    /// Lets a flow that its rings hold back wait for larger ones, if there are any to be had.
+    pub(super) fn offer_rings(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let cramped = |flow: &TcpFlow| match &flow.state {
+            State::Open(open) => flow.look.is_none() && open.is_cramped(),
+            _ => false,
+        };
+        if !self.flows.get(index).is_some_and(cramped) {
+            return;
+        }
+        if self.rings.step().is_none() {
+            self.reclaim(turn);
+        }
+        let step = self.rings.step();
+        if let (Some(step), Some(flow)) = (step, self.flows.get_mut(index))
+            && let State::Open(open) = &mut flow.state
+        {
+            open.expect_ring(step);
+        }
+    }
+
+    /// Gives a flow the rings that it waits for, once nothing of it is on its way.
+    pub(super) fn grow(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let ends = flow.ends();
+        let State::Open(open) = &mut flow.state else {
+            return;
+        };
+        let Some(ring) = open.expected_ring() else {
+            return;
+        };
+        // Others may have been quicker.
+        let Some(ring) = self.rings.step().map(|step| step.min(ring)) else {
+            open.expect_no_ring();
+            return;
+        };
+        match turn.resize(&mut open.connection, ends, ring) {
+            Ok(false) => {}
+            Ok(true) => {
+                open.expect_no_ring();
+                flow.look = Some(Look { moved: flow.moved(), at: turn.now });
+                self.rings.holders.push_back(index);
+                log::trace!("flow {index} tcp {}: rings of {ring} bytes", flow.key);
+                self.ask_egress(index);
+                self.ask_relay(turn, index);
+            }
+            Err(Panicked) => self.remove_after_panic(turn, index),
+        }
+    }
+
+    /// Takes the rings of a holder that has been idle.
+    fn reclaim(&mut self, turn: &mut Turn<'_>) {
+        for _ in 0..LOOKS.min(self.rings.holders.len()) {
+            let Some(index) = self.rings.holders.pop_front() else {
+                return;
+            };
+            let Some(flow) = self.flows.get_mut(index) else {
+                continue;
+            };
+            let (moved, ends) = (flow.moved(), flow.ends());
+            let idle =
+                flow.look.is_some_and(|look| look.moved == moved && turn.now > look.at + IDLE);
+            if flow.look.is_none_or(|look| look.moved != moved) {
+                flow.look = Some(Look { moved, at: turn.now });
+            }
+            let connection = flow.state.connection_mut().filter(|_| idle);
+            match connection.map(|connection| turn.resize(connection, ends, FIRST_RING)) {
+                Some(Ok(true)) => {
+                    flow.look = None;
+                    log::trace!("flow {index} tcp {}: rings of {FIRST_RING} bytes", flow.key);
+                    return;
+                }
+                Some(Err(Panicked)) => self.remove_after_panic(turn, index),
+                Some(Ok(false)) | None => self.rings.holders.push_back(index),
+            }
+        }
+    }
+}
+
+/// The largest rings that make a difference to a connection, if they are larger than its own.
+pub(super) fn room_to_grow(connection: &Connection) -> Option<usize> {
+    let largest = connection.largest_ring();
+    (largest > connection.ring()).then_some(largest)
+}

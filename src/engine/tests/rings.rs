@@ -1,0 +1,113 @@
+//! The rings of TCP flows: small for all, larger for the busy ones, within a bound.
+
+use smoltcp::iface::SocketHandle;
+use smoltcp::time::Duration;
+
+use super::net::{Net, Options, guest, server};
+use super::packets::pattern;
+use crate::engine::host::{SocketId, SocketKind};
+
+const FIRST: usize = 32 << 10;
+const MEDIUM: usize = 256 << 10;
+const LARGE: usize = 1 << 20;
+
+/// Opens one more flow.
+fn open(net: &mut Net, port: u16) -> (SocketHandle, SocketId) {
+    let to = server(false, 80);
+    let handle = net.guest().connect(guest(false, port), to, 1 << 20);
+    net.settle();
+    (handle, net.host_opens(SocketKind::TcpConnect(to)))
+}
+
+/// Has the guest send as much as keeps a flow with small rings busy.
+fn send(net: &mut Net, (handle, host): (SocketHandle, SocketId)) {
+    let before = net.stream(host).received.len();
+    let body = pattern(200_000);
+    net.guest().socket(handle).send_slice(&body).unwrap();
+    net.settle();
+    assert!(net.stream(host).received[before..] == body);
+}
+
+/// The lengths of the rings of all open flows, by port.
+fn rings(net: &Net) -> Vec<usize> {
+    let text = net.engine.to_string();
+    let lines = text.lines().filter_map(|line| line.split_once(" rings "));
+    lines.map(|(_, bytes)| bytes.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_flow_gets_larger_rings_once_it_is_busy_in_either_direction() {
+    for down in [false, true] {
+        let mut net = Net::with_guest(&Options::default());
+        let (handle, host) = open(&mut net, 40_000);
+        net.guest().socket(handle).send_slice(&pattern(3_000)).unwrap();
+        net.settle();
+        net.peer_sends(host, &pattern(10_000));
+        assert_eq!(rings(&net), [FIRST], "a question and an answer");
+        if down {
+            net.peer_sends(host, &pattern(300_000));
+        } else {
+            send(&mut net, (handle, host));
+        }
+        assert_eq!(rings(&net), [LARGE], "down: {down}");
+    }
+}
+
+#[test]
+fn a_guest_that_reads_nothing_gets_no_larger_rings() {
+    let mut net = Net::with_guest(&Options::default());
+    let to = server(false, 80);
+    let handle = net.guest().connect(guest(false, 40_000), to, 4_000);
+    net.settle();
+    let host = net.host_opens(SocketKind::TcpConnect(to));
+    net.peer_sends(host, &pattern(300_000));
+    assert_eq!(rings(&net), [FIRST]);
+    let mut got = Vec::new();
+    while got.len() < 300_000 {
+        let socket = net.guest().socket(handle);
+        while socket.can_recv() {
+            got.extend(socket.recv(|bytes| (bytes.len(), bytes.to_vec())).unwrap());
+        }
+        net.settle();
+    }
+    assert!(got == pattern(300_000));
+}
+
+#[test]
+fn larger_rings_are_bounded_and_go_from_the_idle_to_the_busy() {
+    let mut net = Net::with_guest(&Options::default());
+    let flows: Vec<_> = (0..70).map(|index| open(&mut net, 40_000 + index)).collect();
+    assert_eq!(rings(&net), [FIRST; 70]);
+    for flow in &flows {
+        send(&mut net, *flow);
+    }
+    let expected = [vec![LARGE; 4], vec![MEDIUM; 60], vec![FIRST; 6]].concat();
+    assert_eq!(rings(&net), expected, "in the order in which they became busy");
+
+    // None has been idle: there is nothing for another.
+    send(&mut net, flows[69]);
+    assert_eq!(rings(&net), expected);
+
+    // One stays busy, the others have been idle.
+    net.pass(Duration::from_secs(2));
+    send(&mut net, flows[0]);
+    for _ in 0..3 {
+        send(&mut net, flows[69]);
+        net.pass(Duration::from_secs(2));
+    }
+    let now = rings(&net);
+    assert_eq!(now[69], MEDIUM, "a busy flow gets what an idle one had: {now:?}");
+    assert_eq!(now[0], LARGE, "from one that is idle");
+    let sum = |rings: &[usize]| rings.iter().sum::<usize>();
+    assert!(sum(&now) <= sum(&expected), "no more than before");
+    // And the one that lost them still works, whatever its guest thinks of the window.
+    let loser = (0..70).find(|index| now[*index] < expected[*index]).unwrap();
+    send(&mut net, flows[loser]);
+
+    // A flow that ends makes room at once.
+    net.guest().socket(flows[1].0).abort();
+    net.settle();
+    net.host_closes(flows[1].1, true);
+    send(&mut net, flows[68]);
+    assert!(rings(&net)[67] > FIRST, "{:?}", rings(&net));
+}
