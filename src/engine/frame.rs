@@ -16,6 +16,7 @@ use smoltcp::wire::{
     checksum::{combine, data, pseudo_header},
 };
 
+use super::host::IpFields;
 use super::stats::DropReason;
 use crate::config::MacAddress;
 
@@ -30,6 +31,10 @@ pub const HEADROOM: usize = VNET_HEADER_LEN + ETHERNET_HEADER_LEN;
 /// an IPv6 header more for a super-frame whose payload alone is that long.
 pub const MAX_FRAME_LEN: usize = HEADROOM + 65_535 + 40;
 
+/// The longest IP packet that an ordinary link takes, in bytes (RFC 894).
+const ETHERNET_MTU: usize = 1500;
+/// The bits of the traffic class that are congestion notification's (RFC 3168, section 5).
+const ECN: u8 = 3;
 /// How many IPv6 extension headers are followed before the packet is dropped.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
@@ -82,6 +87,10 @@ pub struct IpPacket<'a> {
     pub destination: IpAddr,
     /// Time to live, or hop limit.
     pub hop_limit: u8,
+    /// Type of service or traffic class, ECN included.
+    pub traffic_class: u8,
+    /// Whether no router may cut it: a flag of IPv4, and the rule of IPv6.
+    pub dont_fragment: bool,
     /// The upper layer's protocol, behind any extension headers.
     pub protocol: IpProtocol,
     /// Set when the packet is a fragment of a larger one.
@@ -110,6 +119,18 @@ impl IpPacket<'_> {
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.bytes.get(self.header_len..).unwrap_or_default()
+    }
+
+    /// What a router that hands the packet on keeps of its header.
+    #[must_use]
+    pub fn onward(&self) -> IpFields {
+        IpFields {
+            hop_limit: Some(self.hop_limit.saturating_sub(1)),
+            // A link that takes more than Ethernet's packets ends here: what is beyond is not the
+            // guest's to know, and no path takes them whole.
+            dont_fragment: self.dont_fragment && self.bytes.len() <= ETHERNET_MTU,
+            traffic_class: self.traffic_class & !ECN,
+        }
     }
 
     /// Verifies the upper layer's length and checksum, unless the virtio header vouched for it.
@@ -192,6 +213,8 @@ fn parse_ipv4<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
     let total_len = usize::from(header.total_len());
     let (source, destination) = (header.src_addr(), header.dst_addr());
     let (hop_limit, protocol) = (header.hop_limit(), header.next_header());
+    let traffic_class = header.dscp() << 2 | header.ecn();
+    let dont_fragment = header.dont_frag();
     let fragment = (header.more_frags() || header.frag_offset() != 0).then(|| Fragment {
         id: u32::from(header.ident()),
         offset: usize::from(header.frag_offset()),
@@ -203,6 +226,8 @@ fn parse_ipv4<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
         source: IpAddr::V4(source),
         destination: IpAddr::V4(destination),
         hop_limit,
+        traffic_class,
+        dont_fragment,
         protocol,
         fragment,
         bytes,
@@ -218,7 +243,7 @@ fn parse_ipv6<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
     }
     let total_len = header.total_len();
     let (source, destination) = (header.src_addr(), header.dst_addr());
-    let hop_limit = header.hop_limit();
+    let (hop_limit, traffic_class) = (header.hop_limit(), header.traffic_class());
     let mut protocol = header.next_header();
     let bytes = body.get_mut(..total_len).ok_or(DropReason::Malformed)?;
     let mut header_len = 40;
@@ -266,6 +291,8 @@ fn parse_ipv6<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
         source: IpAddr::V6(source),
         destination: IpAddr::V6(destination),
         hop_limit,
+        traffic_class,
+        dont_fragment: fragment.is_none(),
         protocol,
         fragment,
         bytes,

@@ -14,7 +14,7 @@ use super::frame::{IpPacket, is_unicast};
 use super::icmp::{V4_ECHO_REQUEST, V6_ECHO_REQUEST};
 use super::nat::{self, Meaning};
 use super::stats::{DropReason, Verdict};
-use super::{Tables, Turn, dhcp, dhcpv6, ndp};
+use super::{Tables, Turn, dhcp, dhcpv6, icmp, ndp};
 
 /// Takes an IP packet that a guest sent to the gateway's hardware address or to a group.
 pub(super) fn handle(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> Verdict {
@@ -35,6 +35,12 @@ pub(super) fn handle(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<
 fn dispatch(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> Verdict {
     if let Err(reason) = packet.verify() {
         return Verdict::Dropped(reason);
+    }
+    // RFC 1812, section 5.3.1. What is for the gateway itself has arrived.
+    let here = turn.is_own_address(packet.destination) || !is_unicast(packet.destination);
+    if packet.hop_limit <= 1 && !here {
+        icmp::send_time_exceeded(turn, packet.bytes);
+        return Verdict::Refused;
     }
     match packet.protocol {
         IpProtocol::Tcp => tables.tcp.handle_segment(turn, packet),
@@ -112,7 +118,7 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
     if nat::translate(turn.network, key.host) == Meaning::Dns {
         return tables.dns.handle_query(turn, Client::Datagram(key), udp.payload());
     }
-    tables.udp.handle_datagram(turn, key, &udp, packet.bytes)
+    tables.udp.handle_datagram(turn, key, &udp, packet)
 }
 
 fn handle_icmp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
@@ -125,6 +131,10 @@ fn handle_icmp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) 
         tables.echo.handle_request(turn, packet)
     } else if v6 && ndp::is_neighbour_discovery(kind) {
         ndp::handle(turn, packet)
+    } else if let Some((guest, host)) = icmp::refused_by_guest(packet.payload(), v6)
+        && guest.ip() == packet.source
+    {
+        tables.udp.handle_refused(turn, FlowKey { port: turn.port, guest, host })
     } else {
         Verdict::Dropped(DropReason::UnhandledIcmp)
     }

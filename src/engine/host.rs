@@ -34,6 +34,17 @@ pub enum SocketKind {
     },
 }
 
+/// The fields of the IP header that a datagram keeps on its way through us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IpFields {
+    /// Time to live, or hop limit; `None` is the host's own.
+    pub hop_limit: Option<u8>,
+    /// It is not to be cut into fragments, neither by the host nor by a router.
+    pub dont_fragment: bool,
+    /// Type of service, or traffic class: DSCP (RFC 2474) without the two bits of ECN.
+    pub traffic_class: u8,
+}
+
 /// A request to the shell. Requests for one socket are to be carried out in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum HostOp {
@@ -52,6 +63,8 @@ pub enum HostOp {
         to: Option<SocketAddr>,
         /// The local address to send from, where the socket is bound to none.
         from: Option<IpAddr>,
+        /// What its IP header is to say.
+        fields: IpFields,
         /// The payload; give it back with [`super::Engine::recycle`].
         payload: Vec<u8>,
     },
@@ -73,12 +86,21 @@ pub enum HostEvent<'a> {
     Connected,
     /// A socket could not be opened or connected, or broke.
     Failed(io::ErrorKind),
-    /// One datagram could not be sent, or an ICMP error says that it did not arrive.
+    /// One datagram could not be sent.
     Unsent {
         /// Whom it was for; `None` on a connected socket.
         to: Option<SocketAddr>,
         /// Why.
         error: io::ErrorKind,
+    },
+    /// One datagram was sent and did not arrive.
+    Bounced {
+        /// Whom it was for.
+        to: SocketAddr,
+        /// Who says so and why.
+        bounce: Bounce,
+        /// How its payload began; of an echo request, the whole ICMP message.
+        payload: &'a [u8],
     },
     /// A datagram arrived.
     Datagram {
@@ -88,6 +110,27 @@ pub enum HostEvent<'a> {
         to: Option<IpAddr>,
         /// Its payload.
         payload: &'a [u8],
+    },
+}
+
+/// Why a datagram did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounce {
+    /// A router or the addressed host has sent an ICMP or ICMPv6 error.
+    Icmp {
+        /// Who sent it.
+        by: IpAddr,
+        /// Its type.
+        kind: u8,
+        /// Its code.
+        code: u8,
+        /// The MTU that it names, in bytes, if it is about that.
+        mtu: u32,
+    },
+    /// The host itself knows that it is longer than the path takes, in bytes of IP packet.
+    TooLong {
+        /// What the path takes.
+        mtu: u32,
     },
 }
 
@@ -154,12 +197,13 @@ impl HostSide {
         socket: SocketId,
         to: Option<SocketAddr>,
         from: Option<IpAddr>,
+        fields: IpFields,
         payload: &[u8],
     ) {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(payload);
-        self.ops.push_back(HostOp::Send { socket, to, from, payload: buffer });
+        self.ops.push_back(HostOp::Send { socket, to, from, fields, payload: buffer });
     }
 
     pub(super) fn relay(&mut self, socket: SocketId) {

@@ -5,7 +5,7 @@
 //! ([`super::ndp`]).
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::wire::{
     IpProtocol, Ipv4Packet, Ipv6Packet,
@@ -19,7 +19,12 @@ use crate::config::Refusal;
 const V4_ECHO_REPLY: u8 = 0;
 const V4_UNREACHABLE: u8 = 3;
 pub(super) const V4_ECHO_REQUEST: u8 = 8;
+/// Code of [`V4_UNREACHABLE`]: too long, and not to be cut.
+const V4_FRAGMENTATION_NEEDED: u8 = 4;
+const V4_TIME_EXCEEDED: u8 = 11;
 const V6_UNREACHABLE: u8 = 1;
+const V6_TOO_BIG: u8 = 2;
+const V6_TIME_EXCEEDED: u8 = 3;
 pub(super) const V6_ECHO_REQUEST: u8 = 128;
 const V6_ECHO_REPLY: u8 = 129;
 
@@ -75,9 +80,77 @@ impl Unreachable {
     }
 }
 
+/// An error about a guest's packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IcmpError {
+    kind: u8,
+    code: u8,
+    /// The second word of the message.
+    rest: [u8; 4],
+}
+
+impl IcmpError {
+    fn unreachable(v6: bool, reason: Unreachable) -> Self {
+        let (kind, code) = if v6 {
+            (V6_UNREACHABLE, reason.code_v6())
+        } else {
+            (V4_UNREACHABLE, reason.code_v4())
+        };
+        Self { kind, code, rest: [0; 4] }
+    }
+
+    /// RFC 792 and RFC 4443, section 3.3: time to live exceeded in transit.
+    fn time_exceeded(v6: bool) -> Self {
+        let kind = if v6 { V6_TIME_EXCEEDED } else { V4_TIME_EXCEEDED };
+        Self { kind, code: 0, rest: [0; 4] }
+    }
+
+    /// RFC 1191, section 4, and RFC 4443, section 3.2.
+    pub(super) fn too_long(v6: bool, mtu: u32) -> Self {
+        if v6 {
+            // RFC 8200, section 5: less is no IPv6 link.
+            let mtu = mtu.max(1280);
+            return Self { kind: V6_TOO_BIG, code: 0, rest: mtu.to_be_bytes() };
+        }
+        let [m0, m1] = u16::try_from(mtu).unwrap_or(u16::MAX).to_be_bytes();
+        Self { kind: V4_UNREACHABLE, code: V4_FRAGMENTATION_NEEDED, rest: [0, 0, m0, m1] }
+    }
+
+    /// An error that the host has heard, as the guest may hear it; `None` for what is none or
+    /// concerns nobody but the host.
+    pub(super) fn heard(v6: bool, kind: u8, code: u8, mtu: u32) -> Option<Self> {
+        match (v6, kind, code) {
+            (false, V4_UNREACHABLE, V4_FRAGMENTATION_NEEDED) | (true, V6_TOO_BIG, _) => {
+                Some(Self::too_long(v6, mtu))
+            }
+            (false, V4_UNREACHABLE | V4_TIME_EXCEEDED, _)
+            | (true, V6_UNREACHABLE | V6_TIME_EXCEEDED, _) => {
+                Some(Self { kind, code, rest: [0; 4] })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Tells the sender of `packet` that its destination cannot be reached. The error's source is the
 /// gateway, or the destination itself for a closed port.
 pub(super) fn send_unreachable(turn: &mut Turn<'_>, packet: &[u8], reason: Unreachable) {
+    let Some((source, destination)) = addresses(packet) else {
+        return;
+    };
+    let by = (reason == Unreachable::Port).then_some(destination);
+    send_error(turn, by, packet, IcmpError::unreachable(source.is_ipv6(), reason));
+}
+
+/// Tells the sender of `packet` that it has made its last hop, which was the gateway.
+pub(super) fn send_time_exceeded(turn: &mut Turn<'_>, packet: &[u8]) {
+    if let Some((source, _)) = addresses(packet) {
+        send_error(turn, None, packet, IcmpError::time_exceeded(source.is_ipv6()));
+    }
+}
+
+/// Sends an error about `packet` to its sender, from `by` or else from the gateway.
+pub(super) fn send_error(turn: &mut Turn<'_>, by: Option<IpAddr>, packet: &[u8], error: IcmpError) {
     let Some((source, destination)) = addresses(packet) else {
         return;
     };
@@ -90,13 +163,10 @@ pub(super) fn send_unreachable(turn: &mut Turn<'_>, packet: &[u8], reason: Unrea
         (IpAddr::V6(_), Some(v6)) => IpAddr::V6(v6.gateway),
         (IpAddr::V6(_), None) => return,
     };
-    let from = if reason == Unreachable::Port { destination } else { gateway };
-    let (kind, code, quote) = match source {
-        IpAddr::V4(_) => (V4_UNREACHABLE, reason.code_v4(), QUOTE_V4),
-        IpAddr::V6(_) => (V6_UNREACHABLE, reason.code_v6(), QUOTE_V6),
-    };
+    let from = by.filter(|by| by.is_ipv6() == source.is_ipv6()).unwrap_or(gateway);
+    let quote = if source.is_ipv6() { QUOTE_V6 } else { QUOTE_V4 };
     let quoted = packet.get(..quote).unwrap_or(packet);
-    send(turn, (from, source), [kind, code], [0; 4], quoted);
+    send(turn, (from, source), [error.kind, error.code], error.rest, quoted);
 }
 
 /// Tells the sender of `packet` that its destination is forbidden, in the words its user expects.
@@ -146,6 +216,33 @@ fn send(
         checksum.copy_from_slice(&sum.to_be_bytes());
     }
     turn.send_datagram(addresses, protocol, HOP_LIMIT, &message);
+}
+
+/// A datagram of `guest` that the guest itself refuses: what a port-unreachable error of its quotes.
+pub(super) fn refused_by_guest(message: &[u8], v6: bool) -> Option<(SocketAddr, SocketAddr)> {
+    let (&[kind, code, ..], quoted) = message.split_first_chunk::<8>()?;
+    let port = if v6 {
+        (V6_UNREACHABLE, Unreachable::Port.code_v6())
+    } else {
+        (V4_UNREACHABLE, Unreachable::Port.code_v4())
+    };
+    if (kind, code) != port {
+        return None;
+    }
+    // What is quoted is cut, so the lengths that it states are not to be held against it.
+    let (source, destination, protocol, rest) = if v6 {
+        let (header, rest) = quoted.split_first_chunk::<40>()?;
+        let header = Ipv6Packet::new_unchecked(&header[..]);
+        (header.src_addr().into(), header.dst_addr().into(), header.next_header(), rest)
+    } else {
+        let header = Ipv4Packet::new_unchecked(quoted.first_chunk::<20>()?);
+        let rest = quoted.get(usize::from(header.header_len())..)?;
+        (header.src_addr().into(), header.dst_addr().into(), header.next_header(), rest)
+    };
+    let &[s0, s1, d0, d1] = rest.first_chunk()?;
+    let host = SocketAddr::new(source, u16::from_be_bytes([s0, s1]));
+    let guest = SocketAddr::new(destination, u16::from_be_bytes([d0, d1]));
+    (protocol == IpProtocol::Udp).then_some((guest, host))
 }
 
 fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {

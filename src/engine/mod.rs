@@ -356,6 +356,16 @@ impl Engine {
             }
             return;
         }
+        if let (Owner::Published(_), HostEvent::Bounced { to, bounce, payload }) = (owner, &event) {
+            // Unknown clients are gone, and nobody waits for the news.
+            if let Some(index) = self.tables.udp.client(socket, *to)
+                && let Some(port) = self.tables.udp.flows.port_of(index)
+                && let Some((tables, mut turn)) = self.turn(port, now)
+            {
+                tables.udp.bounce(&mut turn, index, *bounce, payload);
+            }
+            return;
+        }
         let Some((tables, mut turn)) = self.turn_of(owner, now) else {
             return;
         };
@@ -374,13 +384,22 @@ impl Engine {
                     tables.udp.handle_unsent(&mut turn, index, to, error);
                 }
             }
+            (Owner::Udp(index), HostEvent::Bounced { to, bounce, payload }) => {
+                tables.udp.handle_bounce(&mut turn, index, to, bounce, payload);
+            }
             (Owner::Udp(index), HostEvent::Failed(_)) => {
                 tables.udp.handle_failed(&mut turn, index);
             }
             (Owner::Echo(index), HostEvent::Datagram { from, payload, .. }) => {
                 tables.echo.handle_reply(&mut turn, index, from.ip(), payload);
             }
-            (Owner::Echo(index), HostEvent::Failed(error) | HostEvent::Unsent { error, .. }) => {
+            (Owner::Echo(index), HostEvent::Bounced { bounce, payload, .. }) => {
+                tables.echo.handle_bounce(&mut turn, index, bounce, payload);
+            }
+            (Owner::Echo(index), HostEvent::Unsent { error, .. }) => {
+                tables.echo.handle_unsent(&mut turn, index, error);
+            }
+            (Owner::Echo(index), HostEvent::Failed(error)) => {
                 tables.echo.handle_failed(&mut turn, index, error);
             }
             (Owner::Dns(index), HostEvent::Datagram { payload, .. }) => {
@@ -389,13 +408,19 @@ impl Engine {
             (Owner::Dns(index), HostEvent::Connected) => {
                 tables.dns.handle_connected(&mut turn, index);
             }
-            (Owner::Dns(index), HostEvent::Failed(_) | HostEvent::Unsent { .. }) => {
+            (
+                Owner::Dns(index),
+                HostEvent::Failed(_) | HostEvent::Unsent { .. } | HostEvent::Bounced { .. },
+            ) => {
                 tables.dns.handle_failed(&mut turn, index);
             }
             // A datagram that the host could not send is lost, as datagrams may be; a listener
             // that fails stays; datagrams and connections do not mix.
             (Owner::Published(_), _)
-            | (Owner::Tcp(_), HostEvent::Datagram { .. } | HostEvent::Unsent { .. })
+            | (
+                Owner::Tcp(_),
+                HostEvent::Datagram { .. } | HostEvent::Unsent { .. } | HostEvent::Bounced { .. },
+            )
             | (Owner::Closing, _)
             | (_, HostEvent::Connected) => {}
         }

@@ -16,6 +16,7 @@ use super::Turn;
 use super::frame::IpPacket;
 use super::stats::{DropReason, Verdict};
 use crate::config::Lease;
+use crate::config::Sharing;
 
 /// Neighbour discovery is for the link alone (RFC 4861, section 7.1).
 const HOP_LIMIT: u8 = 255;
@@ -72,9 +73,14 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
             send(turn, target_addr, to, advert, &[]);
         }
         NdiscRepr::RouterSolicit { .. } => {
+            // On a shared network a container has the address of its lease and no other.
+            let flags = match turn.network.sharing {
+                Sharing::Private => NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF,
+                Sharing::Shared | Sharing::Isolated => NdiscPrefixInfoFlags::ON_LINK,
+            };
             let prefix_info = NdiscPrefixInformation {
                 prefix_len: v6.subnet.prefix_len,
-                flags: NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF,
+                flags,
                 valid_lifetime: FOREVER,
                 preferred_lifetime: FOREVER,
                 prefix: v6.subnet.address,

@@ -66,6 +66,7 @@ pub(super) struct Whole {
     destination: IpAddr,
     protocol: IpProtocol,
     hop_limit: u8,
+    traffic_class: u8,
     header_len: usize,
     bytes: Vec<u8>,
 }
@@ -77,6 +78,8 @@ impl Whole {
             source: self.source,
             destination: self.destination,
             hop_limit: self.hop_limit,
+            traffic_class: self.traffic_class,
+            dont_fragment: false,
             protocol: self.protocol,
             fragment: None,
             bytes: &mut self.bytes,
@@ -125,13 +128,21 @@ impl Reassembly {
         }
         let Partial { key, payload, .. } = self.partials.remove(index);
         let Key { source, destination, protocol, .. } = key;
-        let hop_limit = packet.hop_limit;
+        let (hop_limit, traffic_class) = (packet.hop_limit, packet.traffic_class);
         let repr =
             IpRepr::new(source.into(), destination.into(), protocol, payload.len(), hop_limit);
         let mut bytes = vec![0; header_len];
         repr.emit(&mut bytes[..], &ChecksumCapabilities::default());
         bytes.extend_from_slice(&payload);
-        Ok(Some(Whole { source, destination, protocol, hop_limit, header_len, bytes }))
+        Ok(Some(Whole {
+            source,
+            destination,
+            protocol,
+            hop_limit,
+            traffic_class,
+            header_len,
+            bytes,
+        }))
     }
 
     /// Forgets what a port has sent.
@@ -222,6 +233,8 @@ mod tests {
             source: IpAddr::from([10, 0, 2, 100]),
             destination: IpAddr::from([192, 0, 2, 9]),
             hop_limit: 64,
+            traffic_class: 0,
+            dont_fragment: false,
             protocol: IpProtocol::Udp,
             fragment: Some(Fragment { id, offset, more }),
             bytes: &mut bytes,

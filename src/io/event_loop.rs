@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 
 use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
-use super::host::{Socket, Sockets};
+use super::host::{DatagramSocket, Socket, Sockets};
 use super::listen::Listener;
 use super::outbound::OutboundAddresses;
 use super::pcap::{Pcap, PcapError};
@@ -26,11 +26,11 @@ use super::signals::{Received, Signals};
 use super::tap::Port;
 use super::watch::{File, Watches};
 use crate::config::{self, Lease};
-use crate::engine::host::{HostEvent, HostOp, SocketId, SocketKind};
+use crate::engine::host::{Bounce, HostEvent, HostOp, SocketId, SocketKind};
 use crate::engine::{Destination, Engine, Instant, PortError};
 use crate::sys::netns;
-use crate::sys::sock;
 use crate::sys::tun::Tap;
+use crate::sys::{datagram, sock};
 
 const TAP: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -47,6 +47,8 @@ const FRAMES_IN: usize = 32;
 const FRAMES_OUT: usize = 256;
 /// Datagrams read from one socket, and clients accepted from one listener, in a turn.
 const PER_SOCKET: usize = 64;
+/// How much of a datagram that did not arrive is quoted to the guest, in bytes.
+const MAX_QUOTE: usize = 128;
 /// The largest datagram, in bytes.
 const MAX_DATAGRAM: usize = 65_536;
 
@@ -393,11 +395,19 @@ impl Server {
             let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
                 return;
             };
-            let Ok(Some((to, error))) = sock::take_icmp_error(socket.as_fd()) else {
+            let mut payload = [0; MAX_QUOTE];
+            let Ok(Some(error)) = datagram::take_error(socket.as_fd(), &mut payload) else {
                 return;
             };
-            let event = HostEvent::Unsent { to: Some(to), error: error.kind() };
-            self.engine.handle_host(id, event, now);
+            let (to, mtu) = (error.to, error.mtu);
+            let bounce = match (error.by, error.errno) {
+                (Some(by), _) => Bounce::Icmp { by, kind: error.kind, code: error.code, mtu },
+                (None, libc::EMSGSIZE) => Bounce::TooLong { mtu },
+                // Any other error of the kernel's own is what the call returned that sent.
+                (None, _) => continue,
+            };
+            let payload = payload.get(..error.len).unwrap_or_default();
+            self.engine.handle_host(id, HostEvent::Bounced { to, bounce, payload }, now);
         }
     }
 
@@ -449,11 +459,11 @@ impl Server {
         for _ in 0..PER_SOCKET {
             // The engine may close the socket in answer to any datagram.
             let (socket, connected) = match self.sockets.get_mut(id) {
-                Some(Socket::Datagram(socket)) => (socket, false),
-                Some(Socket::Connected(socket)) => (socket, true),
+                Some(Socket::Datagram(socket)) => (DatagramSocket::as_fd(socket), false),
+                Some(Socket::Connected(socket)) => (OwnedFd::as_fd(socket), true),
                 Some(Socket::Tcp(_) | Socket::Listener(_)) | None => return,
             };
-            match sock::recv_from(socket.as_fd(), &mut self.datagram) {
+            match datagram::recv_from(socket, &mut self.datagram) {
                 Ok(received) => {
                     let payload = self.datagram.get(..received.len).unwrap_or_default();
                     let event =
@@ -504,8 +514,8 @@ impl Server {
                         self.engine.handle_host(socket, HostEvent::Failed(error.kind()), now);
                     }
                 }
-                HostOp::Send { socket, to, from, payload } => {
-                    let sent = self.sockets.send(socket, to, from, &payload);
+                HostOp::Send { socket, to, from, fields, payload } => {
+                    let sent = self.sockets.send(socket, to, from, fields, &payload);
                     self.engine.recycle(payload);
                     if let Err(error) = sent {
                         log::debug!("a datagram to {to:?} is lost: {error}");

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use mio::event::Event;
 use mio::unix::SourceFd;
@@ -12,8 +12,8 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use super::listen::Listener;
 use super::outbound::OutboundAddresses;
 use crate::config::Protocol;
-use crate::engine::host::{HostStream, SocketId, SocketKind};
-use crate::sys::sock;
+use crate::engine::host::{HostStream, IpFields, SocketId, SocketKind};
+use crate::sys::{datagram, sock};
 
 /// A host socket.
 #[derive(Debug)]
@@ -21,11 +21,19 @@ pub(super) enum Socket {
     /// A TCP connection, or one that is being made.
     Tcp(TcpStream),
     /// UDP or ping.
-    Datagram(OwnedFd),
+    Datagram(DatagramSocket),
     /// UDP with one peer: an error is about the one exchange that it is for.
     Connected(OwnedFd),
     /// A published TCP port.
     Listener(OwnedFd),
+}
+
+/// A UDP or ping socket without a peer, and what its options say now.
+#[derive(Debug)]
+pub(super) struct DatagramSocket {
+    socket: OwnedFd,
+    v6: bool,
+    fields: IpFields,
 }
 
 /// A TCP socket and what edge-triggered epoll(7) has told of it.
@@ -70,12 +78,16 @@ impl Sockets {
                 let socket = sock::tcp_connect_start(to, self.outbound.of(to.is_ipv6()))?;
                 Socket::Tcp(TcpStream::new(socket, true))
             }
-            SocketKind::Udp { v6 } => Socket::Datagram(sock::udp_any(v6, self.outbound.of(v6))?),
+            SocketKind::Udp { v6 } => {
+                let socket = sock::udp_any(v6, self.outbound.of(v6))?;
+                Socket::Datagram(DatagramSocket::new(socket, v6))
+            }
             SocketKind::UdpConnect(to) => {
                 Socket::Connected(sock::udp_connected(to, self.outbound.of(to.is_ipv6()))?)
             }
             SocketKind::Ping { v6 } => {
-                Socket::Datagram(sock::ping_socket(v6, self.outbound.of(v6))?)
+                let socket = sock::ping_socket(v6, self.outbound.of(v6))?;
+                Socket::Datagram(DatagramSocket::new(socket, v6))
             }
         };
         self.add(id, socket)
@@ -86,7 +98,10 @@ impl Sockets {
         let socket = listener.socket;
         match listener.protocol {
             Protocol::Tcp => self.add(id, Socket::Listener(socket)),
-            Protocol::Udp => self.add(id, Socket::Datagram(socket)),
+            Protocol::Udp => {
+                let v6 = sock::local_addr(socket.as_fd())?.is_ipv6();
+                self.add(id, Socket::Datagram(DatagramSocket::new(socket, v6)))
+            }
         }
     }
 
@@ -124,18 +139,20 @@ impl Sockets {
     }
 
     pub(super) fn send(
-        &self,
+        &mut self,
         id: SocketId,
         to: Option<SocketAddr>,
         from: Option<IpAddr>,
+        fields: IpFields,
         payload: &[u8],
     ) -> io::Result<()> {
-        let sent = match (self.entries.get(id.0), to) {
+        let sent = match (self.entries.get_mut(id.0), to) {
             (Some(Some(Socket::Connected(socket))), _) => {
                 Ok(send(socket.as_raw_fd(), payload, MsgFlags::MSG_NOSIGNAL)?)
             }
             (Some(Some(Socket::Datagram(socket))), Some(to)) => {
-                let once = || sock::send_to(socket.as_fd(), payload, to, from);
+                socket.set(fields)?;
+                let once = || datagram::send_to(socket.as_fd(), payload, to, from);
                 // An ICMP error about an earlier datagram ends the call that comes next (ip(7)):
                 // it is in the error queue as well, and this datagram has not been tried.
                 once().or_else(|error| match error.kind() {
@@ -153,10 +170,39 @@ impl Socket {
     fn as_raw_fd(&self) -> i32 {
         match self {
             Self::Tcp(stream) => stream.socket.as_raw_fd(),
-            Self::Datagram(socket) | Self::Connected(socket) | Self::Listener(socket) => {
-                socket.as_raw_fd()
-            }
+            Self::Datagram(datagram) => datagram.socket.as_raw_fd(),
+            Self::Connected(socket) | Self::Listener(socket) => socket.as_raw_fd(),
         }
+    }
+}
+
+impl DatagramSocket {
+    fn new(socket: OwnedFd, v6: bool) -> Self {
+        Self { socket, v6, fields: IpFields::default() }
+    }
+
+    /// Makes what is sent next have these fields: a system call for each one that has changed.
+    fn set(&mut self, fields: IpFields) -> io::Result<()> {
+        let socket = self.socket.as_fd();
+        if let Some(hops) = fields.hop_limit
+            && self.fields.hop_limit != Some(hops)
+        {
+            datagram::set_hop_limit(socket, self.v6, hops)?;
+        }
+        if self.fields.dont_fragment != fields.dont_fragment {
+            datagram::set_dont_fragment(socket, self.v6, fields.dont_fragment)?;
+        }
+        if self.fields.traffic_class != fields.traffic_class {
+            datagram::set_traffic_class(socket, self.v6, fields.traffic_class)?;
+        }
+        self.fields = IpFields { hop_limit: fields.hop_limit.or(self.fields.hop_limit), ..fields };
+        Ok(())
+    }
+}
+
+impl AsFd for DatagramSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

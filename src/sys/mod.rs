@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 pub mod alloc;
+pub mod datagram;
 pub mod fd;
 pub mod isolate;
 pub mod landlock;

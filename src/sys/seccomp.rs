@@ -62,8 +62,8 @@ rules! {
     SYS_write Any, "tap::Port::write, log lines, capture files, --ready-fd";
     SYS_recvfrom Any, "host::TcpStream::recv";
     SYS_sendto Any, "host::TcpStream::send, connected datagrams";
-    SYS_recvmsg Any, "sock::recv_from, netns::receive";
-    SYS_sendmsg Any, "sock::send_to";
+    SYS_recvmsg Any, "datagram::recv_from, netns::receive";
+    SYS_sendmsg Any, "datagram::send_to";
     #[cfg(target_arch = "x86_64")]
     SYS_epoll_wait Any, "event_loop::Server::run";
     SYS_epoll_pwait Any, "event_loop::Server::run";
@@ -73,7 +73,7 @@ rules! {
     SYS_connect Any, "host::Sockets::open";
     SYS_bind Any, "host::Sockets::open, ports published on request";
     SYS_listen Any, "ports published on request";
-    SYS_setsockopt Any, "sock::tune_stream, a reset on close";
+    SYS_setsockopt Any, "sock::tune_stream, host::DatagramSocket::set, a reset on close";
     SYS_getsockopt Any, "sock::tcp_take_error, the peer of a control connection";
     SYS_getsockname Any, "sock::local_addr";
     SYS_shutdown Any, "host::TcpStream::finish";

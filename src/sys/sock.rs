@@ -1,31 +1,19 @@
 //! Ordinary sockets, set up the way the shell uses them: non-blocking and close-on-exec.
 //!
-//! Owns the options of each kind of socket and the ancillary data that names a datagram's local
-//! address. Sending and receiving allocate nothing. It decides no destination: the one place that
-//! may connect or send asks the deny list first. Read first: tcp(7), udp(7), ip(7) on `IP_PKTINFO`,
-//! ipv6(7) and RFC 3542 (section 6) on `IPV6_PKTINFO`, icmp(7) on ping sockets.
+//! Owns the options of each kind of socket. It decides no destination: the one place that may
+//! connect or send asks the deny list first. Read first: tcp(7), udp(7), icmp(7) on ping sockets.
+//! Not here: sending and receiving datagrams ([`super::datagram`]).
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike,
-    SockaddrStorage, bind, connect, getsockname, getsockopt, recvmsg, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage, bind, connect,
+    getsockname, getsockopt, setsockopt, socket, sockopt,
 };
-
-/// A datagram that [`recv_from`] has put into the caller's buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Datagram {
-    /// Its length in bytes; the buffer's length if it was longer and cut.
-    pub len: usize,
-    /// Who sent it.
-    pub from: SocketAddr,
-    /// The local address it was sent to, where the socket was bound to none (see [`udp_bind`]).
-    pub to: Option<IpAddr>,
-}
 
 /// Listens on `address`. IPv6 listeners take IPv6 only, so that both families can have their own.
 ///
@@ -124,6 +112,7 @@ pub fn udp_bind(address: SocketAddr) -> io::Result<OwnedFd> {
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         }
     }
+    report_errors(&socket, address.is_ipv6())?;
     bind_to(&socket, address)?;
     Ok(socket)
 }
@@ -138,37 +127,8 @@ pub fn udp_any(v6: bool, from: Option<IpAddr>) -> io::Result<OwnedFd> {
     let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let socket = open(v6, SockType::Datagram, None)?;
     bind_to(&socket, SocketAddr::new(from.unwrap_or(any), 0))?;
-    if v6 {
-        setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
-    } else {
-        setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
-    }
+    report_errors(&socket, v6)?;
     Ok(socket)
-}
-
-/// Takes one ICMP error from the queue of a socket of [`udp_any`] (`IP_RECVERR`, ip(7)): to whom
-/// the datagram was, and what became of it. `None` when there is none.
-///
-/// # Errors
-/// What recvmsg(2) reports.
-pub fn take_icmp_error(socket: BorrowedFd<'_>) -> io::Result<Option<(SocketAddr, io::Error)>> {
-    let mut payload = [0; 64];
-    let mut iov = [IoSliceMut::new(&mut payload)];
-    let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
-    let flags = MsgFlags::MSG_ERRQUEUE;
-    let message =
-        match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
-            Err(Errno::EAGAIN) => return Ok(None),
-            other => other?,
-        };
-    let to = message.address.as_ref().map(to_std).transpose()?;
-    let errno = message.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
-            i32::try_from(error.ee_errno).ok()
-        }
-        _ => None,
-    });
-    Ok(to.zip(errno.map(io::Error::from_raw_os_error)))
 }
 
 /// A UDP socket on a free port that hears `to` and nobody else, with the local address `from`
@@ -193,84 +153,11 @@ pub fn udp_connected(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd
 pub fn ping_socket(v6: bool, from: Option<IpAddr>) -> io::Result<OwnedFd> {
     let protocol = if v6 { SockProtocol::IcmpV6 } else { SockProtocol::Icmp };
     let socket = open(v6, SockType::Datagram, Some(protocol))?;
+    report_errors(&socket, v6)?;
     if let Some(from) = from {
         bind_to(&socket, SocketAddr::new(from, 0))?;
     }
     Ok(socket)
-}
-
-/// Sends one datagram to `to`, from the local address `from` where one is named.
-///
-/// # Errors
-/// `WouldBlock` when the send buffer is full, `EMSGSIZE`, `ENETUNREACH`, `EINVAL` for an address
-/// that is not local; `ECONNREFUSED` may be the answer to an earlier datagram. `InvalidInput` when
-/// the two addresses are of different families.
-pub fn send_to(
-    socket: BorrowedFd<'_>,
-    datagram: &[u8],
-    to: SocketAddr,
-    from: Option<IpAddr>,
-) -> io::Result<usize> {
-    let to = SockaddrStorage::from(to);
-    let mut iov = libc::iovec {
-        // sendmsg(2) only reads.
-        iov_base: datagram.as_ptr().cast_mut().cast(),
-        iov_len: datagram.len(),
-    };
-    let mut control = Control::new();
-    // SAFETY: every field of `msghdr` is a number or a pointer, valid as zeros; some C libraries
-    // have private padding fields, so it cannot be written out.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_name = to.as_ptr().cast_mut().cast();
-    message.msg_namelen = to.len();
-    message.msg_iov = &raw mut iov;
-    message.msg_iovlen = 1;
-    match (from, to.family()) {
-        (None, _) => {}
-        (Some(IpAddr::V4(from)), Some(AddressFamily::Inet)) => {
-            let info = libc::in_pktinfo {
-                ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(from.octets()) },
-                ipi_addr: libc::in_addr { s_addr: 0 },
-            };
-            control.put(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
-        }
-        (Some(IpAddr::V6(from)), Some(AddressFamily::Inet6)) => {
-            let info = libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr { s6_addr: from.octets() },
-                ipi6_ifindex: 0,
-            };
-            control.put(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
-        }
-        (Some(_), _) => return Err(io::ErrorKind::InvalidInput.into()),
-    }
-    // SAFETY: name, iov and control point to live values of the lengths given.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
-    length(sent)
-}
-
-/// Receives one datagram into `buffer`.
-///
-/// # Errors
-/// `WouldBlock` when none waits; on a connected socket `ECONNREFUSED` and the like for an earlier
-/// datagram of ours.
-pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram> {
-    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let mut control = Control::new();
-    // SAFETY: `sockaddr_storage` is numbers and bytes, valid as zeros.
-    let mut from: libc::sockaddr_storage = unsafe { mem::zeroed() };
-    // SAFETY: as in `send_to`.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_name = (&raw mut from).cast();
-    message.msg_namelen = STORAGE_LEN;
-    message.msg_iov = &raw mut iov;
-    message.msg_iovlen = 1;
-    control.offer(&mut message);
-    // SAFETY: name, iov and control point to live buffers of the lengths given.
-    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
-    let len = length(received)?;
-    let from = from_kernel(&from, message.msg_namelen)?;
-    Ok(Datagram { len, from, to: local_address(&message) })
 }
 
 /// The address a socket is bound to.
@@ -279,19 +166,6 @@ pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagr
 /// What getsockname(2) reports.
 pub fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     to_std(&getsockname(socket.as_raw_fd())?)
-}
-
-/// Sets the TTL or hop limit of everything sent from now on.
-///
-/// # Errors
-/// `EINVAL` for an IPv4 TTL of 0.
-pub fn set_hop_limit(socket: BorrowedFd<'_>, v6: bool, hops: u8) -> io::Result<()> {
-    if v6 {
-        setsockopt(&socket, sockopt::Ipv6Ttl, &i32::from(hops))?;
-    } else {
-        setsockopt(&socket, sockopt::Ipv4Ttl, &i32::from(hops))?;
-    }
-    Ok(())
 }
 
 fn open(v6: bool, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<OwnedFd> {
@@ -303,6 +177,16 @@ fn open(v6: bool, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     Ok(socket)
+}
+
+/// Has the kernel queue ICMP errors about datagrams: [`super::datagram::take_error`].
+fn report_errors(socket: &OwnedFd, v6: bool) -> io::Result<()> {
+    if v6 {
+        setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+    } else {
+        setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
+    }
+    Ok(())
 }
 
 fn bind_to(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
@@ -342,14 +226,17 @@ fn tune_stream(stream: &OwnedFd) -> io::Result<()> {
 }
 
 /// An address that the kernel has written, `len` bytes long.
-fn from_kernel(address: &libc::sockaddr_storage, len: libc::socklen_t) -> io::Result<SocketAddr> {
+pub(super) fn from_kernel(
+    address: &libc::sockaddr_storage,
+    len: libc::socklen_t,
+) -> io::Result<SocketAddr> {
     // SAFETY: the storage is larger than any address, all of it is initialised, and nix compares
     // `len` with what the family needs.
     let address = unsafe { SockaddrStorage::from_raw((&raw const *address).cast(), Some(len)) };
     to_std(&address.ok_or(io::ErrorKind::InvalidData)?)
 }
 
-fn to_std(address: &SockaddrStorage) -> io::Result<SocketAddr> {
+pub(super) fn to_std(address: &SockaddrStorage) -> io::Result<SocketAddr> {
     match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
         (Some(v4), _) => Ok((*v4).into()),
         (_, Some(v6)) => Ok((*v6).into()),
@@ -357,86 +244,12 @@ fn to_std(address: &SockaddrStorage) -> io::Result<SocketAddr> {
     }
 }
 
-/// The local address in the ancillary data of a received message.
-fn local_address(message: &libc::msghdr) -> Option<IpAddr> {
-    // SAFETY: `message` is as recvmsg(2) left it; its control buffer is alive and aligned, and
-    // the kernel has set its length. The macros stay inside that length.
-    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
-    while !header.is_null() {
-        // SAFETY: not null, hence a whole `cmsghdr` inside the buffer.
-        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
-        // SAFETY: as above; the data of the two kinds read here has the type that ip(7) and
-        // ipv6(7) give, and may be unaligned.
-        unsafe {
-            if (level, kind) == (libc::IPPROTO_IP, libc::IP_PKTINFO) {
-                let info = libc::CMSG_DATA(header).cast::<libc::in_pktinfo>().read_unaligned();
-                return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
-            }
-            if (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) {
-                let info = libc::CMSG_DATA(header).cast::<libc::in6_pktinfo>().read_unaligned();
-                return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
-            }
-            header = libc::CMSG_NXTHDR(message, header);
-        }
-    }
-    None
-}
-
-/// What a system call of the send and receive family returned.
-fn length(result: libc::ssize_t) -> io::Result<usize> {
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
-}
-
-/// Room for one control message with a local address, aligned as `cmsghdr` must be.
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
-
-impl Control {
-    fn new() -> Self {
-        Self([0; CONTROL_LEN])
-    }
-
-    /// Lends the buffer to a message that is to be received.
-    fn offer(&mut self, message: &mut libc::msghdr) {
-        message.msg_control = self.0.as_mut_ptr().cast();
-        // `size_t` on glibc, `socklen_t` on musl.
-        message.msg_controllen = CONTROL_LEN as _;
-    }
-
-    /// Writes one control message and lends the buffer to a message that is to be sent.
-    fn put<T: Copy>(
-        &mut self,
-        message: &mut libc::msghdr,
-        level: libc::c_int,
-        kind: libc::c_int,
-        data: T,
-    ) {
-        const { assert!(size_of::<T>() <= size_of::<libc::in6_pktinfo>()) };
-        // Both are at most 20 bytes.
-        #[allow(clippy::cast_possible_truncation)]
-        let len = size_of::<T>() as libc::c_uint;
-        message.msg_control = self.0.as_mut_ptr().cast();
-        // SAFETY: CMSG_SPACE and CMSG_LEN compute. The buffer is aligned and, by the assertion,
-        // long enough for a header and `data`, so the first header is not null.
-        unsafe {
-            message.msg_controllen = libc::CMSG_SPACE(len) as _;
-            let header = libc::CMSG_FIRSTHDR(message);
-            (*header).cmsg_level = level;
-            (*header).cmsg_type = kind;
-            (*header).cmsg_len = libc::CMSG_LEN(len) as _;
-            libc::CMSG_DATA(header).cast::<T>().write_unaligned(data);
-        }
-    }
-}
-
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: libc::c_int = 4096;
 
-/// `CMSG_SPACE` of the larger of the two: a header of at most 16 bytes and `in6_pktinfo` of 20.
-const CONTROL_LEN: usize = 40;
-
 #[allow(clippy::cast_possible_truncation)] // 128 bytes
-const STORAGE_LEN: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+pub(super) const STORAGE_LEN: libc::socklen_t =
+    size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
 #[cfg(test)]
 mod tests {
@@ -447,6 +260,7 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, poll};
 
     use super::*;
+    use crate::sys::datagram::{recv_from, send_to, set_hop_limit};
 
     const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
@@ -554,25 +368,6 @@ mod tests {
             assert_eq!((answer.len, answer.from, answer.to), (6, to, None));
             assert_eq!(&buffer[..6], b"answer");
         }
-    }
-
-    #[test]
-    fn addresses_of_two_families_are_refused() {
-        let socket = udp_any(false, None).unwrap();
-        let to = "127.0.0.1:9".parse().unwrap();
-        let error = send_to(socket.as_fd(), b"", to, Some(Ipv6Addr::LOCALHOST.into())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-    }
-
-    #[test]
-    fn hop_limits_are_set_by_family() {
-        for v6 in [false, true] {
-            if let Ok(socket) = udp_any(v6, None) {
-                set_hop_limit(socket.as_fd(), v6, 1).unwrap();
-            }
-        }
-        let socket = udp_any(false, None).unwrap();
-        assert!(set_hop_limit(socket.as_fd(), false, 0).is_err());
     }
 
     #[test]

@@ -23,4 +23,5 @@ mod publish;
 mod run;
 mod survive;
 mod tcp;
+mod trace;
 mod udp;

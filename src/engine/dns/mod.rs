@@ -27,7 +27,7 @@ use self::reply::{PROHIBITED, Reply};
 use self::stream::{Exchange, Progress};
 use self::upstream::{Upstream, Upstreams};
 use super::flow::{FlowKey, KeyedHash};
-use super::host::{HostStream, Owner, SocketId, SocketKind};
+use super::host::{HostStream, IpFields, Owner, SocketId, SocketKind};
 use super::stats::{DropReason, Verdict};
 use super::table::{Entry, Table};
 use super::{Instant, PortId, Turn};
@@ -287,7 +287,8 @@ impl Forwarder {
         query.message.set_id(u16::from_le_bytes([low, high]));
         let patience = match &mut query.exchange {
             None => {
-                turn.fx.host.send(query.socket, None, None, query.message.bytes());
+                let fields = IpFields::default();
+                turn.fx.host.send(query.socket, None, None, fields, query.message.bytes());
                 PATIENCE
             }
             Some(exchange) => {

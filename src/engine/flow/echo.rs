@@ -1,19 +1,21 @@
 //! Echo flows: pings from a guest, sent by the host's ping sockets.
 //!
 //! A reply reaches the guest only if the pinged host sent one; the gateway answers for its own
-//! addresses alone. Where `net.ipv4.ping_group_range` forbids ping sockets (icmp(7)), the guest
+//! addresses alone. Errors about a request go on to the guest, so that it can trace the way. Where `net.ipv4.ping_group_range` forbids ping sockets (icmp(7)), the guest
 //! is told that its pings are prohibited. Read first: RFC 792, RFC 4443 section 4.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::time::Duration;
+use smoltcp::wire::{IpProtocol, IpRepr};
 
 use super::{FlowKey, KeyedHash};
 use crate::engine::frame::IpPacket;
-use crate::engine::host::{Owner, SocketId, SocketKind};
-use crate::engine::icmp::{self, Unreachable, V4_ECHO_REQUEST, V6_ECHO_REQUEST};
+use crate::engine::host::{Bounce, Owner, SocketId, SocketKind};
+use crate::engine::icmp::{self, IcmpError, Unreachable, V4_ECHO_REQUEST, V6_ECHO_REQUEST};
 use crate::engine::nat;
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::{Entry, Table};
@@ -79,7 +81,7 @@ impl EchoFlows {
         flow.request.clear();
         flow.request.extend_from_slice(packet.bytes);
         // The kernel writes its own identifier and the checksum.
-        turn.fx.host.send(flow.socket, Some(key.host), None, packet.payload());
+        turn.fx.host.send(flow.socket, Some(key.host), None, packet.onward(), packet.payload());
         self.flows.set_deadline(index, Some(turn.now + IDLE));
         Verdict::Flow
     }
@@ -121,6 +123,47 @@ impl EchoFlows {
         icmp::send_echo_reply(turn, addresses, [id0, id1, seq0, seq1], body);
     }
 
+    /// A request of this flow got an error instead of a reply.
+    pub(in crate::engine) fn handle_bounce(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        bounce: Bounce,
+        message: &[u8],
+    ) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let quoted = flow.quote(message);
+        let v6 = flow.key.host.is_ipv6();
+        let (by, error) = match bounce {
+            Bounce::TooLong { mtu } => (None, Some(IcmpError::too_long(v6, mtu))),
+            Bounce::Icmp { by, kind, code, mtu } => {
+                let by = nat::client_as_seen_by_guest(turn.network, by);
+                (Some(by), IcmpError::heard(v6, kind, code, mtu))
+            }
+        };
+        let Some(error) = error else {
+            return;
+        };
+        self.flows.set_deadline(index, Some(turn.now + IDLE));
+        icmp::send_error(turn, by, &quoted, error);
+    }
+
+    /// The host could not send one of this flow's requests.
+    pub(in crate::engine) fn handle_unsent(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        error: ErrorKind,
+    ) {
+        if let Some(flow) = self.flows.get(index)
+            && let Some(reason) = Unreachable::from_error(error)
+        {
+            icmp::send_unreachable(turn, &flow.request, reason);
+        }
+    }
+
     /// The host cannot send this flow's requests.
     pub(in crate::engine) fn handle_failed(
         &mut self,
@@ -153,6 +196,27 @@ impl EchoFlows {
 
     pub(in crate::engine) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {
         self.remove(turn, index);
+    }
+}
+
+impl EchoFlow {
+    /// The request that the host sent as `message`, as the guest sent it: the kernel has written an
+    /// identifier of its own. Without the message it is the last one.
+    fn quote(&self, message: &[u8]) -> Vec<u8> {
+        let Some((&[kind, code, _, _, _, _, seq0, seq1], body)) = message.split_first_chunk()
+        else {
+            return self.request.clone();
+        };
+        let (guest, host) = (self.key.guest.ip(), self.key.host.ip());
+        let [id0, id1] = self.key.guest.port().to_be_bytes();
+        let mut quoted = vec![kind, code, 0, 0, id0, id1, seq0, seq1];
+        quoted.extend_from_slice(body);
+        let protocol = if guest.is_ipv6() { IpProtocol::Icmpv6 } else { IpProtocol::Icmp };
+        let ip = IpRepr::new(guest.into(), host.into(), protocol, quoted.len(), 1);
+        let mut packet = vec![0; ip.header_len()];
+        ip.emit(&mut packet[..], &ChecksumCapabilities::default());
+        packet.extend_from_slice(&quoted);
+        packet
     }
 }
 

@@ -17,8 +17,9 @@ use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket};
 
 use super::{FlowKey, GuestMap, KeyedHash};
-use crate::engine::host::{Owner, SocketId, SocketKind};
-use crate::engine::icmp::{self, Unreachable};
+use crate::engine::frame::IpPacket;
+use crate::engine::host::{Bounce, IpFields, Owner, SocketId, SocketKind};
+use crate::engine::icmp::{self, IcmpError, Unreachable};
 use crate::engine::nat::{self, Inbound, Meaning};
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::{Entry, Table};
@@ -109,29 +110,36 @@ impl UdpFlows {
         turn: &mut Turn<'_>,
         key: FlowKey,
         udp: &UdpPacket<&[u8]>,
-        packet: &[u8],
+        packet: &IpPacket<'_>,
     ) -> Verdict {
+        let fields = packet.onward();
         if let Some(index) = self.flows.find(&key) {
-            return self.send_to_host(turn, index, udp.payload());
+            return self.send_to_host(turn, index, fields, udp.payload());
         }
         let reason = match nat::translate(turn.network, key.host) {
             Meaning::Host(to) => {
                 let via = Via::Endpoint(self.endpoint(turn, key));
                 let index = self.open(turn, key, to, via);
-                return self.send_to_host(turn, index, udp.payload());
+                return self.send_to_host(turn, index, fields, udp.payload());
             }
             // The forwarder has taken its own already.
             Meaning::Dns | Meaning::Closed => Unreachable::Port,
             Meaning::Denied => {
-                icmp::send_denied(turn, packet);
+                icmp::send_denied(turn, packet.bytes);
                 return Verdict::Refused;
             }
         };
-        icmp::send_unreachable(turn, packet, reason);
+        icmp::send_unreachable(turn, packet.bytes, reason);
         Verdict::Refused
     }
 
-    fn send_to_host(&mut self, turn: &mut Turn<'_>, index: usize, payload: &[u8]) -> Verdict {
+    fn send_to_host(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        fields: IpFields,
+        payload: &[u8],
+    ) -> Verdict {
         let Some(flow) = self.flows.get_mut(index) else {
             return Verdict::Dropped(DropReason::NoFlow);
         };
@@ -143,7 +151,7 @@ impl UdpFlows {
             },
         };
         flow.to_host += 1;
-        turn.fx.host.send(socket, Some(flow.host), from, payload);
+        turn.fx.host.send(socket, Some(flow.host), from, fields, payload);
         self.touch(turn.now, index);
         Verdict::Flow
     }
@@ -170,8 +178,7 @@ impl UdpFlows {
         }
     }
 
-    /// A datagram of a guest's endpoint did not reach `to`: the guest is told as the network told
-    /// the host.
+    /// The host could not send a datagram of a guest's endpoint to `to`.
     pub(in crate::engine) fn handle_unsent(
         &mut self,
         turn: &mut Turn<'_>,
@@ -179,19 +186,95 @@ impl UdpFlows {
         to: SocketAddr,
         error: ErrorKind,
     ) {
-        let Some(Endpoint { port, guest, .. }) = self.endpoints.get(endpoint) else {
-            return;
-        };
-        let seen = SocketAddr::new(nat::client_as_seen_by_guest(turn.network, to.ip()), to.port());
-        let key = FlowKey { port: *port, guest: *guest, host: seen };
-        let known = self.flows.find(&key).and_then(|index| self.flows.get(index));
         let reason = match error {
             ErrorKind::ConnectionRefused => Some(Unreachable::Port),
             other => Unreachable::from_error(other),
         };
-        if let (Some(_), Some(reason)) = (known.filter(|flow| same(flow.host, to)), reason) {
-            icmp::send_unreachable(turn, &quote(key), reason);
+        if let Some((flow, reason)) = self.peer(turn, endpoint, to).zip(reason)
+            && let Some(flow) = self.flows.get(flow)
+        {
+            icmp::send_unreachable(turn, &quote(flow.key, &[]), reason);
         }
+    }
+
+    /// A datagram of a guest's endpoint did not reach `to`: the guest is told as the network told
+    /// the host.
+    pub(in crate::engine) fn handle_bounce(
+        &mut self,
+        turn: &mut Turn<'_>,
+        endpoint: usize,
+        to: SocketAddr,
+        bounce: Bounce,
+        payload: &[u8],
+    ) {
+        if let Some(flow) = self.peer(turn, endpoint, to) {
+            self.bounce(turn, flow, bounce, payload);
+        }
+    }
+
+    /// The same where the flow is known.
+    pub(in crate::engine) fn bounce(
+        &mut self,
+        turn: &mut Turn<'_>,
+        flow: usize,
+        bounce: Bounce,
+        payload: &[u8],
+    ) {
+        let Some(UdpFlow { key, host, .. }) = self.flows.get(flow) else {
+            return;
+        };
+        let v6 = key.guest.is_ipv6();
+        // An error in the other family's words is not translated: that datagram is lost in silence.
+        let (by, error) = match bounce {
+            Bounce::TooLong { mtu } => (None, Some(IcmpError::too_long(v6, mtu))),
+            Bounce::Icmp { .. } if host.is_ipv6() != v6 => (None, None),
+            Bounce::Icmp { by, kind, code, mtu } => {
+                let by = if by == host.ip() {
+                    key.host.ip()
+                } else {
+                    nat::client_as_seen_by_guest(turn.network, by)
+                };
+                (Some(by), IcmpError::heard(v6, kind, code, mtu))
+            }
+        };
+        if let Some(error) = error {
+            icmp::send_error(turn, by, &quote(*key, payload), error);
+        }
+    }
+
+    /// The flow between a guest's endpoint and a peer, by the peer's real address.
+    fn peer(&self, turn: &Turn<'_>, endpoint: usize, host: SocketAddr) -> Option<usize> {
+        let Endpoint { port, guest, .. } = self.endpoints.get(endpoint)?;
+        let seen =
+            SocketAddr::new(nat::client_as_seen_by_guest(turn.network, host.ip()), host.port());
+        let index = self.flows.find(&FlowKey { port: *port, guest: *guest, host: seen })?;
+        self.flows.get(index).filter(|flow| same(flow.host, host)).map(|_| index)
+    }
+
+    /// The flow of a published port's client.
+    pub(in crate::engine) fn client(&self, socket: SocketId, client: SocketAddr) -> Option<usize> {
+        let client = SocketAddr::new(client.ip(), client.port());
+        self.clients.get(&(socket, client)).copied()
+    }
+
+    /// The guest says that nothing listens any more where a datagram of this flow was for. The
+    /// host's kernel says the same to those that go on sending, once the socket is closed; a
+    /// published port's stays, and its client hears nothing.
+    pub(in crate::engine) fn handle_refused(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: FlowKey,
+    ) -> Verdict {
+        let via =
+            self.flows.find(&key).and_then(|index| self.flows.get(index)).map(|flow| flow.via);
+        match via {
+            Some(Via::Endpoint(endpoint)) => {
+                self.remove_endpoint(turn, endpoint);
+            }
+            Some(Via::Published { .. }) => {}
+            None => return Verdict::Dropped(DropReason::UnhandledIcmp),
+        }
+        Verdict::Flow
     }
 
     /// Takes a datagram from a client of a published port.
@@ -291,17 +374,9 @@ impl UdpFlows {
         let Some(guest) = self.endpoints.get(endpoint).map(|endpoint| endpoint.guest) else {
             return;
         };
-        let dead: Vec<usize> = self
-            .flows
-            .iter()
-            .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if via == endpoint))
-            .map(|(index, _)| index)
-            .collect();
-        log::debug!("udp {guest}: no socket on the host, {} flows dropped", dead.len());
+        let dead = self.remove_endpoint(turn, endpoint);
+        log::debug!("udp {guest}: no socket on the host, {dead} flows dropped");
         turn.fx.stats.count_drop(DropReason::NoResources);
-        for index in dead {
-            self.remove(turn.fx, index);
-        }
     }
 
     /// The index of the guest endpoint's socket, opened if it is new.
@@ -337,15 +412,23 @@ impl UdpFlows {
             .iter()
             .min_by_key(|(index, _)| worth.get(*index).copied())
             .map(|(index, _)| index);
+        if let Some(endpoint) = least {
+            self.remove_endpoint(turn, endpoint);
+        }
+    }
+
+    /// Ends all flows of a guest's endpoint, and with them its socket; returns how many.
+    fn remove_endpoint(&mut self, turn: &mut Turn<'_>, endpoint: usize) -> usize {
         let flows: Vec<usize> = self
             .flows
             .iter()
-            .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if Some(via) == least))
+            .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if via == endpoint))
             .map(|(index, _)| index)
             .collect();
-        for index in flows {
-            self.remove(turn.fx, index);
+        for index in &flows {
+            self.remove(turn.fx, *index);
         }
+        flows.len()
     }
 
     fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey, host: SocketAddr, via: Via) -> usize {
@@ -420,19 +503,21 @@ impl UdpFlows {
     }
 }
 
-/// The headers of a datagram of this flow, for an ICMP error to quote: addresses and ports are what
-/// the guest finds its socket by (RFC 1122, section 4.1.3.3).
-fn quote(key: FlowKey) -> Vec<u8> {
+/// How a datagram of this flow began, for an ICMP error to quote: addresses and ports are what the
+/// guest finds its socket by (RFC 1122, section 4.1.3.3), and some bytes of payload what its program
+/// may look at.
+fn quote(key: FlowKey, payload: &[u8]) -> Vec<u8> {
     let (guest, host) = (key.guest.ip(), key.host.ip());
-    let length = UDP_HEADER_LEN;
-    let ip = IpRepr::new(guest.into(), host.into(), IpProtocol::Udp, length, icmp::HOP_LIMIT);
+    let length = UDP_HEADER_LEN + payload.len();
+    let ip = IpRepr::new(guest.into(), host.into(), IpProtocol::Udp, length, 1);
     let mut packet = vec![0; ip.buffer_len()];
     ip.emit(&mut packet[..], &ChecksumCapabilities::default());
-    let header = packet.get_mut(ip.header_len()..).unwrap_or_default();
-    let mut udp = UdpPacket::new_unchecked(header);
+    let body = packet.get_mut(ip.header_len()..).unwrap_or_default();
+    let mut udp = UdpPacket::new_unchecked(body);
     udp.set_src_port(key.guest.port());
     udp.set_dst_port(key.host.port());
-    udp.set_len(8);
+    udp.set_len(u16::try_from(length).unwrap_or(u16::MAX));
+    udp.payload_mut().copy_from_slice(payload);
     packet
 }
 

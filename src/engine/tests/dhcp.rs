@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::net::{Net, Options, address, socket};
-use super::packets::{BROADCAST_MAC, Datagram, GATEWAY_MAC, GUEST_MAC, ethernet};
+use super::packets::{BROADCAST_MAC, Datagram, GATEWAY_MAC, GUEST_MAC, ethernet, icmp};
+use crate::config::Sharing;
 use crate::engine::stats::{DropReason, Verdict};
 
 const DISCOVER: u8 = 1;
@@ -311,4 +312,24 @@ fn over_ipv6_nothing_but_information_is_given() {
     // Another group is none of ours.
     let verdict = ask6(&mut net, "[ff02::fb]:547", &[11, 1, 2, 3]);
     net.expect_dropped(verdict, DropReason::SpoofedSource, "spoofed-source");
+}
+
+#[test]
+fn on_a_shared_network_nobody_is_told_to_make_up_an_address() {
+    let mut net = Net::new(&Options { sharing: Sharing::Shared, ..Options::default() });
+    message(DISCOVER).send(&mut net);
+    assert_eq!(Answer::of(&mut net).yours(), LEASE);
+    for (sharing, flags) in [(Sharing::Shared, 0x80), (Sharing::Private, 0xc0)] {
+        let mut net = Net::new(&Options { sharing, ..Options::default() });
+        let packet = icmp(address("fe80::ff:fe00:64"), address("ff02::2"), 133, 0, &[0; 4]);
+        let group = [0x33, 0x33, 0, 0, 0, 2];
+        assert_eq!(
+            net.guest_sends_frame(&ethernet(group, GUEST_MAC, 0x86dd, &packet)),
+            Verdict::Gateway
+        );
+        let advert = net.guest_gets_icmp();
+
+        let at = advert.payload.windows(3).position(|option| option == [3, 4, 64]).unwrap();
+        assert_eq!(advert.payload[at + 3], flags, "{sharing:?}");
+    }
 }

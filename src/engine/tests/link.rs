@@ -202,7 +202,7 @@ fn pings_that_the_host_forbids_are_prohibited() {
     let host = net.host_opens(SocketKind::Ping { v6: false });
     net.host_event(host, HostEvent::Unsent { to: None, error: ErrorKind::NetworkUnreachable });
     assert_eq!(net.guest_gets_icmp().payload[..2], [3, 0]);
-    net.host_closes(host, false);
+    net.host_closes_nothing();
 }
 
 #[test]

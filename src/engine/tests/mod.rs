@@ -12,6 +12,7 @@ mod dns;
 mod dns_here;
 mod dns_stream;
 mod hostile;
+mod icmp;
 mod inbound;
 mod link;
 mod ports;

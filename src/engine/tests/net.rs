@@ -13,7 +13,7 @@ use crate::config::{
     Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol, Resolver, Sharing,
 };
 use crate::engine::dns::Resolvers;
-use crate::engine::host::{HostEvent, HostOp, HostStream, SocketId, SocketKind};
+use crate::engine::host::{HostEvent, HostOp, HostStream, IpFields, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::{Destination, Engine, Instant, PortId};
 
@@ -32,6 +32,7 @@ pub(super) struct Sent {
     pub(super) socket: SocketId,
     pub(super) to: Option<SocketAddr>,
     pub(super) from: Option<IpAddr>,
+    pub(super) fields: IpFields,
     pub(super) payload: Vec<u8>,
 }
 
@@ -582,9 +583,9 @@ impl Net {
                     self.engine.handle_host(socket, event, self.now);
                 }
             }
-            HostOp::Send { socket, to, from, payload } => {
+            HostOp::Send { socket, to, from, fields, payload } => {
                 self.engine.recycle(payload.clone());
-                self.host.sent.push_back(Sent { socket, to, from, payload });
+                self.host.sent.push_back(Sent { socket, to, from, fields, payload });
             }
             HostOp::Relay(socket) => {
                 if let Some(stream) = self.host.streams.get_mut(&socket) {

@@ -363,6 +363,15 @@ impl Datagram {
     pub(in crate::engine) fn of(ip: &Packet) -> Self {
         assert_eq!(ip.protocol, UDP, "not UDP: {ip:?}");
         assert!(ip.is_sealed(), "UDP checksum");
+        Self::of_unsealed(ip)
+    }
+
+    /// Reads what an ICMP error quotes, whose checksum is nobody's business any more.
+    pub(in crate::engine) fn read_unsealed(packet: &[u8]) -> Self {
+        Self::of_unsealed(&read_ip(packet))
+    }
+
+    fn of_unsealed(ip: &Packet) -> Self {
         let bytes = &ip.payload;
         assert_eq!(usize::from(u16_at(bytes, 4)), bytes.len(), "UDP length");
         Self {
