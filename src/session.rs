@@ -19,6 +19,7 @@ use crate::config::{
 use crate::error::{Error, report};
 use crate::io::api::ApiSocket;
 use crate::io::listen::{self, Listener};
+use crate::io::notify::Manager;
 use crate::io::outbound::OutboundAddresses;
 use crate::io::process::{PidFile, ProcessError, announce_ready};
 use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
@@ -64,7 +65,10 @@ fn attach_and_serve(
     background: Option<Background>,
 ) -> Result<u8, Error> {
     let Attach { target, endpoint, network, process, caller } = command;
-    let announcement = Announcement { process, summary: None, background };
+    let mut announcement = Announcement { background, ..Announcement::of(process) };
+    if caller == Caller::default() {
+        announcement.manager = Manager::from_environment();
+    }
     // From here on every signal is an end in order, which removes the interface.
     let signals = Signals::new().map_err(set_up("receive signals"))?;
     let (served, watched) = if let Target::Tap(fd) = target {
@@ -73,7 +77,8 @@ fn attach_and_serve(
         let container = attach::open(&target)?;
         if endpoint.loopback_only {
             attach::loopback_only(&container)?;
-            announcement.make()?;
+            let manager = std::mem::take(&mut announcement.manager);
+            announcement.make(&manager)?;
             return Ok(0);
         }
         let mut served = Served::attach(&container, &endpoint, network, &caller)?;
@@ -83,7 +88,8 @@ fn attach_and_serve(
         let Container { pidfd, watch_path, .. } = container;
         (served, Watched { pidfd, path: watch_path })
     };
-    let announcement = Announcement { summary: Some(served.summary(&endpoint)), ..announcement };
+    announcement.log_status = true;
+    announcement.status = served.summary(&endpoint);
     let network = served.into_network(signals, watched, &announcement.process, exit);
     serve(network, announcement, caller.inspectable)?;
     Ok(0)
@@ -100,14 +106,16 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let (dns, guest) = addresses_inside(endpoint, &network.addresses);
     let mut sandbox = run::spawn(command, &dns, &guest, &inherited)?;
     let container = sandbox.container()?;
-    let announcement = Announcement { process: process.clone(), summary: None, background: None };
+    let mut announcement = Announcement::of(process.clone());
+    announcement.manager = Manager::from_environment();
     let mut network = if endpoint.loopback_only {
         attach::loopback_only(&container)?;
         Served::nothing(endpoint, network.clone())
     } else {
         Served::attach(&container, endpoint, network.clone(), &Caller::default())?
     };
-    log::debug!("{}", network.summary(endpoint));
+    announcement.status = network.summary(endpoint);
+    log::debug!("{}", announcement.status);
     let ipv6 = network.config.addresses.v6.is_some();
     // Blocked before the command exists, so that none for it is lost or ends us instead.
     let signals = Signals::new().map_err(set_up("receive signals"))?;
@@ -269,9 +277,10 @@ impl Served {
 /// Gives up the process's powers, tells the caller that the network works, and serves it.
 fn serve(
     network: io::Network,
-    announcement: Announcement,
+    mut announcement: Announcement,
     inspectable: bool,
 ) -> Result<Ended, Error> {
+    let manager = std::mem::take(&mut announcement.manager);
     let api_directory = network.api.as_ref().map(|api| api.directory().to_owned());
     let path = announcement.process.pid_file.clone();
     let pid_file = path.as_deref().map(PidFile::write).transpose()?;
@@ -281,8 +290,9 @@ fn serve(
         let removable = [path.as_deref().map(directory_of), api_directory.as_deref()];
         let removable: Vec<&Path> = removable.into_iter().flatten().collect();
         isolate_confine(confinement, &removable)?;
-        announcement.make()
+        announcement.make(&manager)
     })?;
+    manager.stopping();
     drop(pid_file);
     Ok(ended)
 }
@@ -298,8 +308,11 @@ fn directory_of(path: &Path) -> &Path {
 /// What is to be told once the network works, and to whom.
 struct Announcement {
     process: Process,
-    /// What was made, for the log.
-    summary: Option<String>,
+    /// What was made, in one line.
+    status: String,
+    /// Whether that goes to the log.
+    log_status: bool,
+    manager: Manager,
     background: Option<Background>,
 }
 
@@ -319,13 +332,19 @@ struct Watched {
 }
 
 impl Announcement {
-    fn make(self) -> Result<(), Error> {
-        if let Some(summary) = self.summary {
-            log::info!("{summary}");
+    fn of(process: Process) -> Self {
+        let (status, manager) = (String::new(), Manager::default());
+        Self { process, status, log_status: false, manager, background: None }
+    }
+
+    fn make(self, manager: &Manager) -> Result<(), Error> {
+        if self.log_status {
+            log::info!("{}", self.status);
         }
         if let Some(fd) = self.process.ready_fd {
             announce_ready(fd, inherited("--ready-fd", fd)?)?;
         }
+        manager.ready(&self.status, self.background.is_some());
         if let Some(Background { foreground, null }) = self.background {
             leave_terminal(&null).map_err(set_up("leave the terminal"))?;
             netns::send(foreground.as_fd(), b"1", None).map_err(set_up("go to the background"))?;

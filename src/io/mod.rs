@@ -8,6 +8,7 @@ mod event_loop;
 mod host;
 pub mod listen;
 pub mod logger;
+pub mod notify;
 pub mod outbound;
 mod pcap;
 pub mod process;

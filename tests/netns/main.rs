@@ -18,6 +18,7 @@ mod errors;
 mod icmp;
 mod isolation;
 mod lifecycle;
+mod manager;
 mod observe;
 mod publish;
 mod run;

@@ -30,6 +30,7 @@ pub(crate) struct Invocation<'a> {
     target: Vec<String>,
     pcap: bool,
     exit_fd: bool,
+    env: Vec<(&'static str, String)>,
     log_level: &'static str,
     name: &'static str,
 }
@@ -48,6 +49,7 @@ impl Lab {
             target: target.iter().map(ToString::to_string).collect(),
             pcap: true,
             exit_fd: false,
+            env: Vec::new(),
             log_level: "debug",
             name: "rnsnet",
         }
@@ -86,6 +88,12 @@ impl Invocation<'_> {
         self
     }
 
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.push((name, value.to_owned()));
+        self
+    }
+
     /// Asks for another log level than `debug`.
     pub(crate) fn log_level(mut self, level: &'static str) -> Self {
         self.log_level = level;
@@ -119,7 +127,7 @@ impl Invocation<'_> {
         if self.pcap {
             command.arg("--pcap").arg(&pcap);
         }
-        command.args(&self.options).args(&self.target);
+        command.args(&self.options).args(&self.target).envs(self.env);
         drop(fs::remove_file(&ready));
         let mut process = Proc::spawn(&mut command);
         eventually(secs(5), "rnsnet says that it is ready", || {
