@@ -4,6 +4,7 @@
 //! # The map
 //! - [`cli`]: what was typed; ends in [`config`], validated types without strings.
 //! - [`session`]: one run of the program, step by step; [`error`]: how it ends when it fails.
+//! - [`doctor`]: what the machine lacks.
 //! - [`attach`] and [`run`]: the container's namespaces and its TAP.
 //! - [`engine`]: PURE. Everything that is decided: what a frame means, flows, DNS, addresses.
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
@@ -19,6 +20,7 @@
 pub mod attach;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod io;

@@ -433,7 +433,7 @@ fn identity_map(own: &str) -> String {
 }
 
 /// Which of the usual switches forbids user namespaces.
-fn namespace_hint(error: &io::Error) -> Option<&'static str> {
+pub(crate) fn namespace_hint(error: &io::Error) -> Option<&'static str> {
     if !matches!(
         error.raw_os_error(),
         Some(libc::EPERM | libc::EACCES | libc::ENOSPC | libc::EUSERS | libc::EINVAL)

@@ -41,6 +41,20 @@ pub fn restrict(removable: &[&Path]) -> Result<bool, RulesetError> {
     Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
 
+/// The version of Landlock that the kernel has; `None` if it has none or has it switched off.
+#[must_use]
+pub fn abi() -> Option<u32> {
+    let (attributes, size) = (std::ptr::null::<libc::c_void>(), 0_usize);
+    // SAFETY: with this flag the call reads no attributes, which may be null, and makes nothing.
+    let version = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size, CREATE_RULESET_VERSION)
+    };
+    u32::try_from(version).ok()
+}
+
+/// `LANDLOCK_CREATE_RULESET_VERSION` of <linux/landlock.h>.
+const CREATE_RULESET_VERSION: u32 = 1;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ mod rnsnet;
 mod attach;
 mod dhcp;
 mod dns;
+mod doctor;
 mod errors;
 mod icmp;
 mod isolation;
