@@ -144,7 +144,7 @@ Usage: rnsnet [OPTIONS] PID|NETNS_PATH [IFNAME]
   IFNAME          The same as --ifname.";
 
 /// In the list of verbs.
-const ABOUT_RUN_SHORT: &str = "Run a command in a network of its own";
+pub(super) const ABOUT_RUN_SHORT: &str = "Run a command in a network of its own";
 
 const ABOUT_RUN: &str = "\
 rnsnet run starts CMD in new user, mount and network namespaces and connects

@@ -7,6 +7,7 @@
 //! descriptor exists is found out by who uses it. `output` is what verbs print with.
 
 mod argv;
+mod completion;
 mod help;
 mod options;
 pub mod output;

@@ -13,6 +13,7 @@ mod rnsnet;
 
 mod attach;
 mod dhcp;
+mod completion;
 mod dns;
 mod doctor;
 mod errors;

@@ -8,6 +8,7 @@
 
 #![allow(dead_code)] // of what a table can say, today's verbs do not use everything
 
+mod completion;
 mod doctor;
 mod network;
 mod version;
@@ -22,8 +23,12 @@ use super::{UsageError, help};
 use crate::error::Error;
 
 /// Every verb but `run`, whose options are the main job's, in the order of the help.
-pub(super) const VERBS: &[Entry] =
-    &[Entry::Group(&network::NETWORK), Entry::Verb(&doctor::VERB), Entry::Verb(&version::VERB)];
+pub(super) const VERBS: &[Entry] = &[
+    Entry::Group(&network::NETWORK),
+    Entry::Verb(&doctor::VERB),
+    Entry::Verb(&completion::VERB),
+    Entry::Verb(&version::VERB),
+];
 
 /// What a verb is to do, with all that was typed understood.
 pub trait Action: fmt::Debug {
