@@ -166,6 +166,8 @@ pub struct Network {
     /// Whether its containers reach nothing outside: no address, no resolver, no service of the
     /// host. Published ports still lead in.
     pub internal: bool,
+    /// Whether datagrams to broadcast addresses of the host's networks go out.
+    pub allow_broadcast: bool,
 }
 
 /// Who may be on a network.
@@ -433,6 +435,7 @@ impl Default for Network {
             dhcp_pool: None,
             sharing: Sharing::default(),
             internal: false,
+            allow_broadcast: false,
         }
     }
 }

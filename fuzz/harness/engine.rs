@@ -558,6 +558,7 @@ impl World {
                             assert!(self.resolvers.contains(&to), "a query to {to}");
                             Kind::Datagram
                         }
+                        SocketKind::UdpBroadcast => panic!("a socket for broadcasts, unasked"),
                         SocketKind::Udp { .. } => Kind::Datagram,
                         SocketKind::Ping { .. } => Kind::Echo,
                     };

@@ -443,6 +443,7 @@ fn link(
         dhcp_pool: None,
         sharing: Sharing::Private,
         internal: false,
+        allow_broadcast: given.allow_broadcast,
     };
     Ok((endpoint, network))
 }

@@ -104,6 +104,9 @@ pub(super) struct Given {
     /// no IPv6
     #[argh(switch)]
     pub(super) no_ipv6: bool,
+    /// broadcast
+    #[argh(switch)]
+    pub(super) allow_broadcast: bool,
     /// MTU
     #[argh(option)]
     pub(super) mtu: Option<String>,
@@ -278,6 +281,12 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         ..LINK
     },
     OptionSpec { long: "--no-ipv6", help: "IPv4 only.", ..LINK },
+    OptionSpec {
+        long: "--allow-broadcast",
+        help: "Let datagrams to broadcast addresses out to the host's networks, as Wake-on-LAN \
+               needs it. Default: they are dropped.",
+        ..LINK
+    },
     OptionSpec {
         long: "--mtu",
         kind: Kind::Value("BYTES"),

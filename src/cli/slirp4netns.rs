@@ -234,6 +234,7 @@ impl Given {
             dhcp_pool: Some(Ipv4Addr::from_bits(addresses.v4.subnet.address.to_bits() | 15)),
             sharing: Sharing::Private,
             internal: false,
+            allow_broadcast: false,
         };
         let caller = Caller {
             setup: if configure { Setup::Configure } else { Setup::Bare },

@@ -50,6 +50,7 @@ fn default_link() -> (Endpoint, Network) {
         dhcp_pool: None,
         sharing: Sharing::Private,
         internal: false,
+        allow_broadcast: false,
     };
     network.resolver.add_host_names();
     (endpoint, network)
@@ -146,6 +147,7 @@ fn every_option_has_its_effect() {
             confinement: Confinement::FilesOnly,
         }
     );
+    assert!(attached(&["--allow-broadcast", "4711"]).network.allow_broadcast);
     let run = ran(&["--hostname", "web", "--no-ipv6", "--ifname", "net0", "sh"]);
     assert_eq!(run.hostname.as_deref(), Some("web"));
     assert_eq!(run.network.addresses.v6, None);

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use smoltcp::wire::{IpProtocol, UdpPacket};
+use smoltcp::wire::{DHCP_SERVER_PORT, IpProtocol, UdpPacket};
 
 use super::dns::Client;
 use super::flow::FlowKey;
@@ -107,7 +107,12 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
     if local {
         return Verdict::Dropped(DropReason::SpoofedSource);
     }
-    if !is_unicast(packet.destination) {
+    if packet.destination == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        // DHCP ends at the gateway, whatever port it is sent from.
+        if !turn.network.allow_broadcast || udp.dst_port() == DHCP_SERVER_PORT {
+            return Verdict::Dropped(DropReason::Broadcast);
+        }
+    } else if !is_unicast(packet.destination) {
         return Verdict::Dropped(DropReason::Multicast);
     }
     let key = FlowKey {

@@ -25,6 +25,8 @@ pub enum SocketKind {
         /// IPv6 rather than IPv4.
         v6: bool,
     },
+    /// A UDP socket over IPv4 like that, which may send to broadcast addresses too.
+    UdpBroadcast,
     /// A UDP socket on a fresh random port, connected to this address (DNS queries).
     UdpConnect(SocketAddr),
     /// An ICMP echo socket (`icmp(7)`, `ping_group_range`).

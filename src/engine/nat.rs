@@ -50,6 +50,11 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
     if is_dns {
         return Meaning::Closed;
     }
+    // Everybody on the host's network, for datagrams; nothing else comes here with it.
+    let everybody = to.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if everybody && network.allow_broadcast && !network.internal && to.port() != 0 {
+        return Meaning::Host(to);
+    }
     if to.port() == 0 || denied(network, to.ip()) { Meaning::Denied } else { Meaning::Host(to) }
 }
 

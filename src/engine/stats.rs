@@ -77,7 +77,9 @@ drop_reasons! {
     Storm = "storm",
     /// For a group that no other container has joined.
     NoMember = "no-member",
-    /// A group or broadcast that the gateway does not serve.
+    /// A datagram to everybody on the host's network, without `--allow-broadcast`.
+    Broadcast = "broadcast",
+    /// A group that the gateway does not serve.
     Multicast = "multicast",
     /// For the DNS forwarder of a network that is to have none.
     DnsDisabled = "dns-disabled",

@@ -82,6 +82,11 @@ impl Sockets {
                 let socket = sock::udp_any(v6, self.outbound.of(v6))?;
                 Socket::Datagram(DatagramSocket::new(socket, v6))
             }
+            SocketKind::UdpBroadcast => {
+                let socket = sock::udp_any(false, self.outbound.of(false))?;
+                datagram::allow_broadcast(socket.as_fd())?;
+                Socket::Datagram(DatagramSocket::new(socket, false))
+            }
             SocketKind::UdpConnect(to) => {
                 Socket::Connected(sock::udp_connected(to, self.outbound.of(to.is_ipv6()))?)
             }

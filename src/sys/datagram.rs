@@ -201,6 +201,14 @@ pub fn set_traffic_class(socket: BorrowedFd<'_>, v6: bool, class: u8) -> io::Res
     Ok(())
 }
 
+/// Lets a socket send to broadcast addresses (`SO_BROADCAST`); without it the kernel says `EACCES`.
+///
+/// # Errors
+/// What setsockopt(2) reports.
+pub fn allow_broadcast(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(setsockopt(&socket, sockopt::Broadcast, &true)?)
+}
+
 fn set_int(
     socket: BorrowedFd<'_>,
     level: libc::c_int,

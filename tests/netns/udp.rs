@@ -222,3 +222,39 @@ except OSError as e:
 ";
     assert_eq!(lab.py(Place::In(&ctr), program).ok(), "ENETUNREACH");
 }
+
+// I5: Wake-on-LAN and the like, to everybody and to a network of the host's.
+#[test]
+fn broadcasts_leave_on_request_alone() {
+    let Some(lab) = Lab::new() else { return };
+    lab.sh(Place::Host, "ip route add default dev h0").ok();
+    let program = "
+s = udp(timeout=2)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+for to in ['255.255.255.255', '192.0.2.255']:
+    s.sendto(b'wake', (to, 9))
+    try:
+        say(s.recvfrom(99)[1][0])
+    except OSError as e:
+        say('nothing')
+";
+    let _lan = lab.serve(
+        Place::Lan,
+        "
+lan = udp('0.0.0.0', 9, timeout=60)
+say('ready')
+while True:
+    data, peer = lan.recvfrom(99)
+    lan.sendto(data, peer)
+",
+    );
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).named("closed").start();
+    assert_eq!(lab.py(Place::In(&ctr), program).ok(), "nothing\nnothing");
+    let dump = net.dump();
+    assert!(dump.contains("drop.broadcast 2"), "{dump}");
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["--allow-broadcast"]).start();
+    // The answer to the second comes from an address that the container has heard by then.
+    assert_eq!(lab.py(Place::In(&ctr), program).ok(), "192.0.2.9\n192.0.2.9");
+}

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use slab::Slab;
 use smoltcp::phy::ChecksumCapabilities;
@@ -174,8 +174,19 @@ impl UdpFlows {
             Some(index) if self.flows.get(index).is_some_and(|flow| same(flow.host, from)) => {
                 self.send_to_guest(turn, index, payload);
             }
+            None if self.asked_everybody(key) => {
+                let index = self.open(turn, key, from, Via::Endpoint(endpoint));
+                self.send_to_guest(turn, index, payload);
+            }
             _ => turn.fx.stats.count_drop(DropReason::UnknownSender),
         }
+    }
+
+    /// Whether the guest's endpoint has asked everybody on the host's network, on the port that an
+    /// answer is from.
+    fn asked_everybody(&self, answer: FlowKey) -> bool {
+        let everybody = SocketAddr::new(Ipv4Addr::BROADCAST.into(), answer.host.port());
+        self.flows.find(&FlowKey { host: everybody, ..answer }).is_some()
     }
 
     /// The host could not send a datagram of a guest's endpoint to `to`.
@@ -188,6 +199,12 @@ impl UdpFlows {
     ) {
         let reason = match error {
             ErrorKind::ConnectionRefused => Some(Unreachable::Port),
+            // EACCES is how the kernel says that this is a network's broadcast address, of which
+            // it alone knows; and RFC 1122, section 3.2.2, wants no error about those.
+            ErrorKind::PermissionDenied => {
+                turn.fx.stats.count_drop(DropReason::Broadcast);
+                return;
+            }
             other => Unreachable::from_error(other),
         };
         if let Some((flow, reason)) = self.peer(turn, endpoint, to).zip(reason)
@@ -389,7 +406,10 @@ impl UdpFlows {
         }
         let entry = self.endpoints.vacant_entry();
         let index = entry.key();
-        let kind = SocketKind::Udp { v6: key.guest.is_ipv6() };
+        let kind = match key.guest.is_ipv6() {
+            false if turn.network.allow_broadcast => SocketKind::UdpBroadcast,
+            v6 => SocketKind::Udp { v6 },
+        };
         let socket = turn.fx.host.open(Owner::Udp(index), kind);
         entry.insert(Endpoint { port: key.port, guest: key.guest, socket, flows: 0 });
         self.by_guest.insert((key.port, key.guest), index);

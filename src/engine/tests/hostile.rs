@@ -105,7 +105,7 @@ fn sources_that_a_guest_cannot_have_are_dropped() {
 
 #[test]
 fn groups_are_not_answered() {
-    for to in ["224.0.0.251:5353", "255.255.255.255:67", "[ff02::fb]:5353"] {
+    for to in ["224.0.0.251:5353", "239.1.2.3:67", "[ff02::fb]:5353"] {
         let mut net = Net::by_hand();
         let to = socket(to);
         let packet = Datagram::new(guest(to.is_ipv6(), 5_353), to, b"who?").packet();

@@ -143,6 +143,7 @@ pub(super) struct Options {
     pub(super) dhcp_pool: Option<Ipv4Addr>,
     pub(super) resolver: Resolver,
     pub(super) sharing: Sharing,
+    pub(super) allow_broadcast: bool,
     pub(super) internal: bool,
 }
 
@@ -156,6 +157,7 @@ impl Default for Options {
             dhcp_pool: None,
             resolver: Resolver::default(),
             sharing: Sharing::Private,
+            allow_broadcast: false,
             internal: false,
         }
     }
@@ -202,6 +204,7 @@ impl Net {
             dhcp_pool: options.dhcp_pool,
             resolver: options.resolver.clone(),
             sharing: options.sharing,
+            allow_broadcast: options.allow_broadcast,
             internal: options.internal,
             ..Network::default()
         };

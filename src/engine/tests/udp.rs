@@ -335,3 +335,40 @@ fn a_datagram_that_did_not_arrive_is_reported_to_whom_it_was_from() {
         net.guest_gets_nothing();
     }
 }
+
+#[test]
+fn broadcasts_go_out_on_request_alone() {
+    let to_all = |port: u16| {
+        let to = socket(&format!("255.255.255.255:{port}"));
+        Datagram::new(guest(false, 4_000), to, b"wake").packet()
+    };
+    let mut net = Net::by_hand();
+    let verdict = net.guest_sends(&to_all(9));
+    net.expect_dropped(verdict, DropReason::Broadcast, "broadcast");
+    net.host_opens_nothing();
+    // The kernel knows a network's own broadcast address, and refuses it.
+    net.guest_sends(&Datagram::new(guest(false, 4_000), socket("192.0.2.255:9"), b"x").packet());
+    let host = net.host_opens(SocketKind::Udp { v6: false });
+    let to = Some(socket("192.0.2.255:9"));
+    net.host_event(host, HostEvent::Unsent { to, error: ErrorKind::PermissionDenied });
+    net.guest_gets_nothing();
+    net.expect_counters(&[("udp_opened", 1), ("drop.broadcast", 1)]);
+
+    let mut net = Net::new(&Options { allow_broadcast: true, ..Options::default() });
+    assert_eq!(net.guest_sends(&to_all(9)), Verdict::Flow);
+    let host = net.host_opens(SocketKind::UdpBroadcast);
+    assert_eq!(net.host_sends().to, Some(socket("255.255.255.255:9")));
+    // Whoever answers from the port that was asked is let in, and is a peer from then on.
+    net.host_gets(host, socket("192.0.2.9:9"), b"here");
+    assert_eq!(net.guest_gets_datagram().from, socket("192.0.2.9:9"));
+    net.host_gets(host, socket("192.0.2.9:10"), b"a stranger");
+    net.guest_gets_nothing();
+    let verdict = net.guest_sends(&to_all(67));
+    net.expect_counters(&[("drop.unknown-sender", 1), ("drop.broadcast", 1), ("udp_opened", 2)]);
+    assert_eq!(verdict, Verdict::Dropped(DropReason::Broadcast));
+    // Its own network has nobody else, and loopback is not a network of the host's.
+    for to in ["10.0.2.255:9", "127.255.255.255:9", "0.0.0.0:9"] {
+        let packet = Datagram::new(guest(false, 4_000), socket(to), b"x").packet();
+        assert_ne!(net.guest_sends(&packet), Verdict::Flow, "{to}");
+    }
+}
