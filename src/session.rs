@@ -259,7 +259,14 @@ impl Served {
     ) -> io::Network {
         io::Network {
             config: self.config,
-            tap: self.attached.map(|attached| (attached.tap, self.lease)),
+            containers: self
+                .attached
+                .into_iter()
+                .map(|attached| {
+                    let pcap = process.pcap.clone();
+                    io::Container { tap: attached.tap, lease: self.lease, pidfd: None, pcap }
+                })
+                .collect(),
             listeners: self.listeners,
             resolvers: HostResolvers::default(),
             pidfd: watched.pidfd,
@@ -267,7 +274,6 @@ impl Served {
             exit,
             signals,
             forward_signals: self.forward_signals,
-            pcap: process.pcap.clone(),
             api: self.api,
             outbound: self.outbound,
         }

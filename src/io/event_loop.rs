@@ -1,8 +1,8 @@
 //! The event loop: waits, gives the engine what happened, does what it asks.
 //!
-//! One turn: sockets and signals that are ready -> a batch of frames from the TAP -> the engine's
-//! requests to the host -> deadlines -> frames to the TAP. Nothing here decides what a packet
-//! means, and no error of one flow ends the loop.
+//! One turn: sockets and signals that are ready -> a batch of frames from each TAP, those for other
+//! TAPs going straight there -> the engine's requests to the host -> deadlines -> frames to the
+//! TAPs. Nothing here decides what a packet means, and no error of one flow ends the loop.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,29 +20,32 @@ use super::clock::Clock;
 use super::host::{DatagramSocket, Socket, Sockets};
 use super::listen::Listener;
 use super::outbound::OutboundAddresses;
-use super::pcap::{Pcap, PcapError};
+use super::ports::{self, AttachPortError, Container, Ports, Source};
 use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
-use super::tap::Port;
 use super::watch::{File, Watches};
-use crate::config::{self, Lease};
+use crate::config::{self, Sharing};
+use crate::engine::frame::MAX_FRAME_LEN;
 use crate::engine::host::{Bounce, HostEvent, HostOp, SocketId, SocketKind};
-use crate::engine::{Destination, Engine, Instant, PortError};
+use crate::engine::stats::Verdict;
+use crate::engine::{Destination, Engine, Instant, PortId};
 use crate::sys::netns;
-use crate::sys::tun::Tap;
 use crate::sys::{datagram, sock};
 
-const TAP: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const CONTAINER: Token = Token(2);
 const EXIT: Token = Token(3);
 const WATCHES: Token = Token(4);
 const API: Token = Token(5);
 const FIRST_API_CLIENT: usize = 8;
-const FIRST_SOCKET: usize = FIRST_API_CLIENT + api::MAX_CLIENTS;
+const FIRST_PORT: usize = FIRST_API_CLIENT + api::MAX_CLIENTS;
+const FIRST_SOCKET: usize = FIRST_PORT + ports::TOKENS;
 
 /// Frames read from a TAP before other sources have their turn (measured: 32 is best).
 const FRAMES_IN: usize = 32;
+/// Batches read from a port whose container is gone: what its queue holds at most
+/// ([`crate::attach`] makes it 4096 frames long).
+const LAST_BATCHES: usize = 4096 / FRAMES_IN;
 /// Frames written to TAPs before other sources have their turn.
 const FRAMES_OUT: usize = 256;
 /// Datagrams read from one socket, and clients accepted from one listener, in a turn.
@@ -57,13 +60,13 @@ const MAX_DATAGRAM: usize = 65_536;
 pub struct Network {
     /// Its addresses and rules.
     pub config: config::Network,
-    /// The container's interface and its addresses; `None` is `--network none`.
-    pub tap: Option<(Tap, Lease)>,
+    /// The containers that are there from the start.
+    pub containers: Vec<Container>,
     /// Published ports.
     pub listeners: Vec<Listener>,
     /// The host's resolvers.
     pub resolvers: HostResolvers,
-    /// Its end is the container's end.
+    /// Its end is the end of the whole network: that of its only container, or of the command.
     pub pidfd: Option<OwnedFd>,
     /// A namespace path whose end is the container's end.
     pub watch_path: Option<PathBuf>,
@@ -73,8 +76,6 @@ pub struct Network {
     pub signals: Signals,
     /// Whether signals go on to the process of `pidfd` instead of ending us.
     pub forward_signals: bool,
-    /// Where to capture frames.
-    pub pcap: Option<PathBuf>,
     /// Where requests to forward ports are taken.
     pub api: Option<ApiSocket>,
     /// The local addresses of what the container sends.
@@ -97,9 +98,7 @@ pub enum LoopError {
     #[error("cannot {step}")]
     SetUp { step: &'static str, source: io::Error },
     #[error(transparent)]
-    Pcap(#[from] PcapError),
-    #[error("cannot add a container")]
-    Port(#[from] PortError),
+    Container(#[from] AttachPortError),
     #[error("the container's interface is gone")]
     TapGone { source: io::Error },
     #[error("cannot wait for events")]
@@ -129,7 +128,13 @@ struct Server {
     engine: Engine,
     poll: Poll,
     clock: Clock,
-    port: Option<Port>,
+    ports: Ports,
+    /// Whether the network ends with its only container's interface.
+    private: bool,
+    /// The frame that was read last.
+    frame: Box<[u8]>,
+    /// Whether the engine has more frames than one turn writes.
+    more_frames: bool,
     sockets: Sockets,
     api: Option<Api>,
     signals: Signals,
@@ -153,6 +158,7 @@ impl Server {
         let registry = poll.registry();
         let clock = Clock::new();
         let addresses = network.config.addresses;
+        let private = network.config.sharing == Sharing::Private;
         let mut engine = Engine::new(network.config, seed()?);
         engine.set_resolvers(network.resolvers.read(), clock.now());
         // Half of the descriptors: connections need the others, and a datagram's socket can be
@@ -161,29 +167,14 @@ impl Server {
             engine.set_max_udp_sockets(usize::try_from(descriptors / 2).unwrap_or(usize::MAX));
         }
 
-        let container = network
-            .tap
-            .as_ref()
-            .map(|(tap, lease)| {
-                let port = engine.add_port(*lease, tap.vnet_header(), clock.now())?;
-                Ok::<_, LoopError>((port, *lease))
-            })
-            .transpose()?;
-        let port = match network.tap.zip(container) {
-            None => None,
-            Some(((tap, _), (id, _))) => {
-                let pcap = network.pcap.as_deref().map(Pcap::create).transpose()?;
-                let port = Port::new(id, tap, pcap);
-                registry
-                    .register(
-                        &mut SourceFd(&port.raw_fd()),
-                        TAP,
-                        Interest::READABLE | Interest::WRITABLE,
-                    )
-                    .map_err(set_up("watch the container's interface"))?;
-                Some(port)
-            }
-        };
+        let ports_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
+        let mut ports = Ports::new(ports_registry, FIRST_PORT);
+        let mut container = None;
+        for attached in network.containers {
+            let lease = attached.lease;
+            let port = ports.attach(&mut engine, attached, clock.now())?;
+            container.get_or_insert((port, lease));
+        }
         watch(&poll, network.signals.raw_fd(), SIGNALS).map_err(set_up("watch signals"))?;
         if let Some(pidfd) = &network.pidfd {
             watch(&poll, pidfd.as_raw_fd(), CONTAINER).map_err(set_up("watch the container"))?;
@@ -230,7 +221,10 @@ impl Server {
             engine,
             poll,
             clock,
-            port,
+            ports,
+            private,
+            frame: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
+            more_frames: false,
             sockets,
             api,
             signals: network.signals,
@@ -248,39 +242,49 @@ impl Server {
 
     fn run(&mut self) -> Result<Ended, LoopError> {
         let mut events = Events::with_capacity(256);
-        let mut more_frames = false;
         loop {
-            let timeout = self.timeout(more_frames);
-            match self.poll.poll(&mut events, timeout) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-                Err(source) => return Err(LoopError::Poll { source }),
+            let timeout = self.timeout();
+            if let Some(ended) = self.turn(&mut events, timeout)? {
+                return Ok(ended);
             }
-            let now = self.clock.now();
-            for event in &events {
-                if let Some(ended) = self.handle_event(event, now) {
-                    return Ok(ended);
-                }
-            }
-            for id in std::mem::take(&mut self.unfinished) {
-                self.handle_readable(id, now);
-            }
-            self.read_frames(now)?;
-            self.handle_ops(now);
-            self.engine.handle_timeout(now);
-            self.handle_ops(now);
-            if let Some(api) = &mut self.api {
-                api.flush();
-                api.handle_timeout(now);
-            }
-            more_frames = self.write_frames(now);
         }
     }
 
+    /// Waits for something to happen, at most that long, and does all that follows.
+    fn turn(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Ended>, LoopError> {
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(source) => return Err(LoopError::Poll { source }),
+        }
+        let now = self.clock.now();
+        for event in events.iter() {
+            if let Some(ended) = self.handle_event(event, now) {
+                return Ok(Some(ended));
+            }
+        }
+        for id in std::mem::take(&mut self.unfinished) {
+            self.handle_readable(id, now);
+        }
+        self.read_frames(now)?;
+        self.handle_ops(now);
+        self.engine.handle_timeout(now);
+        self.handle_ops(now);
+        if let Some(api) = &mut self.api {
+            api.flush();
+            api.handle_timeout(now);
+        }
+        self.more_frames = self.write_frames(now);
+        Ok(None)
+    }
+
     /// How long to wait: not at all while something is left to do, else until the next deadline.
-    fn timeout(&self, more_frames: bool) -> Option<Duration> {
-        let readable = self.port.as_ref().is_some_and(|port| port.readable);
-        if more_frames || readable || !self.unfinished.is_empty() {
+    fn timeout(&self) -> Option<Duration> {
+        if self.more_frames || self.ports.any_readable() || !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now();
@@ -294,13 +298,6 @@ impl Server {
 
     fn handle_event(&mut self, event: &Event, now: Instant) -> Option<Ended> {
         match event.token() {
-            TAP => {
-                if let Some(port) = &mut self.port {
-                    // A TAP that is deleted has an error to read, and nothing else to tell.
-                    port.readable |= event.is_readable() || event.is_error();
-                    port.flush();
-                }
-            }
             SIGNALS => {
                 while let Some(received) = self.signals.next() {
                     if self.handle_signal(received) {
@@ -334,6 +331,9 @@ impl Server {
                     let (engine, sockets) = (&mut self.engine, &mut self.sockets);
                     api.handle_client(token, &mut api::Target { engine, sockets });
                 }
+            }
+            token if let Some(source) = self.ports.source_of(token) => {
+                self.handle_port(source, event, now);
             }
             token => {
                 let id = self.sockets.id_of(token)?;
@@ -483,24 +483,87 @@ impl Server {
         self.unfinished.push(id);
     }
 
-    fn read_frames(&mut self, now: Instant) -> Result<(), LoopError> {
-        let Some(port) = &mut self.port else {
-            return Ok(());
-        };
-        if !port.readable {
-            return Ok(());
-        }
-        let id = port.id;
-        for _ in 0..FRAMES_IN {
-            match port.read() {
-                Ok(Some(frame)) => {
-                    self.engine.handle_frame(id, frame, now);
+    fn handle_port(&mut self, source: Source, event: &Event, now: Instant) {
+        match source {
+            Source::Tap(id) => {
+                // A TAP that is deleted has an error to read, and nothing else to tell.
+                if event.is_readable() || event.is_error() {
+                    self.ports.note_readable(id);
                 }
-                Ok(None) => return Ok(()),
-                Err(source) => return Err(LoopError::TapGone { source }),
+                self.ports.flush(id);
+            }
+            Source::Container(id) => {
+                // Its last words, such as that its connections are closed, are there already.
+                for _ in 0..LAST_BATCHES {
+                    if !matches!(self.read_port(id, now), Ok(true)) {
+                        break;
+                    }
+                }
+                self.end_port(id, now);
+            }
+        }
+    }
+
+    /// The container at a port is gone.
+    fn end_port(&mut self, id: PortId, now: Instant) {
+        log::debug!("port {}: its container is gone", id.0);
+        self.ports.detach(&mut self.engine, id, now);
+    }
+
+    /// Reads a batch of frames from each port that has some.
+    fn read_frames(&mut self, now: Instant) -> Result<(), LoopError> {
+        for _ in 0..self.ports.readable() {
+            let Some(id) = self.ports.next_readable() else {
+                break;
+            };
+            match self.read_port(id, now) {
+                Ok(true) => self.ports.note_readable(id),
+                Ok(false) => {}
+                Err(source) if self.private => return Err(LoopError::TapGone { source }),
+                Err(error) => {
+                    log::debug!("port {}: {error}", id.0);
+                    self.end_port(id, now);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Reads a batch of frames; returns whether there may be more.
+    fn read_port(&mut self, id: PortId, now: Instant) -> io::Result<bool> {
+        let mut left = FRAMES_IN;
+        while left > 0 {
+            let Some(port) = self.ports.get_mut(id) else {
+                return Ok(false);
+            };
+            let Some(length) = port.read(&mut self.frame)? else {
+                return Ok(false);
+            };
+            let frame = self.frame.get_mut(..length).unwrap_or_default();
+            match self.engine.handle_frame(id, frame, now) {
+                Verdict::Port(to) => self.pass_on(to, length),
+                Verdict::Ports => {
+                    // What is for many costs its sender as much.
+                    let mut next = 0;
+                    while let Some(to) = self.engine.receivers().get(next).copied() {
+                        self.pass_on(to, length);
+                        next += 1;
+                    }
+                    left = left.saturating_sub(next);
+                }
+                _ => {}
+            }
+            left = left.saturating_sub(1);
+        }
+        Ok(true)
+    }
+
+    /// Writes the frame that was just read to another port.
+    fn pass_on(&mut self, to: PortId, length: usize) {
+        let frame = self.frame.get(..length).unwrap_or_default();
+        if !self.ports.write(to, frame) {
+            self.engine.handle_lost(to);
+        }
     }
 
     /// Carries out the engine's requests.
@@ -557,17 +620,21 @@ impl Server {
         }
     }
 
-    /// Writes frames to the TAP; returns whether some are left.
+    /// Writes frames to the TAPs; returns whether some are left.
     fn write_frames(&mut self, now: Instant) -> bool {
-        let Some(port) = &mut self.port else {
-            return false;
-        };
         for _ in 0..FRAMES_OUT {
-            if port.is_blocked() {
+            if self.ports.is_stuck() {
                 // The TAP's next event goes on.
                 return false;
             }
-            if !self.engine.poll_frame(now, |_, frame| port.write(frame)) {
+            let (ports, mut lost) = (&mut self.ports, None);
+            let written = self.engine.poll_frame(now, |id, frame| {
+                lost = (!ports.write(id, frame)).then_some(id);
+            });
+            if let Some(id) = lost {
+                self.engine.handle_lost(id);
+            }
+            if !written {
                 return false;
             }
         }
@@ -590,3 +657,6 @@ fn seed() -> Result<[u64; 4], LoopError> {
     }
     Ok(seed)
 }
+
+#[cfg(test)]
+mod tests;

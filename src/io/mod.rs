@@ -11,6 +11,7 @@ pub mod logger;
 pub mod notify;
 pub mod outbound;
 mod pcap;
+mod ports;
 pub mod process;
 mod resolv;
 mod signals;
@@ -19,5 +20,6 @@ mod watch;
 
 pub use event_loop::{Ended, LoopError, Network, serve};
 pub use pcap::PcapError;
+pub use ports::{AttachPortError, Container};
 pub use resolv::HostResolvers;
 pub use signals::Signals;

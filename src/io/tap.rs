@@ -1,90 +1,109 @@
-//! A TAP as the event loop uses it: frames in until it is empty, frames out and never lost.
+//! A TAP as the event loop uses it: frames in until it is empty, frames out in their order.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::pcap::Pcap;
-use crate::engine::PortId;
-use crate::engine::frame::{MAX_FRAME_LEN, VNET_HEADER_LEN};
+use crate::engine::frame::VNET_HEADER_LEN;
 use crate::sys::tun::Tap;
 
-/// One TAP with its buffers.
+/// Bytes that wait for a TAP without room, beyond which frames to it are lost. One full ring of a
+/// connection; the kernel itself takes two gigabytes before it refuses any.
+pub(super) const MAX_WAITING: usize = 1 << 20;
+
+/// One TAP, and what ends with its container.
 pub(super) struct Port {
-    pub(super) id: PortId,
     tap: Tap,
-    buffer: Box<[u8]>,
-    /// A frame that the kernel had no room for.
-    pending: Vec<u8>,
+    /// Its end is the container's end.
+    pub(super) pidfd: Option<OwnedFd>,
+    /// Frames that the kernel had no room for, in order.
+    waiting: VecDeque<Vec<u8>>,
+    waiting_bytes: usize,
+    /// It may have frames to read, and is in the queue of those that do.
     pub(super) readable: bool,
     pcap: Option<Pcap>,
 }
 
 impl Port {
-    pub(super) fn new(id: PortId, tap: Tap, pcap: Option<Pcap>) -> Self {
-        Self {
-            id,
-            tap,
-            buffer: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
-            pending: Vec::new(),
-            readable: true,
-            pcap,
-        }
+    pub(super) fn new(tap: Tap, pidfd: Option<OwnedFd>, pcap: Option<Pcap>) -> Self {
+        let waiting = VecDeque::new();
+        Self { tap, pidfd, waiting, waiting_bytes: 0, readable: false, pcap }
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {
         self.tap.as_raw_fd()
     }
 
-    /// The next frame; `None` when there is none for now.
-    pub(super) fn read(&mut self) -> io::Result<Option<&mut [u8]>> {
-        match self.tap.read(&mut self.buffer) {
-            Ok(length) => {
-                let frame = self.buffer.get_mut(..length).unwrap_or_default();
-                record(&mut self.pcap, self.tap.vnet_header(), frame);
-                Ok(Some(frame))
+    /// Reads the next frame into `buffer`; returns its length, or `None` when there is none for now.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            match self.tap.read(buffer) {
+                Ok(length) => {
+                    record(&mut self.pcap, self.tap.vnet_header(), buffer.get(..length));
+                    return Ok(Some(length));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                Ok(None)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
-    /// Whether the last frame still waits for room, and no other may be written.
+    /// Whether frames still wait for room.
     pub(super) fn is_blocked(&self) -> bool {
-        !self.pending.is_empty()
+        !self.waiting.is_empty()
     }
 
-    /// Writes a frame, or keeps it for [`Port::flush`]. An interface that is down swallows it, as
-    /// a cable would.
-    pub(super) fn write(&mut self, frame: &[u8]) {
-        record(&mut self.pcap, self.tap.vnet_header(), frame);
+    /// Writes a frame, or keeps it for [`Port::flush`]; returns whether there was room for it. An
+    /// interface that is down swallows it, as a cable would.
+    pub(super) fn write(&mut self, frame: &[u8]) -> bool {
+        if self.is_blocked() {
+            return self.keep(frame);
+        }
+        record(&mut self.pcap, self.tap.vnet_header(), Some(frame));
         match self.tap.write(frame) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.pending.extend_from_slice(frame);
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.keep(frame),
+            Err(error) => {
+                log::debug!("a frame to the container is lost: {error}");
+                true
             }
-            Err(error) => log::debug!("a frame to the container is lost: {error}"),
         }
     }
 
-    /// Tries again to write the frame that there was no room for.
+    fn keep(&mut self, frame: &[u8]) -> bool {
+        let room = self.waiting_bytes + frame.len() <= MAX_WAITING;
+        if room {
+            self.waiting_bytes += frame.len();
+            self.waiting.push_back(frame.to_vec());
+        }
+        room
+    }
+
+    /// Tries again to write the frames that there was no room for.
     pub(super) fn flush(&mut self) {
-        if self.is_blocked()
-            && !matches!(self.tap.write(&self.pending),
+        while let Some(frame) = self.waiting.front() {
+            if matches!(self.tap.write(frame),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-        {
-            self.pending.clear();
+            {
+                return;
+            }
+            self.waiting_bytes -= frame.len();
+            self.waiting.pop_front();
         }
     }
 }
 
-fn record(pcap: &mut Option<Pcap>, vnet: bool, frame: &[u8]) {
-    let Some(file) = pcap else { return };
-    let ethernet = frame.get(if vnet { VNET_HEADER_LEN } else { 0 }..).unwrap_or_default();
-    if let Err(error) = file.write(ethernet) {
+/// A frame of a TAP without its virtio header.
+pub(super) fn ethernet(frame: &[u8], vnet: bool) -> &[u8] {
+    frame.get(if vnet { VNET_HEADER_LEN } else { 0 }..).unwrap_or_default()
+}
+
+fn record(pcap: &mut Option<Pcap>, vnet: bool, frame: Option<&[u8]>) {
+    if let (Some(file), Some(frame)) = (&mut *pcap, frame)
+        && let Err(error) = file.write(ethernet(frame, vnet))
+    {
         log::warn!("the capture ends here: {error}");
         *pcap = None;
     }

@@ -1,0 +1,201 @@
+//! The TAPs of a network, which come and go with their containers.
+//!
+//! Ports have the ids that the engine gives them, and two tokens each: one of the TAP, one of the
+//! container. Those with frames to read have their turns in a queue, a batch each.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::pcap::{Pcap, PcapError};
+use super::tap::Port;
+use crate::config::Lease;
+use crate::engine::{Engine, Instant, MAX_PORTS, PortError, PortId};
+use crate::sys::tun::Tap;
+
+/// A container to serve.
+#[derive(Debug)]
+pub struct Container {
+    /// Its interface.
+    pub tap: Tap,
+    /// Its addresses.
+    pub lease: Lease,
+    /// Its end is the end of the container's port, and of nothing else.
+    pub pidfd: Option<OwnedFd>,
+    /// Where to capture its frames.
+    pub pcap: Option<PathBuf>,
+}
+
+/// Why a container cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum AttachPortError {
+    #[error(transparent)]
+    Port(#[from] PortError),
+    #[error(transparent)]
+    Pcap(#[from] PcapError),
+    #[error("cannot watch {what}")]
+    Watch { what: &'static str, source: io::Error },
+}
+
+/// How many tokens the ports of a network have.
+pub(super) const TOKENS: usize = 2 * MAX_PORTS;
+
+/// What an event of a port is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Tap(PortId),
+    Container(PortId),
+}
+
+/// All ports by [`PortId`].
+pub(super) struct Ports {
+    registry: Registry,
+    first_token: usize,
+    entries: Vec<Option<Port>>,
+    len: usize,
+    /// How many have frames that wait for room.
+    blocked: usize,
+    /// Those that may have frames to read, each once.
+    ready: VecDeque<PortId>,
+}
+
+impl Ports {
+    /// Ports register with `registry` from `first_token` on, [`TOKENS`] many.
+    pub(super) fn new(registry: Registry, first_token: usize) -> Self {
+        Self {
+            registry,
+            first_token,
+            entries: Vec::new(),
+            len: 0,
+            blocked: 0,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Whose token it is, if a port's.
+    pub(super) fn source_of(&self, token: Token) -> Option<Source> {
+        let offset = token.0.checked_sub(self.first_token).filter(|offset| *offset < TOKENS)?;
+        let port = PortId(offset / 2);
+        Some(if offset % 2 == 0 { Source::Tap(port) } else { Source::Container(port) })
+    }
+
+    /// Adds a container to the network.
+    ///
+    /// # Errors
+    /// What keeps it from being served; nothing is left of it then.
+    pub(super) fn attach(
+        &mut self,
+        engine: &mut Engine,
+        container: Container,
+        now: Instant,
+    ) -> Result<PortId, AttachPortError> {
+        let Container { tap, lease, pidfd, pcap } = container;
+        let pcap = pcap.as_deref().map(Pcap::create).transpose()?;
+        let id = engine.add_port(lease, tap.vnet_header(), now)?;
+        let port = Port::new(tap, pidfd, pcap);
+        if let Err(error) = self.watch(id, &port) {
+            engine.remove_port(id, now);
+            return Err(error);
+        }
+        if self.entries.len() <= id.0 {
+            self.entries.resize_with(id.0 + 1, || None);
+        }
+        if let Some(entry) = self.entries.get_mut(id.0) {
+            *entry = Some(port);
+        }
+        self.len += 1;
+        self.note_readable(id);
+        Ok(id)
+    }
+
+    fn watch(&self, id: PortId, port: &Port) -> Result<(), AttachPortError> {
+        let token = self.first_token + 2 * id.0;
+        let failed = |what| move |source| AttachPortError::Watch { what, source };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.registry
+            .register(&mut SourceFd(&port.raw_fd()), Token(token), both)
+            .map_err(failed("the container's interface"))?;
+        if let Some(pidfd) = &port.pidfd {
+            let mut source = SourceFd(&pidfd.as_raw_fd());
+            self.registry
+                .register(&mut source, Token(token + 1), Interest::READABLE)
+                .map_err(failed("the container"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a container from the network; epoll forgets it with its descriptors.
+    pub(super) fn detach(&mut self, engine: &mut Engine, id: PortId, now: Instant) {
+        if let Some(port) = self.entries.get_mut(id.0).and_then(Option::take) {
+            self.len -= 1;
+            self.blocked -= usize::from(port.is_blocked());
+            self.ready.retain(|ready| *ready != id);
+            engine.remove_port(id, now);
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.entries.get_mut(id.0)?.as_mut()
+    }
+
+    /// Whether some port may have frames to read.
+    pub(super) fn any_readable(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// How many ports may have frames to read.
+    pub(super) fn readable(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// A port may have frames to read.
+    pub(super) fn note_readable(&mut self, id: PortId) {
+        if let Some(port) = self.entries.get_mut(id.0).and_then(Option::as_mut)
+            && !port.readable
+        {
+            port.readable = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Takes the port whose turn it is out of the queue.
+    pub(super) fn next_readable(&mut self) -> Option<PortId> {
+        let id = self.ready.pop_front()?;
+        if let Some(port) = self.get_mut(id) {
+            port.readable = false;
+        }
+        Some(id)
+    }
+
+    /// Writes a frame to a port, or keeps it; returns whether there was room for it.
+    pub(super) fn write(&mut self, id: PortId, frame: &[u8]) -> bool {
+        let Some(port) = self.entries.get_mut(id.0).and_then(Option::as_mut) else {
+            return false;
+        };
+        let before = port.is_blocked();
+        let room = port.write(frame);
+        self.blocked += usize::from(port.is_blocked() && !before);
+        room
+    }
+
+    /// Writes what waits for a port, as far as there is room now.
+    pub(super) fn flush(&mut self, id: PortId) {
+        if let Some(port) = self.entries.get_mut(id.0).and_then(Option::as_mut)
+            && port.is_blocked()
+        {
+            port.flush();
+            self.blocked -= usize::from(!port.is_blocked());
+        }
+    }
+
+    /// Whether no frame can go anywhere: a lone port can be waited for, while one of many must not
+    /// make the others wait.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.blocked == 1 && self.len == 1
+    }
+}
