@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use crate::attach::AttachError;
 use crate::cli::UsageError;
 use crate::cli::output::{OutputError, TemplateError};
-use crate::io::LoopError;
 use crate::io::api::ApiError;
 use crate::io::listen::ListenError;
 use crate::io::outbound::OutboundError;
 use crate::io::process::ProcessError;
+use crate::io::{LoopError, ResolverError};
 use crate::network::manage::NetworkError;
 use crate::run::RunError;
 use crate::sys::isolate::IsolateError;
@@ -45,6 +45,9 @@ pub enum Error {
     /// A local address for what the container sends cannot be had.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
+    /// A DNS server cannot be asked.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// The network could not be set up or kept up.
     #[error(transparent)]
     Loop(#[from] LoopError),
@@ -72,6 +75,7 @@ impl Error {
             | Self::Process(_)
             | Self::Api(_)
             | Self::Outbound(_)
+            | Self::Resolver(_)
             | Self::Loop(_)
             | Self::Output(_)
             | Self::Network(_)
@@ -91,6 +95,7 @@ impl Error {
             | Self::Process(_)
             | Self::Api(_)
             | Self::Outbound(_)
+            | Self::Resolver(_)
             | Self::Loop(_)
             | Self::Output(_)
             | Self::Network(_)

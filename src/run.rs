@@ -42,6 +42,21 @@ pub struct Sandbox {
     channel: Option<OwnedFd>,
 }
 
+/// What the generated files of a command name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// DNS servers.
+    pub servers: Vec<IpAddr>,
+    /// Domains that a short name is tried in.
+    pub search: Vec<String>,
+    /// Options of resolv.conf(5).
+    pub options: Vec<String>,
+    /// The command's own addresses.
+    pub own: Vec<IpAddr>,
+    /// Other names with their addresses.
+    pub hosts: Vec<(IpAddr, String)>,
+}
+
 /// Why a command could not be run.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
@@ -84,20 +99,14 @@ impl RunError {
 
 /// Makes the namespaces and a child in them that waits for [`Sandbox::start`].
 ///
-/// `dns` and `guest` are what the command is to find in `resolv.conf` and as its own addresses in
-/// `hosts`; `inherited` is what it gets back of what this process gave up. The process must be
-/// single-threaded.
+/// `names` is what the command is to find in its files; `inherited` is what it gets back of what
+/// this process gave up. The process must be single-threaded.
 ///
 /// # Errors
 /// See [`RunError`]; above all that user namespaces are forbidden.
-pub fn spawn(
-    run: &Run,
-    dns: &[IpAddr],
-    guest: &[IpAddr],
-    inherited: &Inherited,
-) -> Result<Sandbox, RunError> {
+pub fn spawn(run: &Run, names: &Names, inherited: &Inherited) -> Result<Sandbox, RunError> {
     let start = |source| RunError::Start { source };
-    let plan = Plan { run, dns, guest, inherited };
+    let plan = Plan { run, names, inherited };
     let command = run.command.first().cloned().unwrap_or_default();
     let (ours, theirs) = netns::message_pair().map_err(start)?;
     let parent = getpid();
@@ -206,8 +215,7 @@ impl Drop for Sandbox {
 /// What the child needs to know.
 struct Plan<'a> {
     run: &'a Run,
-    dns: &'a [IpAddr],
-    guest: &'a [IpAddr],
+    names: &'a Names,
     inherited: &'a Inherited,
 }
 
@@ -347,11 +355,10 @@ fn place(target: &str, contents: &str) -> io::Result<()> {
 
 /// The generated files: where they go and what is in them.
 fn files(plan: &Plan<'_>, ipv6: bool) -> Vec<(&'static str, String)> {
-    let usable = |address: &&IpAddr| ipv6 || address.is_ipv4();
     let hostname = plan.run.hostname.clone().or_else(|| gethostname().ok()?.into_string().ok());
     let mut files = vec![
-        ("/etc/resolv.conf", resolv_conf(plan.dns.iter().filter(usable))),
-        ("/etc/hosts", hosts(plan.guest.iter().filter(usable), hostname.as_deref(), ipv6)),
+        ("/etc/resolv.conf", resolv_conf(plan.names, ipv6)),
+        ("/etc/hosts", hosts(plan.names, hostname.as_deref(), ipv6)),
     ];
     if let Some(hostname) = &plan.run.hostname {
         files.push(("/etc/hostname", format!("{hostname}\n")));
@@ -360,28 +367,33 @@ fn files(plan: &Plan<'_>, ipv6: bool) -> Vec<(&'static str, String)> {
 }
 
 /// resolv.conf(5).
-fn resolv_conf<'a>(servers: impl Iterator<Item = &'a IpAddr>) -> String {
+fn resolv_conf(names: &Names, ipv6: bool) -> String {
     let mut text = String::from("# written by rnsnet\n");
-    for server in servers {
+    for server in names.servers.iter().filter(|address| ipv6 || address.is_ipv4()) {
         text.push_str(&format!("nameserver {server}\n"));
+    }
+    for (keyword, words) in [("search", &names.search), ("options", &names.options)] {
+        if !words.is_empty() {
+            text.push_str(&format!("{keyword} {}\n", words.join(" ")));
+        }
     }
     text
 }
 
 /// hosts(5).
-fn hosts<'a>(
-    addresses: impl Iterator<Item = &'a IpAddr>,
-    hostname: Option<&str>,
-    ipv6: bool,
-) -> String {
+fn hosts(names: &Names, hostname: Option<&str>, ipv6: bool) -> String {
     let mut text = String::from("# written by rnsnet\n127.0.0.1 localhost\n");
     if ipv6 {
         text.push_str("::1 localhost ip6-localhost ip6-loopback\n");
     }
+    let usable = |address: &IpAddr| ipv6 || address.is_ipv4();
     if let Some(hostname) = hostname.filter(|name| !name.is_empty() && *name != "localhost") {
-        for address in addresses {
+        for address in names.own.iter().filter(|address| usable(address)) {
             text.push_str(&format!("{address} {hostname}\n"));
         }
+    }
+    for (address, name) in names.hosts.iter().filter(|(address, _)| usable(address)) {
+        text.push_str(&format!("{address} {name}\n"));
     }
     text
 }
@@ -500,21 +512,33 @@ mod tests {
 
     #[test]
     fn generated_files_name_the_container() {
-        let dns = addresses(&["10.0.2.3", "fd72:6e73:6e65::3"]);
+        let mut names = Names {
+            servers: addresses(&["10.0.2.3", "fd72:6e73:6e65::3"]),
+            own: addresses(&["10.0.2.100", "fd72:6e73:6e65::100"]),
+            ..Names::default()
+        };
         assert_eq!(
-            resolv_conf(dns.iter()),
+            resolv_conf(&names, true),
             "# written by rnsnet\nnameserver 10.0.2.3\nnameserver fd72:6e73:6e65::3\n"
         );
-        let guest = addresses(&["10.0.2.100", "fd72:6e73:6e65::100"]);
         assert_eq!(
-            hosts(guest.iter(), Some("box"), true),
+            hosts(&names, Some("box"), true),
             "# written by rnsnet\n127.0.0.1 localhost\n\
              ::1 localhost ip6-localhost ip6-loopback\n\
              10.0.2.100 box\nfd72:6e73:6e65::100 box\n"
         );
+        names.search = vec!["lab.test".to_owned(), "test".to_owned()];
+        names.options = vec!["ndots:2".to_owned(), "edns0".to_owned()];
+        let printer = ("192.0.2.9".parse().unwrap(), "printer".to_owned());
+        names.hosts = vec![printer, ("2001:db8::9".parse().unwrap(), "printer".to_owned())];
         assert_eq!(
-            hosts(guest[..1].iter(), None, false),
-            "# written by rnsnet\n127.0.0.1 localhost\n"
+            resolv_conf(&names, false),
+            "# written by rnsnet\nnameserver 10.0.2.3\nsearch lab.test test\n\
+             options ndots:2 edns0\n"
+        );
+        assert_eq!(
+            hosts(&names, None, false),
+            "# written by rnsnet\n127.0.0.1 localhost\n192.0.2.9 printer\n"
         );
     }
 

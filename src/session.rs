@@ -16,6 +16,7 @@ use crate::attach::{self, Container};
 use crate::config::{
     Addresses, Attach, Caller, Endpoint, Lease, MacAddress, Network, Process, Run, Setup, Target,
 };
+use crate::engine::nat;
 use crate::error::{Error, report};
 use crate::io::api::ApiSocket;
 use crate::io::listen::{self, Listener};
@@ -103,8 +104,8 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let Run { endpoint, network, process, .. } = command;
     let fds = [process.ready_fd, process.exit_fd];
     let inherited = isolate_initial(&fds.into_iter().flatten().collect::<Vec<_>>())?;
-    let (dns, guest) = addresses_inside(endpoint, &network.addresses);
-    let mut sandbox = run::spawn(command, &dns, &guest, &inherited)?;
+    let names = names_inside(endpoint, network);
+    let mut sandbox = run::spawn(command, &names, &inherited)?;
     let container = sandbox.container()?;
     let mut announcement = Announcement::of(process.clone());
     announcement.manager = Manager::from_environment();
@@ -138,15 +139,24 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     Ok(u8::try_from(status).unwrap_or(1))
 }
 
-/// What the files of a command's mount namespace name: the resolvers and the command's addresses.
-fn addresses_inside(endpoint: &Endpoint, addresses: &Addresses) -> (Vec<IpAddr>, Vec<IpAddr>) {
+/// What the files of a command's mount namespace name.
+fn names_inside(endpoint: &Endpoint, network: &Network) -> run::Names {
     if endpoint.loopback_only {
-        return (Vec::new(), Vec::new());
+        return run::Names::default();
     }
-    let v6 = addresses.v6.as_ref();
-    let dns = [Some(IpAddr::V4(addresses.v4.dns)), v6.map(|v6| IpAddr::V6(v6.dns))];
-    let guest = [Some(IpAddr::V4(endpoint.lease.v4)), endpoint.lease.v6.map(IpAddr::V6)];
-    (dns.into_iter().flatten().collect(), guest.into_iter().flatten().collect())
+    let Network { addresses, resolver, .. } = network;
+    let mut hosts: Vec<(IpAddr, String)> = Vec::new();
+    for host in resolver.hosts.iter().filter(|host| !host.wildcard) {
+        hosts.extend(host.address.resolve(addresses).map(|ip| (ip, host.name.to_string())));
+    }
+    let own = [Some(IpAddr::V4(endpoint.lease.v4)), endpoint.lease.v6.map(IpAddr::V6)];
+    run::Names {
+        servers: nat::servers_for_guest(network),
+        search: resolver.search.iter().map(ToString::to_string).collect(),
+        options: resolver.options.clone(),
+        own: own.into_iter().flatten().collect(),
+        hosts,
+    }
 }
 
 /// A container's interface and its published ports.
@@ -157,6 +167,7 @@ struct Served {
     listeners: Vec<Listener>,
     api: Option<ApiSocket>,
     outbound: OutboundAddresses,
+    resolvers: HostResolvers,
     forward_signals: bool,
 }
 
@@ -169,6 +180,7 @@ impl Served {
             listeners: Vec::new(),
             api: None,
             outbound: OutboundAddresses::default(),
+            resolvers: HostResolvers::default(),
             forward_signals: false,
         }
     }
@@ -176,9 +188,10 @@ impl Served {
     /// What a caller wants that takes us for another program, before anything is made.
     fn wanted(endpoint: &Endpoint, config: Network, caller: &Caller) -> Result<Self, Error> {
         let outbound = OutboundAddresses::find(&caller.outbound)?;
+        let resolvers = HostResolvers::of(&config.resolver)?;
         let listeners = listen::bind(&config.publish, config.addresses.v6.is_some())?;
         let api = caller.api_socket.as_deref().map(ApiSocket::bind).transpose()?;
-        Ok(Self { listeners, api, outbound, ..Self::nothing(endpoint, config) })
+        Ok(Self { listeners, api, outbound, resolvers, ..Self::nothing(endpoint, config) })
     }
 
     /// Serves a TAP that the caller has opened.
@@ -268,7 +281,7 @@ impl Served {
                 })
                 .collect(),
             listeners: self.listeners,
-            resolvers: HostResolvers::default(),
+            resolvers: self.resolvers,
             pidfd: watched.pidfd,
             watch_path: watched.path,
             exit,

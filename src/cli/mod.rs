@@ -8,6 +8,7 @@
 
 mod argv;
 mod completion;
+mod dns;
 mod help;
 mod options;
 pub mod output;
@@ -26,8 +27,7 @@ pub use values::ValueError;
 pub use verbs::Action;
 
 use crate::config::{
-    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Resolver, Run, Sharing,
-    Target,
+    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Run, Sharing, Target,
 };
 use argv::{Normalised, Syntax, Words};
 use options::{Given, Job, OPTIONS};
@@ -438,7 +438,7 @@ fn link(
         publish: publish::parse_all(&given.publish)?,
         host_access: read(host_access, "--host-access", values::host_access)?.unwrap_or_default(),
         dns: true,
-        resolver: resolver(),
+        resolver: dns::resolver(given)?,
         refusal: Refusal::default(),
         dhcp_pool: None,
         sharing: Sharing::Private,
@@ -446,13 +446,6 @@ fn link(
         allow_broadcast: given.allow_broadcast,
     };
     Ok((endpoint, network))
-}
-
-/// The network's DNS.
-fn resolver() -> Resolver {
-    let mut resolver = Resolver::default();
-    resolver.add_host_names();
-    resolver
 }
 
 fn process(given: &Given) -> Result<Process, UsageError> {

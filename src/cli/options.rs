@@ -44,6 +44,7 @@ pub(super) enum Kind {
 pub(super) enum Group {
     Ports,
     Network,
+    Names,
     Namespace,
     Process,
     Diagnosis,
@@ -80,6 +81,24 @@ pub(super) struct Given {
     /// loopback services of the host
     #[argh(option)]
     pub(super) host_access: Option<String>,
+    /// DNS servers
+    #[argh(option)]
+    pub(super) dns: Vec<String>,
+    /// DNS servers of a domain
+    #[argh(option)]
+    pub(super) dns_route: Vec<String>,
+    /// search domains
+    #[argh(option)]
+    pub(super) dns_search: Vec<String>,
+    /// resolver options
+    #[argh(option)]
+    pub(super) dns_opt: Vec<String>,
+    /// memory for answers
+    #[argh(option)]
+    pub(super) dns_cache: Option<String>,
+    /// fixed names
+    #[argh(option)]
+    pub(super) add_host: Vec<String>,
     /// network
     #[argh(option)]
     pub(super) network: Option<String>,
@@ -161,13 +180,21 @@ impl Scope {
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Ports, Self::Network, Self::Namespace, Self::Process, Self::Diagnosis, Self::Verb];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Ports,
+        Self::Network,
+        Self::Names,
+        Self::Namespace,
+        Self::Process,
+        Self::Diagnosis,
+        Self::Verb,
+    ];
 
     pub(super) fn heading(self) -> &'static str {
         match self {
             Self::Ports => "Ports",
             Self::Network => "Network",
+            Self::Names => "Names",
             Self::Namespace => "Namespace",
             Self::Process => "Process",
             Self::Diagnosis => "Diagnosis and help",
@@ -298,6 +325,53 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         kind: Kind::Value("MODE"),
         help: "auto: checksums and segmentation are left to the other side where the kernel can; \
                off: plain frames. Default: auto.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--dns",
+        kind: Kind::List("SERVER"),
+        group: Group::Names,
+        help: "Ask this DNS server instead of the host's: ADDR, ADDR:PORT or [IPV6]:PORT, with \
+               %INTERFACE behind a link-local address. May be repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--dns-route",
+        kind: Kind::List("DOMAIN=SERVER"),
+        group: Group::Names,
+        help: "Ask this server for the names of a domain. The longest domain counts. May be \
+               repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--dns-search",
+        kind: Kind::List("DOMAIN"),
+        group: Group::Names,
+        help: "Domain in which the container looks for short names: in the resolv.conf of rnsnet \
+               run, and by DHCP. May be repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--dns-opt",
+        kind: Kind::List("OPTION"),
+        scope: RUN,
+        group: Group::Names,
+        help: "Option for resolv.conf, as in ndots:2. May be repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--dns-cache",
+        kind: Kind::Value("KIB"),
+        group: Group::Names,
+        help: "Memory for DNS answers; 0 keeps none. Default: 256.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--add-host",
+        kind: Kind::List("NAME:ADDR"),
+        group: Group::Names,
+        help: "A name and its address, or host-gateway for the gateway's; *.NAME is every name \
+               below NAME. May be repeated.",
         ..LINK
     },
     OptionSpec {

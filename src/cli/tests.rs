@@ -301,6 +301,9 @@ fn refusals() {
 fn what_needs_an_interface_is_refused_without_one() {
     for option in OPTIONS.iter().filter(|option| option.needs_interface) {
         let mut args = vec!["--network=none".to_owned(), option.long.to_owned()];
+        if !option.scope.covers(Job::Attach) {
+            args.insert(0, "run".to_owned());
+        }
         args.extend(option.value().map(|_| "x".to_owned()));
         args.push("4711".to_owned());
         let error = parse(args.into_iter().map(OsString::from)).unwrap_err();
@@ -355,4 +358,77 @@ proptest! {
             prop_assert_eq!(report(&error).lines().count(), 1);
         }
     }
+}
+
+#[test]
+fn what_is_said_about_names_is_understood_together() {
+    let given = attached(&[
+        "--dns=192.0.2.9",
+        "--dns",
+        "fe80::1%eth0",
+        "--dns-route",
+        "corp.test=192.0.2.10",
+        "--dns-route",
+        "CORP.test=[2001:db8::1]:54",
+        "--dns-search",
+        "lab.test",
+        "--dns-cache",
+        "0",
+        "--add-host",
+        "host.docker.internal:192.0.2.9",
+        "4711",
+    ]);
+    let resolver = given.network.resolver;
+    assert_eq!(resolver.servers.len(), 2);
+    assert_eq!(resolver.servers[1].zone.as_deref(), Some("eth0"));
+    assert_eq!(resolver.routes.len(), 1, "one domain");
+    assert_eq!(resolver.routes[0].servers[1].port, 54);
+    assert_eq!(resolver.search[0].to_string(), "lab.test");
+    assert_eq!(resolver.cache_bytes, 0);
+    // A name of the host that is given is not the gateway's.
+    let hosts: Vec<_> = resolver.hosts.iter().map(|host| host.name.to_string()).collect();
+    assert_eq!(hosts, ["host.docker.internal", "host.containers.internal"]);
+    let options =
+        ran(&["--dns-opt", "ndots:2", "--dns-opt", "edns0", "id"]).network.resolver.options;
+    assert_eq!(options, ["ndots:2", "edns0"]);
+}
+
+#[test]
+fn what_is_wrong_about_names_is_said() {
+    for (args, message) in [
+        (
+            &["--dns", "dns.test", "1"][..],
+            "invalid --dns \"dns.test\": expected ADDR or ADDR:PORT, an IPv6 ADDR with a PORT in brackets",
+        ),
+        (
+            &["--dns-route", "192.0.2.9", "1"],
+            "invalid --dns-route \"192.0.2.9\": expected DOMAIN=SERVER, as in corp.test=192.0.2.10",
+        ),
+        (&["--dns-search", "a b", "1"], "invalid --dns-search \"a b\": a name cannot contain ' '"),
+        (
+            &["--add-host", "db", "1"],
+            "invalid --add-host \"db\": expected NAME:ADDR, as in db:192.0.2.9 or db:host-gateway",
+        ),
+        (&["--dns-cache", "65537", "1"], "invalid --dns-cache \"65537\": out of range: 0 to 65536"),
+        (&["--dns-opt", "ndots:2", "1"], "--dns-opt is an option of rnsnet run, not of rnsnet PID"),
+        (
+            &["run", "--dns-opt", "ndots 2", "id"],
+            "invalid --dns-opt \"ndots 2\": expected an option of resolv.conf, as in ndots:2",
+        ),
+        (
+            &["run", "--network", "none", "--dns", "192.0.2.9", "id"],
+            "--dns cannot be combined with --network none",
+        ),
+    ] {
+        let error = parsed(args).expect_err("it is wrong");
+        let text = report(&crate::error::Error::Usage(error));
+        let first = text.lines().next().unwrap_or_default();
+        assert_eq!(first, format!("rnsnet: {message}"), "{args:?}");
+    }
+    let many = "a".repeat(60);
+    let search: Vec<String> =
+        (0..5).map(|index| format!("--dns-search={many}{index}.test")).collect();
+    let mut args: Vec<&str> = search.iter().map(String::as_str).collect();
+    args.push("1");
+    assert!(parsed(&args).is_err(), "more than DHCP can tell");
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::UsageError;
 use super::output::TemplateError;
 use crate::config::{
-    Addresses, Cidr, Family, HostAccess, Lease, LogLevel, MacAddress, Mtu, Offload,
+    Addresses, Cidr, Family, HostAccess, Lease, LogLevel, MacAddress, Mtu, NameError, Offload,
 };
 use crate::network::options::OptionError;
 use crate::network::prefix::PrefixError;
@@ -57,6 +57,12 @@ pub enum ValueError {
     /// 00:00:00:00:00:00
     #[error("all zero is no address")]
     MacZero,
+    /// Not a domain name.
+    #[error(transparent)]
+    Name(NameError),
+    /// More domains than fit.
+    #[error("too many domains: all of them have 255 bytes at most")]
+    TooManyDomains,
     /// Not an IPv4 address.
     #[error("not an IPv4 address")]
     NotIpv4,
@@ -328,7 +334,7 @@ pub(super) fn is_digits(text: &str) -> bool {
 }
 
 /// Reads a decimal number from `min` to `max`, both included.
-fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
+pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
     if text.is_empty() {
         return Err(ValueError::Empty);
     }

@@ -20,7 +20,7 @@ pub struct Resolver {
     /// Memory for answers that are kept, in bytes; 0 keeps none.
     pub cache_bytes: usize,
     /// Domains that containers try a short name in (`search` of resolv.conf(5)).
-    pub search: Vec<String>,
+    pub search: Vec<Name>,
     /// Options of resolv.conf(5) for containers.
     pub options: Vec<String>,
 }
@@ -95,6 +95,14 @@ impl Resolver {
                 self.hosts.push(Host { name, wildcard: false, address });
             }
         }
+    }
+}
+
+impl Resolver {
+    /// The domains to search as DHCP has them: one behind the other (RFC 3397, RFC 3646).
+    #[must_use]
+    pub fn search_list(&self) -> Vec<u8> {
+        self.search.iter().flat_map(|domain| domain.labels().iter().copied()).collect()
     }
 }
 

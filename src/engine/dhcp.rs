@@ -41,6 +41,7 @@ const LEASE_TIME: u8 = 51;
 const MESSAGE_TYPE: u8 = 53;
 const SERVER_IDENTIFIER: u8 = 54;
 const CLIENT_IDENTIFIER: u8 = 61;
+const DOMAIN_SEARCH: u8 = 119;
 
 /// Who has which address of a range; the hardware address heard longest ago gives way.
 #[derive(Debug, Default)]
@@ -221,6 +222,8 @@ fn options(turn: &Turn<'_>, request: &Request, kind: DhcpMessageType, yours: Ipv
     put(ROUTER, &v4.gateway.octets());
     if turn.network.dns {
         put(NAME_SERVERS, &v4.dns.octets());
+        // RFC 3397; nobody asks for so many domains that one option cannot hold them.
+        put(DOMAIN_SEARCH, &turn.network.resolver.search_list());
     }
     put(BROADCAST_ADDRESS, &v4.subnet.broadcast().octets());
     if let Ok(mtu) = u16::try_from(turn.link.mtu) {

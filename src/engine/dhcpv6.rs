@@ -27,6 +27,7 @@ const SERVER_ID: u16 = 2;
 const IA_NA: u16 = 3;
 const IA_TA: u16 = 4;
 const DNS_SERVERS: u16 = 23;
+const DOMAIN_LIST: u16 = 24;
 const IA_PD: u16 = 25;
 const REFRESH_TIME: u16 = 32;
 
@@ -87,6 +88,7 @@ pub(super) fn handle(turn: &mut Turn<'_>, client: IpAddr, message: &[u8]) -> Ver
     put(SERVER_ID, &own_id);
     if turn.network.dns {
         put(DNS_SERVERS, &v6.dns.octets());
+        put(DOMAIN_LIST, &turn.network.resolver.search_list());
     }
     put(REFRESH_TIME, &REFRESH_SECONDS.to_be_bytes());
     turn.fx.stats.dhcp_answers += 1;

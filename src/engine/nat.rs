@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Lease, Network, Refusal};
+use crate::config::{Addresses, Lease, Network, Refusal, Server};
 
 /// What a guest's destination address means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,22 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 /// Mapped addresses never appear on a wire (RFC 4291): who sends to one wants to slip past.
 fn is_mapped(ip: Ipv6Addr) -> bool {
     ip.to_ipv4_mapped().is_some()
+}
+
+/// The DNS servers that a guest is to be told of: those that were named for it, if it reaches them
+/// itself, else the forwarder, which reaches servers on the host's loopback and knows routes. IPv6
+/// servers are left to it: whether the guest's kernel has IPv6 is not known yet.
+#[must_use]
+pub fn servers_for_guest(network: &Network) -> Vec<IpAddr> {
+    let named = &network.resolver.servers;
+    let reaches = |server: &Server| {
+        server.address.is_ipv4() && server.port == 53 && !denied(network, server.address)
+    };
+    let Addresses { v4, v6 } = network.addresses;
+    if !named.is_empty() && named.iter().all(reaches) && network.resolver.routes.is_empty() {
+        return named.iter().map(|server| server.address).collect();
+    }
+    [Some(IpAddr::V4(v4.dns)), v6.map(|v6| IpAddr::V6(v6.dns))].into_iter().flatten().collect()
 }
 
 /// How the container sees a client of a published port: as itself, unless the client is on the

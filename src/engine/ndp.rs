@@ -97,7 +97,11 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
                 prefix_info: Some(prefix_info),
             };
             let to = if source.is_unspecified() { ALL_NODES } else { source };
-            let more = if turn.network.dns { dns_option(v6.dns) } else { Vec::new() };
+            let mut more = Vec::new();
+            if turn.network.dns {
+                more = dns_option(v6.dns);
+                more.extend(search_option(&turn.network.resolver.search_list()));
+            }
             send(turn, own_link_local, to, advert, &more);
         }
         NdiscRepr::NeighborAdvert { .. } => {}
@@ -128,6 +132,20 @@ fn dns_option(server: Ipv6Addr) -> Vec<u8> {
     // In units of eight bytes.
     const LENGTH: u8 = 3;
     [&[RDNSS, LENGTH, 0, 0][..], &u32::MAX.to_be_bytes(), &server.octets()].concat()
+}
+
+/// The option that names the domains to search for ever (RFC 8106, section 5.2); nothing without
+/// any.
+fn search_option(domains: &[u8]) -> Vec<u8> {
+    const DNSSL: u8 = 31;
+    // In units of eight bytes, the rest filled with zeros.
+    let Some(units) = u8::try_from(1 + domains.len().div_ceil(8)).ok().filter(|units| *units > 1)
+    else {
+        return Vec::new();
+    };
+    let mut option = [&[DNSSL, units, 0, 0][..], &u32::MAX.to_be_bytes(), domains].concat();
+    option.resize(usize::from(units) * 8, 0);
+    option
 }
 
 /// Sends a message followed by options that smoltcp does not know.

@@ -161,6 +161,9 @@ impl Server {
         let private = network.config.sharing == Sharing::Private;
         let mut engine = Engine::new(network.config, seed()?);
         engine.set_resolvers(network.resolvers.read(), clock.now());
+        for (domain, servers) in network.resolvers.routes() {
+            engine.add_dns_route(domain, servers);
+        }
         // Half of the descriptors: connections need the others, and a datagram's socket can be
         // given up for a new one while theirs cannot.
         if let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -189,7 +192,9 @@ impl Server {
             }
         }
         let mut watches = Watches::new().map_err(set_up("watch files"))?;
-        if let Err(error) = watches.add(network.resolvers.path(), File::Resolvers) {
+        if let Some(path) = network.resolvers.path()
+            && let Err(error) = watches.add(path, File::Resolvers)
+        {
             log::debug!("changes of the host's resolvers go unnoticed: {error}");
         }
         if let Some(path) = &network.watch_path {

@@ -21,5 +21,5 @@ mod watch;
 pub use event_loop::{Ended, LoopError, Network, serve};
 pub use pcap::PcapError;
 pub use ports::{AttachPortError, Container};
-pub use resolv::HostResolvers;
+pub use resolv::{HostResolvers, ResolverError};
 pub use signals::Signals;

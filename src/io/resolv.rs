@@ -1,4 +1,4 @@
-//! The host's resolvers, from resolv.conf(5).
+//! The host's resolvers, from resolv.conf(5), or those that the user wants instead.
 //!
 //! Only `nameserver` lines count here. A server may be on the host's loopback (systemd-resolved,
 //! dnsmasq): that is the host's choice, not a guest's.
@@ -8,34 +8,76 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
+use crate::config::{Name, Resolver, Route, Server};
 use crate::engine::dns::Resolvers;
 use crate::sys::sock::interface_index;
 
+/// Where every C library looks.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The port of every server in resolv.conf.
 const DNS_PORT: u16 = 53;
 /// More servers than this are not asked: a query is to fail within a client's patience.
 const MAX_SERVERS: usize = 8;
 
-/// Where the host's resolvers are written down.
+/// Whom a network's DNS asks.
 #[derive(Debug, Clone)]
 pub struct HostResolvers {
+    /// Where the host's resolvers are written down.
     path: PathBuf,
+    /// The servers to ask instead, if there are any.
+    instead: Vec<SocketAddr>,
+    routes: Vec<(Name, Vec<SocketAddr>)>,
+}
+
+/// A DNS server that cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum ResolverError {
+    #[error("cannot find interface {zone} of DNS server {address}")]
+    Zone { address: IpAddr, zone: String, source: io::Error },
 }
 
 impl Default for HostResolvers {
     fn default() -> Self {
-        Self { path: PathBuf::from("/etc/resolv.conf") }
+        Self { path: PathBuf::from(RESOLV_CONF), instead: Vec::new(), routes: Vec::new() }
     }
 }
 
 impl HostResolvers {
-    /// The file.
-    pub(super) fn path(&self) -> &PathBuf {
-        &self.path
+    /// The host's resolvers, or those that are wanted instead.
+    ///
+    /// # Errors
+    /// A server's interface that is not there.
+    pub fn of(wanted: &Resolver) -> Result<Self, ResolverError> {
+        let all = |servers: &[Server]| servers.iter().map(address_of).collect();
+        let routes = wanted.routes.iter().map(|Route { domain, servers }| {
+            let servers: Result<Vec<_>, ResolverError> = all(servers);
+            Ok((domain.clone(), servers?))
+        });
+        Ok(Self {
+            path: PathBuf::from(RESOLV_CONF),
+            instead: all(&wanted.servers)?,
+            routes: routes.collect::<Result<_, ResolverError>>()?,
+        })
+    }
+
+    /// The file to watch, if it counts.
+    pub(super) fn path(&self) -> Option<&PathBuf> {
+        self.instead.is_empty().then_some(&self.path)
+    }
+
+    /// The servers of single domains.
+    pub(super) fn routes(&self) -> impl Iterator<Item = (Name, Resolvers)> {
+        self.routes
+            .iter()
+            .map(|(domain, servers)| (domain.clone(), Resolvers::new(servers.clone())))
     }
 
     /// Reads the file. A file that is not there is, as for resolv.conf(5), a server on loopback.
     pub(super) fn read(&self) -> Resolvers {
+        if !self.instead.is_empty() {
+            return Resolvers::new(self.instead.clone());
+        }
         let servers = match fs::read(&self.path) {
             Ok(bytes) => parse(&String::from_utf8_lossy(&bytes), scope_id),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -48,6 +90,23 @@ impl HostResolvers {
         };
         log::debug!("resolvers: {servers:?}");
         Resolvers::new(servers)
+    }
+}
+
+fn address_of(server: &Server) -> Result<SocketAddr, ResolverError> {
+    let Server { address, zone, port } = server;
+    match (address, zone) {
+        (IpAddr::V6(v6), Some(zone)) => {
+            let by_name = |_| {
+                interface_index(zone).map_err(|source| {
+                    let zone = zone.clone();
+                    ResolverError::Zone { address: *address, zone, source }
+                })
+            };
+            let scope = zone.parse().or_else(by_name)?;
+            Ok(SocketAddr::V6(SocketAddrV6::new(*v6, *port, 0, scope)))
+        }
+        (address, _) => Ok(SocketAddr::new(*address, *port)),
     }
 }
 

@@ -15,9 +15,15 @@ impl Lab {
     /// dnsmasq at any place. It knows `a.test`, `six.test` and `big.test` (3000 bytes of text).
     #[track_caller]
     pub(crate) fn dnsmasq(&self, place: Place<'_>, address: &str) -> Proc {
+        let listen = format!("--listen-address={address}");
+        self.dnsmasq_with(place, &[&listen], 53)
+    }
+
+    /// The same with options of its own, among them where it listens.
+    #[track_caller]
+    pub(crate) fn dnsmasq_with(&self, place: Place<'_>, options: &[&str], port: u16) -> Proc {
         let text = vec!["x".repeat(250); 12].join(",");
-        let (listen, big) =
-            (format!("--listen-address={address}"), format!("--txt-record=big.test,{text}"));
+        let (big, at) = (format!("--txt-record=big.test,{text}"), format!("--port={port}"));
         let argv = [
             "dnsmasq",
             "--keep-in-foreground",
@@ -31,10 +37,10 @@ impl Lab {
             "--local=/test/",
             "--host-record=a.test,192.0.2.9",
             "--host-record=six.test,2001:db8:5::9",
-            &listen,
+            &at,
             &big,
         ];
-        self.listen(place, &argv, 53)
+        self.listen(place, &[&argv[..], options].concat(), port)
     }
 }
 

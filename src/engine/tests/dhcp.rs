@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::net::{Net, Options, address, socket};
 use super::packets::{BROADCAST_MAC, Datagram, GATEWAY_MAC, GUEST_MAC, ethernet, icmp};
-use crate::config::Sharing;
+use crate::config::{Resolver, Sharing};
 use crate::engine::stats::{DropReason, Verdict};
 
 const DISCOVER: u8 = 1;
@@ -292,6 +292,27 @@ fn information_is_given_over_ipv6() {
     .concat();
     assert_eq!(reply.payload, expected);
     net.expect_counters(&[("dhcp_answers", 1)]);
+}
+
+// D11: option 119 of RFC 3397, 24 of RFC 3646, 31 of RFC 8106.
+#[test]
+fn domains_to_search_are_told_in_every_way() {
+    let resolver = Resolver {
+        search: vec!["lab.test".parse().unwrap(), "test".parse().unwrap()],
+        ..Resolver::default()
+    };
+    let mut net = Net::new(&Options { resolver, ..Options::default() });
+    let domains = b"\x03lab\x04test\0\x04test\0";
+    message(DISCOVER).send(&mut net);
+    assert_eq!(Answer::of(&mut net).option(119), Some(&domains[..]));
+    ask6(&mut net, SERVERS, &[11, 1, 2, 3]);
+    let reply = net.guest_gets_datagram().payload;
+    let option = [&[0, 24, 0, 16][..], domains].concat();
+    assert!(reply.windows(20).any(|seen| seen == option), "{reply:02x?}");
+    net.guest_sends(&icmp(address("fe80::64"), address("ff02::2"), 133, 0, &[0; 4]));
+    let advert = net.guest_gets_icmp().payload;
+    let option = [&[31, 3, 0, 0, 0xff, 0xff, 0xff, 0xff][..], domains].concat();
+    assert!(advert.ends_with(&option), "{advert:02x?}");
 }
 
 #[test]

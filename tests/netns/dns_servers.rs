@@ -1,0 +1,326 @@
+//! Whom the DNS forwarder asks, and what it does when they do not answer. Rows D2, D3, D17-D19.
+
+use std::fs;
+
+use crate::eventually::{eventually, secs};
+use crate::exec::Proc;
+use crate::lab::{Container, DNS4, HOST4, LAN4, Lab, Place};
+
+/// Another machine's address on the LAN.
+const OTHER4: &str = "192.0.2.10";
+
+impl Lab {
+    /// dnsmasq at an address of the LAN, with more records than the usual.
+    #[track_caller]
+    fn lan_dns(&self, address: &str, more: &[&str]) -> Proc {
+        let add = format!("ip addr replace {address}/24 dev l0");
+        self.sh(Place::Lan, &add).ok();
+        let listen = format!("--listen-address={address}");
+        self.dnsmasq_with(Place::Lan, &[&[listen.as_str()], more].concat(), 53)
+    }
+
+    /// What `dig +short` says in the container; a single try.
+    #[track_caller]
+    fn dig(&self, container: &Container, question: &str) -> String {
+        let line = format!("dig +short +tries=1 +time=5 @{DNS4} {question}");
+        self.sh(Place::In(container), &line).stdout.trim_end().to_owned()
+    }
+}
+
+/// A counter in the dump.
+#[track_caller]
+fn counter(dump: &str, name: &str) -> u64 {
+    let line = dump.lines().find_map(|line| line.split_once(&format!("{name} ")));
+    let Some((_, value)) = line else { panic!("no counter {name} in {dump}") };
+    value.trim().parse().unwrap_or_else(|error| panic!("{name} {value:?}: {error}"))
+}
+
+// D2
+#[test]
+fn a_dead_server_costs_one_second_once() {
+    let Some(lab) = Lab::new() else { return };
+    lab.set_resolv_conf(&format!("nameserver 192.0.2.77\nnameserver {LAN4}\n"));
+    let _dns = lab.dns_server(LAN4);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let program = format!(
+        "
+def ask():
+    s, start = udp(timeout=5), time.monotonic()
+    s.sendto(b'\\0\\7\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\x01a\\x04test\\0\\0\\1\\0\\1', ('{DNS4}', 53))
+    assert s.recv(600).endswith(bytes([192, 0, 2, 9]))
+    return ms(start)
+say(ask(), max(ask() for _ in range(5)))
+"
+    );
+    let times = lab.py(Place::In(&ctr), &program);
+    let times: Vec<u32> = times.ok().split(' ').map(|ms| ms.parse().expect("a number")).collect();
+    assert!(times[0] < 2_000 && times[1] < 500, "milliseconds: {times:?}");
+}
+
+// D2 D17: over TCP too, whatever is wrong with the first server.
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_is_left_for_the_next() {
+    let Some(lab) = Lab::new() else { return };
+    lab.set_resolv_conf(&format!("nameserver {HOST4}\nnameserver {LAN4}\n"));
+    let _silent = lab.serve(Place::Host, "s = listen(53, '192.0.2.1')\nforever()");
+    let _dns = lab.dns_server(LAN4);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let line = format!("dig +short +tries=1 +time=5 +tcp @{DNS4} a.test");
+    let dig = lab.sh(Place::In(&ctr), &line);
+    assert_eq!(dig.ok(), LAN4);
+    assert!(dig.took < secs(4), "{dig}");
+    let again = lab.sh(Place::In(&ctr), &line);
+    assert_eq!(again.ok(), LAN4);
+    assert!(again.took < secs(1), "it is the first now: {again}");
+}
+
+// D3
+#[test]
+fn a_changed_resolv_conf_counts_at_once() {
+    let Some(lab) = Lab::new() else { return };
+    // A folder of its own: a file that is bound over cannot be replaced by a rename.
+    let etc = lab.dir().join("etc");
+    fs::create_dir_all(&etc).expect("the folder is ours");
+    let etc = etc.display().to_string();
+    lab.sh(
+        Place::Host,
+        &format!(
+            "for file in passwd group nsswitch.conf hosts hostname resolv.conf; do
+                 if [ -r /etc/$file ]; then cat /etc/$file > {etc}/$file; fi
+             done
+             mount --bind {etc} /etc"
+        ),
+    )
+    .ok();
+    let _first = lab.lan_dns(LAN4, &["--host-record=who.test,192.0.2.101"]);
+    let _second = lab.lan_dns(OTHER4, &["--host-record=who.test,192.0.2.102"]);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    assert_eq!(lab.dig(&ctr, "who.test"), "192.0.2.101");
+    let changes = [
+        (
+            "192.0.2.102",
+            format!("echo nameserver {OTHER4} > /etc/new; mv /etc/new /etc/resolv.conf"),
+        ),
+        ("192.0.2.101", format!("echo nameserver {LAN4} > /etc/resolv.conf")),
+        (
+            "192.0.2.102",
+            format!("rm /etc/resolv.conf; echo nameserver {OTHER4} > /etc/resolv.conf"),
+        ),
+    ];
+    for (answer, change) in changes {
+        lab.sh(Place::Host, &change).ok();
+        eventually(secs(1), &format!("{answer} after {change}"), || {
+            let seen = lab.dig(&ctr, "who.test");
+            if seen == answer { Ok(()) } else { Err(seen) }
+        });
+    }
+}
+
+// D2: IPv6 servers, and one that is known on its link alone.
+#[test]
+fn servers_may_have_ipv6_addresses_and_zones() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dnsmasq_with(Place::Lan, &["--interface=l0"], 53);
+    let link_local = eventually(secs(5), "the LAN machine has a link-local address", || {
+        let shown = lab.sh(Place::Lan, "ip -6 -br addr show dev l0 scope link -tentative");
+        let address = shown.ok().split_whitespace().find(|word| word.starts_with("fe80"));
+        let address = address.and_then(|word| word.split('/').next()).map(str::to_owned);
+        address.ok_or_else(|| shown.stdout.clone())
+    });
+    for server in ["2001:db8:5::9".to_owned(), format!("{link_local}%h0")] {
+        lab.set_resolv_conf(&format!("nameserver {server}\n"));
+        let ctr = lab.container();
+        let _net = lab.rnsnet(&ctr).named("file").start();
+        for transport in ["+notcp", "+tcp"] {
+            assert_eq!(lab.dig(&ctr, &format!("{transport} a.test")), LAN4, "{server} {transport}");
+        }
+        lab.set_resolv_conf("nameserver 192.0.2.77\n");
+        let ctr = lab.container();
+        let _net = lab.rnsnet(&ctr).with(&["--dns", &server]).named("option").start();
+        assert_eq!(lab.dig(&ctr, "a.test"), LAN4, "--dns {server}");
+    }
+}
+
+#[test]
+fn a_server_on_an_interface_that_is_not_there_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let ran = lab.rnsnet_ends(&["--dns", "fe80::1%gone0", &ctr.pid().to_string()]);
+    assert_eq!(ran.code(), 1, "{ran}");
+    assert!(ran.stderr.contains("cannot find interface gone0 of DNS server fe80::1"), "{ran}");
+}
+
+// D11
+#[test]
+fn servers_may_be_named_with_their_port() {
+    let Some(lab) = Lab::new() else { return };
+    lab.set_resolv_conf("nameserver 192.0.2.77\n");
+    let _dns = lab.dnsmasq_with(Place::Lan, &["--listen-address=192.0.2.9"], 5353);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["--dns", "192.0.2.9:5353"]).start();
+    for transport in ["+notcp", "+tcp"] {
+        assert_eq!(lab.dig(&ctr, &format!("{transport} a.test")), LAN4, "{transport}");
+    }
+}
+
+// D19
+#[test]
+fn a_domain_s_names_are_asked_for_elsewhere() {
+    let Some(lab) = Lab::new() else { return };
+    let records = |last: u8| {
+        ["x.corp.test", "corp.test", "y.test"]
+            .map(|name| format!("--host-record={name},192.0.2.{last}"))
+            .to_vec()
+    };
+    let (first, second) = (records(101), records(102));
+    let of = |records: &[String]| -> Vec<String> { records.to_vec() };
+    let (first, second) = (of(&first), of(&second));
+    let _first = lab.lan_dns(LAN4, &first.iter().map(String::as_str).collect::<Vec<_>>());
+    let _second = lab.lan_dns(OTHER4, &second.iter().map(String::as_str).collect::<Vec<_>>());
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["--dns-route", "corp.test=192.0.2.10"]).start();
+    for transport in ["+notcp", "+tcp"] {
+        for (name, answer) in [
+            ("x.corp.test", "192.0.2.102"),
+            ("CORP.test", "192.0.2.102"),
+            ("y.test", "192.0.2.101"),
+        ] {
+            assert_eq!(lab.dig(&ctr, &format!("{transport} {name}")), answer, "{name} {transport}");
+        }
+    }
+}
+
+// D18
+#[test]
+fn what_was_answered_is_kept_and_serves_when_the_server_is_gone() {
+    let Some(lab) = Lab::new() else { return };
+    let dns = lab.lan_dns(LAN4, &["--local-ttl=1"]);
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).start();
+    assert_eq!(lab.dig(&ctr, "a.test"), LAN4);
+    drop(dns);
+    let answer = eventually(secs(5), "the answer is stale", || {
+        let line = format!("dig +noall +answer +comments +tries=1 +time=5 @{DNS4} a.test");
+        let seen = lab.sh(Place::In(&ctr), &line).ok().to_owned();
+        let counted = counter(&net.dump(), "dns_stale_total");
+        if counted > 0 { Ok(seen) } else { Err(seen) }
+    });
+    let record = answer.lines().find(|line| line.starts_with("a.test.")).unwrap_or_default();
+    let words: Vec<&str> = record.split_whitespace().collect();
+    assert_eq!(words, ["a.test.", "30", "IN", "A", LAN4], "{answer}");
+    assert!(answer.contains("EDE: 3"), "{answer}");
+    assert_eq!(counter(&net.dump(), "dns_stale_total"), 1);
+    // What was never asked has no answer.
+    let line = format!("dig +tries=1 +time=5 @{DNS4} six.test");
+    assert!(lab.sh(Place::In(&ctr), &line).ok().contains("status: SERVFAIL"));
+}
+
+// D18
+#[test]
+fn a_kept_answer_does_not_trouble_the_server() {
+    let Some(lab) = Lab::new() else { return };
+    let log = lab.dir().join("dnsmasq.log").display().to_string();
+    let log_to = format!("--log-facility={log}");
+    let _dns = lab.lan_dns(LAN4, &["--local-ttl=600", "--log-queries", &log_to]);
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).start();
+    for _ in 0..5 {
+        assert_eq!(lab.dig(&ctr, "a.test"), LAN4);
+        assert_eq!(lab.dig(&ctr, "+tcp A.test"), LAN4);
+    }
+    assert_eq!(counter(&net.dump(), "dns_cached"), 9);
+    let log = fs::read_to_string(log).expect("dnsmasq writes its log");
+    assert_eq!(log.matches("query[A]").count(), 1, "{log}");
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["--dns-cache", "0"]).named("without").start();
+    for _ in 0..3 {
+        assert_eq!(lab.dig(&ctr, "a.test"), LAN4);
+    }
+    assert_eq!(counter(&net.dump(), "dns_cached"), 0);
+}
+
+// D17: a server that answers nothing before all are there.
+#[test]
+fn a_thousand_queries_in_flight_are_all_answered() {
+    let Some(lab) = Lab::alone() else { return };
+    let server = format!(
+        "
+s = udp('{LAN4}', 53, timeout=None)
+def serve():
+    waiting = dict()
+    while len(waiting) < 1000:
+        data, peer = s.recvfrom(600)
+        waiting[data[12:]] = data, peer
+    for data, peer in waiting.values():
+        s.sendto(data[:2] + b'\\x85\\x80\\0\\1\\0\\1\\0\\0\\0\\0' + data[12:]
+                 + b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\0\\0\\4' + data[13:17], peer)
+thread(serve)
+forever()
+"
+    );
+    let _server = lab.serve(Place::Lan, &server);
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).start();
+    let client = format!(
+        "
+s, good = udp(timeout=5), set()
+for n in range(1000):
+    name = f'{{n:04}}'.encode()
+    s.sendto(struct.pack('!HHHHHH', n, 0x0100, 1, 0, 0, 0) + b'\\4' + name + b'\\4test\\0\\0\\1\\0\\1',
+             ('{DNS4}', 53))
+    # As a program does that has other work; a burst beyond the socket's buffer is lost anyway.
+    if n % 50 == 49: time.sleep(0.005)
+try:
+    while len(good) < 1000:
+        data = s.recv(600)
+        n = struct.unpack('!H', data[:2])[0]
+        if data[-4:] == f'{{n:04}}'.encode(): good.add(n)
+except TimeoutError:
+    pass
+say(len(good))
+"
+    );
+    assert_eq!(lab.py(Place::In(&ctr), &client).ok(), "1000", "{}", net.dump());
+}
+
+// D17: CVE-2024-8418 was one client that said nothing.
+#[test]
+fn idle_tcp_clients_delay_nobody() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dns_server(LAN4);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let program = format!(
+        "
+idle = [tcp('{DNS4}', 53) for _ in range(50)]
+for s in idle[:25]:
+    s.sendall(b'\\0\\x1d\\0')
+forever()
+"
+    );
+    let _idle = lab.serve(Place::In(&ctr), &program);
+    for transport in ["+notcp", "+tcp"] {
+        let line = format!("dig +short +tries=1 +time=5 {transport} @{DNS4} a.test");
+        let dig = lab.sh(Place::In(&ctr), &line);
+        assert_eq!(dig.ok(), LAN4, "{transport}");
+        assert!(dig.took < secs(1), "{dig}");
+    }
+}
+
+// D17: a client's own mixture of case comes back, from the server and from what was kept.
+#[test]
+fn the_case_of_a_name_is_the_client_s() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.lan_dns(LAN4, &["--local-ttl=600"]);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    for name in ["a.test", "A.tEsT", "a.TEST"] {
+        let line = format!("dig +tries=1 +time=5 @{DNS4} {name}");
+        let dig = lab.sh(Place::In(&ctr), &line);
+        assert!(dig.ok().contains(&format!("\n;{name}.")), "{dig}");
+        assert!(dig.ok().contains(LAN4), "{dig}");
+    }
+}

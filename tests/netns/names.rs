@@ -1,0 +1,175 @@
+//! Names that are known without asking a server, and the files that say so. Rows D5, D9, D11, D13,
+//! D14, D20, C25.
+
+use crate::eventually::secs;
+use crate::lab::{DNS4, GATEWAY4, GATEWAY6, GUEST4, LAN4, Lab, Place};
+
+const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
+
+impl Lab {
+    /// What `rnsnet run OPTIONS -- sh -c SCRIPT` prints.
+    #[track_caller]
+    fn run_prints(&self, options: &[&str], script: &str) -> String {
+        let ran = self.rnsnet_ends(&[&["run"], options, &["--", "sh", "-ec", script]].concat());
+        ran.ok().to_owned()
+    }
+}
+
+// D14
+#[test]
+fn the_host_has_a_name_and_so_has_what_was_added() {
+    let Some(lab) = Lab::new() else { return };
+    // Nobody is asked: there is no server.
+    lab.set_resolv_conf("nameserver 192.0.2.77\n");
+    let _web = lab.web_server(Place::Host, 8080, "hello from the host");
+    let ctr = lab.container();
+    let options = [
+        "--host-access",
+        "8080",
+        "--add-host",
+        "printer:192.0.2.9",
+        "--add-host=me:host-gateway",
+        "--add-host",
+        "*.apps:10.89.0.5",
+    ];
+    let _net = lab.rnsnet(&ctr).with(&options).start();
+    let dig = |question: &str| {
+        let line = format!("dig +short +tries=1 +time=5 @{DNS4} {question}");
+        lab.sh(Place::In(&ctr), &line).ok().to_owned()
+    };
+    for name in [HOST_NAMES[0], HOST_NAMES[1], "me"] {
+        assert_eq!(dig(name), GATEWAY4, "{name}");
+        assert_eq!(dig(&format!("AAAA {name}")), GATEWAY6, "{name}");
+    }
+    assert_eq!(dig("+tcp printer"), LAN4);
+    assert_eq!(dig("x.apps"), "10.89.0.5");
+    assert_eq!(dig(&format!("-x {GATEWAY4}")), "me.", "the first that was named");
+    let inside = lab.run_prints(
+        &options,
+        "getent ahostsv4 host.containers.internal host.docker.internal | grep STREAM | tr -s ' '
+         getent ahostsv4 printer | grep STREAM | tr -s ' '
+         curl -sS -m5 http://host.containers.internal:8080/",
+    );
+    for part in [
+        &format!("{GATEWAY4} STREAM host.containers.internal"),
+        &format!("{GATEWAY4} STREAM host.docker.internal"),
+        &format!("{LAN4} STREAM printer"),
+        "hello from the host",
+    ] {
+        assert!(inside.contains(part), "no {part:?} in {inside}");
+    }
+}
+
+// D9: a name that is known has no such record, which no server is asked about.
+#[test]
+fn a_known_name_without_the_type_is_no_unknown_name() {
+    let Some(lab) = Lab::new() else { return };
+    let mut counter = lab.counter(Place::Lan, &[53]);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["--no-ipv6"]).start();
+    for question in ["AAAA host.containers.internal", "TXT host.containers.internal"] {
+        let line = format!("dig +tries=1 +time=5 @{DNS4} {question}");
+        let dig = lab.sh(Place::In(&ctr), &line);
+        assert!(dig.ok().contains("status: NOERROR") && dig.ok().contains("ANSWER: 0"), "{dig}");
+        assert!(dig.took < secs(1), "{dig}");
+    }
+    // Who is on this network no server knows.
+    let line = format!("dig +tries=1 +time=5 @{DNS4} -x 10.0.2.77");
+    assert!(lab.sh(Place::In(&ctr), &line).ok().contains("status: NXDOMAIN"));
+    assert_eq!(crate::lab::arrivals(&mut counter), "0 connections 0 datagrams");
+}
+
+// D5
+#[test]
+fn the_only_container_has_no_name() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dnsmasq_with(Place::Lan, &["--listen-address=192.0.2.9", "--local=/web/"], 53);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let dig = lab.sh(Place::In(&ctr), &format!("dig +tries=1 +time=5 @{DNS4} web"));
+    assert!(dig.ok().contains("status: NXDOMAIN"), "{dig}");
+}
+
+// D11 D13
+#[test]
+fn the_files_of_a_command_say_what_was_asked_for() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dnsmasq_with(
+        Place::Lan,
+        &["--listen-address=192.0.2.9", "--host-record=h.lab.test,192.0.2.55"],
+        53,
+    );
+    let options = ["--dns", LAN4, "--dns-search", "lab.test", "--dns-opt", "ndots:2"];
+    let file = lab.run_prints(&options, "cat /etc/resolv.conf");
+    let lines: Vec<&str> = file.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, ["nameserver 192.0.2.9", "search lab.test", "options ndots:2"]);
+    let found = lab.run_prints(&options, "getent ahostsv4 h; dig +short +search h");
+    assert!(found.starts_with("192.0.2.55") && found.ends_with("192.0.2.55"), "{found}");
+    // Where the command cannot reach the server itself, it is told of the forwarder.
+    for more in [&["--dns", "127.0.0.1"][..], &["--dns", LAN4, "--dns-route", "a.test=192.0.2.9"]] {
+        let file = lab.run_prints(more, "cat /etc/resolv.conf");
+        let first = file.lines().find(|line| !line.starts_with('#'));
+        assert_eq!(first, Some("nameserver 10.0.2.3"), "{more:?}");
+    }
+    let hosts = lab.run_prints(
+        &["--hostname", "h1", "--add-host", "printer:192.0.2.9"],
+        "cat /etc/hosts /etc/hostname",
+    );
+    for line in [
+        format!("{GUEST4} h1"),
+        format!("{GATEWAY4} host.containers.internal"),
+        format!("{LAN4} printer"),
+        "h1".to_owned(),
+    ] {
+        assert!(hosts.lines().any(|seen| seen == line), "no {line:?} in {hosts}");
+    }
+    let none = lab.run_prints(&["--network", "none"], "cat /etc/hosts");
+    assert!(!none.contains("internal"), "{none}");
+}
+
+// D11: an image with a DHCP client hears of them too.
+#[test]
+fn search_domains_are_told_by_dhcp() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let domains = ["--dns-search", "lab.test", "--dns-search", "test"];
+    let _net = lab.rnsnet(&ctr).with(&domains).start();
+    let script = lab.dir().join("udhcpc").display().to_string();
+    lab.sh(
+        Place::User,
+        &format!("printf '#!/bin/sh\\necho search=$search\\n' > {script}; chmod 755 {script}"),
+    )
+    .ok();
+    let line =
+        format!("busybox udhcpc -i eth0 -f -q -n -t 3 -T 1 -O search -s {script} 2>/dev/null");
+    let told = lab.sh(Place::In(&ctr), &line);
+    assert!(told.ok().contains("search=lab.test test"), "{told}");
+}
+
+// C25: the container's own name server has port 53 of the host, and the forwarder is not it.
+#[test]
+fn a_published_name_server_and_the_forwarder_do_not_collide() {
+    let Some(lab) = Lab::new() else { return };
+    lab.sh(Place::Host, "echo 53 > /proc/sys/net/ipv4/ip_unprivileged_port_start").ok();
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "53:53/udp", "-p", "53:53/tcp"]).start();
+    let _dns = lab.dnsmasq(Place::In(&ctr), "0.0.0.0");
+    let program = format!(
+        "
+good = 0
+for n in range(100):
+    s = udp(timeout=5)
+    s.sendto(struct.pack('!HHHHHH', n, 0x0100, 1, 0, 0, 0)
+             + b'\\4host\\x0acontainers\\x08internal\\0\\0\\1\\0\\1', ('{DNS4}', 53))
+    data = s.recv(600)
+    good += data[:2] == struct.pack('!H', n) and data.endswith(bytes([10, 0, 2, 2]))
+say(good)
+"
+    );
+    let line = "for n in $(seq 20); do dig +short +tries=1 +time=5 @192.0.2.1 a.test; done";
+    let mut outside = lab.spawn(Place::Lan, &["sh", "-c", line]);
+    assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "100");
+    for _ in 0..20 {
+        assert_eq!(outside.line(secs(10)), LAN4);
+    }
+}
