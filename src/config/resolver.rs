@@ -15,8 +15,6 @@ pub struct Resolver {
     pub hosts: Vec<Host>,
     /// The network's own domain: its containers are known below it and without it.
     pub domain: Option<Name>,
-    /// Whether anybody else is asked for what is not known here.
-    pub upstream: bool,
     /// Memory for answers that are kept, in bytes; 0 keeps none.
     pub cache_bytes: usize,
     /// Domains that containers try a short name in (`search` of resolv.conf(5)).
@@ -78,7 +76,6 @@ impl Default for Resolver {
             routes: Vec::new(),
             hosts: Vec::new(),
             domain: None,
-            upstream: true,
             cache_bytes: CACHE_BYTES,
             search: Vec::new(),
             options: Vec::new(),

@@ -223,7 +223,7 @@ impl Forwarder {
             }
             return Some(reply.finish());
         }
-        if turn.network.internal || !turn.network.resolver.upstream {
+        if turn.network.internal {
             turn.fx.stats.dns_refused += 1;
             return Some(reply(Rcode::Refused).because(PROHIBITED).finish());
         }

@@ -26,6 +26,13 @@ fn with(resolver: Resolver) -> Net {
     net
 }
 
+/// A network without a way out.
+fn internal() -> Net {
+    let mut net = Net::new(&Options { internal: true, ..Options::default() });
+    net.set_resolvers(&[SERVER]);
+    net
+}
+
 fn question(name: &[u8], kind: u8) -> Vec<u8> {
     [b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0", name, &[0, kind, 0, 1]].concat()
 }
@@ -97,9 +104,8 @@ fn a_container_s_name_is_answered_where_it_has_one_and_nobody_is_asked() {
 // D10
 #[test]
 fn a_container_s_names_go_with_its_port() {
-    let resolver = Resolver { upstream: false, ..Resolver::default() };
     let sharing = Sharing::Shared;
-    let mut net = Net::new(&Options { resolver, sharing, ..Options::default() });
+    let mut net = Net::new(&Options { internal: true, sharing, ..Options::default() });
     let lease = Lease::new([10, 0, 2, 101].into(), None);
     let other = net.engine.add_port(lease, true, net.now).unwrap();
     net.forget();
@@ -112,7 +118,7 @@ fn a_container_s_names_go_with_its_port() {
 // D16
 #[test]
 fn an_internal_network_knows_its_names_and_asks_nobody() {
-    let mut net = with(Resolver { upstream: false, ..Resolver::default() });
+    let mut net = internal();
     net.engine.set_names(PortId(0), web());
     assert_eq!(answered_here(&mut net, &question(WEB, A)), (0, 1, [10, 0, 2, 100]));
     assert_eq!(answered_here(&mut net, &question(OUTSIDE, A)).0, 5, "REFUSED at once");

@@ -7,7 +7,6 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 
 use super::net::{Connects, Net, Options, address, guest, socket};
-use crate::config::Resolver;
 use crate::engine::PortId;
 use crate::engine::dns::PortNames;
 use crate::engine::host::{SocketId, SocketKind};
@@ -239,10 +238,7 @@ fn without_servers_and_with_nonsense_the_client_is_told() {
 // D4 D18: the same names and the same memory, however it is asked.
 #[test]
 fn names_and_kept_answers_are_given_over_tcp_too() {
-    let mut net = Net::with_guest(&Options {
-        resolver: Resolver { upstream: false, ..Resolver::default() },
-        ..Options::default()
-    });
+    let mut net = Net::with_guest(&Options { internal: true, ..Options::default() });
     let names = PortNames {
         addresses: (0..200).map(|last| address(&format!("10.0.2.{last}"))).collect(),
         name: Some("example.test".parse().unwrap()),
