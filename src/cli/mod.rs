@@ -9,6 +9,7 @@
 mod argv;
 mod completion;
 mod dns;
+mod getopt;
 mod help;
 mod options;
 pub mod output;
@@ -22,6 +23,7 @@ use std::ffi::OsString;
 
 use argh::FromArgs as _;
 
+pub use getopt::GetoptError;
 pub use publish::{PublishError, Side};
 pub use values::ValueError;
 pub use verbs::Action;

@@ -6,7 +6,7 @@
 //! so on). `rnsnet` knows none of these itself, so no command line that is valid for it is ever
 //! taken away from it: `rnsnet --mtu 1500 -r 3 4711 tap0` and `rnsnet --help` are its own.
 //! Owns the meaning of every option, the defaults, the help and the version. How an option may be
-//! spelt is in `words`, what a value of our own kind looks like in `values`. How we differ from the original is in docs/engines.md.
+//! spelt is in `getopt`, what a value of our own kind looks like in `values`. How we differ from the original is in docs/engines.md.
 
 mod words;
 
@@ -15,25 +15,20 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use super::Command;
+use super::getopt::{GetoptError, Order, Spec, Word, Words};
 use super::values;
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, MacAddress, Mtu, Network,
     Offload, Outbound, Process, Refusal, Resolver, Setup, Sharing, Source, Target,
 };
-use words::{Id, Spec, Word, Words};
+use words::{Id, OPTIONS};
 
 /// A command line of slirp4netns that cannot be carried out as written. The exit code is 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum Slirp4netnsError {
-    #[error("unrecognized option {0:?}")]
-    Unknown(String),
-    #[error("option {0:?} is ambiguous; possibilities: {1}")]
-    Ambiguous(String, String),
-    #[error("option --{0} requires an argument")]
-    NoArgument(&'static str),
-    #[error("option --{0} allows no argument")]
-    Argument(&'static str),
+    #[error(transparent)]
+    Words(#[from] GetoptError),
     #[error("not UTF-8: {0:?}")]
     NotUtf8(String),
     #[error("PID, PATH or FD is missing")]
@@ -107,7 +102,7 @@ pub fn is_meant(program: &OsStr, args: &[OsString]) -> bool {
         return false;
     }
     let mut marked = false;
-    let mut words = Words::new(args);
+    let mut words = Words::new(OPTIONS, Order::Anywhere, args);
     // Up to the first word that slirp4netns would not understand either.
     while let Some(Ok(word)) = words.next() {
         marked |= matches!(word, Word::Option { spec, in_full: true, .. } if spec.only_here);
@@ -121,7 +116,7 @@ pub fn is_meant(program: &OsStr, args: &[OsString]) -> bool {
 /// Whatever makes the line unusable, the first problem found.
 pub fn parse(args: &[OsString]) -> Result<Invocation, Slirp4netnsError> {
     let mut given = Given::default();
-    for word in Words::new(args) {
+    for word in Words::new(OPTIONS, Order::Anywhere, args) {
         match word? {
             Word::Option { spec, value, .. } => match given.take(spec, value) {
                 Some(command) => return Ok(Invocation { command, warnings: Vec::new() }),
@@ -161,7 +156,7 @@ struct Given {
 
 impl Given {
     /// Takes note of an option. Help and version are all that happens, as soon as they are met.
-    fn take(&mut self, spec: &'static Spec, value: Option<OsString>) -> Option<Command> {
+    fn take(&mut self, spec: &'static Spec<Id>, value: Option<OsString>) -> Option<Command> {
         match (spec.id, value) {
             (Id::Help, _) => return Some(Command::Help(HELP.to_owned())),
             (Id::Version, _) => return Some(Command::Version(version())),
