@@ -7,14 +7,18 @@
 //! half-way leaves nothing behind; once it works it is made to outlive a killed rnsnet, and the
 //! next one takes it over. The system calls are in `sys/netns.rs`, `tun.rs` and `link.rs`.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Addresses, Endpoint, Lease, MacAddress, Network, Offload, Setup, Target};
+use crate::config::{
+    Addresses, Caller, Endpoint, Layout, Lease, LinkRoute, MacAddress, Network, Offload, Protocol,
+    Setup, Target,
+};
+use crate::io::mirror::SocketTables;
 use crate::sys::fd::take_inherited;
 use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
@@ -148,7 +152,8 @@ pub fn open(target: &Target) -> Result<Container, AttachError> {
     }
 }
 
-/// Makes and configures the container's interface, and brings `lo` up; `setup` says which of this.
+/// Makes and configures the container's interface, and brings `lo` up; `caller` says which of
+/// this, and the addresses where they are not those of a private network.
 ///
 /// The process must be single-threaded, as a child is forked.
 ///
@@ -158,21 +163,27 @@ pub fn attach(
     container: &Container,
     endpoint: &Endpoint,
     network: &Network,
-    setup: Setup,
+    caller: &Caller,
 ) -> Result<Attached, AttachError> {
+    let setup = caller.setup;
     let label = &container.label;
     let ifname = &endpoint.ifname;
-    let (addresses, gateways) = links_of(&endpoint.lease, &network.addresses);
-    let alias = alias(&addresses);
+    let layout = match &caller.layout {
+        Some(layout) => layout.clone(),
+        None => private_layout(&endpoint.lease, &network.addresses),
+    };
+    let Layout { addresses, routes } = &layout;
+    let alias = alias(addresses);
     let mut link = LinkConfig {
         ifname,
         mac: endpoint.lease.mac,
         mtu: network.mtu,
         tx_queue_len: TX_QUEUE_LEN,
         alias: &alias,
-        addresses: &addresses,
-        gateways: &gateways,
-        again: false,
+        addresses,
+        routes,
+        // Routes that were copied may be the same twice, or come with an address.
+        again: caller.layout.is_some(),
     };
     let reply = in_container(container, || {
         let (tap, vnet_header) = match setup {
@@ -207,6 +218,35 @@ pub fn attach(
         Setup::Create | Setup::Configure => None,
     };
     Ok(Attached { tap, ipv6: reply.flags & IPV6 != 0, mac })
+}
+
+/// Opens the container's tables of sockets, as far as its namespace has them.
+///
+/// The process must be single-threaded, as children are forked.
+///
+/// # Errors
+/// See [`AttachError`].
+pub fn socket_tables(container: &Container) -> Result<SocketTables, AttachError> {
+    let mut tables = SocketTables::new();
+    for (protocol, name) in [
+        (Protocol::Tcp, "tcp"),
+        (Protocol::Tcp, "tcp6"),
+        (Protocol::Udp, "udp"),
+        (Protocol::Udp, "udp6"),
+    ] {
+        // A table belongs to the namespace that its reader was in when it was opened.
+        let reply =
+            in_container(container, || match File::open(format!("/proc/self/net/{name}")) {
+                Ok(table) => Ok(Reply { fd: Some(table.into()), flags: 0 }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Ok(Reply { fd: None, flags: 0 })
+                }
+                Err(error) => Err(failure(CONFIGURE, &error, "cannot see the container's sockets")),
+            })
+            .map_err(|error| describe(error, &container.label, name))?;
+        tables.extend(reply.fd.map(|table| (protocol, table.into())));
+    }
+    Ok(tables)
 }
 
 /// Takes over a TAP whose descriptor was inherited under this number. `ipv6` says whether its
@@ -403,16 +443,18 @@ fn denied_as_enter(error: AttachError, label: &str) -> AttachError {
     }
 }
 
-/// The container's addresses with their prefix lengths, and its routers.
-fn links_of(lease: &Lease, addresses: &Addresses) -> (Vec<(IpAddr, u8)>, Vec<IpAddr>) {
+/// What a container of a private network is given: its lease, and the gateway as its router.
+fn private_layout(lease: &Lease, addresses: &Addresses) -> Layout {
     let v4 = addresses.v4;
-    let mut guests = vec![(lease.v4.into(), v4.subnet.prefix_len)];
-    let mut gateways = vec![v4.gateway.into()];
+    let mut layout = Layout {
+        addresses: vec![(lease.v4.into(), v4.subnet.prefix_len)],
+        routes: vec![LinkRoute::by(v4.gateway.into())],
+    };
     if let (Some(guest), Some(v6)) = (lease.v6, addresses.v6) {
-        guests.push((guest.into(), v6.subnet.prefix_len));
-        gateways.push(v6.gateway.into());
+        layout.addresses.push((guest.into(), v6.subnet.prefix_len));
+        layout.routes.push(LinkRoute::by(v6.gateway.into()));
     }
-    (guests, gateways)
+    layout
 }
 
 fn in_container<F>(container: &Container, work: F) -> Result<Reply, ChildError>
@@ -572,11 +614,11 @@ mod tests {
     fn every_family_gives_an_address_and_a_router() {
         let mut addresses = Addresses::default();
         let lease = Lease::default();
-        let (guests, gateways) = links_of(&lease, &addresses);
-        assert_eq!(guests[0], ("10.0.2.100".parse().unwrap(), 24));
-        assert_eq!(guests[1], ("fd72:6e73:6e65::100".parse().unwrap(), 64));
-        assert_eq!(gateways.len(), 2);
+        let layout = private_layout(&lease, &addresses);
+        assert_eq!(layout.addresses[0], ("10.0.2.100".parse().unwrap(), 24));
+        assert_eq!(layout.addresses[1], ("fd72:6e73:6e65::100".parse().unwrap(), 64));
+        assert_eq!(layout.routes.len(), 2);
         addresses.v6 = None;
-        assert_eq!(links_of(&lease, &addresses).0.len(), 1);
+        assert_eq!(private_layout(&lease, &addresses).addresses.len(), 1);
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod name;
 pub mod resolver;
+pub mod pasta;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -42,6 +43,8 @@ pub struct Run {
     pub network: Network,
     /// The process's own life cycle.
     pub process: Process,
+    /// What a caller expects that takes us for another program.
+    pub caller: Caller,
 }
 
 /// Which network namespace to attach.
@@ -75,6 +78,38 @@ pub struct Caller {
     pub any_fds: bool,
     /// Other processes of the same user may look at ours in `/proc`.
     pub inspectable: bool,
+    /// What the interface is given instead of a lease in a private network.
+    pub layout: Option<Layout>,
+    /// Rules for ports that follow what the container listens on.
+    pub mirrors: Vec<pasta::Mirror>,
+    /// The end of a namespace is not the end of the process.
+    pub outlive_netns: bool,
+    /// A command sees the host's `resolv.conf` and `hosts`.
+    pub host_files: bool,
+}
+
+/// What an interface is given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Layout {
+    /// Addresses with their prefix lengths in bits.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Routes, in an order in which each gateway is reachable before it is used.
+    pub routes: Vec<LinkRoute>,
+}
+
+/// A route in the main table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkRoute {
+    /// Where to: the first address of a prefix.
+    pub destination: IpAddr,
+    /// The prefix's length in bits; 0 is the default route.
+    pub prefix_len: u8,
+    /// By whom; `None` is on the link itself.
+    pub gateway: Option<IpAddr>,
+    /// The gateway is taken to be on the link, whatever the addresses say.
+    pub on_link: bool,
+    /// The metric; `None` is the kernel's choice.
+    pub metric: Option<u32>,
 }
 
 /// What is done to the container's interface.
@@ -168,6 +203,8 @@ pub struct Network {
     pub internal: bool,
     /// Whether datagrams to broadcast addresses of the host's networks go out.
     pub allow_broadcast: bool,
+    /// What else addresses mean, and which protocols are served.
+    pub rules: Rules,
 }
 
 /// Who may be on a network.
@@ -180,6 +217,62 @@ pub enum Sharing {
     Shared,
     /// Containers that do not, each held to its lease.
     Isolated,
+}
+
+/// What addresses mean besides the gateway's and the DNS forwarder's, and which protocols are
+/// served. The default is a private network that serves all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Who else is on the container's link.
+    pub neighbours: Neighbours,
+    /// Addresses that stand for some of the host's.
+    pub maps: Vec<Map>,
+    /// Which protocols are served.
+    pub protocols: Protocols,
+    /// The hardware address of the gateway and of everybody behind it.
+    pub gateway_mac: MacAddress,
+}
+
+/// Who is on a container's link besides the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Neighbours {
+    /// Nobody: the network is private, and what is not known in it does not exist.
+    #[default]
+    Nobody,
+    /// Whoever the host finds there: the container has the host's own addresses, and its subnet
+    /// is the host's.
+    Host,
+}
+
+/// An address of the container's network that stands for one of the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Map {
+    /// The container's side.
+    pub seen: IpAddr,
+    /// The host's side, of the same family.
+    pub real: IpAddr,
+}
+
+/// Which protocols are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent switches
+pub struct Protocols {
+    /// IPv4 and ARP at all.
+    pub ipv4: bool,
+    /// TCP.
+    pub tcp: bool,
+    /// UDP, with DNS.
+    pub udp: bool,
+    /// Echo requests.
+    pub icmp: bool,
+    /// Neighbour and router solicitations.
+    pub ndp: bool,
+    /// Router solicitations.
+    pub ra: bool,
+    /// The DHCP server.
+    pub dhcp: bool,
+    /// The DHCPv6 server.
+    pub dhcpv6: bool,
 }
 
 /// How a container is told that a destination is forbidden.
@@ -274,6 +367,8 @@ pub struct Process {
     pub exit_fd: Option<i32>,
     /// File that holds the process id while it runs.
     pub pid_file: Option<PathBuf>,
+    /// File that gets the log instead of stderr.
+    pub log_file: Option<PathBuf>,
     /// Capture of every frame of the container's interface.
     pub pcap: Option<PathBuf>,
     /// Go to the background once the network works.
@@ -312,6 +407,9 @@ impl Mtu {
     /// The largest MTU: with Ethernet and virtio headers a frame still fits in 64 KiB.
     pub const MAX: u16 = 65520;
 
+    /// [`Mtu::MAX`] as an MTU.
+    pub const LARGEST: Self = Self(Self::MAX);
+
     /// Takes an MTU in bytes; `None` outside [`Mtu::MIN`]..=[`Mtu::MAX`].
     #[must_use]
     pub const fn new(bytes: u16) -> Option<Self> {
@@ -335,6 +433,69 @@ impl Mtu {
 impl Default for Mtu {
     fn default() -> Self {
         Self(1500)
+    }
+}
+
+impl Rules {
+    /// The host's address that this one of the container's network stands for.
+    #[must_use]
+    pub fn real(&self, seen: IpAddr) -> Option<IpAddr> {
+        self.maps.iter().find(|map| map.seen == seen).map(|map| map.real)
+    }
+
+    /// The address of the container's network that stands for this one of the host's.
+    #[must_use]
+    pub fn seen(&self, real: IpAddr) -> Option<IpAddr> {
+        self.maps.iter().find(|map| map.real == real).map(|map| map.seen)
+    }
+}
+
+impl Default for Rules {
+    /// The gateway's hardware address is locally administered, "rn" and the gateway's last octet.
+    fn default() -> Self {
+        Self {
+            neighbours: Neighbours::default(),
+            maps: Vec::new(),
+            protocols: Protocols::default(),
+            gateway_mac: MacAddress([0x02, b'r', b'n', 0, 0, 2]),
+        }
+    }
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self {
+            ipv4: true,
+            tcp: true,
+            udp: true,
+            icmp: true,
+            ndp: true,
+            ra: true,
+            dhcp: true,
+            dhcpv6: true,
+        }
+    }
+}
+
+impl LinkRoute {
+    /// A default route.
+    #[must_use]
+    pub fn by(gateway: IpAddr) -> Self {
+        let destination = match gateway {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Self { destination, prefix_len: 0, gateway: Some(gateway), on_link: false, metric: None }
+    }
+}
+
+impl fmt::Display for LinkRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.prefix_len {
+            0 => f.write_str("the default route")?,
+            length => write!(f, "the route to {}/{length}", self.destination)?,
+        }
+        self.gateway.map_or(Ok(()), |gateway| write!(f, " by {gateway}"))
     }
 }
 
@@ -436,6 +597,7 @@ impl Default for Network {
             sharing: Sharing::default(),
             internal: false,
             allow_broadcast: false,
+            rules: Rules::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::io::outbound::OutboundError;
 use crate::io::process::ProcessError;
 use crate::io::{LoopError, ResolverError};
 use crate::network::manage::NetworkError;
+use crate::pasta::PlanError;
 use crate::run::RunError;
 use crate::sys::isolate::IsolateError;
 
@@ -48,6 +49,9 @@ pub enum Error {
     /// A DNS server cannot be asked.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// The host lacks what a container in the place of pasta's is to get.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The network could not be set up or kept up.
     #[error(transparent)]
     Loop(#[from] LoopError),
@@ -77,6 +81,7 @@ impl Error {
             | Self::Outbound(_)
             | Self::Resolver(_)
             | Self::Loop(_)
+            | Self::Plan(_)
             | Self::Output(_)
             | Self::Network(_)
             | Self::Template(_) => EXIT_FAILURE,
@@ -91,6 +96,7 @@ impl Error {
             Self::Attach(error) => error.hint().map(Cow::Borrowed),
             Self::Listen(error) => error.hint().map(Cow::Borrowed),
             Self::Run(error) => error.hint().map(Cow::Borrowed),
+            Self::Plan(error) => error.hint().map(Cow::Borrowed),
             Self::Isolate(_)
             | Self::Process(_)
             | Self::Api(_)

@@ -5,7 +5,8 @@
 //! - [`cli`]: what was typed; ends in [`config`], validated types without strings.
 //! - [`session`]: one run of the program, step by step; [`error`]: how it ends when it fails.
 //! - [`doctor`]: what the machine lacks.
-//! - [`attach`] and [`run`]: the container's namespaces and its TAP.
+//! - [`attach`] and [`run`]: the container's namespaces and its TAP; [`pasta`]: what of the host's
+//!   addresses and routes a container gets in the place of pasta.
 //! - [`engine`]: PURE. Everything that is decided: what a frame means, flows, DNS, addresses.
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
 //! - [`network`]: named networks, which several containers share.
@@ -25,6 +26,7 @@ pub mod engine;
 pub mod error;
 pub mod io;
 pub mod network;
+pub mod pasta;
 pub mod run;
 pub mod session;
 pub mod sys;

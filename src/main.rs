@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use rnsnet::cli::pasta;
 use rnsnet::cli::slirp4netns::{self, Invocation};
 use rnsnet::cli::{self, Command};
 use rnsnet::config::Process;
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
     let args: Vec<_> = args.collect();
+    if pasta::is_meant(&program, &args) {
+        return ExitCode::from(as_pasta(&args));
+    }
     if slirp4netns::is_meant(&program, &args) {
         return ExitCode::from(as_slirp4netns(&args));
     }
@@ -69,6 +73,25 @@ fn as_slirp4netns(args: &[OsString]) -> u8 {
         }
         // A personality has no `run` and no verbs.
         Ok(Invocation { command: Command::Run(_) | Command::Verb(_), .. }) => 1,
+    }
+}
+
+/// In the place of pasta: the exit code is 1, or that of the command.
+#[allow(clippy::print_stderr)] // one message in the caller's words, without our name
+fn as_pasta(args: &[OsString]) -> u8 {
+    match pasta::parse(args) {
+        Err(error) => {
+            eprintln!("{error}");
+            1
+        }
+        Ok(pasta::Command::Print(text)) => print(&text),
+        Ok(pasta::Command::Pasta(pasta)) => {
+            start_log(&pasta.process);
+            session::finish(session::pasta(*pasta), |error| match error.exit_code() {
+                code @ (126 | 127) => code,
+                _ => 1,
+            })
+        }
     }
 }
 

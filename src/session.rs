@@ -7,12 +7,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::attach::{self, Container};
+use crate::config::pasta::{Mirror, Pasta};
 use crate::config::{
     Addresses, Attach, Caller, Endpoint, Lease, MacAddress, Network, Process, Run, Setup, Target,
 };
@@ -20,12 +22,16 @@ use crate::engine::nat;
 use crate::error::{Error, report};
 use crate::io::api::ApiSocket;
 use crate::io::listen::{self, Listener};
+use crate::io::logger;
+use crate::io::mirror::SocketTables;
 use crate::io::notify::Manager;
 use crate::io::outbound::OutboundAddresses;
-use crate::io::process::{PidFile, ProcessError, announce_ready};
+use crate::io::process::{PidFile, ProcessError, announce_ready, open_log};
 use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
+use crate::pasta::{self, Plan};
 use crate::run;
 use crate::sys::fd::{is_open, take_inherited};
+use crate::sys::host_links::HostLinks;
 use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
 use crate::sys::netns;
 
@@ -46,6 +52,7 @@ pub fn attach(mut command: Attach) -> Result<u8, Error> {
     };
     let fds = [command.process.ready_fd, command.process.exit_fd, tap];
     isolate_initial(&fds.into_iter().flatten().collect::<Vec<_>>())?;
+    start_log_file(&command.process)?;
     let exit = if exit_is_closed {
         // A pipe that nobody can write to: it hangs up at once.
         let (reader, _) = std::io::pipe().map_err(set_up("make a pipe"))?;
@@ -87,7 +94,11 @@ fn attach_and_serve(
             served.survive()?;
         }
         let Container { pidfd, watch_path, .. } = container;
-        (served, Watched { pidfd, path: watch_path })
+        if caller.outlive_netns {
+            (served, Watched::default())
+        } else {
+            (served, Watched { pidfd, path: watch_path })
+        }
     };
     announcement.log_status = true;
     announcement.status = served.summary(&endpoint);
@@ -101,9 +112,10 @@ fn attach_and_serve(
 /// # Errors
 /// Everything that keeps the command from being run, see [`Error`].
 pub fn run(command: &Run) -> Result<u8, Error> {
-    let Run { endpoint, network, process, .. } = command;
+    let Run { endpoint, network, process, caller, .. } = command;
     let fds = [process.ready_fd, process.exit_fd];
     let inherited = isolate_initial(&fds.into_iter().flatten().collect::<Vec<_>>())?;
+    start_log_file(process)?;
     let names = names_inside(endpoint, network);
     let mut sandbox = run::spawn(command, &names, &inherited)?;
     let container = sandbox.container()?;
@@ -113,7 +125,7 @@ pub fn run(command: &Run) -> Result<u8, Error> {
         attach::loopback_only(&container)?;
         Served::nothing(endpoint, network.clone())
     } else {
-        Served::attach(&container, endpoint, network.clone(), &Caller::default())?
+        Served::attach(&container, endpoint, network.clone(), caller)?
     };
     announcement.status = network.summary(endpoint);
     log::debug!("{}", announcement.status);
@@ -137,6 +149,40 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     }
     let status = netns::wait(Pid::from_raw(sandbox.pid)).map_err(set_up("wait for the command"))?;
     Ok(u8::try_from(status).unwrap_or(1))
+}
+
+/// In the place of pasta: looks at the host, then attaches a namespace or runs a command.
+///
+/// # Errors
+/// As [`attach`] and [`run`], and what the host lacks.
+pub fn pasta(wanted: Pasta) -> Result<u8, Error> {
+    let host = HostLinks::read().map_err(set_up("list the host's addresses"))?;
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let shell = shell.unwrap_or_else(|| "/bin/sh".into());
+    match pasta::plan(wanted, &host, shell, &ephemeral_ports())? {
+        Plan::Attach(command) => attach(command),
+        Plan::Run(command) => run(&command),
+    }
+}
+
+/// Sends the log to its file, if it has one: not before foreign descriptors are closed.
+fn start_log_file(process: &Process) -> Result<(), ProcessError> {
+    if let Some(path) = &process.log_file {
+        logger::redirect(open_log(path)?);
+    }
+    Ok(())
+}
+
+/// The ports that the host gives to outgoing connections, ip(7).
+fn ephemeral_ports() -> RangeInclusive<u16> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let range = range.unwrap_or_default();
+    let mut words = range.split_ascii_whitespace().map(str::parse);
+    match (words.next(), words.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => first..=last,
+        // The kernel's default.
+        _ => 32_768..=60_999,
+    }
 }
 
 /// What the files of a command's mount namespace name.
@@ -168,6 +214,7 @@ struct Served {
     api: Option<ApiSocket>,
     outbound: OutboundAddresses,
     resolvers: HostResolvers,
+    mirrors: (Vec<Mirror>, SocketTables),
     forward_signals: bool,
 }
 
@@ -181,6 +228,7 @@ impl Served {
             api: None,
             outbound: OutboundAddresses::default(),
             resolvers: HostResolvers::default(),
+            mirrors: (Vec::new(), SocketTables::new()),
             forward_signals: false,
         }
     }
@@ -227,7 +275,10 @@ impl Served {
         caller: &Caller,
     ) -> Result<Self, Error> {
         let mut served = Self::wanted(endpoint, config, caller)?;
-        let attached = attach::attach(container, endpoint, &served.config, caller.setup)?;
+        let attached = attach::attach(container, endpoint, &served.config, caller)?;
+        if !caller.mirrors.is_empty() {
+            served.mirrors = (caller.mirrors.clone(), attach::socket_tables(container)?);
+        }
         if !attached.ipv6 {
             served.config.addresses.v6 = None;
             served.lease.v6 = None;
@@ -289,6 +340,7 @@ impl Served {
             forward_signals: self.forward_signals,
             api: self.api,
             outbound: self.outbound,
+            mirrors: self.mirrors,
         }
     }
 }

@@ -12,6 +12,7 @@ mod dns;
 mod getopt;
 mod help;
 mod options;
+pub mod pasta;
 pub mod output;
 mod publish;
 pub mod slirp4netns;
@@ -29,7 +30,8 @@ pub use values::ValueError;
 pub use verbs::Action;
 
 use crate::config::{
-    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Run, Sharing, Target,
+    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Rules, Run, Sharing,
+    Target,
 };
 use argv::{Normalised, Syntax, Words};
 use options::{Given, Job, OPTIONS};
@@ -371,6 +373,7 @@ fn run(given: &Given, words: Words) -> Result<Run, UsageError> {
         network,
         process: process(given)?,
         command: words.command,
+        caller: Caller::default(),
     })
 }
 
@@ -446,6 +449,7 @@ fn link(
         sharing: Sharing::Private,
         internal: false,
         allow_broadcast: given.allow_broadcast,
+        rules: Rules::default(),
     };
     Ok((endpoint, network))
 }
@@ -455,6 +459,7 @@ fn process(given: &Given) -> Result<Process, UsageError> {
         ready_fd: read(given.ready_fd.as_deref(), "--ready-fd", values::fd)?,
         exit_fd: read(given.exit_fd.as_deref(), "--exit-fd", values::fd)?,
         pid_file: read(given.pid_file.as_deref(), "--pid-file", values::output)?,
+        log_file: None,
         pcap: read(given.pcap.as_deref(), "--pcap", values::output)?,
         detach: given.detach,
         log_level: read(given.log_level.as_deref(), "--log-level", values::log_level)?

@@ -19,7 +19,7 @@ use super::getopt::{GetoptError, Order, Spec, Word, Words};
 use super::values;
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, MacAddress, Mtu, Network,
-    Offload, Outbound, Process, Refusal, Resolver, Setup, Sharing, Source, Target,
+    Offload, Outbound, Process, Refusal, Resolver, Rules, Setup, Sharing, Source, Target,
 };
 use words::{Id, OPTIONS};
 
@@ -230,6 +230,7 @@ impl Given {
             sharing: Sharing::Private,
             internal: false,
             allow_broadcast: false,
+            rules: Rules::default(),
         };
         let caller = Caller {
             setup: if configure { Setup::Configure } else { Setup::Bare },
@@ -237,6 +238,7 @@ impl Given {
             api_socket: self.path(Id::ApiSocket, "api-socket")?,
             any_fds: true,
             inspectable: self.has(Id::Sandbox),
+            ..Caller::default()
         };
         let process = self.process()?;
         let warnings = self.warnings(&network);

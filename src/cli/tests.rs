@@ -51,6 +51,7 @@ fn default_link() -> (Endpoint, Network) {
         sharing: Sharing::Private,
         internal: false,
         allow_broadcast: false,
+        rules: Rules::default(),
     };
     network.resolver.add_host_names();
     (endpoint, network)
@@ -74,6 +75,7 @@ fn a_command_alone_is_all_defaults() {
         endpoint,
         network,
         process: Process::default(),
+        caller: Caller::default(),
     };
     assert_eq!(ran(&["sh", "-c", "id"]), expected);
     assert_eq!(ran(&["--", "sh", "-c", "id"]), expected);
@@ -141,6 +143,7 @@ fn every_option_has_its_effect() {
             ready_fd: Some(3),
             exit_fd: Some(4),
             pid_file: Some("a.pid".into()),
+            log_file: None,
             pcap: Some("a.pcap".into()),
             detach: true,
             log_level: LogLevel(log::LevelFilter::Trace),

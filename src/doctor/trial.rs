@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::{Finding, Machine};
-use crate::config::{MacAddress, Mtu, Offload};
+use crate::config::{LinkRoute, MacAddress, Mtu, Offload};
 use crate::run::namespace_hint;
 use crate::sys::link::{self, LinkConfig};
 use crate::sys::{landlock as files, netns, seccomp as calls, sock, tun as taps};
@@ -147,7 +147,7 @@ fn in_namespaces() -> Result<(bool, bool), (u8, i32)> {
         tx_queue_len: 4096,
         alias: "rnsnet doctor",
         addresses: &[(IpAddr::from([10, 0, 2, 100]), 24)],
-        gateways: &[IpAddr::from([10, 0, 2, 2])],
+        routes: &[LinkRoute::by(IpAddr::from([10, 0, 2, 2]))],
         again: false,
     });
     configured.map(|done| (vnet_header, done.ipv6)).map_err(|error| (LINK, error.errno()))

@@ -1,13 +1,13 @@
-//! ARP (RFC 826): the gateway answers for its own addresses and for no others.
-//!
-//! An address nobody has stays unanswered, so the guest's kernel reports it as unreachable.
+//! ARP (RFC 826): on a private network the gateway answers for its own addresses and for no others:
+//! one nobody has stays unanswered, so the guest's kernel reports it as unreachable. Where the host's
+//! neighbours are the guest's too, it answers for all of them (RFC 1027).
 
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 
 use super::Turn;
 use super::frame::Composer;
 use super::stats::{DropReason, Verdict};
-use crate::config::Lease;
+use crate::config::{Lease, Neighbours};
 
 /// Takes an ARP packet from a guest.
 pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
@@ -21,8 +21,17 @@ pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
     else {
         return Verdict::Dropped(DropReason::Malformed);
     };
-    let v4 = &turn.network.addresses.v4;
-    if target_protocol_addr != v4.gateway && target_protocol_addr != v4.dns {
+    let asker = source_protocol_addr;
+    let target = target_protocol_addr;
+    let own = turn.is_own_address(target.into());
+    let answered = match turn.network.rules.neighbours {
+        Neighbours::Nobody => own,
+        // Who asks for itself, or is nobody yet, wants to hear of a conflict (RFC 5227).
+        Neighbours::Host => {
+            own || (target != asker && !asker.is_unspecified() && target != turn.lease.v4)
+        }
+    };
+    if !answered || !turn.network.rules.protocols.ipv4 {
         return Verdict::Gateway;
     }
     let reply = ArpRepr::EthernetIpv4 {

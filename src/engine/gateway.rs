@@ -15,6 +15,7 @@ use super::icmp::{V4_ECHO_REQUEST, V6_ECHO_REQUEST};
 use super::nat::{self, Meaning};
 use super::stats::{DropReason, Verdict};
 use super::{Tables, Turn, dhcp, dhcpv6, icmp, ndp};
+use crate::config::{Neighbours, Rules};
 
 /// Takes an IP packet that a guest sent to the gateway's hardware address or to a group.
 pub(super) fn handle(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> Verdict {
@@ -36,6 +37,15 @@ fn dispatch(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> V
     if let Err(reason) = packet.verify() {
         return Verdict::Dropped(reason);
     }
+    let protocols = turn.network.rules.protocols;
+    let served = match packet.protocol {
+        IpProtocol::Tcp => protocols.tcp,
+        IpProtocol::Udp => protocols.udp,
+        _ => true,
+    };
+    if !served {
+        return Verdict::Dropped(DropReason::SwitchedOff);
+    }
     // RFC 1812, section 5.3.1. What is for the gateway itself has arrived.
     let here = turn.is_own_address(packet.destination) || !is_unicast(packet.destination);
     if packet.hop_limit <= 1 && !here {
@@ -51,20 +61,26 @@ fn dispatch(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> V
     }
 }
 
-/// A guest may use any address of its network but the gateway's, and nothing else; link-local and
-/// unspecified sources are for neighbour discovery and DHCP alone, which is told from other UDP
-/// by its ports ([`handle_udp`]).
+/// A guest may use any address of its network but the gateway's, or any at all among the host's
+/// neighbours; link-local and unspecified sources are for neighbour discovery and DHCP alone, which
+/// is told from other UDP by its ports ([`handle_udp`]).
 fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropReason> {
     let addresses = &turn.network.addresses;
     let own = turn.is_own_address(packet.source);
+    let Rules { neighbours, protocols, .. } = &turn.network.rules;
+    // Who has copied the host's addresses may have several, in several subnets.
+    let anywhere = *neighbours == Neighbours::Host && is_unicast(packet.source);
     let allowed = match (packet.source, addresses.v6) {
+        (IpAddr::V4(_), _) if !protocols.ipv4 => return Err(DropReason::SwitchedOff),
         (IpAddr::V4(Ipv4Addr::UNSPECIFIED), _) => packet.protocol == IpProtocol::Udp,
+        (IpAddr::V4(ip), _) if anywhere => !ip.is_loopback(),
         (IpAddr::V4(ip), _) => {
             addresses.v4.subnet.contains(ip) && ip != addresses.v4.subnet.broadcast()
         }
         (IpAddr::V6(ip), Some(v6)) => {
             v6.subnet.contains(ip)
                 || match packet.protocol {
+                    _ if anywhere && !ip.is_unicast_link_local() => !ip.is_loopback(),
                     IpProtocol::Icmpv6 => ip.is_unicast_link_local() || ip.is_unspecified(),
                     IpProtocol::Udp => ip.is_unicast_link_local(),
                     _ => false,
@@ -94,10 +110,17 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
     if udp.src_port() == 0 {
         return Verdict::Dropped(DropReason::Malformed);
     }
+    let protocols = turn.network.rules.protocols;
     if dhcp::is_for_server(turn, packet, &udp) {
+        if !protocols.dhcp {
+            return Verdict::Dropped(DropReason::SwitchedOff);
+        }
         return dhcp::handle(turn, &mut tables.dhcp, udp.payload());
     }
     if dhcpv6::is_for_server(packet, &udp) {
+        if !protocols.dhcpv6 {
+            return Verdict::Dropped(DropReason::SwitchedOff);
+        }
         return dhcpv6::handle(turn, packet.source, udp.payload());
     }
     let local = match packet.source {
@@ -132,6 +155,12 @@ fn handle_icmp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) 
     };
     let v6 = packet.source.is_ipv6();
     let request = if v6 { V6_ECHO_REQUEST } else { V4_ECHO_REQUEST };
+    let protocols = turn.network.rules.protocols;
+    if (kind == request && !protocols.icmp)
+        || (v6 && ndp::is_neighbour_discovery(kind) && !protocols.ndp)
+    {
+        return Verdict::Dropped(DropReason::SwitchedOff);
+    }
     if kind == request && is_unicast(packet.destination) {
         tables.echo.handle_request(turn, packet)
     } else if v6 && ndp::is_neighbour_discovery(kind) {

@@ -49,7 +49,7 @@ use self::stack::TxFrame;
 use self::stats::{DropReason, Stats, Verdict};
 use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
-use crate::config::{Lease, MacAddress, Name, Network, Protocol, Sharing};
+use crate::config::{Lease, Name, Network, Protocol, Sharing};
 
 pub use self::switch::{MAX_PORTS, PortCounters, PortError};
 
@@ -60,8 +60,6 @@ pub use smoltcp::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortId(pub usize);
 
-/// The gateway's hardware address: locally administered, "rn" and the gateway's last octet.
-const GATEWAY_MAC: MacAddress = MacAddress([0x02, b'r', b'n', 0, 0, 2]);
 /// How many due deadlines are served before frames have their turn again.
 const TIMEOUTS_PER_TURN: usize = 1024;
 

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Addresses, Lease, Network, Refusal, Server};
+use crate::config::{Addresses, Lease, Neighbours, Network, Refusal, Server};
 
 /// What a guest's destination address means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +31,16 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
         (IpAddr::V6(ip), Some(v6)) => (ip == v6.gateway, ip == v6.dns),
         (IpAddr::V6(_), None) => (false, false),
     };
+    let private = is_private(network);
     if is_dns && to.port() == 53 && network.dns {
         return Meaning::Dns;
     }
-    if is_gateway {
+    if let Some(real) = network.rules.real(to.ip())
+        && to.port() != 0
+    {
+        return Meaning::Host(SocketAddr::new(real, to.port()));
+    }
+    if is_gateway && private {
         if network.internal || !network.host_access.allows(to.port()) {
             return match network.refusal {
                 Refusal::Prohibited => Meaning::Closed,
@@ -47,7 +53,7 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
         };
         return Meaning::Host(SocketAddr::new(loopback, to.port()));
     }
-    if is_dns {
+    if is_dns && private {
         return Meaning::Closed;
     }
     // Everybody on the host's network, for datagrams; nothing else comes here with it.
@@ -76,7 +82,8 @@ fn leads_back(network: &Network, address: IpAddr) -> bool {
                     || ip.is_unspecified()
                     || ip.is_multicast()
                     || ip.is_unicast_link_local()
-                    || network.addresses.v6.is_some_and(|v6| v6.subnet.contains(ip))
+                    || is_private(network)
+                        && network.addresses.v6.is_some_and(|v6| v6.subnet.contains(ip))
             },
             |v4| denied_v4(network, v4) || is_mapped(ip),
         ),
@@ -90,7 +97,11 @@ fn denied_v4(network: &Network, ip: Ipv4Addr) -> bool {
         || ip.is_link_local()
         || ip.is_multicast()
         || first >= 240
-        || network.addresses.v4.subnet.contains(ip)
+        || is_private(network) && network.addresses.v4.subnet.contains(ip)
+}
+
+fn is_private(network: &Network) -> bool {
+    network.rules.neighbours == Neighbours::Nobody
 }
 
 /// The IPv4 address within an IPv6 one that the kernel or a translator would unwrap.
@@ -132,13 +143,18 @@ pub fn servers_for_guest(network: &Network) -> Vec<IpAddr> {
 /// host's loopback or claims an address of the container's own network, who are the gateway.
 #[must_use]
 pub fn client_as_seen_by_guest(network: &Network, client: IpAddr) -> IpAddr {
+    if let Some(seen) = network.rules.seen(client) {
+        return seen;
+    }
     let strange = match client {
         IpAddr::V4(ip) => denied_v4(network, ip),
         IpAddr::V6(_) => leads_back(network, client),
     };
-    if !strange {
-        return client;
-    }
+    if strange { gateway(network, client) } else { client }
+}
+
+/// The gateway's address of the client's family, where there is one.
+fn gateway(network: &Network, client: IpAddr) -> IpAddr {
     match (client, network.addresses.v6) {
         (IpAddr::V6(_), Some(v6)) => IpAddr::V6(v6.gateway),
         _ => IpAddr::V4(network.addresses.v4.gateway),
@@ -171,7 +187,14 @@ pub fn inbound(network: &Network, lease: &Lease, client: IpAddr, guest: Option<I
     let source = match (guest, client, network.addresses.v6) {
         (IpAddr::V4(_), IpAddr::V6(_), _) => IpAddr::V4(network.addresses.v4.gateway),
         (IpAddr::V6(_), IpAddr::V4(_), Some(v6)) => IpAddr::V6(v6.gateway),
-        _ => client_as_seen_by_guest(network, client),
+        // The container's address is the host's own where it was copied, and no machine answers
+        // to itself by way of a network.
+        _ => match client_as_seen_by_guest(network, client) {
+            seen if IpAddr::V4(lease.v4) == seen || lease.v6.map(IpAddr::V6) == Some(seen) => {
+                gateway(network, client)
+            }
+            seen => seen,
+        },
     };
     Inbound { guest, other, source }
 }

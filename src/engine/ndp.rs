@@ -15,8 +15,7 @@ use smoltcp::wire::{
 use super::Turn;
 use super::frame::IpPacket;
 use super::stats::{DropReason, Verdict};
-use crate::config::Lease;
-use crate::config::Sharing;
+use crate::config::{Lease, Neighbours, Sharing};
 
 /// Neighbour discovery is for the link alone (RFC 4861, section 7.1).
 const HOP_LIMIT: u8 = 255;
@@ -59,7 +58,13 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
     let lladdr = Some(RawHardwareAddress::from(EthernetAddress(gateway_mac)));
     match message {
         NdiscRepr::NeighborSolicit { target_addr, .. } => {
-            if ![v6.gateway, v6.dns, own_link_local].contains(&target_addr) {
+            let own = target_addr == own_link_local || turn.is_own_address(target_addr.into());
+            // As for ARP: duplicate detection is not answered for others.
+            let proxied = turn.network.rules.neighbours == Neighbours::Host
+                && !source.is_unspecified()
+                && source != target_addr
+                && turn.lease.v6 != Some(target_addr);
+            if !own && !proxied {
                 return Verdict::Gateway;
             }
             // An unspecified source is a guest's duplicate detection: RFC 4861, section 7.2.4.
@@ -71,6 +76,9 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
             };
             let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
             send(turn, target_addr, to, advert, &[]);
+        }
+        NdiscRepr::RouterSolicit { .. } if !turn.network.rules.protocols.ra => {
+            return Verdict::Dropped(DropReason::SwitchedOff);
         }
         NdiscRepr::RouterSolicit { .. } => {
             // On a shared network a container has the address of its lease and no other.

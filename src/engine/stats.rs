@@ -83,6 +83,8 @@ drop_reasons! {
     Multicast = "multicast",
     /// For the DNS forwarder of a network that is to have none.
     DnsDisabled = "dns-disabled",
+    /// Of a protocol that the network is not to serve.
+    SwitchedOff = "switched-off",
     /// A protocol other than TCP, UDP and ICMP.
     UnknownProtocol = "unknown-protocol",
     /// A fragment that overlaps another, is too long, or found no room.

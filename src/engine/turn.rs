@@ -19,7 +19,7 @@ use super::stack::{Connection, Ends, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
 use super::switch::groups;
 use super::{Instant, PortId, ndp};
-use crate::config::{Lease, Network};
+use crate::config::{Lease, Neighbours, Network};
 
 /// Everything a handler may use besides its own tables.
 #[derive(Debug)]
@@ -141,13 +141,18 @@ impl Random {
 }
 
 impl Turn<'_> {
-    /// Whether an address is the gateway's or the DNS forwarder's.
+    /// Whether an address is the gateway's, the DNS forwarder's, or stands for one of the host's.
+    /// Among the host's neighbours the gateway is a machine as any other.
     pub(super) fn is_own_address(&self, address: IpAddr) -> bool {
         let addresses = &self.network.addresses;
-        match address {
-            IpAddr::V4(ip) => ip == addresses.v4.gateway || ip == addresses.v4.dns,
-            IpAddr::V6(ip) => addresses.v6.is_some_and(|v6| ip == v6.gateway || ip == v6.dns),
-        }
+        let is_gateway = match address {
+            IpAddr::V4(ip) => ip == addresses.v4.gateway,
+            IpAddr::V6(ip) => addresses.v6.is_some_and(|v6| ip == v6.gateway),
+        };
+        let rules = &self.network.rules;
+        self.is_dns_address(address)
+            || (is_gateway && rules.neighbours == Neighbours::Nobody)
+            || rules.real(address).is_some()
     }
 
     /// Gives a packet of the guest to its connection, and sends an answer that cannot wait.

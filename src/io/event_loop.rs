@@ -19,6 +19,7 @@ use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
 use super::host::{DatagramSocket, Socket, Sockets};
 use super::listen::Listener;
+use super::mirror::{Mirrors, SocketTables};
 use super::outbound::OutboundAddresses;
 use super::ports::{self, AttachPortError, Container, Ports, Source};
 use super::resolv::HostResolvers;
@@ -80,6 +81,8 @@ pub struct Network {
     pub api: Option<ApiSocket>,
     /// The local addresses of what the container sends.
     pub outbound: OutboundAddresses,
+    /// Rules for ports that follow what the container listens on, and where that is seen.
+    pub mirrors: (Vec<config::pasta::Mirror>, SocketTables),
 }
 
 /// Why the loop ended in order.
@@ -137,6 +140,7 @@ struct Server {
     more_frames: bool,
     sockets: Sockets,
     api: Option<Api>,
+    mirrors: Mirrors,
     signals: Signals,
     watches: Watches,
     resolvers: HostResolvers,
@@ -216,10 +220,12 @@ impl Server {
             .transpose()
             .map_err(set_up("watch the API socket"))?;
         let mut sockets = Sockets::new(registry, FIRST_SOCKET, network.outbound);
+        let to = container.map(|(port, _)| Destination { port, address: None });
+        let to: Vec<_> = to.into_iter().collect();
+        let v6 = addresses.v6.is_some();
+        let mirrors = Mirrors::new(network.mirrors, v6, to.clone(), clock.now());
         for listener in network.listeners {
-            let to = container.map(|(port, _)| Destination { port, address: None });
-            let to = to.into_iter().collect();
-            let id = engine.publish(listener.protocol, to, listener.guest_port);
+            let id = engine.publish(listener.protocol, to.clone(), listener.guest_port);
             sockets.add_listener(id, listener).map_err(set_up("watch a published port"))?;
         }
         Ok(Self {
@@ -232,6 +238,7 @@ impl Server {
             more_frames: false,
             sockets,
             api,
+            mirrors,
             signals: network.signals,
             watches,
             resolvers: network.resolvers,
@@ -283,6 +290,7 @@ impl Server {
             api.flush();
             api.handle_timeout(now);
         }
+        self.mirrors.handle_timeout(&mut self.engine, &mut self.sockets, now);
         self.more_frames = self.write_frames(now);
         Ok(None)
     }
@@ -294,7 +302,8 @@ impl Server {
         }
         let now = self.clock.now();
         let api = self.api.as_ref().and_then(Api::poll_timeout);
-        self.engine.poll_timeout().into_iter().chain(api).min().map(|at| {
+        let mirrors = self.mirrors.poll_timeout();
+        self.engine.poll_timeout().into_iter().chain(api).chain(mirrors).min().map(|at| {
             let micros = at.total_micros().saturating_sub(now.total_micros());
             // Rounded up by epoll to whole milliseconds, so that it does not wake early and spin.
             Duration::from_micros(u64::try_from(micros).unwrap_or(0))

@@ -9,6 +9,7 @@ mod host;
 pub mod listen;
 pub mod logger;
 pub mod notify;
+pub mod mirror;
 pub mod outbound;
 mod pcap;
 mod ports;

@@ -17,10 +17,21 @@ pub struct PidFile {
 pub enum ProcessError {
     #[error("cannot write the pid file {}", path.display())]
     PidFile { path: PathBuf, source: io::Error },
+    #[error("cannot write the log file {}", path.display())]
+    LogFile { path: PathBuf, source: io::Error },
     #[error("{option} {fd} is not an open descriptor")]
     Inherited { option: &'static str, fd: i32, source: io::Error },
     #[error("cannot write to --ready-fd {fd}")]
     Ready { fd: i32, source: io::Error },
+}
+
+/// Opens the file that gets the log; one that is there is added to.
+///
+/// # Errors
+/// What open(2) reports.
+pub fn open_log(path: &Path) -> Result<File, ProcessError> {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|source| ProcessError::LogFile { path: path.into(), source })
 }
 
 impl PidFile {

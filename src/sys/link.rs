@@ -18,7 +18,7 @@ use nix::sys::socket::{
     socket,
 };
 
-use crate::config::{MacAddress, Mtu};
+use crate::config::{LinkRoute, MacAddress, Mtu};
 
 pub use prefixes::prefixes_in_use;
 
@@ -37,8 +37,8 @@ pub struct LinkConfig<'a> {
     pub alias: &'a str,
     /// Addresses with their prefix lengths in bits.
     pub addresses: &'a [(IpAddr, u8)],
-    /// Routers, each of which becomes a default route.
-    pub gateways: &'a [IpAddr],
+    /// Routes, in an order in which each gateway is reachable before it is used.
+    pub routes: &'a [LinkRoute],
     /// Whether addresses and routes may be there already.
     pub again: bool,
 }
@@ -69,7 +69,7 @@ impl LinkError {
 }
 
 /// Gives an interface its hardware address, MTU, queue length and alias, brings it up, and adds
-/// addresses and default routes. IPv6 addresses skip duplicate address detection: there is nobody
+/// addresses and routes. IPv6 addresses skip duplicate address detection: there is nobody
 /// else on the link, and a second's wait would be lost. Routers are not listened to, so that no
 /// advertisement adds an address.
 ///
@@ -103,9 +103,9 @@ pub fn configure(config: &LinkConfig<'_>) -> Result<Configured, LinkError> {
             format!("add address {address}/{prefix_len} to {name}")
         })?;
     }
-    for gateway in config.gateways.iter().filter(|gateway| usable(gateway)) {
-        netlink.add(Request::add_default_route(index, *gateway), config.again, || {
-            format!("add the default route by {gateway} on {name}")
+    for route in config.routes.iter().filter(|route| usable(&route.destination)) {
+        netlink.add(Request::add_route(index, route), config.again, || {
+            format!("add {route} on {name}")
         })?;
     }
     Ok(Configured { ipv6 })
@@ -125,11 +125,18 @@ pub fn bring_up(ifname: &str) -> Result<(), LinkError> {
 /// # Errors
 /// What netlink(7) reports.
 pub fn find_alias(prefix: &str) -> io::Result<Option<(String, String)>> {
+    let found = dump(Request::dump_links(), |message| aliased(message, prefix))?;
+    Ok(found.into_iter().next())
+}
+
+/// Sends a request for a dump, and keeps of each message in the answer what `read` makes of it.
+pub(super) fn dump<T>(
+    request: Request,
+    read: impl Fn(&Message<'_>) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let mut netlink = Netlink::open().map_err(|error| error.source)?;
-    let mut found = None;
-    netlink.dump(Request::dump_links(), |message| {
-        found = found.take().or_else(|| aliased(message, prefix));
-    })?;
+    let mut found = Vec::new();
+    netlink.dump(request, |message| found.extend(read(message)))?;
     Ok(found)
 }
 
@@ -241,18 +248,18 @@ impl Netlink {
 }
 
 /// A message from the kernel.
-struct Message<'a> {
-    kind: u16,
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
     flags: u16,
     /// What follows `struct nlmsghdr`.
-    payload: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 /// A message under construction: `struct nlmsghdr`, a family's own header, attributes.
-struct Request(Vec<u8>);
+pub(super) struct Request(Vec<u8>);
 
 impl Request {
-    fn new(kind: u16, flags: i32, header: &[u8]) -> Self {
+    pub(super) fn new(kind: u16, flags: i32, header: &[u8]) -> Self {
         let flags = u16::try_from(flags | libc::NLM_F_REQUEST).unwrap_or_default();
         let mut message = vec![0; 4]; // the length, known at the end
         message.extend_from_slice(&kind.to_ne_bytes());
@@ -267,7 +274,7 @@ impl Request {
         Self::new(libc::RTM_NEWLINK, libc::NLM_F_ACK, &ifinfomsg(index, flags))
     }
 
-    fn dump_links() -> Self {
+    pub(super) fn dump_links() -> Self {
         Self::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &ifinfomsg(0, 0))
     }
 
@@ -288,25 +295,40 @@ impl Request {
         }
     }
 
-    fn add_default_route(index: u32, gateway: IpAddr) -> Self {
-        let (family, octets) = octets(gateway);
+    fn add_route(index: u32, route: &LinkRoute) -> Self {
+        let (family, destination) = octets(route.destination);
+        let scope = match (route.gateway, route.destination) {
+            (None, IpAddr::V4(_)) => libc::RT_SCOPE_LINK,
+            _ => libc::RT_SCOPE_UNIVERSE,
+        };
+        let flags: u32 = if route.on_link { RTNH_F_ONLINK } else { 0 };
+        let [a, b, c, d] = flags.to_ne_bytes();
         let header = [
             family,
-            0, // destination, source and type of service: any
-            0,
+            route.prefix_len,
+            0, // source and type of service: any
             0,
             libc::RT_TABLE_MAIN,
             libc::RTPROT_STATIC,
-            libc::RT_SCOPE_UNIVERSE,
+            scope,
             libc::RTN_UNICAST,
-            0, // flags
-            0,
-            0,
-            0,
+            a,
+            b,
+            c,
+            d,
         ];
-        Self::new(libc::RTM_NEWROUTE, CREATE, &header)
-            .attribute(libc::RTA_OIF, &index.to_ne_bytes())
-            .attribute(libc::RTA_GATEWAY, &octets)
+        let mut request = Self::new(libc::RTM_NEWROUTE, CREATE, &header)
+            .attribute(libc::RTA_OIF, &index.to_ne_bytes());
+        if route.prefix_len > 0 {
+            request = request.attribute(libc::RTA_DST, &destination);
+        }
+        if let Some(gateway) = route.gateway {
+            request = request.attribute(libc::RTA_GATEWAY, &octets(gateway).1);
+        }
+        match route.metric {
+            Some(metric) => request.attribute(libc::RTA_PRIORITY, &metric.to_ne_bytes()),
+            None => request,
+        }
     }
 
     fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
@@ -391,7 +413,7 @@ fn split_message(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
 }
 
 /// The attributes in a message: type and value. Stops at the first malformed one.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let len = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
         let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
@@ -428,7 +450,7 @@ fn verdict(message: &Message<'_>) -> Result<(), (Option<String>, io::Error)> {
 }
 
 /// A string attribute without its NUL.
-fn text(value: &[u8]) -> String {
+pub(super) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }
 
@@ -453,7 +475,7 @@ const REPLY_LEN: usize = 64 * 1024;
 // The sizes and numbers of linux/netlink.h, linux/if_link.h and linux/if_addr.h that libc lacks.
 const MESSAGE_HEADER_LEN: usize = 16;
 const ATTRIBUTE_HEADER_LEN: usize = 4;
-const IFINFOMSG_LEN: usize = 16;
+pub(super) const IFINFOMSG_LEN: usize = 16;
 /// The two top bits of an attribute's type are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
 const ATTRIBUTE_TYPE_MASK: u16 = 0x3fff;
 const NLM_F_CAPPED: u16 = 0x100;
@@ -462,14 +484,15 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const NETLINK_CAP_ACK: libc::c_int = 10;
 const NETLINK_EXT_ACK: libc::c_int = 11;
 const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_TXQLEN: u16 = 13;
 const IFLA_IFALIAS: u16 = 20;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
+pub(super) const IFA_ADDRESS: u16 = 1;
+pub(super) const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_F_NODAD: u8 = 2;
+const RTNH_F_ONLINK: u32 = 4;
 const IFF_UP: u32 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;

@@ -10,6 +10,7 @@
 pub mod alloc;
 pub mod datagram;
 pub mod fd;
+pub mod host_links;
 pub mod isolate;
 pub mod landlock;
 pub mod link;

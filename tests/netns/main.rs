@@ -24,6 +24,7 @@ mod lifecycle;
 mod manager;
 mod names;
 mod observe;
+mod pasta;
 mod publish;
 mod run;
 mod survive;

@@ -25,7 +25,7 @@ use super::frame::{Frame, IpPacket, Link, Payload};
 use super::ndp;
 use super::stack::Stack;
 use super::stats::{DropReason, Verdict};
-use super::{GATEWAY_MAC, Instant, PortId};
+use super::{Instant, PortId};
 use crate::config::{Addresses, Lease, MacAddress, Network, Sharing};
 
 /// Most ports of one network, as many as a bridge of Linux has (`BR_MAX_PORTS`).
@@ -138,7 +138,7 @@ impl Switch {
     ) -> Result<PortId, PortError> {
         self.check(network, &lease, vnet)?;
         let mtu = usize::from(network.mtu.get());
-        let link = Link { guest_mac: lease.mac, gateway_mac: GATEWAY_MAC, mtu, vnet };
+        let link = Link { guest_mac: lease.mac, gateway_mac: network.rules.gateway_mac, mtu, vnet };
         let stack = Stack::new(&link, seed, now);
         let counters = PortCounters::default();
         let port = Box::new(Port { lease, link, stack, counters, storm: Bucket::new(now) });
@@ -177,7 +177,7 @@ impl Switch {
             }
         }
         let MacAddress([first, ..]) = lease.mac;
-        let taken = lease.mac == GATEWAY_MAC || self.by_mac.contains_key(&lease.mac);
+        let taken = lease.mac == network.rules.gateway_mac || self.by_mac.contains_key(&lease.mac);
         if first & 1 == 1 || lease.mac.0 == [0; 6] || taken {
             return Err(PortError::WrongMac(lease.mac));
         }
@@ -281,7 +281,7 @@ impl Switch {
                 }
             }
         }
-        if frame.destination == GATEWAY_MAC {
+        if frame.destination == network.rules.gateway_mac {
             return Ok(Way::Gateway);
         }
         match self.by_mac.get(&frame.destination) {
@@ -333,7 +333,7 @@ impl Switch {
             Some(Neighbour::RouterSolicitation) => return Ok(Way::Gateway),
             Some(Neighbour::Solicitation(target)) => {
                 let v6 = network.addresses.v6.as_ref();
-                let own = ndp::link_local(GATEWAY_MAC.0);
+                let own = ndp::link_local(network.rules.gateway_mac.0);
                 if target == own || v6.is_some_and(|v6| [v6.gateway, v6.dns].contains(&target)) {
                     return Ok(Way::Gateway);
                 }

@@ -42,6 +42,7 @@ impl Lab {
             forward_signals: false,
             api: None,
             outbound: OutboundAddresses::default(),
+            mirrors: (Vec::new(), Vec::new()),
         };
         Self { server: Server::new(network).unwrap(), events: Events::with_capacity(64) }
     }

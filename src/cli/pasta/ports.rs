@@ -1,0 +1,162 @@
+//! Port specifications of `-t`, `-u`, `-T` and `-U`: `none`, or `[ADDR/]` and a list of ports,
+//! ranges with a mapping, exclusions, `auto` and `all`. What they lead to is bound elsewhere.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use crate::cli::values;
+use crate::config::pasta::{Mirror, Ports};
+use crate::config::{Protocol, Publish};
+
+/// What is wrong with a specification.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum PortsError {
+    #[error("it is empty")]
+    Empty,
+    #[error("{0:?} is no port, no range and none of auto, all and none")]
+    Port(String),
+    #[error("{0:?} ends before it begins")]
+    Backwards(String),
+    #[error("{0:?} has not as many ports on both sides of the colon")]
+    Lengths(String),
+    #[error("{0:?} is no address")]
+    Address(String),
+    #[error("none goes with nothing else")]
+    None,
+    #[error("{0:?} leads to an address of its own, which is not supported")]
+    ToAddress(String),
+    #[error("{0:?} is bound to an interface, which is not supported: give an address of it")]
+    Interface(String),
+}
+
+/// One specification.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Spec {
+    pub(super) bind: Option<IpAddr>,
+    /// The host's ports, and the first of the container's.
+    ranges: Vec<(RangeInclusive<u16>, u16)>,
+    exclude: Vec<RangeInclusive<u16>>,
+    /// `auto`, `all` or exclusions alone.
+    pub(super) follows: bool,
+}
+
+/// Reads one specification; `None` is `none`.
+pub(super) fn parse(text: &str) -> Result<Option<Spec>, PortsError> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let (bind, list) = split_address(text)?;
+    let mut spec = Spec { bind, ..Spec::default() };
+    let mut all = false;
+    for item in list.split(',') {
+        match item {
+            "" => return Err(PortsError::Empty),
+            "none" => return Err(PortsError::None),
+            "auto" => spec.follows = true,
+            "all" => (spec.follows, all) = (true, true),
+            _ if item.starts_with("all:") => return Err(PortsError::ToAddress(item.to_owned())),
+            _ => match item.strip_prefix('~') {
+                Some(excluded) => spec.exclude.push(range(excluded, item)?),
+                None => spec.ranges.push(mapping(item)?),
+            },
+        }
+    }
+    if spec.ranges.is_empty() || all {
+        spec.follows = true;
+    }
+    if all {
+        spec.ranges.clear();
+    }
+    Ok(Some(spec))
+}
+
+impl Spec {
+    /// Adds what it stands for to `ports`.
+    pub(super) fn add_to(self, protocol: Protocol, ports: &mut Ports) {
+        let Self { bind, ranges, exclude, follows } = self;
+        if follows {
+            let mut include: Vec<_> = ranges.into_iter().map(|(range, _)| range).collect();
+            if include.is_empty() {
+                include.push(1..=u16::MAX);
+            }
+            ports.mirrors.push(Mirror { protocol, bind, include, exclude });
+            return;
+        }
+        for (range, first_inside) in ranges {
+            let start = *range.start();
+            for host_port in range.filter(|port| !exclude.iter().any(|r| r.contains(port))) {
+                let publish = Publish {
+                    bind,
+                    host_port,
+                    guest_port: first_inside + (host_port - start),
+                    protocol,
+                };
+                if !ports.fixed.contains(&publish) {
+                    ports.fixed.push(publish);
+                }
+            }
+        }
+    }
+}
+
+/// The address before the first slash, if there is one, and the rest.
+fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), PortsError> {
+    let Some((before, list)) = text.split_once('/') else {
+        // `%IFACE` needs no address, and no slash where nothing follows.
+        return Ok((None, text));
+    };
+    // `5000:192.0.2.5/6000`: the slash belongs to where it leads.
+    let unbracketed = before.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = unbracketed.unwrap_or(before);
+    if let Some((_, _)) = address.split_once('%') {
+        return Err(PortsError::Interface(before.to_owned()));
+    }
+    match address.parse() {
+        Ok(address) => Ok((Some(address), list)),
+        Err(_) if address == "*" => Ok((None, list)),
+        Err(_) if before.split_once(':').is_some_and(|(ports, _)| range(ports, ports).is_ok()) => {
+            Err(PortsError::ToAddress(text.to_owned()))
+        }
+        Err(_) => Err(PortsError::Address(before.to_owned())),
+    }
+}
+
+/// `first[-last][:tofirst[-tolast]]`.
+fn mapping(item: &str) -> Result<(RangeInclusive<u16>, u16), PortsError> {
+    let Some((host, inside)) = item.split_once(':') else {
+        let host = range(item, item)?;
+        let first = *host.start();
+        return Ok((host, first));
+    };
+    if inside.contains('/') {
+        return Err(PortsError::ToAddress(item.to_owned()));
+    }
+    let host = range(host, item)?;
+    let mapped = range(inside, item)?;
+    if inside.contains('-') && mapped.len() != host.len() {
+        return Err(PortsError::Lengths(item.to_owned()));
+    }
+    let first = *mapped.start();
+    // One port stands for the first of as many.
+    if usize::from(u16::MAX - first) < host.len() - 1 {
+        return Err(PortsError::Lengths(item.to_owned()));
+    }
+    Ok((host, first))
+}
+
+fn range(text: &str, item: &str) -> Result<RangeInclusive<u16>, PortsError> {
+    let port = |text: &str| {
+        let digits = Some(text).filter(|text| values::is_digits(text));
+        let number = digits.and_then(|text| text.parse().ok()).filter(|port| *port != 0);
+        number.ok_or_else(|| PortsError::Port(item.to_owned()))
+    };
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => (port(first)?, port(last)?),
+        None => (port(text)?, port(text)?),
+    };
+    if first > last {
+        return Err(PortsError::Backwards(item.to_owned()));
+    }
+    Ok(first..=last)
+}
