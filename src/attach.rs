@@ -9,7 +9,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use crate::io::mirror::SocketTables;
 use crate::sys::fd::take_inherited;
 use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
+use crate::sys::sock;
 use crate::sys::tun::{self, Tap};
 
 /// A container whose namespaces are open and cannot be exchanged any more.
@@ -50,6 +51,8 @@ pub struct Attached {
     pub ipv6: bool,
     /// The interface's hardware address, where it was not ours to choose.
     pub mac: Option<MacAddress>,
+    /// Sockets inside the container at which its DNS is answered (`--dns-listen`).
+    pub dns: Vec<(Protocol, OwnedFd)>,
 }
 
 /// A TAP's descriptor, and whether frames carry a virtio header.
@@ -85,6 +88,8 @@ pub enum AttachError {
     Configure { step: String, source: io::Error },
     #[error("cannot attach {label}")]
     Child { label: String, source: ChildError },
+    #[error("cannot answer DNS at {address} in {label}")]
+    DnsListen { address: SocketAddr, label: String, source: io::Error },
     #[error("cannot use the TAP device")]
     UseTap { source: io::Error },
     #[error("descriptor {fd} is a TAP's, not a namespace's")]
@@ -217,7 +222,11 @@ pub fn attach(
         Setup::Bare => Some(tap.hardware_address().map_err(use_tap)?),
         Setup::Create | Setup::Configure => None,
     };
-    Ok(Attached { tap, ipv6: reply.flags & IPV6 != 0, mac })
+    let dns = match network.resolver.listen {
+        Some(address) => dns_sockets(container, SocketAddr::new(address, DNS_PORT))?,
+        None => Vec::new(),
+    };
+    Ok(Attached { tap, ipv6: reply.flags & IPV6 != 0, mac, dns })
 }
 
 /// Opens the container's tables of sockets, as far as its namespace has them.
@@ -249,6 +258,38 @@ pub fn socket_tables(container: &Container) -> Result<SocketTables, AttachError>
     Ok(tables)
 }
 
+/// Sockets in the container's network namespace, each made by a child that enters it; from there on
+/// they are served from here.
+fn dns_sockets(
+    container: &Container,
+    address: SocketAddr,
+) -> Result<Vec<(Protocol, OwnedFd)>, AttachError> {
+    let label = &container.label;
+    [(Protocol::Udp, sock::udp_bind as Bind), (Protocol::Tcp, sock::tcp_listen)]
+        .into_iter()
+        .map(|(protocol, bind)| {
+            let reply = in_container(container, || {
+                let socket = bind(address).map_err(|error| failure(LISTEN, &error, ""))?;
+                Ok(Reply { fd: Some(socket), flags: 0 })
+            });
+            let refused = |source| AttachError::DnsListen { address, label: label.clone(), source };
+            let reply = reply.map_err(|error| match error {
+                ChildError::Work(Failure { code: LISTEN, errno, .. }) => {
+                    refused(io::Error::from_raw_os_error(errno))
+                }
+                error => describe(error, label, ""),
+            })?;
+            let socket = reply.fd.ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
+            Ok((protocol, socket))
+        })
+        .collect()
+}
+
+/// What makes a socket at an address.
+type Bind = fn(SocketAddr) -> io::Result<OwnedFd>;
+/// Where DNS is answered.
+const DNS_PORT: u16 = 53;
+
 /// Takes over a TAP whose descriptor was inherited under this number. `ipv6` says whether its
 /// container is to have IPv6.
 ///
@@ -259,7 +300,7 @@ pub fn take_tap(fd: i32, ipv6: bool) -> Result<Attached, AttachError> {
         take_inherited(fd).map_err(|source| AttachError::NoDescriptor { fd, source })?;
     let tap = Tap::adopt(inherited).map_err(|source| AttachError::NotATap { fd, source })?;
     let mac = tap.hardware_address().map_err(|source| AttachError::UseTap { source })?;
-    Ok(Attached { tap, ipv6, mac: Some(mac) })
+    Ok(Attached { tap, ipv6, mac: Some(mac), dns: Vec::new() })
 }
 
 /// What `ip link` shows of our interface: which process serves it, and the addresses it was given.
@@ -528,6 +569,7 @@ const ALREADY_ATTACHED: u8 = 1;
 const CREATE_TAP: u8 = 2;
 const CONFIGURE: u8 = 3;
 const TAKE_TAP: u8 = 4;
+const LISTEN: u8 = 5;
 const VNET_HEADER: u8 = 1;
 const IPV6: u8 = 2;
 

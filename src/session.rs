@@ -199,7 +199,11 @@ fn names_inside(endpoint: &Endpoint, network: &Network) -> run::Names {
     run::Names {
         servers: nat::servers_for_guest(network),
         search: resolver.search.iter().map(ToString::to_string).collect(),
-        options: resolver.options.clone(),
+        options: match resolver.listen {
+            // What Docker writes beside 127.0.0.11: a name without a dot may be a container's.
+            Some(_) if resolver.options.is_empty() => vec!["ndots:0".to_owned()],
+            _ => resolver.options.clone(),
+        },
         own: own.into_iter().flatten().collect(),
         hosts,
     }
@@ -328,7 +332,8 @@ impl Served {
                 .into_iter()
                 .map(|attached| {
                     let pcap = process.pcap.clone();
-                    io::Container { tap: attached.tap, lease: self.lease, pidfd: None, pcap }
+                    let (tap, lease, dns) = (attached.tap, self.lease, attached.dns);
+                    io::Container { tap, lease, pidfd: None, pcap, dns }
                 })
                 .collect(),
             listeners: self.listeners,

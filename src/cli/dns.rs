@@ -25,6 +25,11 @@ pub(super) fn resolver(given: &Given) -> Result<Resolver, UsageError> {
         hosts: each("--add-host", &given.add_host, host)?,
         search: each("--dns-search", &given.dns_search, name)?,
         options: each("--dns-opt", &given.dns_opt, option)?,
+        listen: given
+            .dns_listen
+            .as_deref()
+            .map(|text| Input::new("--dns-listen", text).read(loopback))
+            .transpose()?,
         ..Resolver::default()
     };
     for (domain, server) in each("--dns-route", &given.dns_route, route)? {
@@ -103,6 +108,12 @@ fn server(text: &str) -> Result<Server, ValueError> {
     Ok(Server { address, zone, port })
 }
 
+/// Reads an address of a container's own loopback.
+fn loopback(text: &str) -> Result<IpAddr, ValueError> {
+    let address = text.parse().ok().filter(IpAddr::is_loopback);
+    address.ok_or(ValueError::Expected("a loopback address, as in 127.0.0.11"))
+}
+
 fn route(text: &str) -> Result<(Name, Server), ValueError> {
     let syntax = ValueError::Expected("DOMAIN=SERVER, as in corp.test=192.0.2.10");
     let (domain, text) = text.split_once('=').ok_or(syntax)?;
@@ -172,6 +183,15 @@ mod tests {
             "ff02::fb",
         ] {
             assert_eq!(read_server(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_loopback_address_is_listened_at() {
+        assert_eq!(loopback("127.0.0.11"), Ok([127, 0, 0, 11].into()));
+        assert!(loopback("::1").is_ok());
+        for text in ["", "127.0.0.11:53", "10.0.2.3", "0.0.0.0", "localhost"] {
+            assert!(loopback(text).is_err(), "{text}");
         }
     }
 

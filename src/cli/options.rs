@@ -93,6 +93,9 @@ pub(super) struct Given {
     /// resolver options
     #[argh(option)]
     pub(super) dns_opt: Vec<String>,
+    /// DNS inside the container
+    #[argh(option)]
+    pub(super) dns_listen: Option<String>,
     /// memory for answers
     #[argh(option)]
     pub(super) dns_cache: Option<String>,
@@ -357,6 +360,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         scope: RUN,
         group: Group::Names,
         help: "Option for resolv.conf, as in ndots:2. May be repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--dns-listen",
+        kind: Kind::Value("ADDR"),
+        group: Group::Names,
+        help: "Answer DNS at this address of the container's own loopback too, as Docker does at \
+               127.0.0.11.",
         ..LINK
     },
     OptionSpec {

@@ -21,6 +21,8 @@ pub struct Resolver {
     pub search: Vec<Name>,
     /// Options of resolv.conf(5) for containers.
     pub options: Vec<String>,
+    /// An address of the container's own loopback at which it is answered too.
+    pub listen: Option<IpAddr>,
 }
 
 /// A DNS server.
@@ -79,6 +81,7 @@ impl Default for Resolver {
             cache_bytes: CACHE_BYTES,
             search: Vec::new(),
             options: Vec::new(),
+            listen: None,
         }
     }
 }

@@ -165,6 +165,10 @@ pub(super) enum Owner {
     Echo(usize),
     /// A DNS query, by index.
     Dns(usize),
+    /// A socket for DNS queries inside a container, by index.
+    DnsListener(usize),
+    /// A connection to one, by index.
+    DnsStream(usize),
     /// A listener of a published port, by index of the rule.
     Published(usize),
     /// Nobody any more: the shell has yet to close it, so its name is still taken.

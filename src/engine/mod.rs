@@ -39,7 +39,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use slab::Slab;
 
-use self::dns::{Client, Forwarder, PortNames, Resolvers};
+use self::dns::{Client, Forwarder, PortNames, Resolvers, StreamClient};
 use self::flow::udp::{Datagram, UdpFlows};
 use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows};
 use self::frame::{Frame, Payload};
@@ -403,6 +403,12 @@ impl Engine {
             (Owner::Dns(index), HostEvent::Datagram { payload, .. }) => {
                 tables.dns.handle_answer(&mut turn, index, payload);
             }
+            (Owner::DnsListener(_), HostEvent::Datagram { from, payload, .. }) => {
+                tables.dns.handle_local(&mut turn, socket, from, payload);
+            }
+            (Owner::DnsStream(index), HostEvent::Failed(_)) => {
+                tables.dns.local.handle_failed(&mut turn, index);
+            }
             (Owner::Dns(index), HostEvent::Connected) => {
                 tables.dns.handle_connected(&mut turn, index);
             }
@@ -419,6 +425,7 @@ impl Engine {
                 Owner::Tcp(_),
                 HostEvent::Datagram { .. } | HostEvent::Unsent { .. } | HostEvent::Bounced { .. },
             )
+            | (Owner::DnsListener(_) | Owner::DnsStream(_), _)
             | (Owner::Closing, _)
             | (_, HostEvent::Connected) => {}
         }
@@ -432,7 +439,12 @@ impl Engine {
         client: SocketAddr,
         now: Instant,
     ) -> Option<SocketId> {
-        let Owner::Published(index) = self.fx.host.owner(listener)? else {
+        let owner = self.fx.host.owner(listener)?;
+        if let Owner::DnsListener(_) = owner {
+            let (tables, mut turn) = self.turn_of(owner, now)?;
+            return tables.dns.accept_local(&mut turn);
+        }
+        let Owner::Published(index) = owner else {
             return None;
         };
         let published = self.published.get_mut(index)?;
@@ -472,9 +484,19 @@ impl Engine {
         match owner {
             Owner::Tcp(index) => tables.tcp.relay(&mut turn, index, stream),
             Owner::Dns(index) => tables.dns.relay(&mut turn, index, stream),
-            Owner::Udp(_) | Owner::Echo(_) | Owner::Published(_) | Owner::Closing => {}
+            Owner::DnsStream(index) => tables.dns.relay_local(&mut turn, index, stream),
+            Owner::Udp(_)
+            | Owner::Echo(_)
+            | Owner::DnsListener(_)
+            | Owner::Published(_)
+            | Owner::Closing => {}
         }
         self.serve_dns_streams(now);
+    }
+
+    fn next_stream_query(&mut self) -> Option<(StreamClient, Vec<u8>)> {
+        let Tables { tcp, dns, .. } = &mut self.tables;
+        tcp.dns_queries.pop_front().or_else(|| dns.stream_queries.pop_front())
     }
 
     /// Carries queries and answers between the guests' connections to the forwarder and itself.
@@ -484,14 +506,18 @@ impl Engine {
                 && let Some((tables, mut turn)) = self.turn(port, now)
             {
                 tables.tcp.relay_service(&mut turn, index);
-            } else if let Some((client, query)) = self.tables.tcp.dns_queries.pop_front()
+            } else if let Some((client, query)) = self.next_stream_query()
                 && let Some((tables, mut turn)) = self.turn(client.port, now)
             {
                 tables.dns.handle_query(&mut turn, Client::Stream(client), &query);
             } else if let Some((client, answer)) = self.tables.dns.answers.pop_front()
                 && let Some((tables, mut turn)) = self.turn(client.port, now)
             {
-                tables.tcp.answer_service(&mut turn, client, answer.as_deref());
+                if client.local {
+                    tables.dns.answer_local(&mut turn, client, answer.as_deref());
+                } else {
+                    tables.tcp.answer_service(&mut turn, client, answer.as_deref());
+                }
             } else {
                 return;
             }
@@ -567,6 +593,7 @@ impl Engine {
             udp.flows.next_deadline(),
             echo.flows.next_deadline(),
             dns.queries.next_deadline(),
+            dns.local.streams.next_deadline(),
             self.switch.groups.next_deadline(),
         ]
         .into_iter()
@@ -598,6 +625,10 @@ impl Engine {
                 if let Some((tables, mut turn)) = self.turn(port, now) {
                     tables.dns.handle_timeout(&mut turn, index);
                 }
+            } else if let Some((port, index)) = self.tables.dns.local.streams.pop_due(now) {
+                if let Some((tables, mut turn)) = self.turn(port, now) {
+                    tables.dns.local.handle_timeout(&mut turn, index);
+                }
             } else {
                 break;
             }
@@ -625,6 +656,8 @@ impl Engine {
             Owner::Udp(index) => self.tables.udp.port_of(index)?,
             Owner::Echo(index) => self.tables.echo.flows.port_of(index)?,
             Owner::Dns(index) => self.tables.dns.queries.port_of(index)?,
+            Owner::DnsListener(index) => self.tables.dns.local.port_of(index)?,
+            Owner::DnsStream(index) => self.tables.dns.local.streams.port_of(index)?,
             Owner::Published(_) | Owner::Closing => return None,
         };
         self.turn(port, now)

@@ -123,11 +123,15 @@ fn is_mapped(ip: Ipv6Addr) -> bool {
     ip.to_ipv4_mapped().is_some()
 }
 
-/// The DNS servers that a guest is to be told of: those that were named for it, if it reaches them
+/// The DNS servers that a guest is to be told of: the address at which it is answered on its own
+/// loopback; else those that were named for it, if it reaches them
 /// itself, else the forwarder, which reaches servers on the host's loopback and knows routes. IPv6
 /// servers are left to it: whether the guest's kernel has IPv6 is not known yet.
 #[must_use]
 pub fn servers_for_guest(network: &Network) -> Vec<IpAddr> {
+    if let Some(listen) = network.resolver.listen {
+        return vec![listen];
+    }
     let named = &network.resolver.servers;
     let reaches = |server: &Server| {
         server.address.is_ipv4() && server.port == 53 && !denied(network, server.address)

@@ -177,9 +177,12 @@ impl Server {
         let ports_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
         let mut ports = Ports::new(ports_registry, FIRST_PORT);
         let mut container = None;
-        for attached in network.containers {
+        let mut inside = Vec::new();
+        for mut attached in network.containers {
             let lease = attached.lease;
+            let dns = std::mem::take(&mut attached.dns);
             let port = ports.attach(&mut engine, attached, clock.now())?;
+            inside.extend(dns.into_iter().map(|socket| (port, socket)));
             container.get_or_insert((port, lease));
         }
         watch(&poll, network.signals.raw_fd(), SIGNALS).map_err(set_up("watch signals"))?;
@@ -224,6 +227,11 @@ impl Server {
         let to: Vec<_> = to.into_iter().collect();
         let v6 = addresses.v6.is_some();
         let mirrors = Mirrors::new(network.mirrors, v6, to.clone(), clock.now());
+        for (port, (protocol, socket)) in inside {
+            let id = engine.listen_dns(port);
+            let added = sockets.add_bound(id, protocol, socket);
+            added.map_err(set_up("watch the DNS sockets in the container"))?;
+        }
         for listener in network.listeners {
             let id = engine.publish(listener.protocol, to.clone(), listener.guest_port);
             sockets.add_listener(id, listener).map_err(set_up("watch a published port"))?;

@@ -100,8 +100,17 @@ impl Sockets {
 
     /// Takes a published port.
     pub(super) fn add_listener(&mut self, id: SocketId, listener: Listener) -> io::Result<()> {
-        let socket = listener.socket;
-        match listener.protocol {
+        self.add_bound(id, listener.protocol, listener.socket)
+    }
+
+    /// Takes a bound UDP socket or a TCP listener.
+    pub(super) fn add_bound(
+        &mut self,
+        id: SocketId,
+        protocol: Protocol,
+        socket: OwnedFd,
+    ) -> io::Result<()> {
+        match protocol {
             Protocol::Tcp => self.add(id, Socket::Listener(socket)),
             Protocol::Udp => {
                 let v6 = sock::local_addr(socket.as_fd())?.is_ipv6();

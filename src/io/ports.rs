@@ -13,7 +13,7 @@ use mio::{Interest, Registry, Token};
 
 use super::pcap::{Pcap, PcapError};
 use super::tap::Port;
-use crate::config::Lease;
+use crate::config::{Lease, Protocol};
 use crate::engine::{Engine, Instant, MAX_PORTS, PortError, PortId};
 use crate::sys::tun::Tap;
 
@@ -28,6 +28,8 @@ pub struct Container {
     pub pidfd: Option<OwnedFd>,
     /// Where to capture its frames.
     pub pcap: Option<PathBuf>,
+    /// Sockets inside it at which its DNS is answered.
+    pub dns: Vec<(Protocol, OwnedFd)>,
 }
 
 /// Why a container cannot be served.
@@ -94,7 +96,7 @@ impl Ports {
         container: Container,
         now: Instant,
     ) -> Result<PortId, AttachPortError> {
-        let Container { tap, lease, pidfd, pcap } = container;
+        let Container { tap, lease, pidfd, pcap, dns: _ } = container;
         let pcap = pcap.as_deref().map(Pcap::create).transpose()?;
         let id = engine.add_port(lease, tap.vnet_header(), now)?;
         let port = Port::new(tap, pidfd, pcap);

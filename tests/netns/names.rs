@@ -173,3 +173,46 @@ say(good)
         assert_eq!(outside.line(secs(10)), LAN4);
     }
 }
+
+// D12
+#[test]
+fn dns_is_answered_on_the_container_s_own_loopback() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dns_server(LAN4);
+    let ctr = lab.container();
+    let options = ["--dns-listen", "127.0.0.11", "--add-host", "web:10.0.2.100"];
+    let _net = lab.rnsnet(&ctr).with(&options).start();
+    for transport in ["+notcp", "+tcp"] {
+        for (name, answer) in [("web", GUEST4), ("a.test", LAN4)] {
+            let line = format!("dig +short +tries=1 +time=5 {transport} @127.0.0.11 {name}");
+            assert_eq!(lab.sh(Place::In(&ctr), &line).ok(), answer, "{name} {transport}");
+        }
+    }
+    let line = "dig +short +tries=1 +time=5 +tcp @127.0.0.11 TXT big.test";
+    assert_eq!(lab.sh(Place::In(&ctr), line).ok().matches('x').count(), 3000);
+    assert_eq!(lab.sh(Place::In(&ctr), "nft list ruleset").ok(), "", "no packet is rewritten");
+    assert!(lab.sockets(Place::User, 53).is_empty(), "nothing of the host's is taken");
+    // What Docker writes.
+    let inside = lab.run_prints(
+        &["--dns-listen", "127.0.0.11", "--dns-search", "test"],
+        "cat /etc/resolv.conf; getent ahostsv4 a.test | head -n1",
+    );
+    let lines: Vec<&str> = inside.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines[..3], ["nameserver 127.0.0.11", "search test", "options ndots:0"]);
+    assert!(lines[3].starts_with(LAN4), "{inside}");
+}
+
+// D12
+#[test]
+fn an_address_that_the_container_uses_itself_is_not_taken() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    lab.sh(Place::In(&ctr), "ip link set lo up").ok();
+    let _own = lab.dnsmasq(Place::In(&ctr), "127.0.0.11");
+    let ran = lab.rnsnet_ends(&["--dns-listen", "127.0.0.11", &ctr.pid().to_string()]);
+    assert_eq!(ran.code(), 1, "{ran}");
+    let label = format!("cannot answer DNS at 127.0.0.11:53 in pid {}", ctr.pid());
+    assert!(ran.stderr.contains(&label) && ran.stderr.contains("in use"), "{ran}");
+    let links = lab.sh(Place::In(&ctr), "ip -br link");
+    assert!(!links.ok().contains("eth0"), "{links}");
+}

@@ -9,6 +9,7 @@
 //! Read first: RFC 1035 section 4, RFC 5452, RFC 8767, RFC 9267 (what parsers get wrong).
 
 mod cache;
+pub(super) mod local;
 mod message;
 mod names;
 mod reply;
@@ -21,6 +22,7 @@ use std::net::SocketAddr;
 use smoltcp::time::Duration;
 
 use self::cache::{Cache, Found};
+use self::local::Local;
 use self::message::{Header, Query as Message, Rcode, rr};
 use self::names::{Known, Names};
 use self::reply::{PROHIBITED, Reply};
@@ -58,6 +60,9 @@ pub(super) struct Forwarder {
     pub(super) queries: Table<Query>,
     /// Answers for clients on streams that have yet to be given to them.
     pub(super) answers: VecDeque<(StreamClient, Option<Vec<u8>>)>,
+    /// Queries that came on streams inside containers.
+    pub(super) stream_queries: VecDeque<(StreamClient, Vec<u8>)>,
+    pub(super) local: Local,
     cache: Cache,
     names: Names,
     upstreams: Upstreams,
@@ -68,6 +73,8 @@ pub(super) struct Forwarder {
 pub(super) enum Client {
     /// A guest's UDP endpoint, and the forwarder's address as it sees it.
     Datagram(FlowKey),
+    /// A program inside the container, at a UDP socket there that answers it.
+    Local { port: PortId, socket: SocketId, to: SocketAddr },
     /// A guest's TCP connection.
     Stream(StreamClient),
 }
@@ -79,6 +86,8 @@ pub(super) struct StreamClient {
     /// The index of its flow, and what tells it from others at the same index.
     pub(super) flow: usize,
     pub(super) serial: u64,
+    /// It is a connection inside the container, and `flow` its index among those.
+    pub(super) local: bool,
 }
 
 /// A query that a server has been asked.
@@ -109,6 +118,7 @@ impl Client {
     fn port(&self) -> PortId {
         match self {
             Self::Datagram(key) => key.port,
+            Self::Local { port, .. } => *port,
             Self::Stream(client) => client.port,
         }
     }
@@ -116,7 +126,7 @@ impl Client {
     /// The longest answer to `query` that this client takes, in bytes.
     fn limit(&self, query: &Message) -> usize {
         match self {
-            Self::Datagram(_) => query.max_udp_len(),
+            Self::Datagram(_) | Self::Local { .. } => query.max_udp_len(),
             Self::Stream(_) => MAX_MESSAGE_LEN,
         }
     }
@@ -127,6 +137,8 @@ impl Forwarder {
         Self {
             queries: Table::new(hash),
             answers: VecDeque::new(),
+            stream_queries: VecDeque::new(),
+            local: Local::new(hash),
             cache: Cache::new(hash, network.resolver.cache_bytes),
             names: Names::new(network),
             upstreams: Upstreams::default(),
@@ -257,7 +269,7 @@ impl Forwarder {
         }
         let index = self.queries.next_index();
         let exchange = match client {
-            Client::Datagram(_) => None,
+            Client::Datagram(_) | Client::Local { .. } => None,
             Client::Stream(_) => Some(Exchange::default()),
         };
         let socket = turn.fx.host.open(Owner::Dns(index), kind_of(server, exchange.is_some()));
@@ -447,7 +459,11 @@ impl Forwarder {
     fn deliver(&mut self, turn: &mut Turn<'_>, client: Client, answer: Option<Vec<u8>>) {
         match (client, answer) {
             (Client::Datagram(key), Some(answer)) => turn.send_udp(key.host, key.guest, &answer),
-            (Client::Datagram(_), None) => {}
+            (Client::Local { socket, to, .. }, Some(answer)) => {
+                let fields = IpFields::default();
+                turn.fx.host.send(socket, Some(to), None, fields, &answer);
+            }
+            (Client::Datagram(_) | Client::Local { .. }, None) => {}
             (Client::Stream(client), answer) => self.answers.push_back((client, answer)),
         }
     }
@@ -464,6 +480,7 @@ impl Forwarder {
             self.remove(turn, index);
         }
         self.names.remove(turn.network, turn.port);
+        self.local.remove_port(turn);
     }
 
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {

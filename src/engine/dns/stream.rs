@@ -99,6 +99,15 @@ impl Service {
         (length > MAX_QUERY_LEN || self.inbox.len() >= 2 + length).then_some(length)
     }
 
+    /// How many bytes of the client can be taken.
+    pub(super) fn room(&self) -> usize {
+        match (self.finished, self.closing) {
+            (true, _) => 0,
+            (false, true) => MAX_QUERY_LEN,
+            (false, false) => (2 + MAX_QUERY_LEN).saturating_sub(self.inbox.len()),
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.under_way < MAX_UNDER_WAY && self.outbox.len() < MAX_WAITING && !self.closing
     }

@@ -10,6 +10,7 @@ pub(super) mod packets;
 mod dhcp;
 mod dns;
 mod dns_here;
+mod dns_local;
 mod dns_stream;
 mod hostile;
 mod icmp;

@@ -56,7 +56,8 @@ impl Lab {
         let (pidfd, alive): (PipeReader, PipeWriter) = io::pipe().unwrap();
         let lease = Lease::new(Ipv4Addr::new(10, 0, 2, last), None);
         let tap = Tap::from_fd(ours, false).unwrap();
-        let container = Container { tap, lease, pidfd: Some(pidfd.into()), pcap: None };
+        let container =
+            Container { tap, lease, pidfd: Some(pidfd.into()), pcap: None, dns: Vec::new() };
         let now = self.server.clock.now();
         let id = self.server.ports.attach(&mut self.server.engine, container, now).unwrap();
         Guest { id, lease, wire, _alive: alive }
@@ -190,7 +191,8 @@ fn a_container_that_cannot_be_added_leaves_nothing_behind() {
     let now = lab.server.clock.now();
     let Server { ports, engine, .. } = &mut lab.server;
     let tap = Tap::from_fd(ours, false).unwrap();
-    let container = Container { tap, lease, pidfd: Some(regular.into()), pcap: None };
+    let container =
+        Container { tap, lease, pidfd: Some(regular.into()), pcap: None, dns: Vec::new() };
     let error = ports.attach(engine, container, now).unwrap_err();
     assert_eq!(error.to_string(), "cannot watch the container");
     assert_eq!(engine.ports().map(|(id, ..)| id).collect::<Vec<_>>(), [a.id]);

@@ -63,7 +63,8 @@ impl TcpFlows {
         else {
             return;
         };
-        let client = StreamClient { port: flow.key.port, flow: index, serial: service.serial };
+        let serial = service.serial;
+        let client = StreamClient { port: flow.key.port, flow: index, serial, local: false };
         loop {
             let taken = open.relay_to_host(service);
             let given = open.relay_to_guest(service);
