@@ -26,6 +26,7 @@ mod names;
 mod observe;
 mod pasta;
 mod publish;
+mod readonly;
 mod run;
 mod survive;
 mod tcp;
