@@ -377,6 +377,8 @@ pub struct Process {
     pub log_level: LogLevel,
     /// How far the process locks itself down before it serves.
     pub confinement: Confinement,
+    /// The words that ask for the same again; none where that cannot be.
+    pub arguments: Vec<String>,
 }
 
 /// How far the process locks itself down before it serves. Capabilities are given up in any case.

@@ -17,6 +17,7 @@ use crate::io::{LoopError, ResolverError};
 use crate::network::manage::NetworkError;
 use crate::pasta::PlanError;
 use crate::run::RunError;
+use crate::survivor::ReattachError;
 use crate::sys::isolate::IsolateError;
 
 /// Why rnsnet ends without having done what was asked.
@@ -55,6 +56,9 @@ pub enum Error {
     /// The network could not be set up or kept up.
     #[error(transparent)]
     Loop(#[from] LoopError),
+    /// Nothing is attached again.
+    #[error(transparent)]
+    Reattach(#[from] ReattachError),
     /// What a verb prints cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -84,7 +88,8 @@ impl Error {
             | Self::Plan(_)
             | Self::Output(_)
             | Self::Network(_)
-            | Self::Template(_) => EXIT_FAILURE,
+            | Self::Template(_)
+            | Self::Reattach(_) => EXIT_FAILURE,
         }
     }
 
@@ -97,6 +102,7 @@ impl Error {
             Self::Listen(error) => error.hint().map(Cow::Borrowed),
             Self::Run(error) => error.hint().map(Cow::Borrowed),
             Self::Plan(error) => error.hint().map(Cow::Borrowed),
+            Self::Reattach(error) => error.hint().map(Cow::Borrowed),
             Self::Isolate(_)
             | Self::Process(_)
             | Self::Api(_)

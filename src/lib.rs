@@ -28,5 +28,7 @@ pub mod io;
 pub mod network;
 pub mod pasta;
 pub mod run;
+pub mod runtime_dir;
 pub mod session;
+pub mod survivor;
 pub mod sys;

@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::fstat;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::attach::{self, Container};
@@ -30,9 +31,12 @@ use crate::io::process::{PidFile, ProcessError, announce_ready, open_log};
 use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
 use crate::pasta::{self, Plan};
 use crate::run;
+use crate::runtime_dir::{Directory, Owner};
+use crate::survivor::State;
 use crate::sys::fd::{is_open, take_inherited};
 use crate::sys::host_links::HostLinks;
 use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
+use crate::sys::landlock::Removable;
 use crate::sys::netns;
 
 /// Attaches a container and serves it until it ends. Returns the exit code.
@@ -92,6 +96,7 @@ fn attach_and_serve(
         let mut served = Served::attach(&container, &endpoint, network, &caller)?;
         if caller.setup == Setup::Create {
             served.survive()?;
+            announcement.kept = keep(&container, &announcement.process);
         }
         let Container { pidfd, watch_path, .. } = container;
         if caller.outlive_netns {
@@ -107,6 +112,24 @@ fn attach_and_serve(
     Ok(0)
 }
 
+/// Keeps what `rnsnet reattach` needs to know. Without a place for it everything else works.
+fn keep(container: &Container, process: &Process) -> Option<Directory> {
+    let keep = || -> Result<Option<Directory>, Box<dyn std::error::Error>> {
+        if process.arguments.is_empty() {
+            return Ok(None);
+        }
+        let inode = fstat(&container.netns)?.st_ino;
+        let directory = Directory::take(Owner::Container, &format!("ns-{inode}"))?;
+        let state = State::of_this_process(&container.netns, &process.arguments)?;
+        state.write(directory.path())?;
+        Ok(Some(directory))
+    };
+    keep().unwrap_or_else(|error| {
+        log::debug!("rnsnet reattach will not know of this: {error}");
+        None
+    })
+}
+
 /// Runs a command in new namespaces and serves them until it ends. Returns its exit status.
 ///
 /// # Errors
@@ -120,7 +143,9 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let mut sandbox = run::spawn(command, &names, &inherited)?;
     let container = sandbox.container()?;
     let mut announcement = Announcement::of(process.clone());
-    announcement.manager = Manager::from_environment();
+    if *caller == Caller::default() {
+        announcement.manager = Manager::from_environment();
+    }
     let mut network = if endpoint.loopback_only {
         attach::loopback_only(&container)?;
         Served::nothing(endpoint, network.clone())
@@ -357,19 +382,24 @@ fn serve(
     inspectable: bool,
 ) -> Result<Ended, Error> {
     let manager = std::mem::take(&mut announcement.manager);
+    let kept = announcement.kept.take();
     let api_directory = network.api.as_ref().map(|api| api.directory().to_owned());
     let path = announcement.process.pid_file.clone();
     let pid_file = path.as_deref().map(PidFile::write).transpose()?;
     let confinement = announcement.process.confinement;
     let ended = io::serve(network, || {
         isolate_final(inspectable)?;
-        let removable = [path.as_deref().map(directory_of), api_directory.as_deref()];
-        let removable: Vec<&Path> = removable.into_iter().flatten().collect();
+        let kept = kept.as_ref().map(Directory::path);
+        let files = [path.as_deref().map(directory_of), api_directory.as_deref(), kept];
+        let removable = Removable {
+            files_in: files.into_iter().flatten().collect(),
+            directories_in: kept.and_then(Path::parent).into_iter().collect(),
+        };
         isolate_confine(confinement, &removable)?;
         announcement.make(&manager)
     })?;
     manager.stopping();
-    drop(pid_file);
+    drop((pid_file, kept));
     Ok(ended)
 }
 
@@ -389,6 +419,8 @@ struct Announcement {
     /// Whether that goes to the log.
     log_status: bool,
     manager: Manager,
+    /// Where a later rnsnet can read what this one was asked for.
+    kept: Option<Directory>,
     background: Option<Background>,
 }
 
@@ -410,7 +442,7 @@ struct Watched {
 impl Announcement {
     fn of(process: Process) -> Self {
         let (status, manager) = (String::new(), Manager::default());
-        Self { process, status, log_status: false, manager, background: None }
+        Self { process, status, log_status: false, manager, kept: None, background: None }
     }
 
     fn make(self, manager: &Manager) -> Result<(), Error> {

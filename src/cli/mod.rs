@@ -359,7 +359,9 @@ fn attach(mut given: Given, words: &Words) -> Result<Attach, UsageError> {
     }
     let target = self::target(&given, &target)?;
     let (endpoint, network) = link(&given, words, ifname)?;
-    Ok(Attach { target, endpoint, network, process: process(&given)?, caller: Caller::default() })
+    let mut process = process(&given)?;
+    process.arguments = words.for_argh().into_iter().map(str::to_owned).collect();
+    Ok(Attach { target, endpoint, network, process, caller: Caller::default() })
 }
 
 fn run(given: &Given, words: Words) -> Result<Run, UsageError> {
@@ -469,6 +471,7 @@ fn process(given: &Given) -> Result<Process, UsageError> {
             (false, true) => Confinement::FilesOnly,
             (false, false) => Confinement::Full,
         },
+        arguments: Vec::new(),
     };
     match (process.ready_fd, process.exit_fd) {
         (Some(ready), Some(exit)) if ready == exit => Err(UsageError::SameFd { fd: ready }),

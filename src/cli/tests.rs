@@ -60,7 +60,8 @@ fn default_link() -> (Endpoint, Network) {
 #[test]
 fn a_pid_alone_is_all_defaults() {
     let (endpoint, network) = default_link();
-    let process = Process::default();
+    let arguments = vec!["--".into(), "4711".into()];
+    let process = Process { arguments, ..Process::default() };
     let expected =
         Attach { target: Target::Pid(4711), endpoint, network, process, caller: Caller::default() };
     assert_eq!(attached(&["4711"]), expected);
@@ -148,6 +149,7 @@ fn every_option_has_its_effect() {
             detach: true,
             log_level: LogLevel(log::LevelFilter::Trace),
             confinement: Confinement::FilesOnly,
+            arguments: attach.process.arguments.clone(),
         }
     );
     assert!(attached(&["--allow-broadcast", "4711"]).network.allow_broadcast);

@@ -13,7 +13,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::path::Path;
 
 use caps::CapSet;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -21,7 +20,8 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
-use super::{landlock, seccomp};
+use super::landlock::{self, Removable};
+use super::seccomp;
 use crate::config::Confinement;
 
 /// What [`isolate_initial`] changed and a command that we start must get back.
@@ -107,11 +107,14 @@ pub fn isolate_final(inspectable: bool) -> Result<(), IsolateError> {
 ///
 /// Gives up every file but those that [`super::landlock`] allows, then every system call but those
 /// that [`super::seccomp`] lists. Not earlier: stage 2 makes calls that are forbidden from here on.
-/// `removable` are the directories of files that are to be unlinked at the end.
+/// `removable` is what is to be taken away at the end.
 ///
 /// # Errors
 /// What the kernel refuses. Landlock may be missing (before Linux 5.13): that is logged.
-pub fn isolate_confine(confinement: Confinement, removable: &[&Path]) -> Result<(), IsolateError> {
+pub fn isolate_confine(
+    confinement: Confinement,
+    removable: &Removable<'_>,
+) -> Result<(), IsolateError> {
     if confinement == Confinement::None {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! The files that a serving process may still reach: Landlock, landlock(7), Linux 5.13.
 //!
 //! Reading below /etc and /run, for resolv.conf and where it points; unlinking in the directories
-//! of what must be removed at the end; nothing else. On kernels without Landlock the process
+//! of what must be removed at the end, and removing empty directories in one more; nothing else. On kernels without Landlock the process
 //! serves without it, and says so once at `debug`: the container cannot make us open a file
 //! anyway, so this is a second wall.
 
@@ -17,12 +17,21 @@ const READABLE: [&str; 2] = ["/etc", "/run"];
 /// The newest Landlock whose rights we name; older kernels enforce those that they know.
 const NEWEST: ABI = ABI::V5;
 
-/// Allows reading below [`READABLE`] and unlinking in `removable`, and no other use of files.
+/// What may be taken away at the end.
+#[derive(Debug, Clone, Default)]
+pub struct Removable<'a> {
+    /// Files in these directories.
+    pub files_in: Vec<&'a Path>,
+    /// Empty directories in these.
+    pub directories_in: Vec<&'a Path>,
+}
+
+/// Allows reading below [`READABLE`] and what is `removable`, and no other use of files.
 /// Returns whether the kernel enforces it.
 ///
 /// # Errors
 /// What the kernel reports beyond not knowing Landlock.
-pub fn restrict(removable: &[&Path]) -> Result<bool, RulesetError> {
+pub fn restrict(removable: &Removable<'_>) -> Result<bool, RulesetError> {
     let readable = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -33,9 +42,11 @@ pub fn restrict(removable: &[&Path]) -> Result<bool, RulesetError> {
             ruleset = ruleset.add_rule(PathBeneath::new(directory, readable))?;
         }
     }
-    for path in removable {
+    let files = removable.files_in.iter().map(|path| (path, AccessFs::RemoveFile));
+    let directories = removable.directories_in.iter().map(|path| (path, AccessFs::RemoveDir));
+    for (path, right) in files.chain(directories) {
         if let Ok(directory) = PathFd::new(path) {
-            ruleset = ruleset.add_rule(PathBeneath::new(directory, AccessFs::RemoveFile))?;
+            ruleset = ruleset.add_rule(PathBeneath::new(directory, right))?;
         }
     }
     Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
@@ -70,7 +81,8 @@ mod tests {
             std::fs::write(file, "x").unwrap();
         }
         let child = spawn(|| {
-            let enforced = restrict(&[&directory]).unwrap();
+            let files_in = vec![&*directory];
+            let enforced = restrict(&Removable { files_in, ..Removable::default() }).unwrap();
             let checks = [
                 std::fs::read("/etc/passwd").is_ok(),
                 std::fs::remove_file(directory.join("pid")).is_ok(),

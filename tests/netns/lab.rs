@@ -50,6 +50,9 @@ const TOOLS: &[&str] = &[
     "python3", "setpriv", "socat", "ss", "tcpdump", "unshare",
 ];
 
+/// The user's run-time directory, in the host's mount namespace: short, as the paths of sockets are.
+const RUNTIME_DIR: &str = "/mnt";
+
 /// System directories first: a developer's own python may be unreadable from inside.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
 
@@ -145,6 +148,7 @@ impl Lab {
             Place::Host,
             &format!(
                 "mount --bind {resolv} /etc/resolv.conf
+                 mount -t tmpfs -o mode=700 none {RUNTIME_DIR}
                  ip link add h0 type veth peer name l0 netns {lan}
                  ip addr add {HOST4}/24 dev h0
                  ip addr add {HOST6}/64 dev h0 nodad
@@ -392,7 +396,7 @@ fn in_host(host: &Proc, argv: &[&str]) -> Command {
     let pid = host.pid().to_string();
     let mut command =
         command(&["nsenter", "-t", &pid, "-U", "--preserve-credentials", "-n", "-m", "--"]);
-    command.args(argv);
+    command.args(argv).env("XDG_RUNTIME_DIR", RUNTIME_DIR);
     command
 }
 

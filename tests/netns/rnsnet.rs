@@ -26,6 +26,7 @@ pub(crate) fn binary() -> OsString {
 /// A call of `rnsnet` that is being put together.
 pub(crate) struct Invocation<'a> {
     lab: &'a Lab,
+    verb: Option<&'static str>,
     options: Vec<String>,
     target: Vec<String>,
     pcap: bool,
@@ -45,6 +46,7 @@ impl Lab {
     pub(crate) fn rnsnet_at(&self, target: &[&str]) -> Invocation<'_> {
         Invocation {
             lab: self,
+            verb: None,
             options: Vec::new(),
             target: target.iter().map(ToString::to_string).collect(),
             pcap: true,
@@ -53,6 +55,11 @@ impl Lab {
             log_level: "debug",
             name: "rnsnet",
         }
+    }
+
+    /// `rnsnet reattach` with any operands.
+    pub(crate) fn reattach(&self, what: &[&str]) -> Invocation<'_> {
+        Invocation { verb: Some("reattach"), ..self.rnsnet_at(what) }.named("reattach")
     }
 
     /// `rnsnet ARGS` as the user typed it, nothing added.
@@ -120,11 +127,14 @@ impl Invocation<'_> {
         let script = format!("exec \"$@\" 3>\"$READY\" {exit_fd} </dev/null >/dev/null 2>\"$LOG\"");
         let mut command = self.lab.cmd(Place::User, &["sh", "-c", &script, "sh"]);
         command.arg(binary()).env("LOG", &log).env("READY", &ready);
-        command.args(["--ready-fd", "3", "--log-level", self.log_level]);
+        command.args(self.verb).args(["--ready-fd", "3"]);
+        if self.verb.is_none() {
+            command.args(["--log-level", self.log_level]);
+        }
         if self.exit_fd {
             command.args(["--exit-fd", "4"]);
         }
-        if self.pcap {
+        if self.pcap && self.verb.is_none() {
             command.arg("--pcap").arg(&pcap);
         }
         command.args(&self.options).args(&self.target).envs(self.env);

@@ -11,6 +11,7 @@
 mod completion;
 mod doctor;
 mod network;
+mod reattach;
 mod version;
 
 use std::ffi::OsString;
@@ -25,6 +26,7 @@ use crate::error::Error;
 /// Every verb but `run`, whose options are the main job's, in the order of the help.
 pub(super) const VERBS: &[Entry] = &[
     Entry::Group(&network::NETWORK),
+    Entry::Verb(&reattach::VERB),
     Entry::Verb(&doctor::VERB),
     Entry::Verb(&completion::VERB),
     Entry::Verb(&version::VERB),

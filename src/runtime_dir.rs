@@ -1,0 +1,191 @@
+//! Where the control sockets are: `rnsnet/` in the user's run-time directory.
+//!
+//! `$XDG_RUNTIME_DIR/rnsnet`, else `/run/user/UID/rnsnet`, else `/tmp/rnsnet-UID`; in it
+//! `containers/NAME/control.sock` for a container with a network of its own and
+//! `networks/NAME/control.sock` for a named network. Directories of ours have mode 0700 and our
+//! owner and are no symbolic links: anything else was put there by somebody else and is not used.
+//! Nothing here is needed for packets: who cannot have a directory serves without a socket.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::AT_FDCWD;
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+/// What a control socket belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A container with a network of its own.
+    Container,
+    /// A named network.
+    Network,
+}
+
+/// A control socket that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum RuntimeDirError {
+    #[error("the name {name:?} is in use")]
+    InUse { name: String },
+    #[error("cannot use the directory {}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{} belongs to somebody else", path.display())]
+    Foreign { path: PathBuf },
+    #[error("no directory for control sockets can be made")]
+    None,
+}
+
+/// A directory that is removed when this is dropped, if it is empty then.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+impl Owner {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Container => "containers",
+            Self::Network => "networks",
+        }
+    }
+}
+
+impl Directory {
+    /// Makes the directory of a name, or finds that it is there.
+    ///
+    /// # Errors
+    /// What the system reports of the best place that there might be.
+    pub fn take(owner: Owner, name: &str) -> Result<Self, RuntimeDirError> {
+        let mut last = RuntimeDirError::None;
+        for base in bases() {
+            let parent = base.join(owner.directory());
+            let directory = parent.join(name);
+            let made = [&base, &parent, &directory].into_iter().try_for_each(|path| make(path));
+            match made {
+                Ok(()) => return Ok(Self(directory)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Directory {
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The directory that it is removed from.
+    #[must_use]
+    pub fn parent(&self) -> &Path {
+        self.0.parent().unwrap_or(&self.0)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // The file is not always there, and the calls are on the list of those that are allowed.
+        if let Err(errno) = unlinkat(AT_FDCWD, &self.0.join(STATE), UnlinkatFlags::NoRemoveDir) {
+            log::trace!("cannot remove {STATE}: {errno}");
+        }
+        if let Err(errno) = unlinkat(AT_FDCWD, &self.0, UnlinkatFlags::RemoveDir) {
+            log::debug!("cannot remove {}: {errno}", self.0.display());
+        }
+    }
+}
+
+/// Every control socket there is, living or not, with its owner and name, in the order of names.
+/// Directories that do not exist or are not ours have none.
+///
+/// # Errors
+/// What keeps a directory from being read, `PermissionDenied` above all.
+pub fn sockets() -> Result<Vec<(Owner, String, PathBuf)>, RuntimeDirError> {
+    let mut found = Vec::new();
+    for base in bases() {
+        match check(&base) {
+            Ok(()) => {}
+            Err(RuntimeDirError::Directory { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        for owner in [Owner::Container, Owner::Network] {
+            let parent = base.join(owner.directory());
+            let failed = |source| RuntimeDirError::Directory { path: parent.clone(), source };
+            let entries = match std::fs::read_dir(&parent) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(failed)?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(failed)?;
+                if let Ok(name) = entry.file_name().into_string() {
+                    found.push((owner, name, entry.path().join(SOCKET)));
+                }
+            }
+        }
+    }
+    found.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
+    Ok(found)
+}
+
+/// The directories in which control sockets of new networks will be: made if they are not there.
+///
+/// # Errors
+/// The best place cannot be used, and neither can the others.
+pub fn make_parents() -> Result<Vec<PathBuf>, RuntimeDirError> {
+    let mut last = RuntimeDirError::None;
+    for base in bases() {
+        let parents = [Owner::Container, Owner::Network].map(|owner| base.join(owner.directory()));
+        match make(&base).and_then(|()| parents.iter().try_for_each(|parent| make(parent))) {
+            Ok(()) => return Ok(parents.to_vec()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Where to look, the best first.
+fn bases() -> Vec<PathBuf> {
+    let uid = geteuid();
+    let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match named.filter(|path| path.is_absolute()) {
+        Some(path) => vec![path.join("rnsnet")],
+        None => vec![
+            PathBuf::from(format!("/run/user/{uid}/rnsnet")),
+            PathBuf::from(format!("/tmp/rnsnet-{uid}")),
+        ],
+    }
+}
+
+/// Makes a directory of ours, or finds that it is there.
+fn make(path: &Path) -> Result<(), RuntimeDirError> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(RuntimeDirError::Directory { path: path.into(), source })
+        }
+        _ => check(path),
+    }
+}
+
+/// Refuses a directory that another user can have a hand in.
+fn check(path: &Path) -> Result<(), RuntimeDirError> {
+    let failed = |source| RuntimeDirError::Directory { path: path.into(), source };
+    let there = std::fs::symlink_metadata(path).map_err(failed)?;
+    let ours = there.is_dir() && there.uid() == geteuid().as_raw() && there.mode() & 0o077 == 0;
+    if ours {
+        return Ok(());
+    }
+    if there.uid() != geteuid().as_raw() && there.mode() & 0o007 == 0 {
+        // Nothing that we could look into.
+        return Err(failed(io::ErrorKind::PermissionDenied.into()));
+    }
+    Err(RuntimeDirError::Foreign { path: path.into() })
+}
+
+/// The name of every control socket in its own directory.
+pub(crate) const SOCKET: &str = "control.sock";
+/// What is kept of a run, beside the socket; see [`crate::survivor`].
+pub(crate) const STATE: &str = "state.json";

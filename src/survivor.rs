@@ -1,0 +1,376 @@
+//! What a killed rnsnet leaves behind, and how another takes its place: `rnsnet reattach`.
+//!
+//! The interface stays in the container (`attach`); what was asked for stays as a file in the
+//! run-time directory, beside the control socket: the words of the command line, the network
+//! namespace and the process. The file goes at every end in order. It is in a directory that nobody
+//! else can write to, so what it says is what the same user has once said.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{self, Command, UsageError};
+use crate::config::{Attach, Process, Target};
+use crate::error::report;
+use crate::runtime_dir::{self, Owner, RuntimeDirError};
+use crate::sys::netns;
+
+/// What is kept of a run while it lasts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    version: u32,
+    server: Server,
+    namespace: Namespace,
+    /// The words after `rnsnet`.
+    arguments: Vec<String>,
+    /// Where relative paths in them begin.
+    directory: PathBuf,
+}
+
+/// A process, whoever has its number later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Server {
+    pid: i32,
+    /// When it was started, in ticks since the system was: proc_pid_stat(5).
+    started: u64,
+}
+
+/// A namespace while it exists: namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Namespace {
+    device: u64,
+    inode: u64,
+}
+
+/// Why nothing is attached again.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum ReattachError {
+    #[error("nothing to reattach: no rnsnet was killed that served a container which still runs")]
+    Nothing,
+    #[error("nothing to reattach: no rnsnet has left anything of {what:?}")]
+    NoSuch { what: String },
+    #[error("{} containers can be reattached: {}", names.len(), names.join(", "))]
+    Several { names: Vec<String> },
+    #[error("{name} is being served, by pid {pid}")]
+    Served { name: String, pid: i32 },
+    #[error("the container of {name} has ended")]
+    Ended { name: String },
+    #[error("cannot look for what was left")]
+    Look(#[source] RuntimeDirError),
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot understand {}", path.display())]
+    Understand { path: PathBuf, source: serde_json::Error },
+    #[error("{} was written by another version of rnsnet", path.display())]
+    Version { path: PathBuf },
+    #[error("{} asks for something that cannot be done again", path.display())]
+    Arguments { path: PathBuf, source: Box<UsageError> },
+    #[error("cannot go to the directory {}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+}
+
+impl ReattachError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoSuch { .. } => Some(
+                "rnsnet PID with the options of before takes the container's interface over too",
+            ),
+            Self::Several { .. } => Some("name one of them"),
+            _ => None,
+        }
+    }
+}
+
+/// Where a run keeps its state.
+#[must_use]
+pub fn path_in(directory: &Path) -> PathBuf {
+    directory.join(runtime_dir::STATE)
+}
+
+impl State {
+    /// What is to be kept of this process, which serves that namespace.
+    ///
+    /// # Errors
+    /// No /proc, or no working directory.
+    pub fn of_this_process(
+        namespace: &impl std::os::fd::AsFd,
+        arguments: &[String],
+    ) -> io::Result<Self> {
+        let pid = i32::try_from(std::process::id()).map_err(|_| io::ErrorKind::InvalidData)?;
+        let started = started(pid).ok_or(io::ErrorKind::NotFound)?;
+        let namespace = fs::File::from(namespace.as_fd().try_clone_to_owned()?);
+        Ok(Self {
+            version: VERSION,
+            server: Server { pid, started },
+            namespace: Namespace::of(&namespace.metadata()?),
+            arguments: arguments.to_vec(),
+            directory: std::env::current_dir()?,
+        })
+    }
+
+    /// Writes it to a directory, all or nothing.
+    ///
+    /// # Errors
+    /// What open(2), write(2) and rename(2) report.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let path = path_in(directory);
+        let new = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&new)?;
+        file.write_all(serde_json::to_string(self)?.as_bytes())?;
+        fs::rename(new, path)
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>, ReattachError> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|source| ReattachError::Read { path: path.into(), source })?,
+        };
+        let state: Self = serde_json::from_str(&text)
+            .map_err(|source| ReattachError::Understand { path: path.into(), source })?;
+        if state.version != VERSION {
+            return Err(ReattachError::Version { path: path.into() });
+        }
+        Ok(Some(state))
+    }
+}
+
+/// A run whose state is there.
+#[derive(Debug)]
+struct Left {
+    name: String,
+    path: PathBuf,
+    state: State,
+}
+
+impl Left {
+    /// What was asked for.
+    fn asked(&self) -> Result<Attach, ReattachError> {
+        let words = self.state.arguments.iter().map(std::ffi::OsString::from);
+        match cli::parse(words) {
+            Ok(Command::Attach(attach)) => Ok(attach),
+            Ok(_) => Err(ReattachError::Version { path: self.path.clone() }),
+            Err(source) => {
+                let source = Box::new(source);
+                Err(ReattachError::Arguments { path: self.path.clone(), source })
+            }
+        }
+    }
+
+    /// Removes what is left of a run whose container is gone; nobody else would.
+    fn clear(&self) {
+        let directory = self.path.parent().unwrap_or(&self.path);
+        for file in [&self.path, &directory.join(runtime_dir::SOCKET)] {
+            drop(fs::remove_file(file));
+        }
+        if let Err(error) = fs::remove_dir(directory) {
+            log::debug!("cannot remove {}: {error}", directory.display());
+        }
+    }
+
+    /// Whether the container still runs: the namespace is where it was.
+    fn has_container(&self) -> bool {
+        let asked = self.asked().ok();
+        let path = asked.and_then(|attach| namespace_path(&attach.target));
+        let path = path.map(|path| self.state.directory.join(path));
+        path.and_then(|path| Namespace::at(&path)) == Some(self.state.namespace)
+    }
+}
+
+/// What `rnsnet reattach` is to attach: `what` names it, or there is only one. It is as it was asked
+/// for, but for `process`, what a run in this place has of its own.
+///
+/// Changes the working directory to that of before, as relative paths are meant from there.
+///
+/// # Errors
+/// See [`ReattachError`].
+pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachError> {
+    let left = choose(all()?, what)?;
+    let server = left.state.server;
+    // A process that was killed this moment is still there for another.
+    if server.lives_after(PATIENCE) {
+        return Err(ReattachError::Served { name: left.name, pid: server.pid });
+    }
+    let mut attach = left.asked()?;
+    std::env::set_current_dir(&left.state.directory).map_err(|source| {
+        ReattachError::Directory { path: left.state.directory.clone(), source }
+    })?;
+    if !left.has_container() {
+        left.clear();
+        return Err(ReattachError::Ended { name: left.name });
+    }
+    // Descriptors of before are nobody's now.
+    attach.process.ready_fd = process.ready_fd;
+    attach.process.exit_fd = process.exit_fd;
+    attach.process.detach |= process.detach;
+    Ok(attach)
+}
+
+/// Everything that was left, and everything that is being served.
+fn all() -> Result<Vec<Left>, ReattachError> {
+    let mut all = Vec::new();
+    for (owner, name, socket) in runtime_dir::sockets().map_err(ReattachError::Look)? {
+        let Some(directory) = socket.parent().filter(|_| owner == Owner::Container) else {
+            continue;
+        };
+        let path = path_in(directory);
+        match State::read(&path) {
+            Ok(Some(state)) => all.push(Left { name, path, state }),
+            Ok(None) => {}
+            // The others can be served all the same.
+            Err(error) => log::warn!("{}", report(&error).trim_start_matches("rnsnet: ")),
+        }
+    }
+    Ok(all)
+}
+
+fn choose(all: Vec<Left>, what: Option<&str>) -> Result<Left, ReattachError> {
+    let Some(what) = what else {
+        let mut all: Vec<_> = all.into_iter().filter(Left::has_container).collect();
+        let mut dead: Vec<_> =
+            all.extract_if(.., |left| !left.state.server.lives_after(Duration::ZERO)).collect();
+        if dead.is_empty() {
+            // Perhaps one was killed this moment.
+            let patience = PATIENCE / u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
+            dead = all.extract_if(.., |left| !left.state.server.lives_after(patience)).collect();
+        }
+        return match (dead.pop(), dead.is_empty()) {
+            (None, _) => Err(ReattachError::Nothing),
+            (Some(one), true) => Ok(one),
+            (Some(last), false) => {
+                let names = dead.into_iter().chain([last]).map(|left| left.name).collect();
+                Err(ReattachError::Several { names })
+            }
+        };
+    };
+    let path = match what.parse::<i32>() {
+        Ok(pid) => namespace_path(&Target::Pid(pid)),
+        Err(_) => what.contains('/').then(|| what.into()),
+    };
+    let namespace = path.and_then(|path| Namespace::at(&path));
+    let is_it = |left: &Left| left.name == what || Some(left.state.namespace) == namespace;
+    let found = all.into_iter().find(is_it);
+    found.ok_or_else(|| ReattachError::NoSuch { what: what.to_owned() })
+}
+
+/// Where the namespace of a target is.
+fn namespace_path(target: &Target) -> Option<PathBuf> {
+    match target {
+        Target::Pid(pid) => Some(format!("/proc/{pid}/ns/net").into()),
+        Target::Path { netns, .. } => Some(netns.clone()),
+        Target::Tap(_) => None,
+    }
+}
+
+impl Namespace {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    fn at(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
+    }
+}
+
+impl Server {
+    /// Whether this very process still runs after `patience`.
+    fn lives_after(self, patience: Duration) -> bool {
+        let pidfd = netns::pidfd_open(self.pid);
+        if started(self.pid) != Some(self.started) {
+            return false;
+        }
+        match pidfd {
+            Ok(pidfd) => !netns::pidfd_ends(pidfd.as_fd(), patience).unwrap_or(false),
+            // A kernel without pidfds (before 5.3) does not tell of zombies so.
+            Err(_) => true,
+        }
+    }
+}
+
+/// When a process was started: the 22nd field of its `stat`, after a name of any characters.
+fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
+/// How long a killed process may take to be gone.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Of the file's form.
+const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(arguments: &[&str]) -> State {
+        let own = netns::own(netns::Kind::Network).unwrap();
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        State::of_this_process(&own, &arguments).unwrap()
+    }
+
+    fn left(name: &str, arguments: &[&str]) -> Left {
+        Left { name: name.into(), path: "/no/such".into(), state: state(arguments) }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let directory = std::env::temp_dir().join(format!("rnsnet-state-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = path_in(&directory);
+        assert!(State::read(&path).unwrap().is_none());
+        let state = state(&["--publish", "80:80", "--", "7"]);
+        state.write(&directory).unwrap();
+        assert_eq!(State::read(&path).unwrap().unwrap(), state);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let other = State { version: 2, ..state };
+        other.write(&directory).unwrap();
+        assert!(matches!(State::read(&path), Err(ReattachError::Version { .. })));
+        fs::write(&path, "{").unwrap();
+        assert!(matches!(State::read(&path), Err(ReattachError::Understand { .. })));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let started = started(own).unwrap();
+        assert!(Server { pid: own, started }.lives_after(Duration::ZERO));
+        assert!(!Server { pid: own, started: started + 1 }.lives_after(Duration::ZERO));
+        assert!(!Server { pid: i32::MAX, started }.lives_after(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_container_is_found_by_name_pid_and_path() {
+        let own = std::process::id().to_string();
+        let all = || vec![left("web", &["--", &own])];
+        let path = format!("/proc/{own}/ns/net");
+        for what in ["web", &own, &path, "/proc/self/ns/net"] {
+            assert_eq!(choose(all(), Some(what)).unwrap().name, "web", "{what}");
+        }
+        for what in ["db", "4194304", "/proc/self/ns/user", ""] {
+            assert!(matches!(choose(all(), Some(what)), Err(ReattachError::NoSuch { .. })));
+        }
+        // It is served, by this very process.
+        assert!(matches!(choose(all(), None), Err(ReattachError::Nothing)));
+        assert!(all()[0].has_container());
+        assert!(!left("other", &["--", "/proc/self/ns/user"]).has_container());
+    }
+
+    #[test]
+    fn words_of_another_version_are_refused() {
+        let error = left("web", &["--no-such-option", "7"]).asked().unwrap_err();
+        assert!(matches!(error, ReattachError::Arguments { .. }), "{error}");
+        assert!(left("web", &["--mtu", "1400", "--", "7"]).asked().is_ok());
+    }
+}
