@@ -17,6 +17,7 @@
 
 pub mod frame;
 mod switch;
+mod ports;
 mod gateway;
 mod reassembly;
 mod arp;
@@ -27,6 +28,7 @@ mod icmp;
 pub mod dns;
 mod flow;
 pub mod nat;
+mod forward;
 mod stack;
 pub mod host;
 mod turn;
@@ -35,13 +37,13 @@ mod timer;
 pub mod stats;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 
 use slab::Slab;
 
 use self::dns::{Client, Forwarder, PortNames, Resolvers, StreamClient};
 use self::flow::udp::{Datagram, UdpFlows};
 use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows};
+use self::forward::Published;
 use self::frame::{Frame, Payload};
 use self::host::{HostEvent, HostOp, HostSide, HostStream, Owner, SocketId};
 use self::reassembly::Reassembly;
@@ -49,8 +51,9 @@ use self::stack::TxFrame;
 use self::stats::{DropReason, Stats, Verdict};
 use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
-use crate::config::{Lease, Name, Network, Protocol, Sharing};
+use crate::config::{Name, Network, Sharing};
 
+pub use self::forward::Destination;
 pub use self::switch::{MAX_PORTS, PortCounters, PortError};
 
 /// A moment, in microseconds since one that the shell chooses once.
@@ -82,33 +85,6 @@ struct Tables {
     dns: Forwarder,
     reassembly: Reassembly,
     dhcp: dhcp::Pool,
-}
-
-/// Where the clients of a published port are led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Destination {
-    /// The container's port.
-    pub port: PortId,
-    /// Its address there; `None` is the leased one of the client's own family.
-    pub address: Option<IpAddr>,
-}
-
-/// A bound host port and where it leads.
-#[derive(Debug)]
-struct Published {
-    /// Where it leads, each in its turn.
-    to: Vec<Destination>,
-    guest_port: u16,
-    protocol: Protocol,
-}
-
-impl Published {
-    /// Where the next client is led to.
-    fn next(&mut self) -> Option<Destination> {
-        let next = *self.to.first()?;
-        self.to.rotate_left(1);
-        Some(next)
-    }
 }
 
 /// The secret that makes hashes, sequence numbers and query ids unpredictable.
@@ -143,100 +119,6 @@ impl Engine {
         }
     }
 
-    /// Adds a TAP, whose container has `lease`. `vnet` says whether its frames carry the virtio
-    /// header. The other containers are told whose the addresses are from now on.
-    ///
-    /// # Errors
-    /// A lease that the network cannot give, or not twice; see [`PortError`].
-    pub fn add_port(
-        &mut self,
-        lease: Lease,
-        vnet: bool,
-        now: Instant,
-    ) -> Result<PortId, PortError> {
-        let seed = self.fx.random.next_u64();
-        let added = self.switch.add(&self.network, lease, vnet, seed, now)?;
-        self.announce(added, lease, now);
-        Ok(added)
-    }
-
-    /// Where an address was another container's before, neighbours would take that one's hardware
-    /// address for its own until theirs times out.
-    fn announce(&mut self, added: PortId, lease: Lease, now: Instant) {
-        if self.network.sharing != Sharing::Shared {
-            return;
-        }
-        let others: Vec<_> =
-            self.switch.iter().map(|(id, _)| id).filter(|id| *id != added).collect();
-        for other in others {
-            if let Some((_, mut turn)) = self.turn(other, now) {
-                arp::announce(&mut turn, &lease);
-                ndp::announce(&mut turn, &lease);
-            }
-        }
-    }
-
-    /// The ports with what they have leased and what has crossed them, in the order of their ids.
-    pub fn ports(&self) -> impl Iterator<Item = (PortId, &Lease, &PortCounters)> {
-        self.switch.iter().map(|(id, port)| (id, &port.lease, &port.counters))
-    }
-
-    /// Whom the frame is for whose verdict was [`Verdict::Ports`]; valid until the next frame.
-    #[must_use]
-    pub fn receivers(&self) -> &[PortId] {
-        self.switch.receivers()
-    }
-
-    /// The shell had no room for a frame to this port.
-    pub fn handle_lost(&mut self, port: PortId) {
-        self.fx.stats.count_drop(DropReason::QueueFull);
-        if let Some(port) = self.switch.get_mut(port) {
-            port.counters.tx_dropped += 1;
-        }
-    }
-
-    /// Takes a port away with everything of its container: connections of both directions are
-    /// reset towards the host, datagrams and questions on their way are forgotten, published ports
-    /// lead there no more. Its id is used again as late as possible.
-    pub fn remove_port(&mut self, port: PortId, now: Instant) {
-        let Some((tables, mut turn)) = self.turn(port, now) else {
-            return;
-        };
-        tables.tcp.remove_port(&mut turn);
-        tables.udp.remove_port(&mut turn);
-        tables.echo.remove_port(&mut turn);
-        tables.dns.remove_port(&mut turn);
-        tables.reassembly.remove_port(port);
-        self.fx.frames.remove_port(port);
-        for (_, published) in &mut self.published {
-            published.to.retain(|destination| destination.port != port);
-        }
-        self.switch.remove(port);
-    }
-
-    /// Names the socket that the shell has bound for a published port. Its clients are led to one
-    /// destination after the other; without any they are turned away.
-    pub fn publish(
-        &mut self,
-        protocol: Protocol,
-        to: Vec<Destination>,
-        guest_port: u16,
-    ) -> SocketId {
-        let index = self.published.insert(Published { to, guest_port, protocol });
-        self.fx.host.adopt(Owner::Published(index))
-    }
-
-    /// Takes a published port back. Connections that stand go on; a UDP port's clients, who share
-    /// its socket, are forgotten.
-    pub fn unpublish(&mut self, socket: SocketId) {
-        let Some(Owner::Published(index)) = self.fx.host.owner(socket) else {
-            return;
-        };
-        self.published.try_remove(index);
-        self.tables.udp.unpublish(&mut self.fx, socket);
-        self.fx.host.close(socket, false);
-    }
-
     /// Sets how many host sockets the guests' UDP endpoints may have at once.
     pub fn set_max_udp_sockets(&mut self, sockets: usize) {
         self.tables.udp.set_max_endpoints(sockets);
@@ -266,6 +148,7 @@ impl Engine {
     pub fn handle_frame(&mut self, port: PortId, raw: &mut [u8], now: Instant) -> Verdict {
         self.fx.stats.rx_frames += 1;
         let verdict = self.dispatch(port, raw, now);
+        self.serve_refused(now);
         self.serve_dns_streams(now);
         if let Verdict::Dropped(reason) = verdict {
             self.fx.stats.count_drop(reason);
@@ -431,48 +314,6 @@ impl Engine {
         }
     }
 
-    /// Takes a client's connection to a published TCP port. Returns the name of its socket, or
-    /// `None` if it cannot be served and is to be reset.
-    pub fn accept(
-        &mut self,
-        listener: SocketId,
-        client: SocketAddr,
-        now: Instant,
-    ) -> Option<SocketId> {
-        let owner = self.fx.host.owner(listener)?;
-        if let Owner::DnsListener(_) = owner {
-            let (tables, mut turn) = self.turn_of(owner, now)?;
-            return tables.dns.accept_local(&mut turn);
-        }
-        let Owner::Published(index) = owner else {
-            return None;
-        };
-        let published = self.published.get_mut(index)?;
-        let Destination { port, address } = published.next()?;
-        let to_guest = (address, published.guest_port);
-        let random = self.fx.random.next_u64();
-        let (tables, mut turn) = self.turn(port, now)?;
-        tables.tcp.accept(&mut turn, client, to_guest, random)
-    }
-
-    /// Takes a datagram from a client of a published port; the client stays with the container
-    /// that it was led to first.
-    fn handle_client(&mut self, index: usize, datagram: Datagram<'_>, now: Instant) -> Option<()> {
-        let published = self.published.get_mut(index)?;
-        if published.protocol != Protocol::Udp {
-            return None;
-        }
-        let known = self.tables.udp.port_of_client(datagram.socket, datagram.from);
-        let Destination { port, address } = match known {
-            Some(port) => Destination { port, address: None },
-            None => published.next()?,
-        };
-        let to_guest = (address, published.guest_port);
-        let (tables, mut turn) = self.turn(port, now)?;
-        tables.udp.handle_client(&mut turn, to_guest, datagram);
-        Some(())
-    }
-
     /// Moves the bytes of a TCP flow between its rings and the host's socket, lent as `stream`.
     pub fn relay(&mut self, socket: SocketId, stream: &mut impl HostStream, now: Instant) {
         let Some(owner) = self.fx.host.owner(socket) else {
@@ -633,6 +474,7 @@ impl Engine {
                 break;
             }
         }
+        self.serve_refused(now);
         self.serve_dns_streams(now);
     }
 

@@ -98,6 +98,11 @@ impl<E: Entry> Table<E> {
         of_port.map(|(index, _)| index).collect()
     }
 
+    /// The indices of all entries.
+    pub(super) fn indices(&self) -> Vec<usize> {
+        self.iter().map(|(index, _)| index).collect()
+    }
+
     pub(super) fn port_of(&self, index: usize) -> Option<PortId> {
         self.get(index).map(Entry::port)
     }

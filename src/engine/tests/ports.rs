@@ -3,7 +3,7 @@
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, server, socket};
-use super::packets::{ACK, Datagram, GATEWAY_MAC, SYN, Segment, ethernet, icmp, read_ip};
+use super::packets::{ACK, Datagram, GATEWAY_MAC, RST, SYN, Segment, ethernet, icmp, read_ip};
 use crate::config::{Lease, Protocol, Sharing};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
 use crate::engine::stats::Verdict;
@@ -159,4 +159,124 @@ fn a_published_port_of_a_container_that_is_gone_turns_its_clients_away() {
     assert_eq!(net.accept(tcp, socket("198.51.100.7:5000")), None);
     net.host_gets(udp, socket("198.51.100.7:5000"), b"late");
     net.expect_counters(&[("udp_opened", 1), ("drop.no-resources", 1)]);
+}
+
+/// A published port that leads to both containers, the first one first.
+fn service(net: &mut Net, port: PortId) -> SocketId {
+    let to = [PortId(0), port].map(|port| Destination { port, address: None });
+    net.engine.publish(Protocol::Tcp, to.to_vec(), 80)
+}
+
+/// The first container's answer to a call: nobody listens there.
+fn refuse(net: &mut Net, call: &Segment) {
+    let reset = Segment::new(call.to, call.from, RST | ACK, 0, call.seq.wrapping_add(1));
+    net.guest_sends(&reset.packet());
+}
+
+// C22
+#[test]
+fn a_client_that_one_container_refuses_is_led_to_the_next() {
+    let mut net = shared();
+    let port = add_second(&mut net);
+    let listener = service(&mut net, port);
+    let client = net.accept(listener, socket("198.51.100.7:5000")).unwrap();
+    for to in ["10.0.2.100:80", "[fd72:6e73:6e65::100]:80"] {
+        let call = net.guest_gets_segment();
+        assert_eq!((call.to, call.flags), (socket(to), SYN), "both families of the first");
+        refuse(&mut net, &call);
+    }
+    net.host_closes_nothing();
+    let [call] = net.port_gets(port, second().mac).try_into().unwrap();
+    let call = Segment::read(&call);
+    assert_eq!((call.from, call.to), (socket("198.51.100.7:5000"), socket("10.0.2.101:80")));
+    let taken = Segment::new(call.to, call.from, SYN | ACK, 9_000, call.seq.wrapping_add(1));
+    packet_from(&mut net, port, &taken.packet());
+    net.peer_sends(client, b"GET /");
+    let [.., request] = &net.port_gets(port, second().mac)[..] else { panic!("no request") };
+    assert_eq!(Segment::read(request).payload, b"GET /");
+    net.guest_gets_nothing();
+    net.expect_counters(&[("tcp_inbound", 1)]);
+}
+
+#[test]
+fn a_client_that_every_container_refuses_is_reset() {
+    let mut net = shared();
+    let port = add_second(&mut net);
+    let listener = service(&mut net, port);
+    let client = net.accept(listener, socket("198.51.100.7:5000")).unwrap();
+    for _ in 0..2 {
+        let call = net.guest_gets_segment();
+        refuse(&mut net, &call);
+    }
+    for family in [0x0800, 0x86dd] {
+        net.host_closes_nothing();
+        let [call] = net.port_gets(port, second().mac).try_into().unwrap();
+        let call = Segment::read(&call);
+        let reset = Segment::new(call.to, call.from, RST | ACK, 0, call.seq.wrapping_add(1));
+        let frame = ethernet(GATEWAY_MAC, second().mac.0, family, &reset.packet());
+        net.port_sends_frame(port, &frame);
+    }
+    net.host_closes(client, true);
+    net.expect_no_flows();
+    net.expect_counters(&[("tcp_inbound", 1), ("tcp_refused", 1)]);
+}
+
+#[test]
+fn a_container_that_does_not_answer_is_waited_for_a_second_if_another_may() {
+    let mut net = shared();
+    let port = add_second(&mut net);
+    let listener = service(&mut net, port);
+    net.accept(listener, socket("198.51.100.7:5000")).unwrap();
+    net.guest_gets_segment();
+    net.pass(Duration::from_millis(900));
+    assert_eq!(net.port_gets(port, second().mac).len(), 0);
+    net.pass(Duration::from_millis(200));
+    assert_eq!(net.port_gets(port, second().mac).len(), 1);
+    net.pass(Duration::from_secs(20));
+    net.host_closes_nothing();
+    net.pass(Duration::from_secs(20));
+    assert_eq!(net.host.closed.len(), 1, "the last one has the usual time");
+    net.expect_counters(&[("tcp_inbound", 1), ("tcp_reset", 1)]);
+}
+
+#[test]
+fn a_client_that_calls_a_container_as_it_ends_is_led_to_the_next() {
+    let mut net = shared();
+    let port = add_second(&mut net);
+    let listener = service(&mut net, port);
+    let (first, other) = ("198.51.100.7:5000", "198.51.100.7:5001");
+    net.accept(listener, socket(first)).unwrap();
+    let client = net.accept(listener, socket(other)).unwrap();
+    assert_eq!(net.guest_gets_segment().from, socket(first));
+    net.port_gets(port, second().mac);
+    net.engine.remove_port(port, net.now);
+    let call = net.guest_gets_segment();
+    assert_eq!((call.from, call.to), (socket(other), socket("10.0.2.100:80")));
+    net.host_closes_nothing();
+    // And if nobody else is there, it hears so.
+    net.engine.remove_port(PortId(0), net.now);
+    net.settle();
+    assert!(net.host.closed.contains(&(client, true)));
+    net.expect_no_flows();
+}
+
+#[test]
+fn a_published_port_can_lead_elsewhere_and_stops_trying_when_it_is_taken_back() {
+    let mut net = shared();
+    let port = add_second(&mut net);
+    let listener = service(&mut net, port);
+    let client = net.accept(listener, socket("198.51.100.7:5000")).unwrap();
+    net.engine.retarget(listener, vec![Destination { port, address: None }]);
+    let call = net.guest_gets_segment();
+    for _ in 0..2 {
+        net.accept(listener, socket("198.51.100.7:6000")).unwrap();
+        net.guest_gets_nothing();
+    }
+    net.host.datagrams.insert(listener, SocketKind::Udp { v6: false });
+    net.engine.unpublish(listener);
+    refuse(&mut net, &call);
+    let other = net.guest_gets_segment();
+    refuse(&mut net, &other);
+    net.settle();
+    assert!(net.host.closed.contains(&(client, true)));
 }

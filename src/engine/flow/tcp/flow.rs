@@ -12,7 +12,8 @@ use crate::engine::flow::FlowKey;
 use crate::engine::host::SocketId;
 use crate::engine::stack::Connection;
 use crate::engine::table::Entry;
-use crate::engine::{Instant, PortId, Turn};
+use crate::engine::turn::Effects;
+use crate::engine::{Instant, PortId};
 
 #[derive(Debug)]
 pub(in crate::engine) struct TcpFlow {
@@ -30,6 +31,16 @@ pub(in crate::engine) struct TcpFlow {
     pub(super) look: Option<Look>,
 }
 
+/// A client of a published port that leads to several guests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine) struct Retry {
+    /// The published port, as the engine numbers them.
+    pub(in crate::engine) rule: usize,
+    pub(in crate::engine) client: SocketAddr,
+    /// Whose turn it was already.
+    pub(in crate::engine) tried: Vec<PortId>,
+}
+
 #[derive(Debug)]
 pub(super) enum State {
     /// Entered with a guest's SYN; the host socket is connecting and the SYN is held.
@@ -37,8 +48,14 @@ pub(super) enum State {
     Opening { syn: Box<[u8]>, header_len: usize, until: Instant, ticket: u64 },
     /// Entered with a client's connection; our SYN is with the guest.
     /// Leaves with the guest's answer or [`super::CALLING`]. `other` is the guest's address of the other
-    /// family, tried when this one refuses.
-    Calling { connection: Box<Connection>, other: Option<SocketAddr>, until: Instant, ticket: u64 },
+    /// family, tried when this one refuses; `retry` is set where other guests are tried then.
+    Calling {
+        connection: Box<Connection>,
+        other: Option<SocketAddr>,
+        retry: Option<Box<Retry>>,
+        until: Instant,
+        ticket: u64,
+    },
     /// Both sides stand and bytes may flow in any direction that is not over.
     /// Leaves when both halves are over, or with a reset from either side.
     Open(Box<Open>),
@@ -62,9 +79,9 @@ impl TcpFlow {
         }
     }
 
-    pub(super) fn close_host(&mut self, turn: &mut Turn<'_>, reset: bool) {
+    pub(super) fn close_host(&mut self, fx: &mut Effects, reset: bool) {
         if let Some(socket) = self.socket.take() {
-            turn.fx.host.close(socket, reset);
+            fx.host.close(socket, reset);
         }
     }
 }

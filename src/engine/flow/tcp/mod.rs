@@ -12,6 +12,7 @@
 //! Not here: the TCP protocol itself ([`crate::engine::stack`]) and the meaning of addresses
 //! ([`crate::engine::nat`]).
 
+mod call;
 mod flow;
 mod open;
 mod rings;
@@ -20,24 +21,26 @@ mod service;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 use smoltcp::wire::TcpPacket;
 
+pub(in crate::engine) use self::flow::Retry;
 use self::flow::{State, TcpFlow};
 use self::open::{End, Open};
 use self::rings::{FIRST_RING, Rings};
 use super::{FlowKey, KeyedHash};
 use crate::engine::dns::StreamClient;
 use crate::engine::frame::IpPacket;
-use crate::engine::host::{HostStream, Owner, SocketId, SocketKind};
+use crate::engine::host::{HostStream, Owner, SocketKind};
 use crate::engine::icmp::{self, Unreachable};
-use crate::engine::nat::{self, Inbound, Meaning};
+use crate::engine::nat::{self, Meaning};
 use crate::engine::stack::{Connection, Panicked, Stack};
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::Table;
+use crate::engine::turn::Effects;
 use crate::engine::{PortId, Turn};
 
 /// Most TCP flows at once; beyond, a guest's SYN is reset and a client's connection closed.
@@ -52,12 +55,6 @@ const OPENING: Duration = Duration::from_secs(150);
 /// The longest packet that is kept as a SYN: headers of both layers with all their options, and
 /// more than any system sends on its first SYN. What comes with a longer one would be kept in vain.
 const MAX_SYN: usize = 576;
-/// Most clients at once whom the guest has not accepted yet; beyond, the one that has waited longest
-/// is reset. As many as the kernel keeps waiting for us at most, a quarter of all flows: clients of
-/// a port where nobody answers do not keep the guest from connecting.
-const MAX_CALLING: usize = 4096;
-/// How long a guest may take to accept a client (a SYN and four retransmissions).
-const CALLING: Duration = Duration::from_secs(30);
 /// Silence after which a guest that owes only acknowledgements is forgotten, as Linux does with
 /// orphans (`tcp(7)`, `tcp_fin_timeout`).
 const ORPHAN: Duration = Duration::from_secs(60);
@@ -71,8 +68,6 @@ const SLOW_HOST: Duration = Duration::from_secs(15 * 60);
 const HANDSHAKE: Duration = Duration::from_secs(60);
 /// Timers of smoltcp are looked at no sooner than this.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
-/// Where source ports are looked for when the client's own is taken (RFC 6335, section 6).
-const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 /// All TCP flows, found by key or by index.
 #[derive(Debug)]
@@ -85,6 +80,8 @@ pub(in crate::engine) struct TcpFlows {
     opening: BTreeMap<u64, usize>,
     /// The same for those in [`State::Calling`].
     calling: BTreeMap<u64, usize>,
+    /// Those of them whose guest is given up, for another to be tried.
+    refused: Vec<usize>,
     next_ticket: u64,
     /// Flows to the DNS forwarder whose bytes can be moved.
     services: VecDeque<usize>,
@@ -101,6 +98,7 @@ impl TcpFlows {
             burst: 0,
             opening: BTreeMap::new(),
             calling: BTreeMap::new(),
+            refused: Vec::new(),
             next_ticket: 0,
             services: VecDeque::new(),
             dns_queries: VecDeque::new(),
@@ -224,73 +222,10 @@ impl TcpFlows {
         }
     }
 
-    /// The same for clients that their guest lets wait.
-    fn make_room_to_call(&mut self, turn: &mut Turn<'_>) {
-        if self.calling.len() >= MAX_CALLING
-            && let Some((_, oldest)) = self.calling.pop_first()
-        {
-            turn.fx.stats.tcp_evicted += 1;
-            self.reset_guest(turn, oldest);
-        }
-    }
-
     fn ticket(&mut self) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         ticket
-    }
-
-    /// A client has connected to a published port. Returns the name of its socket, or `None` if
-    /// the flow cannot be opened and the connection is to be reset.
-    pub(in crate::engine) fn accept(
-        &mut self,
-        turn: &mut Turn<'_>,
-        client: SocketAddr,
-        to_guest: (Option<IpAddr>, u16),
-        random: u64,
-    ) -> Option<SocketId> {
-        self.make_room_to_call(turn);
-        if self.flows.len() >= MAX_FLOWS {
-            return None;
-        }
-        let (guest, guest_port) = to_guest;
-        let Inbound { guest, other, source } =
-            nat::inbound(turn.network, turn.lease, client.ip(), guest);
-        let guest = SocketAddr::new(guest, guest_port);
-        let other = other.map(|ip| SocketAddr::new(ip, guest_port));
-        let key = self.free_key(turn.port, guest, source, client.port(), random)?;
-        let connection = turn.stack.connect(key.guest, key.host, FIRST_RING)?;
-        let index = self.flows.next_index();
-        let socket = turn.fx.host.adopt(Owner::Tcp(index));
-        let ticket = self.ticket();
-        self.calling.insert(ticket, index);
-        let connection = Box::new(connection);
-        let state = State::Calling { connection, other, until: turn.now + CALLING, ticket };
-        self.flows.insert(TcpFlow::new(key, Some(socket), state));
-        turn.fx.stats.tcp_inbound += 1;
-        log::debug!("flow {index} tcp {key}: client {client} calls");
-        self.ask_egress(index);
-        self.arm(turn, index);
-        Some(socket)
-    }
-
-    /// A key for a client that is not in use: its own port if possible.
-    fn free_key(
-        &self,
-        port: PortId,
-        guest: SocketAddr,
-        source: IpAddr,
-        wanted: u16,
-        random: u64,
-    ) -> Option<FlowKey> {
-        let (first, last) = (u64::from(*DYNAMIC_PORTS.start()), u64::from(*DYNAMIC_PORTS.end()));
-        let count = last - first + 1;
-        let others = (0..count)
-            .filter_map(|step| u16::try_from(first + random.wrapping_add(step) % count).ok());
-        std::iter::once(wanted)
-            .chain(others)
-            .map(|host_port| FlowKey { port, guest, host: SocketAddr::new(source, host_port) })
-            .find(|key| self.flows.find(key).is_none())
     }
 
     /// The host's side of an outbound flow stands: the guest's SYN is answered now.
@@ -397,55 +332,6 @@ impl TcpFlows {
         self.settle(turn, index);
     }
 
-    /// A guest may answer our SYN with an acknowledgement alone: it remembers a connection of the
-    /// same two ends (TIME-WAIT above all, for a minute, and clients use ports again sooner). Our
-    /// reset has ended that one now (RFC 9293, section 3.5.2), so a new SYN goes out at once rather
-    /// than after a second.
-    fn call_again(&mut self, turn: &mut Turn<'_>, index: usize) {
-        if let Some(TcpFlow { key, state: State::Calling { connection, .. }, .. }) =
-            self.flows.get_mut(index)
-            && connection.state() == tcp::State::SynSent
-            && let Some(another) = turn.stack.connect(key.guest, key.host, FIRST_RING)
-        {
-            **connection = another;
-        }
-        self.after_ingress(turn, index);
-    }
-
-    /// The guest refused a client: its other address family is tried, then the client is reset.
-    fn guest_refused(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let Some(flow) = self.flows.get(index) else {
-            return;
-        };
-        let (old, port) = (flow.key, flow.key.host.port());
-        let State::Calling { other: Some(guest), ticket, .. } = flow.state else {
-            turn.fx.stats.tcp_refused += 1;
-            self.remove(turn, index, true);
-            return;
-        };
-        // The client's own address is of the wrong family now; the gateway stands in for it.
-        let addresses = &turn.network.addresses;
-        let source = match (guest, addresses.v6) {
-            (SocketAddr::V6(_), Some(v6)) => IpAddr::V6(v6.gateway),
-            _ => IpAddr::V4(addresses.v4.gateway),
-        };
-        let called = self
-            .free_key(old.port, guest, source, port, u64::from(port))
-            .and_then(|key| Some((key, turn.stack.connect(key.guest, key.host, FIRST_RING)?)));
-        let Some((key, connection)) = called else {
-            self.remove(turn, index, true);
-            return;
-        };
-        let connection = Box::new(connection);
-        let until = turn.now + CALLING;
-        self.flows.rekey(index, |flow| {
-            flow.key = key;
-            flow.state = State::Calling { connection, other: None, until, ticket };
-        });
-        self.ask_egress(index);
-        self.arm(turn, index);
-    }
-
     /// Carries a flow's end across once it has one, and closes what is over.
     fn settle(&mut self, turn: &mut Turn<'_>, index: usize) {
         let Some(flow) = self.flows.get_mut(index) else {
@@ -474,7 +360,7 @@ impl TcpFlows {
                     let connection = Box::new(open.connection);
                     let until = turn.now + patience(&connection);
                     flow.state = State::Closing { connection, until };
-                    flow.close_host(turn, false);
+                    flow.close_host(turn.fx, false);
                     self.ask_egress(index);
                     // The guest may have acknowledged everything already.
                     return self.settle(turn, index);
@@ -567,6 +453,7 @@ impl TcpFlows {
         match flow.state.until() {
             Some(until) if until <= turn.now => match flow.state {
                 State::Opening { .. } => self.handle_failed(turn, index, ErrorKind::TimedOut),
+                State::Calling { retry: Some(_), .. } => self.refused.push(index),
                 State::Calling { .. } | State::Open(_) | State::Closing { .. } => {
                     self.reset_guest(turn, index);
                 }
@@ -600,7 +487,21 @@ impl TcpFlows {
     /// Ends every flow of a port whose container is gone.
     pub(in crate::engine) fn remove_port(&mut self, turn: &mut Turn<'_>) {
         for index in self.flows.of_port(turn.port) {
-            self.remove(turn, index, true);
+            match self.flows.get(index).map(|flow| &flow.state) {
+                Some(State::Calling { retry: Some(_), .. }) => self.refused.push(index),
+                _ => self.remove(turn, index, true),
+            }
+        }
+    }
+
+    /// A published port is no more: nobody else is tried for its clients.
+    pub(in crate::engine) fn forget_rule(&mut self, rule: usize) {
+        for index in self.flows.indices() {
+            if let Some(State::Calling { retry, .. }) =
+                self.flows.get_mut(index).map(|flow| &mut flow.state)
+            {
+                retry.take_if(|retry| retry.rule == rule);
+            }
         }
     }
 
@@ -611,13 +512,17 @@ impl TcpFlows {
     }
 
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize, reset: bool) {
+        self.forget(turn.fx, index, reset);
+    }
+
+    fn forget(&mut self, fx: &mut Effects, index: usize, reset: bool) {
         if let Some(mut flow) = self.flows.remove(index) {
             match flow.state {
                 State::Opening { ticket, .. } => self.opening.remove(&ticket),
                 State::Calling { ticket, .. } => self.calling.remove(&ticket),
                 State::Open(_) | State::Closing { .. } => None,
             };
-            flow.close_host(turn, reset);
+            flow.close_host(fx, reset);
             if flow.look.is_some() {
                 self.rings.forget(index);
             }

@@ -1,0 +1,211 @@
+//! Calls: what a client of a published port opens towards a guest, until the guest has answered.
+//!
+//! A guest that refuses is tried at its address of the other family; where the port leads to
+//! several guests, the next one is tried, and the client notices nothing but the time it takes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use smoltcp::socket::tcp;
+use smoltcp::time::Duration;
+
+use super::flow::{Retry, State, TcpFlow};
+use super::{FIRST_RING, MAX_FLOWS, TcpFlows};
+use crate::engine::flow::FlowKey;
+use crate::engine::host::{Owner, SocketId};
+use crate::engine::nat::{self, Inbound};
+use crate::engine::stack::Connection;
+use crate::engine::turn::Effects;
+use crate::engine::{PortId, Turn};
+
+/// Most clients at once whom the guest has not accepted yet; beyond, the one that has waited longest
+/// is reset. As many as the kernel keeps waiting for us at most, a quarter of all flows: clients of
+/// a port where nobody answers do not keep the guest from connecting.
+const MAX_CALLING: usize = 4096;
+/// How long a guest may take to accept a client (a SYN and four retransmissions).
+const CALLING: Duration = Duration::from_secs(30);
+/// The same where others are there who may answer sooner.
+const CALLING_NEXT: Duration = Duration::from_secs(1);
+/// Where source ports are looked for when the client's own is taken (RFC 6335, section 6).
+const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+impl TcpFlows {
+    /// Resets the client that has waited longest if there are [`MAX_CALLING`] of them.
+    fn make_room_to_call(&mut self, turn: &mut Turn<'_>) {
+        if self.calling.len() >= MAX_CALLING
+            && let Some((_, oldest)) = self.calling.pop_first()
+        {
+            turn.fx.stats.tcp_evicted += 1;
+            self.reset_guest(turn, oldest);
+        }
+    }
+
+    /// A client has connected to a published port. Returns the name of its socket, or `None` if
+    /// the flow cannot be opened and the connection is to be reset.
+    pub(in crate::engine) fn accept(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: SocketAddr,
+        to_guest: (Option<IpAddr>, u16),
+        retry: Option<Retry>,
+    ) -> Option<SocketId> {
+        self.make_room_to_call(turn);
+        if self.flows.len() >= MAX_FLOWS {
+            return None;
+        }
+        let (key, connection, other) = self.call(turn, client, to_guest)?;
+        let index = self.flows.next_index();
+        let socket = turn.fx.host.adopt(Owner::Tcp(index));
+        let ticket = self.ticket();
+        self.calling.insert(ticket, index);
+        let until = turn.now + if retry.is_some() { CALLING_NEXT } else { CALLING };
+        let retry = retry.map(Box::new);
+        let state = State::Calling { connection, other, retry, until, ticket };
+        self.flows.insert(TcpFlow::new(key, Some(socket), state));
+        turn.fx.stats.tcp_inbound += 1;
+        log::debug!("flow {index} tcp {key}: client {client} calls");
+        self.ask_egress(index);
+        self.arm(turn, index);
+        Some(socket)
+    }
+
+    /// A key for a client that is not in use: its own port if possible.
+    fn free_key(
+        &self,
+        port: PortId,
+        guest: SocketAddr,
+        source: IpAddr,
+        wanted: u16,
+        random: u64,
+    ) -> Option<FlowKey> {
+        let (first, last) = (u64::from(*DYNAMIC_PORTS.start()), u64::from(*DYNAMIC_PORTS.end()));
+        let count = last - first + 1;
+        let others = (0..count)
+            .filter_map(|step| u16::try_from(first + random.wrapping_add(step) % count).ok());
+        std::iter::once(wanted)
+            .chain(others)
+            .map(|host_port| FlowKey { port, guest, host: SocketAddr::new(source, host_port) })
+            .find(|key| self.flows.find(key).is_none())
+    }
+
+    /// A guest may answer our SYN with an acknowledgement alone: it remembers a connection of the
+    /// same two ends (TIME-WAIT above all, for a minute, and clients use ports again sooner). Our
+    /// reset has ended that one now (RFC 9293, section 3.5.2), so a new SYN goes out at once rather
+    /// than after a second.
+    pub(super) fn call_again(&mut self, turn: &mut Turn<'_>, index: usize) {
+        if let Some(TcpFlow { key, state: State::Calling { connection, .. }, .. }) =
+            self.flows.get_mut(index)
+            && connection.state() == tcp::State::SynSent
+            && let Some(another) = turn.stack.connect(key.guest, key.host, FIRST_RING)
+        {
+            **connection = another;
+        }
+        self.after_ingress(turn, index);
+    }
+
+    /// The guest refused a client: its other address family is tried, then the client is reset.
+    pub(super) fn guest_refused(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let (old, port) = (flow.key, flow.key.host.port());
+        let (guest, until, ticket) = match flow.state {
+            State::Calling { other: Some(guest), until, ticket, .. } => (guest, until, ticket),
+            State::Calling { retry: Some(_), .. } => return self.refused.push(index),
+            _ => {
+                turn.fx.stats.tcp_refused += 1;
+                self.remove(turn, index, true);
+                return;
+            }
+        };
+        // The client's own address is of the wrong family now; the gateway stands in for it.
+        let addresses = &turn.network.addresses;
+        let source = match (guest, addresses.v6) {
+            (SocketAddr::V6(_), Some(v6)) => IpAddr::V6(v6.gateway),
+            _ => IpAddr::V4(addresses.v4.gateway),
+        };
+        let called = self
+            .free_key(old.port, guest, source, port, u64::from(port))
+            .and_then(|key| Some((key, turn.stack.connect(key.guest, key.host, FIRST_RING)?)));
+        let Some((key, connection)) = called else {
+            self.remove(turn, index, true);
+            return;
+        };
+        let connection = Box::new(connection);
+        self.flows.rekey(index, |flow| {
+            let retry = match &mut flow.state {
+                State::Calling { retry, .. } => retry.take(),
+                _ => None,
+            };
+            let until = if retry.is_some() { until } else { turn.now + CALLING };
+            flow.key = key;
+            flow.state = State::Calling { connection, other: None, retry, until, ticket };
+        });
+        self.ask_egress(index);
+        self.arm(turn, index);
+    }
+
+    /// Begins to call the guest for a client. Returns the flow's key, its connection and the
+    /// guest's address of the other family.
+    fn call(
+        &self,
+        turn: &mut Turn<'_>,
+        client: SocketAddr,
+        to_guest: (Option<IpAddr>, u16),
+    ) -> Option<(FlowKey, Box<Connection>, Option<SocketAddr>)> {
+        let (guest, guest_port) = to_guest;
+        let Inbound { guest, other, source } =
+            nat::inbound(turn.network, turn.lease, client.ip(), guest);
+        let guest = SocketAddr::new(guest, guest_port);
+        let other = other.map(|ip| SocketAddr::new(ip, guest_port));
+        let random = turn.fx.random.next_u64();
+        let key = self.free_key(turn.port, guest, source, client.port(), random)?;
+        let connection = turn.stack.connect(key.guest, key.host, FIRST_RING)?;
+        Some((key, Box::new(connection), other))
+    }
+
+    /// A flow whose guest has refused its client, or was silent, while there may be others to try.
+    pub(in crate::engine) fn next_refused(&mut self) -> Option<(usize, Retry)> {
+        loop {
+            let index = self.refused.pop()?;
+            if let Some(State::Calling { retry: Some(retry), .. }) =
+                self.flows.get_mut(index).map(|flow| &mut flow.state)
+            {
+                return Some((index, Retry::clone(retry)));
+            }
+        }
+    }
+
+    /// Calls another guest, that of the turn, for a flow's client. `more` says whether there are
+    /// others yet.
+    pub(in crate::engine) fn call_next(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        mut retry: Retry,
+        to_guest: (Option<IpAddr>, u16),
+        more: bool,
+    ) {
+        let Some((key, connection, other)) = self.call(turn, retry.client, to_guest) else {
+            self.turn_away(turn.fx, index);
+            return;
+        };
+        retry.tried.push(turn.port);
+        let until = turn.now + if more { CALLING_NEXT } else { CALLING };
+        log::debug!("flow {index} tcp {key}: called instead");
+        self.flows.rekey(index, |flow| {
+            flow.key = key;
+            if let State::Calling { ticket, .. } = flow.state {
+                let retry = more.then(|| Box::new(retry));
+                flow.state = State::Calling { connection, other, retry, until, ticket };
+            }
+        });
+        self.ask_egress(index);
+        self.arm(turn, index);
+    }
+
+    /// Nobody takes a flow's client.
+    pub(in crate::engine) fn turn_away(&mut self, fx: &mut Effects, index: usize) {
+        fx.stats.tcp_refused += 1;
+        self.forget(fx, index, true);
+    }
+}

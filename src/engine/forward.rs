@@ -1,0 +1,140 @@
+//! Published ports: where their clients are led to.
+//!
+//! A port leads to one container, or to several that do the same work: each client to the next of
+//! them, and on to another where one refuses or does not answer. The sockets are the shell's.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::flow::tcp::Retry;
+use super::flow::udp::Datagram;
+use super::host::{Owner, SocketId};
+use super::{Engine, Instant, PortId};
+use crate::config::Protocol;
+
+/// Where the clients of a published port are led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// The container's port.
+    pub port: PortId,
+    /// Its address there; `None` is the leased one of the client's own family.
+    pub address: Option<IpAddr>,
+}
+
+/// A bound host port and where it leads.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// Where it leads, each in its turn.
+    pub(super) to: Vec<Destination>,
+    guest_port: u16,
+    protocol: Protocol,
+}
+
+impl Published {
+    /// Where the next client is led to.
+    fn next(&mut self) -> Option<Destination> {
+        let next = *self.to.first()?;
+        self.to.rotate_left(1);
+        Some(next)
+    }
+}
+
+impl Engine {
+    /// Names the socket that the shell has bound for a published port. Its clients are led to one
+    /// destination after the other; without any they are turned away.
+    pub fn publish(
+        &mut self,
+        protocol: Protocol,
+        to: Vec<Destination>,
+        guest_port: u16,
+    ) -> SocketId {
+        let index = self.published.insert(Published { to, guest_port, protocol });
+        self.fx.host.adopt(Owner::Published(index))
+    }
+
+    /// Takes a published port back. Connections that stand go on; a UDP port's clients, who share
+    /// its socket, are forgotten.
+    pub fn unpublish(&mut self, socket: SocketId) {
+        let Some(Owner::Published(index)) = self.fx.host.owner(socket) else {
+            return;
+        };
+        self.published.try_remove(index);
+        self.tables.tcp.forget_rule(index);
+        self.tables.udp.unpublish(&mut self.fx, socket);
+        self.fx.host.close(socket, false);
+    }
+
+    /// Changes where the next clients of a published port are led to.
+    pub fn retarget(&mut self, socket: SocketId, to: Vec<Destination>) {
+        if let Some(Owner::Published(index)) = self.fx.host.owner(socket)
+            && let Some(published) = self.published.get_mut(index)
+        {
+            published.to = to;
+        }
+    }
+
+    /// Takes a client's connection to a published TCP port. Returns the name of its socket, or
+    /// `None` if it cannot be served and is to be reset.
+    pub fn accept(
+        &mut self,
+        listener: SocketId,
+        client: SocketAddr,
+        now: Instant,
+    ) -> Option<SocketId> {
+        let owner = self.fx.host.owner(listener)?;
+        if let Owner::DnsListener(_) = owner {
+            let (tables, mut turn) = self.turn_of(owner, now)?;
+            return tables.dns.accept_local(&mut turn);
+        }
+        let Owner::Published(index) = owner else {
+            return None;
+        };
+        let published = self.published.get_mut(index)?;
+        let Destination { port, address } = published.next()?;
+        let to_guest = (address, published.guest_port);
+        let several = published.to.len() > 1;
+        let retry = several.then(|| Retry { rule: index, client, tried: vec![port] });
+        let (tables, mut turn) = self.turn(port, now)?;
+        tables.tcp.accept(&mut turn, client, to_guest, retry)
+    }
+
+    /// Takes a datagram from a client of a published port; the client stays with the container
+    /// that it was led to first.
+    pub(super) fn handle_client(
+        &mut self,
+        index: usize,
+        datagram: Datagram<'_>,
+        now: Instant,
+    ) -> Option<()> {
+        let published = self.published.get_mut(index)?;
+        if published.protocol != Protocol::Udp {
+            return None;
+        }
+        let known = self.tables.udp.port_of_client(datagram.socket, datagram.from);
+        let Destination { port, address } = match known {
+            Some(port) => Destination { port, address: None },
+            None => published.next()?,
+        };
+        let to_guest = (address, published.guest_port);
+        let (tables, mut turn) = self.turn(port, now)?;
+        tables.udp.handle_client(&mut turn, to_guest, datagram);
+        Some(())
+    }
+
+    /// Leads clients on whose container has refused them, or is gone.
+    pub(super) fn serve_refused(&mut self, now: Instant) {
+        while let Some((index, retry)) = self.tables.tcp.next_refused() {
+            let published = self.published.get(retry.rule);
+            let untried = published.map(|published| {
+                let untried = published.to.iter().filter(|next| !retry.tried.contains(&next.port));
+                (untried.clone().next().copied(), untried.count() > 1, published.guest_port)
+            });
+            if let Some((Some(Destination { port, address }), more, guest_port)) = untried
+                && let Some((tables, mut turn)) = self.turn(port, now)
+            {
+                tables.tcp.call_next(&mut turn, index, retry, (address, guest_port), more);
+            } else {
+                self.tables.tcp.turn_away(&mut self.fx, index);
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Containers that come and go: the engine's side of a port's life.
+
+use super::switch::{PortCounters, PortError};
+use super::{DropReason, Engine, Instant, PortId, arp, ndp};
+use crate::config::{Lease, Sharing};
+
+impl Engine {
+    /// Adds a TAP, whose container has `lease`. `vnet` says whether its frames carry the virtio
+    /// header. The other containers are told whose the addresses are from now on.
+    ///
+    /// # Errors
+    /// A lease that the network cannot give, or not twice; see [`PortError`].
+    pub fn add_port(
+        &mut self,
+        lease: Lease,
+        vnet: bool,
+        now: Instant,
+    ) -> Result<PortId, PortError> {
+        let seed = self.fx.random.next_u64();
+        let added = self.switch.add(&self.network, lease, vnet, seed, now)?;
+        self.announce(added, lease, now);
+        Ok(added)
+    }
+
+    /// Where an address was another container's before, neighbours would take that one's hardware
+    /// address for its own until theirs times out.
+    fn announce(&mut self, added: PortId, lease: Lease, now: Instant) {
+        if self.network.sharing != Sharing::Shared {
+            return;
+        }
+        let others: Vec<_> =
+            self.switch.iter().map(|(id, _)| id).filter(|id| *id != added).collect();
+        for other in others {
+            if let Some((_, mut turn)) = self.turn(other, now) {
+                arp::announce(&mut turn, &lease);
+                ndp::announce(&mut turn, &lease);
+            }
+        }
+    }
+
+    /// The ports with what they have leased and what has crossed them, in the order of their ids.
+    pub fn ports(&self) -> impl Iterator<Item = (PortId, &Lease, &PortCounters)> {
+        self.switch.iter().map(|(id, port)| (id, &port.lease, &port.counters))
+    }
+
+    /// Whom the frame is for whose verdict was [`Verdict::Ports`]; valid until the next frame.
+    #[must_use]
+    pub fn receivers(&self) -> &[PortId] {
+        self.switch.receivers()
+    }
+
+    /// The shell had no room for a frame to this port.
+    pub fn handle_lost(&mut self, port: PortId) {
+        self.fx.stats.count_drop(DropReason::QueueFull);
+        if let Some(port) = self.switch.get_mut(port) {
+            port.counters.tx_dropped += 1;
+        }
+    }
+
+    /// Takes a port away with everything of its container: connections of both directions are
+    /// reset towards the host, datagrams and questions on their way are forgotten, published ports
+    /// lead there no more. Its id is used again as late as possible.
+    pub fn remove_port(&mut self, port: PortId, now: Instant) {
+        let Some((tables, mut turn)) = self.turn(port, now) else {
+            return;
+        };
+        tables.tcp.remove_port(&mut turn);
+        tables.udp.remove_port(&mut turn);
+        tables.echo.remove_port(&mut turn);
+        tables.dns.remove_port(&mut turn);
+        tables.reassembly.remove_port(port);
+        self.fx.frames.remove_port(port);
+        for (_, published) in &mut self.published {
+            published.to.retain(|destination| destination.port != port);
+        }
+        self.switch.remove(port);
+        self.serve_refused(now);
+    }
+}
