@@ -269,7 +269,7 @@ fn dns_sockets(
         .into_iter()
         .map(|(protocol, bind)| {
             let reply = in_container(container, || {
-                let socket = bind(address).map_err(|error| failure(LISTEN, &error, ""))?;
+                let socket = bind(address, false).map_err(|error| failure(LISTEN, &error, ""))?;
                 Ok(Reply { fd: Some(socket), flags: 0 })
             });
             let refused = |source| AttachError::DnsListen { address, label: label.clone(), source };
@@ -286,7 +286,7 @@ fn dns_sockets(
 }
 
 /// What makes a socket at an address.
-type Bind = fn(SocketAddr) -> io::Result<OwnedFd>;
+type Bind = fn(SocketAddr, bool) -> io::Result<OwnedFd>;
 /// Where DNS is answered.
 const DNS_PORT: u16 = 53;
 

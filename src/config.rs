@@ -4,6 +4,7 @@
 //! Types here are plain data that the pure engine may use too; they touch no kernel.
 
 pub(crate) mod name;
+mod ports;
 pub mod resolver;
 pub mod pasta;
 
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 pub use name::{Name, NameError};
+pub use ports::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish};
 pub use resolver::{Host, HostAddress, Resolver, Route, Server};
 
 /// Everything that attaching one container to a private network needs.
@@ -124,13 +126,15 @@ pub enum Setup {
     Bare,
 }
 
-/// The local addresses of what a container sends.
+/// The local addresses and the interface of what a container sends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outbound {
     /// For IPv4; `None` leaves the choice to the kernel.
     pub v4: Option<Source<Ipv4Addr>>,
     /// For IPv6.
     pub v6: Option<Source<Ipv6Addr>>,
+    /// The interface that everything leaves by, which may come and go.
+    pub interface: Option<String>,
 }
 
 /// A local address, or where to find it.
@@ -331,19 +335,6 @@ pub enum Protocol {
     Tcp,
     /// UDP, RFC 768.
     Udp,
-}
-
-/// One host port that is forwarded into the container. Ranges are expanded before this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Publish {
-    /// The host address to bind; `None` is every address of both families.
-    pub bind: Option<IpAddr>,
-    /// Port on the host, never 0.
-    pub host_port: u16,
-    /// Port in the container, never 0.
-    pub guest_port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
 }
 
 /// Which services bound to the host's loopback a container may reach by the gateway's address.

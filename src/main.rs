@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use rnsnet::cli::pasta;
 use rnsnet::cli::slirp4netns::{self, Invocation};
-use rnsnet::cli::{self, Command};
+use rnsnet::cli::{self, Command, Environment};
 use rnsnet::config::Process;
 use rnsnet::error::Error;
 use rnsnet::io::logger;
@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     if slirp4netns::is_meant(&program, &args) {
         return ExitCode::from(as_slirp4netns(&args));
     }
-    let code = match cli::parse(args.into_iter()) {
+    let environment = Environment { default_bind: std::env::var_os("RNSNET_DEFAULT_BIND") };
+    let code = match cli::parse_in(&environment, args.into_iter()) {
         Err(error) => session::finish(Err(Error::Usage(error)), Error::exit_code),
         Ok(Command::Help(text) | Command::Version(text)) => print(&text),
         Ok(Command::Verb(action)) => {

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use crate::config::pasta::{HostLoopback, Job, Mirror, Pasta, Wish};
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, Layout, Lease, LinkRoute, Map, Neighbours,
-    Network, Offload, Outbound, Publish, Refusal, Resolver, Rules, Run, Server, Setup, Source,
+    Network, Offload, Outbound, Refusal, Resolver, Rules, Run, Server, Setup, Source,
 };
 use crate::sys::host_links::{HostLinks, HostRoute};
 
@@ -292,12 +292,17 @@ fn assemble(
         None if only_v6 => Some(Ipv6Addr::UNSPECIFIED.into()),
         bind => bind,
     };
-    let fixed = pasta.ports.fixed.iter();
+    let fixed = pasta.ports.fixed.into_iter();
     let mirrors = pasta.ports.mirrors.into_iter();
     let network = Network {
         addresses: Addresses { v4: v4_family, v6: v6_family.map(|(_, family)| family) },
         mtu: pasta.mtu,
-        publish: fixed.map(|port| Publish { bind: bind(port.bind), ..*port }).collect(),
+        publish: fixed
+            .map(|port| match bind(None) {
+                Some(address) => port.or_at(address),
+                None => port,
+            })
+            .collect(),
         dns,
         resolver,
         refusal: Refusal::Unreachable,

@@ -21,12 +21,13 @@ use crate::config::{
 };
 use crate::engine::nat;
 use crate::error::{Error, report};
+use crate::io::activation::Activation;
 use crate::io::api::ApiSocket;
-use crate::io::listen::{self, Listener};
+use crate::io::listen::{Binder, Published, in_words, inherited_fds};
 use crate::io::logger;
 use crate::io::mirror::SocketTables;
 use crate::io::notify::Manager;
-use crate::io::outbound::OutboundAddresses;
+use crate::io::outbound::OutboundPolicy;
 use crate::io::process::{PidFile, ProcessError, announce_ready, open_log};
 use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
 use crate::pasta::{self, Plan};
@@ -35,6 +36,7 @@ use crate::runtime_dir::{Directory, Owner};
 use crate::survivor::State;
 use crate::sys::fd::{is_open, take_inherited};
 use crate::sys::host_links::HostLinks;
+use crate::sys::interfaces::Interfaces;
 use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
 use crate::sys::landlock::Removable;
 use crate::sys::netns;
@@ -54,8 +56,9 @@ pub fn attach(mut command: Attach) -> Result<u8, Error> {
         Target::Tap(fd) => Some(fd),
         Target::Pid(_) | Target::Path { .. } => None,
     };
-    let fds = [command.process.ready_fd, command.process.exit_fd, tap];
-    isolate_initial(&fds.into_iter().flatten().collect::<Vec<_>>())?;
+    let published = inherited_fds(&command.network.publish, &Activation::of_environment())?;
+    let fds = [command.process.ready_fd, command.process.exit_fd, tap].into_iter().flatten();
+    isolate_initial(&fds.chain(published).collect::<Vec<_>>())?;
     start_log_file(&command.process)?;
     let exit = if exit_is_closed {
         // A pipe that nobody can write to: it hangs up at once.
@@ -136,8 +139,9 @@ fn keep(container: &Container, process: &Process) -> Option<Directory> {
 /// Everything that keeps the command from being run, see [`Error`].
 pub fn run(command: &Run) -> Result<u8, Error> {
     let Run { endpoint, network, process, caller, .. } = command;
-    let fds = [process.ready_fd, process.exit_fd];
-    let inherited = isolate_initial(&fds.into_iter().flatten().collect::<Vec<_>>())?;
+    let published = inherited_fds(&network.publish, &Activation::of_environment())?;
+    let fds = [process.ready_fd, process.exit_fd].into_iter().flatten();
+    let inherited = isolate_initial(&fds.chain(published).collect::<Vec<_>>())?;
     start_log_file(process)?;
     let names = names_inside(endpoint, network);
     let mut sandbox = run::spawn(command, &names, &inherited)?;
@@ -239,9 +243,10 @@ struct Served {
     config: Network,
     lease: Lease,
     attached: Option<attach::Attached>,
-    listeners: Vec<Listener>,
+    published: Vec<Published>,
+    interfaces: Option<Interfaces>,
     api: Option<ApiSocket>,
-    outbound: OutboundAddresses,
+    outbound: OutboundPolicy,
     resolvers: HostResolvers,
     mirrors: (Vec<Mirror>, SocketTables),
     forward_signals: bool,
@@ -253,9 +258,10 @@ impl Served {
             config,
             lease: endpoint.lease,
             attached: None,
-            listeners: Vec::new(),
+            published: Vec::new(),
+            interfaces: None,
             api: None,
-            outbound: OutboundAddresses::default(),
+            outbound: OutboundPolicy::default(),
             resolvers: HostResolvers::default(),
             mirrors: (Vec::new(), SocketTables::new()),
             forward_signals: false,
@@ -264,11 +270,17 @@ impl Served {
 
     /// What a caller wants that takes us for another program, before anything is made.
     fn wanted(endpoint: &Endpoint, config: Network, caller: &Caller) -> Result<Self, Error> {
-        let outbound = OutboundAddresses::find(&caller.outbound)?;
+        let outbound = OutboundPolicy::find(&caller.outbound)?;
         let resolvers = HostResolvers::of(&config.resolver)?;
-        let listeners = listen::bind(&config.publish, config.addresses.v6.is_some())?;
+        let mut interfaces = Interfaces::open()
+            .inspect_err(|error| log::debug!("the host's interfaces cannot be listed: {error}"))
+            .ok();
+        let v6 = config.addresses.v6.is_some();
+        let mut binder = Binder { v6, interfaces: interfaces.as_mut(), may_inherit: true };
+        let published = binder.bind(&config.publish)?;
         let api = caller.api_socket.as_deref().map(ApiSocket::bind).transpose()?;
-        Ok(Self { listeners, api, outbound, resolvers, ..Self::nothing(endpoint, config) })
+        let nothing = Self::nothing(endpoint, config);
+        Ok(Self { published, interfaces, api, outbound, resolvers, ..nothing })
     }
 
     /// Serves a TAP that the caller has opened.
@@ -311,7 +323,7 @@ impl Served {
         if !attached.ipv6 {
             served.config.addresses.v6 = None;
             served.lease.v6 = None;
-            served.listeners.retain(|listener| listener.address.is_ipv4());
+            served.published.iter_mut().for_each(Published::drop_v6);
         }
         served.expect_own_choice(attached.mac);
         served.attached = Some(attached);
@@ -337,8 +349,9 @@ impl Served {
             text.push_str(&format!(" {guest}/{}", v6.subnet.prefix_len));
         }
         text.push_str(&format!(" gateway {} dns {}", v4.gateway, v4.dns));
-        for Listener { address, guest_port, protocol, .. } in &self.listeners {
-            text.push_str(&format!(" {address}->{guest_port}/{protocol}"));
+        for port in in_words(self.published.iter().flat_map(Published::bound)) {
+            text.push(' ');
+            text.push_str(&port);
         }
         text
     }
@@ -361,7 +374,8 @@ impl Served {
                     io::Container { tap, lease, pidfd: None, pcap, dns }
                 })
                 .collect(),
-            listeners: self.listeners,
+            published: self.published,
+            interfaces: self.interfaces,
             resolvers: self.resolvers,
             pidfd: watched.pidfd,
             watch_path: watched.path,

@@ -64,9 +64,9 @@ fn version_goes_to_stdout_and_is_success() {
 #[test]
 fn a_wrong_command_line_is_one_line_and_exit_code_2() {
     refused(
-        &["--publish", "8080", "4711"],
-        "rnsnet: invalid --publish \"8080\": \
-         the host port is missing: write HOST:CONTAINER, as in 8080:80\n",
+        &["--publish", "8080:", "4711"],
+        "rnsnet: invalid --publish \"8080:\": \
+         the container port is missing: write HOST:CONTAINER, as in 8080:80\n",
     );
     refused(
         &["-p8080:80/sctp", "4711"],

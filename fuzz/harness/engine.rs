@@ -559,7 +559,7 @@ impl World {
                             Kind::Datagram
                         }
                         SocketKind::UdpBroadcast => panic!("a socket for broadcasts, unasked"),
-                        SocketKind::Udp { .. } => Kind::Datagram,
+                        SocketKind::Udp { .. } | SocketKind::UdpLoopback { .. } => Kind::Datagram,
                         SocketKind::Ping { .. } => Kind::Echo,
                     };
                     assert!(self.sockets.insert(socket, known).is_none(), "{socket:?} is taken");

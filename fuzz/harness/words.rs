@@ -6,8 +6,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use rnsnet::cli::slirp4netns::Invocation;
-use rnsnet::cli::{self, Command};
-use rnsnet::config::{Attach, Endpoint, Network, Process};
+use rnsnet::cli::{self, Command, PublishDefaults};
+use rnsnet::config::{
+    Attach, Bind, Endpoint, HostPorts, HostSide, Network, Prefix, Process, Publish,
+};
 
 /// Words separated by zero bytes, for `rnsnet`.
 ///
@@ -36,11 +38,58 @@ pub fn slirp4netns(bytes: &[u8]) {
     }
 }
 
-/// One value of `--publish`.
+/// What whoever binds a rule may rely on.
+fn check_rule(rule: &Publish) {
+    let count = rule.guest.count();
+    assert!(rule.guest.first != 0 && count > 0, "container ports {}", rule.guest);
+    match &rule.host {
+        HostSide::Inherited { fd, .. } => assert!(*fd > 2 && count == 1, "{rule}"),
+        HostSide::Bound { on, ports } => {
+            match ports {
+                HostPorts::Exactly(ports) => assert!(ports.first != 0 && ports.count() == count),
+                HostPorts::FirstFree(ports) => {
+                    assert!(ports.first != 0 && ports.count() > 1 && count == 1);
+                }
+                HostPorts::AnyOf(ports) => assert!(ports.first != 0),
+                HostPorts::Free => {}
+            }
+            match on {
+                Bind::All => {}
+                Bind::Addresses(addresses) => {
+                    assert!(!addresses.is_empty());
+                    assert!(addresses.iter().all(|address| !address.is_multicast()));
+                }
+                Bind::Interface(name) => {
+                    assert!((1..=15).contains(&name.len()), "an interface of {} bytes", name.len());
+                    assert!(!name.contains(['/', ' ', '\0', ':']), "an interface {name:?}");
+                }
+            }
+        }
+    }
+    for prefix in &rule.from {
+        let first = match prefix {
+            Prefix::V4(prefix) => prefix.address.into(),
+            Prefix::V6(prefix) => prefix.address.into(),
+        };
+        assert!(prefix.contains(first), "{prefix} does not cover its own address");
+    }
+}
+
+/// One value of `--publish`, which is read back from its own words.
 ///
 /// # Panics
 /// At the first thing that must not be.
 pub fn publish(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(rule) = cli::parse_publish(text, &PublishDefaults::default())
+    {
+        check_rule(&rule);
+        let shown = rule.to_string();
+        let again = cli::parse_publish(&shown, &PublishDefaults::default());
+        let again = again.unwrap_or_else(|error| panic!("{shown:?}: {error}"));
+        assert_eq!(again.to_string(), shown);
+        assert_eq!((&again.guest, &again.from), (&rule.guest, &rule.from));
+    }
     let mut word = b"--publish=".to_vec();
     word.extend_from_slice(bytes);
     let args = [OsString::from_vec(word), "1".into()];
@@ -77,7 +126,7 @@ fn check(command: &Command) {
         }
     }
     for rule in publish {
-        assert!(rule.host_port != 0 && rule.guest_port != 0, "port 0");
+        check_rule(rule);
     }
     let Process { ready_fd, exit_fd, .. } = process;
     assert!(ready_fd.is_none_or(|fd| fd >= 0) && exit_fd.is_none_or(|fd| fd >= 0));

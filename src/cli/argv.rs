@@ -395,7 +395,7 @@ mod tests {
             (&["--publsh", "1:2"], r#"unknown option "--publsh": did you mean --publish?"#),
             (&["--pubilsh"], r#"unknown option "--pubilsh": did you mean --publish?"#),
             (&["--Publish=1:2"], r#"unknown option "--Publish": did you mean --publish?"#),
-            (&["--pub"], r#"unknown option "--pub": did you mean --publish?"#),
+            (&["--publ"], r#"unknown option "--publ""#),
             (&["--ready_fd=3"], r#"unknown option "--ready_fd": did you mean --ready-fd?"#),
             (&["--host"], r#"unknown option "--host": did you mean --host-access?"#),
             (&["-mtu", "1500"], r#"unknown option "-mtu": did you mean --mtu?"#),

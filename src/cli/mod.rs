@@ -21,17 +21,18 @@ mod verbs;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::net::IpAddr;
 
 use argh::FromArgs as _;
 
 pub use getopt::GetoptError;
-pub use publish::{PublishError, Side};
+pub use publish::{PublishDefaults, PublishError, Side, parse as parse_publish};
 pub use values::ValueError;
 pub use verbs::Action;
 
 use crate::config::{
-    Attach, Caller, Confinement, Endpoint, Mtu, Network, Process, Refusal, Rules, Run, Sharing,
-    Target,
+    Attach, Caller, Confinement, Endpoint, Mtu, Network, Outbound, Process, Publish, Refusal,
+    Rules, Run, Sharing, Source, Target,
 };
 use argv::{Normalised, Syntax, Words};
 use options::{Given, Job, OPTIONS};
@@ -230,6 +231,24 @@ pub enum UsageError {
         /// What is wrong with it.
         source: PublishError,
     },
+    /// Ports that are wrong in an option about ports.
+    #[error("invalid {option} {text:?}")]
+    PortRange {
+        /// The option.
+        option: &'static str,
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        source: PublishError,
+    },
+    /// An option that does nothing without another.
+    #[error("{option} does nothing without {needed}")]
+    Useless {
+        /// The option.
+        option: &'static str,
+        /// What it is for.
+        needed: &'static str,
+    },
     /// What argh refused although the first stage let it pass.
     #[error("cannot parse the command line: {message}")]
     Parser {
@@ -286,27 +305,50 @@ impl UsageError {
             | Self::Publish { .. }
             | Self::NotHere { .. }
             | Self::NothingToDo
+            | Self::PortRange { .. }
+            | Self::Useless { .. }
             | Self::Parser { .. } => return None,
         };
         Some(hint.into())
     }
 }
 
+/// What of the environment counts: the defaults of options that are not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `RNSNET_DEFAULT_BIND`, for `--default-bind`.
+    pub default_bind: Option<OsString>,
+}
+
+/// [`parse_in`] an empty environment.
+///
+/// # Errors
+/// As [`parse_in`].
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    parse_in(&Environment::default(), args)
+}
+
 /// Reads a command line. `args` are the words after the program's name.
 ///
 /// # Errors
 /// Whatever makes the line unusable, the first problem found.
-pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+pub fn parse_in(
+    environment: &Environment,
+    args: impl Iterator<Item = OsString>,
+) -> Result<Command, UsageError> {
     let mut args = args.peekable();
     if args.next_if(|word| word == "help").is_some() {
         let of = args.next().into_iter().filter(|word| !word.is_empty());
         // `rnsnet help network create` too: a verb's help wins wherever it stands.
-        return parse_command(of.chain(args).chain(["--help".into()]));
+        return parse_command(environment, of.chain(args).chain(["--help".into()]));
     }
-    parse_command(args)
+    parse_command(environment, args)
 }
 
-fn parse_command(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+fn parse_command(
+    environment: &Environment,
+    args: impl Iterator<Item = OsString>,
+) -> Result<Command, UsageError> {
     let mut args = args.peekable();
     if let Some(first) = args.next_if(|word| word.to_str().is_some_and(verbs::is_verb)) {
         let first = first.to_string_lossy();
@@ -327,8 +369,8 @@ fn parse_command(args: impl Iterator<Item = OsString>) -> Result<Command, UsageE
     let given = Given::from_args(&["rnsnet"], &words.for_argh())
         .map_err(|exit| UsageError::Parser { message: exit.output.trim().to_owned() })?;
     match job {
-        Job::Attach | Job::Verb => attach(given, &words).map(Command::Attach),
-        Job::Run => run(&given, words).map(Command::Run),
+        Job::Attach | Job::Verb => attach(given, &words, environment).map(Command::Attach),
+        Job::Run => run(&given, words, environment).map(Command::Run),
     }
 }
 
@@ -341,7 +383,11 @@ fn help(job: Job) -> String {
     text
 }
 
-fn attach(mut given: Given, words: &Words) -> Result<Attach, UsageError> {
+fn attach(
+    mut given: Given,
+    words: &Words,
+    environment: &Environment,
+) -> Result<Attach, UsageError> {
     let mut positionals = std::mem::take(&mut given.words).into_iter();
     let target = positionals.next().ok_or(UsageError::NoTarget)?;
     let ifname = positionals.next();
@@ -358,24 +404,25 @@ fn attach(mut given: Given, words: &Words) -> Result<Attach, UsageError> {
         return Err(UsageError::NoSuchVerb { word: target, suggestion });
     }
     let target = self::target(&given, &target)?;
-    let (endpoint, network) = link(&given, words, ifname)?;
+    let (endpoint, network) = link(&given, words, ifname, environment)?;
     let mut process = process(&given)?;
     process.arguments = words.for_argh().into_iter().map(str::to_owned).collect();
-    Ok(Attach { target, endpoint, network, process, caller: Caller::default() })
+    let caller = Caller { outbound: outbound(&given)?, ..Caller::default() };
+    Ok(Attach { target, endpoint, network, process, caller })
 }
 
-fn run(given: &Given, words: Words) -> Result<Run, UsageError> {
+fn run(given: &Given, words: Words, environment: &Environment) -> Result<Run, UsageError> {
     if words.command.first().is_none_or(|command| command.is_empty()) {
         return Err(UsageError::NoCommand);
     }
-    let (endpoint, network) = link(given, &words, None)?;
+    let (endpoint, network) = link(given, &words, None, environment)?;
     Ok(Run {
         hostname: read(given.hostname.as_deref(), "--hostname", values::hostname)?,
         endpoint,
         network,
         process: process(given)?,
         command: words.command,
-        caller: Caller::default(),
+        caller: Caller { outbound: outbound(given)?, ..Caller::default() },
     })
 }
 
@@ -406,6 +453,7 @@ fn link(
     given: &Given,
     words: &Words,
     ifname: Option<(&'static str, String)>,
+    environment: &Environment,
 ) -> Result<(Endpoint, Network), UsageError> {
     let network = given.network.as_deref();
     let loopback_only = read(network, "--network", values::loopback_only)?.unwrap_or(false);
@@ -442,7 +490,7 @@ fn link(
     let network = Network {
         addresses,
         mtu: read(given.mtu.as_deref(), "--mtu", values::mtu)?.unwrap_or_else(Mtu::default),
-        publish: publish::parse_all(&given.publish)?,
+        publish: published(given, environment)?,
         host_access: read(host_access, "--host-access", values::host_access)?.unwrap_or_default(),
         dns: true,
         resolver: dns::resolver(given)?,
@@ -454,6 +502,61 @@ fn link(
         rules: Rules::default(),
     };
     Ok((endpoint, network))
+}
+
+/// The ports of `--publish` and `--publish-all`.
+fn published(given: &Given, environment: &Environment) -> Result<Vec<Publish>, UsageError> {
+    let bind = match (given.default_bind.as_deref(), &environment.default_bind) {
+        (Some(text), _) => Some(Input::new("--default-bind", text).read(publish::default_bind)?),
+        (None, Some(text)) if !text.is_empty() => {
+            let text = text.to_string_lossy();
+            Some(Input::new("RNSNET_DEFAULT_BIND", &text).read(publish::default_bind)?)
+        }
+        (None, _) => None,
+    };
+    let defaults = PublishDefaults { bind: bind.unwrap_or_default(), freebind: given.freebind };
+    let mut rules = publish::parse_all(&given.publish, &defaults)?;
+    let useless = |option, needed| Err(UsageError::Useless { option, needed });
+    match (given.publish_all, given.expose.is_empty(), given.publish_range.as_deref()) {
+        (true, true, _) => return useless("--publish-all", "--expose"),
+        (false, false, _) => return useless("--expose", "--publish-all"),
+        (false, _, Some(_)) => return useless("--publish-range", "--publish-all"),
+        (true, false, range) => {
+            let more = publish::exposed(&given.expose, range, &rules, &defaults)?;
+            rules.extend(more);
+        }
+        (false, true, None) => {}
+    }
+    if rules.is_empty() {
+        if given.default_bind.is_some() {
+            return useless("--default-bind", "--publish");
+        }
+        if given.freebind {
+            return useless("--freebind", "--publish");
+        }
+    }
+    Ok(rules)
+}
+
+/// What the container sends with: `--outbound-addr`, one for each family, and `--outbound-if`.
+fn outbound(given: &Given) -> Result<Outbound, UsageError> {
+    let interface = read(given.outbound_if.as_deref(), "--outbound-if", values::ifname)?;
+    let mut outbound = Outbound { interface, ..Outbound::default() };
+    for text in &given.outbound_addr {
+        let typed = Input::new("--outbound-addr", text);
+        let again = match typed.read(values::outbound)? {
+            IpAddr::V4(ip) => {
+                outbound.v4.replace(Source::Address(ip)).map(|_| ValueError::FamilyTwice("IPv4"))
+            }
+            IpAddr::V6(ip) => {
+                outbound.v6.replace(Source::Address(ip)).map(|_| ValueError::FamilyTwice("IPv6"))
+            }
+        };
+        if let Some(again) = again {
+            return Err(typed.refuse(again));
+        }
+    }
+    Ok(outbound)
 }
 
 fn process(given: &Given) -> Result<Process, UsageError> {

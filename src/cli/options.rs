@@ -78,6 +78,27 @@ pub(super) struct Given {
     /// forwarded host ports
     #[argh(option)]
     pub(super) publish: Vec<String>,
+    /// every exposed port
+    #[argh(switch)]
+    pub(super) publish_all: bool,
+    /// ports that are exposed
+    #[argh(option)]
+    pub(super) expose: Vec<String>,
+    /// where host ports come from
+    #[argh(option)]
+    pub(super) publish_range: Option<String>,
+    /// addresses of ports that name none
+    #[argh(option)]
+    pub(super) default_bind: Option<String>,
+    /// addresses may be absent
+    #[argh(switch)]
+    pub(super) freebind: bool,
+    /// local addresses of what is sent
+    #[argh(option)]
+    pub(super) outbound_addr: Vec<String>,
+    /// interface of what is sent
+    #[argh(option)]
+    pub(super) outbound_if: Option<String>,
     /// loopback services of the host
     #[argh(option)]
     pub(super) host_access: Option<String>,
@@ -252,9 +273,47 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         short: Some('p'),
         kind: Kind::List("SPEC"),
         group: Group::Ports,
-        help: "Forward a host port into the container: [ADDR:]HOST:CTR[/tcp|/udp]. An IPv6 ADDR \
-               goes in brackets; HOST and CTR may be ranges of equal length, as in \
-               8000-8010:8000-8010. Without ADDR, every address of both families. May be repeated.",
+        help: "Forward host ports into the container: [ADDR:|IFACE/|fd:N:][HOST[-END]:]CTR[-END], \
+               then /tcp or /udp, then ,from=CIDR to let in nobody else. An IPv6 ADDR goes \
+               in brackets; IFACE/ is every address that an interface has at any time; fd:N: is a \
+               socket handed in, as by systemd. CTR alone and ADDR::CTR take a free host port. \
+               8000-8010:9000-9010 is a range, 8000-8010:80 the first that is free. Without ADDR, \
+               every address of both families. May be repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--publish-all",
+        short: Some('P'),
+        group: Group::Ports,
+        help: "Publish every --expose at a free host port of --publish-range.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--expose",
+        kind: Kind::List("PORT"),
+        group: Group::Ports,
+        help: "A port for --publish-all: PORT[-END][/tcp|/udp]. May be repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--publish-range",
+        kind: Kind::Value("FIRST-LAST"),
+        group: Group::Ports,
+        help: "Host ports for --publish-all. Default: 49000-49900.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--default-bind",
+        kind: Kind::Value("ADDR[,ADDR...]"),
+        group: Group::Ports,
+        help: "Addresses of published ports that name none, as 127.0.0.1,::1. Default: \
+               $RNSNET_DEFAULT_BIND, or every address.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--freebind",
+        group: Group::Ports,
+        help: "Publish at addresses and interfaces that are not there yet, too.",
         ..LINK
     },
     OptionSpec {
@@ -271,6 +330,19 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         help: "default: a private network with a gateway; none: lo is brought up and nothing else. \
                Default: default.",
         ..PLAIN
+    },
+    OptionSpec {
+        long: "--outbound-addr",
+        kind: Kind::List("ADDR"),
+        help: "Local address of what the container sends, looked for when it sends. May be given \
+               for IPv4 and for IPv6.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--outbound-if",
+        kind: Kind::Value("IFACE"),
+        help: "Interface by which everything leaves that the container sends; it may come and go.",
+        ..LINK
     },
     OptionSpec {
         long: "--ifname",

@@ -1,26 +1,37 @@
-//! The grammar of `--publish`: `[ADDR:]HOST:CTR[/tcp|/udp]`.
+//! The grammar of `--publish`:
+//! `[ADDR|IFACE/|fd:N:][HOST[-END]]:CTR[-END][/tcp|/udp][,from=CIDR]...`, and what `--publish-all`
+//! makes of `--expose`.
 //!
-//! Pure text work: a spec becomes one [`Publish`] per port, and specs that claim the same host
-//! port are refused. Whether a port can be bound is not known here.
-//! The grammar is Podman's: an IPv6 address is bracketed, ranges are of equal length, no address
-//! means both families; `0.0.0.0` and `[::]` mean one.
+//! Pure text work: a spec becomes one [`Publish`], and specs that claim the same host port are
+//! refused. Whether a port can be bound is not known here.
+//! Where Docker and Podman agree, the grammar is theirs: an IPv6 address is bracketed, no address
+//! means both families, `0.0.0.0` and `[::]` mean one, `CTR` and `ADDR::CTR` leave the host port to
+//! us, `8000-9000:80` takes the first that is free.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::UsageError;
-use crate::config::{Protocol, Publish};
+use super::values::{self, ValueError};
+use crate::config::{Bind, Cidr, HostPorts, HostSide, Ports, Prefix, Protocol, Publish};
 
 /// What is wrong with one `--publish` value. Its Display names the part, not the whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// Nothing but a container port, or nothing at all before it.
-    #[error("the host port is missing: write HOST:CONTAINER, as in 8080:80")]
-    NoHostPort,
-    /// Nothing after the last colon.
+    /// Nothing after the last colon, or nothing at all.
     #[error("the container port is missing: write HOST:CONTAINER, as in 8080:80")]
     NoContainerPort,
+    /// An address and one port, which could be either's.
+    #[error(
+        "which port is it: write {address}::{port} for a free host port, {address}:HOST:{port} \
+             for one of your choice"
+    )]
+    AmbiguousPort {
+        /// The address, with its brackets.
+        address: String,
+        /// The port.
+        port: String,
+    },
     /// A colon with nothing before it, or empty brackets.
     #[error("the host address is empty: leave it out for all addresses")]
     EmptyAddress,
@@ -33,6 +44,53 @@ pub enum PublishError {
     /// Something other than a colon after `]`.
     #[error("a colon is missing after the bracket: write [ADDR]:HOST:CONTAINER")]
     NoColonAfterBracket,
+    /// What stands before the slash cannot be an interface.
+    #[error("interface {name:?}: {problem}")]
+    BadInterface {
+        /// What was typed.
+        name: String,
+        /// What is wrong with it.
+        problem: Box<ValueError>,
+    },
+    /// An interface and an address.
+    #[error("give an interface or an address, not both: an interface means all its addresses")]
+    InterfaceAndAddress,
+    /// `fd:` without a number.
+    #[error("descriptor {text:?}: {problem}")]
+    BadDescriptor {
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        problem: Box<ValueError>,
+    },
+    /// `fd:N:` with more than a container port.
+    #[error("an inherited socket has its own address and port: write fd:{fd}:CONTAINER")]
+    PortOfDescriptor {
+        /// The descriptor.
+        fd: i32,
+    },
+    /// `fd:N:` with a range.
+    #[error("an inherited socket is one port: {0} are several")]
+    RangeOfDescriptor(Ports),
+    /// One descriptor in two specs.
+    #[error("descriptor {fd} is already published by {other:?}")]
+    DescriptorTaken {
+        /// The descriptor.
+        fd: i32,
+        /// The earlier spec.
+        other: String,
+    },
+    /// Something after a comma that is not `from=`.
+    #[error("{0:?} is unknown: only from=CIDR may follow a comma")]
+    UnknownKey(String),
+    /// `from=` with something else than a prefix.
+    #[error("from={text}: {problem}")]
+    BadFrom {
+        /// What was typed.
+        text: String,
+        /// What is wrong with it.
+        problem: Box<ValueError>,
+    },
     /// The address is not an IPv4 address.
     #[error("host address {0:?} is not an IPv4 address")]
     NotIpv4(String),
@@ -117,77 +175,245 @@ impl fmt::Display for Side {
     }
 }
 
-/// The spec of one port, in the grammar of `--publish`.
-impl fmt::Display for Publish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.bind {
-            None => {}
-            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
-            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
-        }
-        write!(f, "{}:{}/{}", self.host_port, self.guest_port, self.protocol)
-    }
+/// What holds for every spec of a command line that does not say otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublishDefaults {
+    /// The addresses of a spec that names none; empty is every address.
+    pub bind: Vec<IpAddr>,
+    /// See [`Publish::freebind`].
+    pub freebind: bool,
 }
-
-/// Where one host port is bound, and the spec that says so.
-type Claim<'a> = (Option<IpAddr>, &'a str);
 
 /// Reads every `--publish` of a command line.
 ///
 /// # Errors
 /// The first spec that is wrong, or that claims a host port which an earlier one has.
-pub(super) fn parse_all(specs: &[String]) -> Result<Vec<Publish>, UsageError> {
-    let mut published = Vec::new();
-    let mut taken: BTreeMap<(u16, Protocol), Vec<Claim<'_>>> = BTreeMap::new();
+pub(super) fn parse_all(
+    specs: &[String],
+    defaults: &PublishDefaults,
+) -> Result<Vec<Publish>, UsageError> {
+    let mut rules: Vec<Publish> = Vec::new();
     for spec in specs {
         let refuse = |source| UsageError::Publish { spec: spec.clone(), source };
-        for publish in parse(spec).map_err(refuse)? {
-            let claims = taken.entry((publish.host_port, publish.protocol)).or_default();
-            if let Some((_, other)) = claims.iter().find(|(bind, _)| overlap(*bind, publish.bind)) {
-                return Err(refuse(PublishError::Taken {
-                    port: publish.host_port,
-                    protocol: publish.protocol,
-                    other: (*other).to_owned(),
-                }));
+        let rule = parse(spec, defaults).map_err(refuse)?;
+        for (earlier, other) in rules.iter().zip(specs) {
+            if let Some(taken) = conflict(earlier, &rule, other) {
+                return Err(refuse(taken));
             }
-            claims.push((publish.bind, spec));
-            published.push(publish);
         }
+        rules.push(rule);
     }
-    Ok(published)
+    Ok(rules)
 }
 
-/// Reads one spec into its ports, in order.
+/// Reads one spec.
 ///
 /// # Errors
-/// The first part of the spec that is wrong, from left to right but for the protocol.
-pub(super) fn parse(spec: &str) -> Result<Vec<Publish>, PublishError> {
-    let (ports, protocol) = match spec.split_once('/') {
-        None => (spec, Protocol::Tcp),
-        Some((ports, protocol)) => (ports, parse_protocol(protocol)?),
+/// The first part of the spec that is wrong: what follows a comma, the protocol, then from left to
+/// right.
+pub fn parse(spec: &str, defaults: &PublishDefaults) -> Result<Publish, PublishError> {
+    let (spec, from) = split_from(spec)?;
+    let (place, protocol) = split_protocol(spec)?;
+    let (host, guest) = match (place.strip_prefix("fd:"), place.split_once('/')) {
+        (Some(rest), _) => inherited(rest, protocol.is_some())?,
+        (None, Some((name, ports))) => {
+            let name = interface(name)?;
+            let (address, host, container) = split(ports)?;
+            if address.is_some() {
+                return Err(PublishError::InterfaceAndAddress);
+            }
+            bound(Bind::Interface(name), host, container)?
+        }
+        (None, None) => {
+            let (address, host, container) = split(place)?;
+            let on = match address.map(parse_address).transpose()? {
+                Some(address) => Bind::Addresses(vec![address]),
+                None if defaults.bind.is_empty() => Bind::All,
+                None => Bind::Addresses(defaults.bind.clone()),
+            };
+            bound(on, host, container)?
+        }
     };
-    let (bind, host, container) = split(ports)?;
-    let bind = bind.map(parse_address).transpose()?;
-    if host.is_empty() {
-        return Err(PublishError::NoHostPort);
+    let protocol = protocol.unwrap_or(Protocol::Tcp);
+    Ok(Publish { host, guest, protocol, from, freebind: defaults.freebind })
+}
+
+/// What `--publish-all` adds: a rule for each `--expose` that no `--publish` covers, as Docker has
+/// it. `range` is where the host ports come from.
+///
+/// # Errors
+/// The first value that is no port, or the range that is none.
+pub(super) fn exposed(
+    expose: &[String],
+    range: Option<&str>,
+    published: &[Publish],
+    defaults: &PublishDefaults,
+) -> Result<Vec<Publish>, UsageError> {
+    let range =
+        match range {
+            None => PUBLISH_RANGE,
+            Some(text) => parse_range(Side::Host, text).map_err(|source| {
+                UsageError::PortRange { option: "--publish-range", text: text.to_owned(), source }
+            })?,
+        };
+    let on = || match &defaults.bind {
+        none if none.is_empty() => Bind::All,
+        some => Bind::Addresses(some.clone()),
+    };
+    let mut rules: Vec<Publish> = Vec::new();
+    for text in expose {
+        let refuse =
+            |source| UsageError::PortRange { option: "--expose", text: text.clone(), source };
+        let (ports, protocol) = split_protocol(text).map_err(refuse)?;
+        let protocol = protocol.unwrap_or(Protocol::Tcp);
+        for port in parse_range(Side::Container, ports).map_err(refuse)?.iter() {
+            let guest = Ports::one(port);
+            let covers = |rule: &Publish| rule.protocol == protocol && rule.guest.overlap(guest);
+            if !published.iter().chain(&rules).any(covers) {
+                let ports = HostPorts::AnyOf(range);
+                let freebind = defaults.freebind;
+                rules.push(Publish { freebind, ..Publish::at(on(), ports, guest, protocol) });
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// Reads `--default-bind`: addresses with commas between them, in brackets or not.
+pub(super) fn default_bind(text: &str) -> Result<Vec<IpAddr>, ValueError> {
+    let mut addresses = Vec::new();
+    for word in text.split(',') {
+        let inner = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word);
+        let address: IpAddr = inner.parse().map_err(|_| ValueError::NotAnAddress)?;
+        if let Some(why) = unbindable(address) {
+            return Err(ValueError::AddressInUse(why));
+        }
+        if addresses.contains(&address) {
+            return Err(ValueError::Expected("each address once"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+/// Where `--publish-all` takes host ports from.
+const PUBLISH_RANGE: Ports = Ports { first: 49_000, last: 49_900 };
+
+/// Cuts what follows the commas off, which is for whom the port is.
+fn split_from(spec: &str) -> Result<(&str, Vec<Prefix>), PublishError> {
+    let mut words = spec.split(',');
+    let spec = words.next().unwrap_or_default();
+    let prefix = |word: &str| {
+        let text =
+            word.strip_prefix("from=").ok_or_else(|| PublishError::UnknownKey(word.to_owned()))?;
+        parse_prefix(text).map_err(|problem| PublishError::BadFrom {
+            text: text.to_owned(),
+            problem: Box::new(problem),
+        })
+    };
+    Ok((spec, words.map(prefix).collect::<Result<_, _>>()?))
+}
+
+/// Reads a prefix, or an address that stands for itself.
+fn parse_prefix(text: &str) -> Result<Prefix, ValueError> {
+    let (address, length) = match text.split_once('/') {
+        None => (text, None),
+        Some((address, length)) => (address, Some(length)),
+    };
+    let address: IpAddr = address.parse().map_err(|_| ValueError::NotAPrefix)?;
+    let (bits, allowed) = match address {
+        IpAddr::V4(_) => (32, "from 0 to 32"),
+        IpAddr::V6(_) => (128, "from 0 to 128"),
+    };
+    let prefix_len = match length {
+        None => bits,
+        Some(text) => {
+            let length = text.parse::<u8>().ok().filter(|_| values::is_digits(text));
+            let refused = || ValueError::PrefixLength { length: text.to_owned(), allowed };
+            length.filter(|length| *length <= bits).ok_or_else(refused)?
+        }
+    };
+    let host_bits = u32::from(bits - prefix_len);
+    let (prefix, exact) = match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
+            let first = Ipv4Addr::from_bits(address.to_bits() & mask);
+            (Prefix::V4(Cidr { address: first, prefix_len }), first == address)
+        }
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
+            return Err(ValueError::MappedAddress);
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
+            let first = Ipv6Addr::from_bits(address.to_bits() & mask);
+            (Prefix::V6(Cidr { address: first, prefix_len }), first == address)
+        }
+    };
+    if exact { Ok(prefix) } else { Err(ValueError::HostBits(prefix.to_string())) }
+}
+
+/// Cuts the protocol off. What follows the last slash is ports if it begins as ports do.
+fn split_protocol(spec: &str) -> Result<(&str, Option<Protocol>), PublishError> {
+    match spec.rsplit_once('/') {
+        Some((ports, word))
+            if !word.starts_with(|c: char| c.is_ascii_digit() || c == ':' || c == '[') =>
+        {
+            Ok((ports, Some(parse_protocol(word)?)))
+        }
+        _ => Ok((spec, None)),
+    }
+}
+
+/// Reads what follows `fd:`.
+fn inherited(rest: &str, protocol_typed: bool) -> Result<(HostSide, Ports), PublishError> {
+    let (number, container) = rest.split_once(':').ok_or(PublishError::NoContainerPort)?;
+    let fd = values::fd(number).map_err(|problem| PublishError::BadDescriptor {
+        text: number.to_owned(),
+        problem: Box::new(problem),
+    })?;
+    if container.contains(':') {
+        return Err(PublishError::PortOfDescriptor { fd });
     }
     if container.is_empty() {
         return Err(PublishError::NoContainerPort);
     }
-    let host = parse_range(Side::Host, host)?;
-    let container = parse_range(Side::Container, container)?;
-    if host.len() != container.len() {
-        let count =
-            |range: &std::ops::RangeInclusive<u16>| u32::from(range.end() - range.start()) + 1;
-        return Err(PublishError::UnequalRanges {
-            host: count(&host),
-            container: count(&container),
-        });
+    let guest = parse_range(Side::Container, container)?;
+    if guest.count() > 1 {
+        return Err(PublishError::RangeOfDescriptor(guest));
     }
-    let pairs = host.zip(container);
-    Ok(pairs
-        .map(|(host_port, guest_port)| Publish { bind, host_port, guest_port, protocol })
-        .collect())
+    Ok((HostSide::Inherited { fd, protocol_typed }, guest))
+}
+
+/// Reads an interface's name; unlike the container's own it may be `lo`.
+fn interface(name: &str) -> Result<String, PublishError> {
+    if name == "lo" {
+        return Ok(name.to_owned());
+    }
+    values::ifname(name).map_err(|problem| PublishError::BadInterface {
+        name: name.to_owned(),
+        problem: Box::new(problem),
+    })
+}
+
+/// Reads the ports of a rule that we bind; no host port is a free one.
+fn bound(on: Bind, host: &str, container: &str) -> Result<(HostSide, Ports), PublishError> {
+    if container.is_empty() {
+        return Err(PublishError::NoContainerPort);
+    }
+    let host = if host.is_empty() { None } else { Some(parse_range(Side::Host, host)?) };
+    let guest = parse_range(Side::Container, container)?;
+    let ports = match host {
+        None => HostPorts::Free,
+        Some(host) if host.count() == guest.count() => HostPorts::Exactly(host),
+        Some(host) if guest.count() == 1 => HostPorts::FirstFree(host),
+        Some(host) => {
+            return Err(PublishError::UnequalRanges {
+                host: host.count(),
+                container: guest.count(),
+            });
+        }
+    };
+    Ok((HostSide::Bound { on, ports }, guest))
 }
 
 /// An address as it was typed.
@@ -197,21 +423,28 @@ enum Typed<'a> {
     Bracketed(&'a str),
 }
 
-/// Cuts the part before the protocol at its colons.
+/// Cuts addresses and ports at their colons. An absent host port is empty.
 fn split(ports: &str) -> Result<(Option<Typed<'_>>, &str, &str), PublishError> {
+    let ambiguous = |address: String, port: &str| PublishError::AmbiguousPort {
+        address,
+        port: if port.is_empty() { "CONTAINER".to_owned() } else { port.to_owned() },
+    };
     if let Some(rest) = ports.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or(PublishError::NoClosingBracket)?;
         let rest = rest.strip_prefix(':').ok_or(PublishError::NoColonAfterBracket)?;
-        let (host, container) = rest.split_once(':').ok_or(PublishError::NoHostPort)?;
+        let (host, container) =
+            rest.split_once(':').ok_or_else(|| ambiguous(format!("[{address}]"), rest))?;
         return Ok((Some(Typed::Bracketed(address)), host, container));
     }
     let parts: Vec<&str> = ports.split(':').collect();
     match parts[..] {
-        // An address and one port: `127.0.0.1:80`.
-        [address, _] if address.parse::<Ipv4Addr>().is_ok() => Err(PublishError::NoHostPort),
+        [address, port] if address.parse::<Ipv4Addr>().is_ok() => {
+            Err(ambiguous(address.to_owned(), port))
+        }
+        [container] => Ok((None, "", container)),
         [host, container] => Ok((None, host, container)),
         [address, host, container] => Ok((Some(Typed::Plain(address)), host, container)),
-        [] | [_] => Err(PublishError::NoHostPort),
+        [] => Err(PublishError::NoContainerPort),
         [_, _, _, _, ..] => Err(PublishError::UnbracketedIpv6),
     }
 }
@@ -248,7 +481,7 @@ fn unbindable(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-fn parse_range(side: Side, text: &str) -> Result<std::ops::RangeInclusive<u16>, PublishError> {
+fn parse_range(side: Side, text: &str) -> Result<Ports, PublishError> {
     let (first, last) = match text.split_once('-') {
         None => {
             let port = parse_port(side, text)?;
@@ -259,7 +492,7 @@ fn parse_range(side: Side, text: &str) -> Result<std::ops::RangeInclusive<u16>, 
     if first > last {
         return Err(PublishError::ReversedRange { side, first, last });
     }
-    Ok(first..=last)
+    Ok(Ports { first, last })
 }
 
 fn parse_port(side: Side, text: &str) -> Result<u16, PublishError> {
@@ -281,12 +514,38 @@ fn parse_protocol(text: &str) -> Result<Protocol, PublishError> {
     }
 }
 
-/// Whether one host port cannot be bound at both addresses.
-fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
-    let (Some(a), Some(b)) = (a, b) else {
-        return true;
+/// What two rules claim both, if anything that is known before ports are bound.
+fn conflict(earlier: &Publish, later: &Publish, other: &str) -> Option<PublishError> {
+    let other = other.to_owned();
+    match (&earlier.host, &later.host) {
+        (HostSide::Inherited { fd, .. }, HostSide::Inherited { fd: again, .. }) if fd == again => {
+            Some(PublishError::DescriptorTaken { fd: *fd, other })
+        }
+        (
+            HostSide::Bound { on: a, ports: HostPorts::Exactly(ports) },
+            HostSide::Bound { on: b, ports: HostPorts::Exactly(again) },
+        ) if earlier.protocol == later.protocol && ports.overlap(*again) && overlap(a, b) => {
+            let port = ports.first.max(again.first);
+            Some(PublishError::Taken { port, protocol: later.protocol, other })
+        }
+        _ => None,
+    }
+}
+
+/// Whether one host port cannot be bound at both.
+fn overlap(a: &Bind, b: &Bind) -> bool {
+    let same = |a: &IpAddr, b: &IpAddr| {
+        a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
     };
-    a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
+    match (a, b) {
+        (Bind::All, _) | (_, Bind::All) => true,
+        (Bind::Interface(a), Bind::Interface(b)) => a == b,
+        (Bind::Addresses(a), Bind::Addresses(b)) => a.iter().any(|a| b.iter().any(|b| same(a, b))),
+        // Whether the interface has the address is known when it is bound.
+        (Bind::Interface(_), Bind::Addresses(_)) | (Bind::Addresses(_), Bind::Interface(_)) => {
+            false
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Addresses, Confinement, HostAccess, Lease, LogLevel, MacAddress, Offload, Protocol, Publish,
-    Resolver,
+    Addresses, Bind, Confinement, HostAccess, HostPorts, HostSide, Lease, LogLevel, MacAddress,
+    Offload, Outbound, Ports, Protocol, Publish, Resolver, Source,
 };
 use crate::error::report;
 use proptest::prelude::*;
@@ -83,9 +83,53 @@ fn a_command_alone_is_all_defaults() {
 }
 
 #[test]
+fn the_environment_says_where_ports_are_bound_that_name_no_address() {
+    let environment = |text: &str| Environment { default_bind: Some(text.into()) };
+    let bound = |text: &str, args: &[&str]| {
+        let args = args.iter().map(OsString::from);
+        match parse_in(&environment(text), args).map_err(|error| report(&error)) {
+            Ok(Command::Attach(attach)) => {
+                let host = attach.network.publish.into_iter().next().unwrap().host;
+                let HostSide::Bound { on, .. } = host else { panic!("{host:?}") };
+                Ok(on)
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        }
+    };
+    let addresses = |all: &[&str]| {
+        Ok(Bind::Addresses(all.iter().map(|address| address.parse().unwrap()).collect()))
+    };
+    let plain = ["-p8080:80", "1"];
+    assert_eq!(bound("127.0.0.1", &plain), addresses(&["127.0.0.1"]));
+    assert_eq!(bound("127.0.0.1,[::1]", &plain), addresses(&["127.0.0.1", "::1"]));
+    assert_eq!(bound("", &plain), Ok(Bind::All));
+    let other = ["-p8080:80", "--default-bind", "::1", "1"];
+    assert_eq!(bound("127.0.0.1", &other), addresses(&["::1"]));
+    let named = ["-p0.0.0.0:8080:80", "1"];
+    assert_eq!(bound("127.0.0.1", &named), addresses(&["0.0.0.0"]));
+    assert_eq!(
+        bound("localhost", &plain),
+        Err("rnsnet: invalid RNSNET_DEFAULT_BIND \"localhost\": not an IP address".to_owned())
+    );
+    // Ports that cannot meet are no conflict.
+    let apart = ["-p8080:80", "-p[::1]:8080:80", "1"];
+    assert_eq!(bound("127.0.0.1", &apart), addresses(&["127.0.0.1"]));
+}
+
+#[test]
 fn every_option_has_its_effect() {
     let attach = attached(&[
         "--publish=8080:80",
+        "--default-bind=127.0.0.1",
+        "--publish-all",
+        "--expose=80",
+        "--expose=9000-9001/udp",
+        "--publish-range=50000-50100",
+        "--freebind",
+        "--outbound-addr=192.0.2.3",
+        "--outbound-addr=2001:db8::3",
+        "--outbound-if=wlan0",
         "-p53:53/udp",
         "--host-access=5432,6379",
         "--network=default",
@@ -108,13 +152,34 @@ fn every_option_has_its_effect() {
         "4711",
         "tap0",
     ]);
-    let publish =
-        |host_port, guest_port, protocol| Publish { bind: None, host_port, guest_port, protocol };
+    let publish = |host_port, guest_port, protocol| {
+        let (host, guest) = (HostPorts::Exactly(Ports::one(host_port)), Ports::one(guest_port));
+        Publish::at(Bind::Addresses(vec![[127, 0, 0, 1].into()]), host, guest, protocol)
+    };
     let v4 = attach.network.addresses.v4;
     let v6 = attach.network.addresses.v6.unwrap();
+    let any_of = |guest_port| {
+        let range = HostPorts::AnyOf(Ports { first: 50_000, last: 50_100 });
+        let host =
+            HostSide::Bound { on: Bind::Addresses(vec![[127, 0, 0, 1].into()]), ports: range };
+        Publish { host, ..publish(1, guest_port, Protocol::Udp) }
+    };
+    // 80/tcp is published already.
+    let mut expected = [
+        publish(8080, 80, Protocol::Tcp),
+        publish(53, 53, Protocol::Udp),
+        any_of(9000),
+        any_of(9001),
+    ];
+    expected.iter_mut().for_each(|rule| rule.freebind = true);
+    assert_eq!(attach.network.publish, expected);
     assert_eq!(
-        attach.network.publish,
-        [publish(8080, 80, Protocol::Tcp), publish(53, 53, Protocol::Udp)]
+        attach.caller.outbound,
+        Outbound {
+            v4: Some(Source::Address([192, 0, 2, 3].into())),
+            v6: Some(Source::Address("2001:db8::3".parse().unwrap())),
+            interface: Some("wlan0".to_owned()),
+        }
     );
     assert_eq!(attach.network.host_access, HostAccess::Ports([5432, 6379].into()));
     assert_eq!(attach.network.mtu.get(), 9000);
@@ -289,6 +354,48 @@ fn refusals() {
         (
             &["4711", "-p", "8080:80/sctp"],
             r#"invalid --publish "8080:80/sctp": sctp is not supported: only tcp and udp"#,
+        ),
+        (&["1", "--expose=80"], "--expose does nothing without --publish-all"),
+        (&["1", "-P"], "--publish-all does nothing without --expose"),
+        (&["1", "--publish-range=1-2"], "--publish-range does nothing without --publish-all"),
+        (&["1", "--freebind"], "--freebind does nothing without --publish"),
+        (&["1", "--default-bind=::1"], "--default-bind does nothing without --publish"),
+        (
+            &["1", "-P", "--expose=80/sctp"],
+            r#"invalid --expose "80/sctp": sctp is not supported: only tcp and udp"#,
+        ),
+        (
+            &["1", "-P", "--expose=8080:80"],
+            r#"invalid --expose "8080:80": container port "8080:80" is not a number"#,
+        ),
+        (
+            &["1", "-P", "--expose=80", "--publish-range=900-1"],
+            r#"invalid --publish-range "900-1": host range 900-1 is reversed: write 1-900"#,
+        ),
+        (
+            &["1", "-p1:1", "--default-bind=224.0.0.1"],
+            r#"invalid --default-bind "224.0.0.1": it is a multicast address"#,
+        ),
+        (
+            &["1", "-p1:1", "--default-bind=::1,::1"],
+            r#"invalid --default-bind "::1,::1": expected each address once"#,
+        ),
+        (
+            &["1", "--outbound-addr=1.2.3.4", "--outbound-addr=1.2.3.5"],
+            r#"invalid --outbound-addr "1.2.3.5": the IPv4 address is given twice"#,
+        ),
+        (&["1", "--outbound-addr=eth0"], r#"invalid --outbound-addr "eth0": not an IP address"#),
+        (
+            &["1", "--outbound-addr=::"],
+            r#"invalid --outbound-addr "::": it is every address, which is what goes without saying"#,
+        ),
+        (
+            &["1", "--outbound-addr=::ffff:1.2.3.4"],
+            r#"invalid --outbound-addr "::ffff:1.2.3.4": write the IPv4 address"#,
+        ),
+        (
+            &["1", "--outbound-if=a/b"],
+            r#"invalid --outbound-if "a/b": an interface name cannot contain '/'"#,
         ),
         (
             &["run", "--hostname=my_host", "sh"],

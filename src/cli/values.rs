@@ -5,7 +5,7 @@
 //! Files, namespaces and descriptors are not looked at. `--publish` has its own file.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::UsageError;
@@ -110,6 +110,18 @@ pub enum ValueError {
     /// A name that means something else.
     #[error("the name is reserved")]
     IfnameReserved,
+    /// Not an address of either family.
+    #[error("not an IP address")]
+    NotAnAddress,
+    /// Not a prefix of either family.
+    #[error("not a prefix, as in 192.0.2.0/24 or 2001:db8::/32, nor an address")]
+    NotAPrefix,
+    /// An IPv4 address in IPv6 form.
+    #[error("write the IPv4 address")]
+    MappedAddress,
+    /// Two addresses of one family.
+    #[error("the {0} address is given twice")]
+    FamilyTwice(&'static str),
     /// Not a host name.
     #[error("write letters, digits, dots and inner hyphens")]
     HostnameSyntax,
@@ -314,6 +326,20 @@ pub(super) fn hostname(text: &str) -> Result<String, ValueError> {
         return Err(ValueError::HostnameTooLong);
     }
     Ok(text.to_owned())
+}
+
+/// Reads an address that sockets may have as their own.
+pub(super) fn outbound(text: &str) -> Result<IpAddr, ValueError> {
+    let address: IpAddr = text.parse().map_err(|_| ValueError::NotAnAddress)?;
+    let refused = match address {
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => return Err(ValueError::MappedAddress),
+        _ if address.is_unspecified() => Some("every address, which is what goes without saying"),
+        _ if address.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("good on one interface only"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    };
+    refused.map_or(Ok(address), |why| Err(ValueError::AddressInUse(why)))
 }
 
 pub(super) fn log_level(text: &str) -> Result<LogLevel, ValueError> {

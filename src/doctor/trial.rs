@@ -198,7 +198,7 @@ pub(super) fn pidfd() -> Finding {
 pub(super) fn ping(machine: &Machine) -> Finding {
     let range = machine.read("/proc/sys/net/ipv4/ping_group_range").unwrap_or_default();
     let range = range.replace('\t', " ");
-    match sock::ping_socket(false, None) {
+    match sock::ping_socket(false, sock::Local::default()) {
         Ok(_) => Finding::ok("ping", format!("works (ping_group_range {range})")),
         Err(error) if error.raw_os_error() == Some(Errno::EACCES as i32) => Finding::warn(
             "ping",

@@ -4,12 +4,14 @@
 //! them, and on to another where one refuses or does not answer. The sockets are the shell's.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::flow::tcp::Retry;
 use super::flow::udp::Datagram;
 use super::host::{Owner, SocketId};
+use super::stats::DropReason;
 use super::{Engine, Instant, PortId};
-use crate::config::Protocol;
+use crate::config::{Prefix, Protocol};
 
 /// Where the clients of a published port are led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +29,16 @@ pub(super) struct Published {
     pub(super) to: Vec<Destination>,
     guest_port: u16,
     protocol: Protocol,
+    /// The clients that are let in; `None` is everybody.
+    from: Option<Arc<[Prefix]>>,
 }
 
 impl Published {
+    /// Whether a client is let in.
+    fn admits(&self, client: IpAddr) -> bool {
+        self.from.as_ref().is_none_or(|from| from.iter().any(|prefix| prefix.contains(client)))
+    }
+
     /// Where the next client is led to.
     fn next(&mut self) -> Option<Destination> {
         let next = *self.to.first()?;
@@ -47,8 +56,18 @@ impl Engine {
         to: Vec<Destination>,
         guest_port: u16,
     ) -> SocketId {
-        let index = self.published.insert(Published { to, guest_port, protocol });
+        let index = self.published.insert(Published { to, guest_port, protocol, from: None });
         self.fx.host.adopt(Owner::Published(index))
+    }
+
+    /// Lets no clients into a published port but those of `from`: others are reset, their datagrams
+    /// dropped and counted.
+    pub fn admit_only(&mut self, listener: SocketId, from: Arc<[Prefix]>) {
+        if let Some(Owner::Published(index)) = self.fx.host.owner(listener)
+            && let Some(published) = self.published.get_mut(index)
+        {
+            published.from = Some(from);
+        }
     }
 
     /// Takes a published port back. Connections that stand go on; a UDP port's clients, who share
@@ -89,6 +108,11 @@ impl Engine {
             return None;
         };
         let published = self.published.get_mut(index)?;
+        if !published.admits(client.ip()) {
+            self.fx.stats.count_drop(DropReason::ForbiddenClient);
+            log::debug!("client {client} of port {} is turned away", published.guest_port);
+            return None;
+        }
         let Destination { port, address } = published.next()?;
         let to_guest = (address, published.guest_port);
         let several = published.to.len() > 1;
@@ -108,6 +132,10 @@ impl Engine {
         let published = self.published.get_mut(index)?;
         if published.protocol != Protocol::Udp {
             return None;
+        }
+        if !published.admits(datagram.from.ip()) {
+            self.fx.stats.count_drop(DropReason::ForbiddenClient);
+            return Some(());
         }
         let known = self.tables.udp.port_of_client(datagram.socket, datagram.from);
         let Destination { port, address } = match known {

@@ -27,6 +27,12 @@ pub enum SocketKind {
     },
     /// A UDP socket over IPv4 like that, which may send to broadcast addresses too.
     UdpBroadcast,
+    /// The same, for services on the host's loopback: none of the addresses and interfaces that
+    /// what goes out is to have.
+    UdpLoopback {
+        /// IPv6 rather than IPv4.
+        v6: bool,
+    },
     /// A UDP socket on a fresh random port, connected to this address (DNS queries).
     UdpConnect(SocketAddr),
     /// An ICMP echo socket (`icmp(7)`, `ping_group_range`).

@@ -119,6 +119,13 @@ impl Engine {
         }
     }
 
+    /// The local address or interface that the host's sockets are to have has changed: the guests'
+    /// UDP endpoints get new ones, pings begin anew. Connections cannot move and stay.
+    pub fn renew_sockets(&mut self) {
+        self.tables.udp.renew(&self.network, &mut self.fx);
+        self.tables.echo.renew(&mut self.fx);
+    }
+
     /// Sets how many host sockets the guests' UDP endpoints may have at once.
     pub fn set_max_udp_sockets(&mut self, sockets: usize) {
         self.tables.udp.set_max_endpoints(sockets);
@@ -268,8 +275,8 @@ impl Engine {
             (Owner::Udp(index), HostEvent::Bounced { to, bounce, payload }) => {
                 tables.udp.handle_bounce(&mut turn, index, to, bounce, payload);
             }
-            (Owner::Udp(index), HostEvent::Failed(_)) => {
-                tables.udp.handle_failed(&mut turn, index);
+            (Owner::Udp(index), HostEvent::Failed(error)) => {
+                tables.udp.handle_failed(&mut turn, index, error);
             }
             (Owner::Echo(index), HostEvent::Datagram { from, payload, .. }) => {
                 tables.echo.handle_reply(&mut turn, index, from.ip(), payload);

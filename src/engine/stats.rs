@@ -97,6 +97,8 @@ drop_reasons! {
     QueueFull = "queue-full",
     /// A datagram from the host side whose sender the guest has never written to.
     UnknownSender = "unknown-sender",
+    /// A client whom a published port's `from=` does not let in.
+    ForbiddenClient = "forbidden-client",
     /// A TCP segment that opens nothing and belongs to nothing.
     NoFlow = "no-flow",
     /// A packet of a flow whose other side is not there yet.

@@ -18,10 +18,11 @@ use nix::sys::signal::Signal;
 use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
 use super::host::{DatagramSocket, Socket, Sockets};
-use super::listen::Listener;
+use super::listen::{Published, in_words};
 use super::mirror::{Mirrors, SocketTables};
-use super::outbound::OutboundAddresses;
+use super::outbound::OutboundPolicy;
 use super::ports::{self, AttachPortError, Container, Ports, Source};
+use super::published::{Place, PublishedPorts};
 use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
 use super::watch::{File, Watches};
@@ -30,6 +31,7 @@ use crate::engine::frame::MAX_FRAME_LEN;
 use crate::engine::host::{Bounce, HostEvent, HostOp, SocketId, SocketKind};
 use crate::engine::stats::Verdict;
 use crate::engine::{Destination, Engine, Instant, PortId};
+use crate::sys::interfaces::Interfaces;
 use crate::sys::netns;
 use crate::sys::{datagram, sock};
 
@@ -38,6 +40,7 @@ const CONTAINER: Token = Token(2);
 const EXIT: Token = Token(3);
 const WATCHES: Token = Token(4);
 const API: Token = Token(5);
+const INTERFACES: Token = Token(6);
 const FIRST_API_CLIENT: usize = 8;
 const FIRST_PORT: usize = FIRST_API_CLIENT + api::MAX_CLIENTS;
 const FIRST_SOCKET: usize = FIRST_PORT + ports::TOKENS;
@@ -63,8 +66,10 @@ pub struct Network {
     pub config: config::Network,
     /// The containers that are there from the start.
     pub containers: Vec<Container>,
-    /// Published ports.
-    pub listeners: Vec<Listener>,
+    /// Published ports, bound.
+    pub published: Vec<Published>,
+    /// The host's interfaces; `None` where they cannot be asked for.
+    pub interfaces: Option<Interfaces>,
     /// The host's resolvers.
     pub resolvers: HostResolvers,
     /// Its end is the end of the whole network: that of its only container, or of the command.
@@ -79,8 +84,8 @@ pub struct Network {
     pub forward_signals: bool,
     /// Where requests to forward ports are taken.
     pub api: Option<ApiSocket>,
-    /// The local addresses of what the container sends.
-    pub outbound: OutboundAddresses,
+    /// The local ends of what the container sends.
+    pub outbound: OutboundPolicy,
     /// Rules for ports that follow what the container listens on, and where that is seen.
     pub mirrors: (Vec<config::pasta::Mirror>, SocketTables),
 }
@@ -139,6 +144,8 @@ struct Server {
     /// Whether the engine has more frames than one turn writes.
     more_frames: bool,
     sockets: Sockets,
+    published: PublishedPorts,
+    interfaces: Option<Interfaces>,
     api: Option<Api>,
     mirrors: Mirrors,
     signals: Signals,
@@ -168,10 +175,12 @@ impl Server {
         for (domain, servers) in network.resolvers.routes() {
             engine.add_dns_route(domain, servers);
         }
-        // Half of the descriptors: connections need the others, and a datagram's socket can be
-        // given up for a new one while theirs cannot.
+        // Half of the descriptors that published ports leave: connections need the others, and a
+        // datagram's socket can be given up for a new one while theirs cannot.
         if let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            engine.set_max_udp_sockets(usize::try_from(descriptors / 2).unwrap_or(usize::MAX));
+            let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+            let listeners = network.published.iter().map(|published| published.listeners.len());
+            engine.set_max_udp_sockets(descriptors.saturating_sub(listeners.sum()) / 2);
         }
 
         let ports_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
@@ -223,8 +232,9 @@ impl Server {
             .transpose()
             .map_err(set_up("watch the API socket"))?;
         let mut sockets = Sockets::new(registry, FIRST_SOCKET, network.outbound);
+        let mut published = PublishedPorts::default();
         let to = container.map(|(port, _)| Destination { port, address: None });
-        let to: Vec<_> = to.into_iter().collect();
+        let to: Vec<Destination> = to.into_iter().collect();
         let v6 = addresses.v6.is_some();
         let mirrors = Mirrors::new(network.mirrors, v6, to.clone(), clock.now());
         for (port, (protocol, socket)) in inside {
@@ -232,9 +242,18 @@ impl Server {
             let added = sockets.add_bound(id, protocol, socket);
             added.map_err(set_up("watch the DNS sockets in the container"))?;
         }
-        for listener in network.listeners {
-            let id = engine.publish(listener.protocol, to.clone(), listener.guest_port);
-            sockets.add_listener(id, listener).map_err(set_up("watch a published port"))?;
+        for bound in network.published {
+            let mut place = Place { engine: &mut engine, sockets: &mut sockets };
+            published.adopt(bound, &to, &mut place).map_err(set_up("watch a published port"))?;
+        }
+        let mut interfaces = network.interfaces;
+        if let Some(interfaces) = &mut interfaces {
+            watch(&poll, interfaces.raw_fd(), INTERFACES)
+                .map_err(set_up("watch the host's interfaces"))?;
+            if sockets.outbound.follows() {
+                interfaces.follow().map_err(set_up("list the host's interfaces"))?;
+                sockets.outbound.note(interfaces);
+            }
         }
         Ok(Self {
             engine,
@@ -245,6 +264,8 @@ impl Server {
             frame: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
             more_frames: false,
             sockets,
+            published,
+            interfaces,
             api,
             mirrors,
             signals: network.signals,
@@ -343,6 +364,7 @@ impl Server {
                     }
                 }
             }
+            INTERFACES => self.follow_interfaces(),
             API => {
                 if let Some(api) = &mut self.api {
                     api.accept(now);
@@ -351,7 +373,9 @@ impl Server {
             token if Api::is_client(FIRST_API_CLIENT, token) => {
                 if let Some(api) = &mut self.api {
                     let (engine, sockets) = (&mut self.engine, &mut self.sockets);
-                    api.handle_client(token, &mut api::Target { engine, sockets });
+                    let place = Place { engine, sockets };
+                    let published = &mut self.published;
+                    api.handle_client(token, &mut api::Target { published, place });
                 }
             }
             token if let Some(source) = self.ports.source_of(token) => {
@@ -363,6 +387,21 @@ impl Server {
             }
         }
         None
+    }
+
+    /// The host's addresses have changed: published ports and what goes out follow.
+    fn follow_interfaces(&mut self) {
+        let Some(interfaces) = &mut self.interfaces else {
+            return;
+        };
+        if !interfaces.changed() {
+            return;
+        }
+        let (engine, sockets) = (&mut self.engine, &mut self.sockets);
+        self.published.follow(interfaces, &mut Place { engine, sockets });
+        if self.sockets.outbound.note(interfaces) {
+            self.engine.renew_sockets();
+        }
     }
 
     /// Returns whether the signal ends the process.
@@ -386,6 +425,10 @@ impl Server {
     }
 
     fn dump(&self) {
+        for rule in self.published.iter() {
+            let bound = in_words(rule.bound());
+            log::info!("published {} {}: {}", rule.id(), rule.publish(), bound.join(" "));
+        }
         for line in self.engine.to_string().lines() {
             log::info!("{line}");
         }

@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use super::listen::Listener;
-use super::outbound::OutboundAddresses;
+use super::outbound::OutboundPolicy;
 use crate::config::Protocol;
 use crate::engine::host::{HostStream, IpFields, SocketId, SocketKind};
 use crate::sys::{datagram, sock};
@@ -33,6 +33,8 @@ pub(super) enum Socket {
 pub(super) struct DatagramSocket {
     socket: OwnedFd,
     v6: bool,
+    /// Takes IPv4 as well, whose addresses are written as IPv6 ones then (ipv6(7)).
+    dual_stack: bool,
     fields: IpFields,
 }
 
@@ -51,15 +53,15 @@ pub(super) struct TcpStream {
 #[derive(Debug)]
 pub(super) struct Sockets {
     registry: Registry,
-    outbound: OutboundAddresses,
+    pub(super) outbound: OutboundPolicy,
     first_token: usize,
     entries: Vec<Option<Socket>>,
 }
 
 impl Sockets {
     /// Sockets register with `registry` under their id plus `first_token`; those that are opened
-    /// have the local addresses `outbound`.
-    pub(super) fn new(registry: Registry, first_token: usize, outbound: OutboundAddresses) -> Self {
+    /// have the local ends that `outbound` says.
+    pub(super) fn new(registry: Registry, first_token: usize, outbound: OutboundPolicy) -> Self {
         Self { registry, outbound, first_token, entries: Vec::new() }
     }
 
@@ -73,34 +75,46 @@ impl Sockets {
 
     /// Opens what the engine asked for.
     pub(super) fn open(&mut self, id: SocketId, kind: SocketKind) -> io::Result<()> {
-        let socket = match kind {
+        let opened = self.open_socket(kind);
+        // There is no such interface now, which is as good as no route.
+        let socket = opened.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENODEV) => io::ErrorKind::NetworkUnreachable.into(),
+            _ => error,
+        })?;
+        self.add(id, socket)
+    }
+
+    fn open_socket(&self, kind: SocketKind) -> io::Result<Socket> {
+        let outbound = &self.outbound;
+        let datagram = |socket, v6| Socket::Datagram(DatagramSocket::new(socket, v6));
+        Ok(match kind {
             SocketKind::TcpConnect(to) => {
-                let socket = sock::tcp_connect_start(to, self.outbound.of(to.is_ipv6()))?;
+                let socket = sock::tcp_connect_start(to, outbound.towards(to.ip())?)?;
                 Socket::Tcp(TcpStream::new(socket, true))
             }
-            SocketKind::Udp { v6 } => {
-                let socket = sock::udp_any(v6, self.outbound.of(v6))?;
-                Socket::Datagram(DatagramSocket::new(socket, v6))
-            }
+            SocketKind::Udp { v6 } => datagram(sock::udp_any(v6, outbound.of(v6)?)?, v6),
             SocketKind::UdpBroadcast => {
-                let socket = sock::udp_any(false, self.outbound.of(false))?;
+                let socket = sock::udp_any(false, outbound.of(false)?)?;
                 datagram::allow_broadcast(socket.as_fd())?;
-                Socket::Datagram(DatagramSocket::new(socket, false))
+                datagram(socket, false)
+            }
+            SocketKind::UdpLoopback { v6 } => {
+                datagram(sock::udp_any(v6, sock::Local::default())?, v6)
             }
             SocketKind::UdpConnect(to) => {
-                Socket::Connected(sock::udp_connected(to, self.outbound.of(to.is_ipv6()))?)
+                Socket::Connected(sock::udp_connected(to, outbound.towards(to.ip())?)?)
             }
-            SocketKind::Ping { v6 } => {
-                let socket = sock::ping_socket(v6, self.outbound.of(v6))?;
-                Socket::Datagram(DatagramSocket::new(socket, v6))
-            }
-        };
-        self.add(id, socket)
+            SocketKind::Ping { v6 } => datagram(sock::ping_socket(v6, outbound.of(v6)?)?, v6),
+        })
     }
 
     /// Takes a published port.
     pub(super) fn add_listener(&mut self, id: SocketId, listener: Listener) -> io::Result<()> {
-        self.add_bound(id, listener.protocol, listener.socket)
+        self.add_bound(id, listener.protocol, listener.socket)?;
+        if let Some(Socket::Datagram(datagram)) = self.get_mut(id) {
+            datagram.dual_stack = listener.dual_stack;
+        }
+        Ok(())
     }
 
     /// Takes a bound UDP socket or a TCP listener.
@@ -166,6 +180,11 @@ impl Sockets {
             }
             (Some(Some(Socket::Datagram(socket))), Some(to)) => {
                 socket.set(fields)?;
+                let (to, from) = if socket.dual_stack {
+                    (SocketAddr::new(mapped(to.ip()), to.port()), from.map(mapped))
+                } else {
+                    (to, from)
+                };
                 let once = || datagram::send_to(socket.as_fd(), payload, to, from);
                 // An ICMP error about an earlier datagram ends the call that comes next (ip(7)):
                 // it is in the error queue as well, and this datagram has not been tried.
@@ -177,6 +196,14 @@ impl Sockets {
             _ => return Ok(()),
         };
         sent.map(|_| ())
+    }
+}
+
+/// An address as an IPv6 socket takes it.
+fn mapped(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
+        v6 @ IpAddr::V6(_) => v6,
     }
 }
 
@@ -192,7 +219,7 @@ impl Socket {
 
 impl DatagramSocket {
     fn new(socket: OwnedFd, v6: bool) -> Self {
-        Self { socket, v6, fields: IpFields::default() }
+        Self { socket, v6, dual_stack: false, fields: IpFields::default() }
     }
 
     /// Makes what is sent next have these fields: a system call for each one that has changed.

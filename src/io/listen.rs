@@ -1,10 +1,19 @@
 //! Published ports on the host: all of them are bound, or none.
+//!
+//! Finds out what a rule comes to on this machine (which port is free, which addresses an
+//! interface has, what an inherited socket is) and binds it, at the start and while the network
+//! runs. Clients are not accepted here. Following an interface's changes is for [`super::published`].
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 
-use crate::config::{Protocol, Publish};
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::activation::{Activation, ActivationError};
+use crate::config::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Protocol, Publish};
+use crate::sys::inherited::{InheritedError, InheritedSocket, take_socket};
+use crate::sys::interfaces::Interfaces;
 use crate::sys::sock;
 
 /// A bound port and where it leads.
@@ -18,89 +27,551 @@ pub struct Listener {
     pub protocol: Protocol,
     /// The container's port.
     pub guest_port: u16,
+    /// An IPv6 socket that takes IPv4 as well; ours never do.
+    pub dual_stack: bool,
+}
+
+/// A rule with its sockets.
+#[derive(Debug)]
+pub struct Published {
+    /// What was asked for; the protocol is that of the sockets.
+    pub rule: Publish,
+    /// Each host port with the container's.
+    pub pairs: Vec<(u16, u16)>,
+    /// The sockets; none for an interface without addresses.
+    pub listeners: Vec<Listener>,
 }
 
 /// A port that cannot be published.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot publish {publish}: cannot bind {address}/{}", publish.protocol)]
-pub struct ListenError {
-    publish: Publish,
-    address: SocketAddr,
-    source: io::Error,
+#[allow(missing_docs)] // the messages say it
+pub enum ListenError {
+    #[error("cannot publish {publish}: cannot bind {address}/{}", publish.protocol)]
+    Bind { publish: Box<Publish>, address: SocketAddr, source: io::Error },
+    #[error("cannot publish {publish}: no free port in {range}")]
+    NoFreePort { publish: Box<Publish>, range: Ports },
+    #[error("cannot publish {publish}: the host has no interface {interface}")]
+    NoInterface { publish: Box<Publish>, interface: String },
+    #[error("cannot publish {publish}: cannot list the host's addresses")]
+    List { publish: Box<Publish>, source: io::Error },
+    #[error("cannot publish {publish}: cannot use descriptor {fd}")]
+    Inherited { publish: Box<Publish>, fd: i32, source: InheritedError },
+    #[error("cannot publish {publish}: cannot use descriptor {fd}")]
+    NotOurs { publish: Box<Publish>, fd: i32, source: ActivationError },
+    #[error("cannot publish {publish}: descriptor {fd} is a {found} socket")]
+    WrongProtocol { publish: Box<Publish>, fd: i32, found: Protocol },
+    #[error("cannot publish {publish}: a socket is handed in only when rnsnet starts")]
+    TooLate { publish: Box<Publish> },
+    #[error("cannot publish {publish}: cannot watch the port")]
+    Watch { publish: Box<Publish>, source: io::Error },
+    #[error(
+        "cannot publish {ports} ports: they take {needed} file descriptors, and the limit is {limit}"
+    )]
+    TooMany { ports: u32, needed: u64, limit: u64 },
 }
 
 impl ListenError {
     /// What helps, where one thing usually does.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
-        match self.source.kind() {
-            io::ErrorKind::PermissionDenied => Some(
-                "ports below net.ipv4.ip_unprivileged_port_start (1024) need root: publish a \
-                 higher port, or lower the limit with sysctl",
-            ),
-            io::ErrorKind::AddrInUse => {
-                Some("another program listens there: `ss -ltunp` shows which")
+        match self {
+            Self::Bind { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Some(
+                    "ports below net.ipv4.ip_unprivileged_port_start (1024) need root: publish a \
+                     higher port, lower the limit with sysctl, or have the socket handed in (fd:N:)",
+                ),
+                io::ErrorKind::AddrInUse => {
+                    Some("another program listens there: `ss -ltunp` shows which")
+                }
+                io::ErrorKind::AddrNotAvailable => Some(
+                    "the host has no such address: `ip addr` lists those it has; --freebind waits \
+                     for it",
+                ),
+                _ => None,
+            },
+            Self::NoInterface { .. } => {
+                Some("`ip link` lists those it has; --freebind waits for it")
             }
-            io::ErrorKind::AddrNotAvailable => {
-                Some("the host has no such address: `ip addr` lists those it has")
-            }
-            _ => None,
+            Self::TooMany { .. } => Some("raise the hard limit: `ulimit -Hn`, or LimitNOFILE="),
+            Self::NoFreePort { .. }
+            | Self::List { .. }
+            | Self::Inherited { .. }
+            | Self::NotOurs { .. }
+            | Self::WrongProtocol { .. }
+            | Self::Watch { .. }
+            | Self::TooLate { .. } => None,
         }
     }
-}
 
-impl ListenError {
     /// The message with its cause.
     pub(super) fn with_cause(&self) -> String {
-        format!("{self}: {}", self.source)
-    }
-}
-
-/// Binds every rule's port, IPv6 ones only if `v6`.
-///
-/// # Errors
-/// The first port that cannot be bound; those bound before it are closed again.
-pub fn bind(rules: &[Publish], v6: bool) -> Result<Vec<Listener>, ListenError> {
-    let mut listeners = Vec::new();
-    for publish in rules {
-        for address in addresses(publish, v6) {
-            let bound = match publish.protocol {
-                Protocol::Tcp => sock::tcp_listen(address),
-                Protocol::Udp => sock::udp_bind(address),
-            };
-            let socket = match bound {
-                Ok(socket) => socket,
-                // The host was started without IPv6: every address means every one there is.
-                Err(error) if publish.bind.is_none() && address.is_ipv6() && lacks_ipv6(&error) => {
-                    continue;
-                }
-                Err(source) => {
-                    return Err(ListenError { publish: *publish, address, source });
-                }
-            };
-            listeners.push(Listener {
-                socket,
-                address,
-                protocol: publish.protocol,
-                guest_port: publish.guest_port,
-            });
+        match self {
+            Self::Bind { source, .. } | Self::List { source, .. } | Self::Watch { source, .. } => {
+                format!("{self}: {source}")
+            }
+            other => other.to_string(),
         }
     }
-    Ok(listeners)
+
+    /// Whether another port may be free where this one was not.
+    fn is_taken(&self) -> bool {
+        matches!(self, Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
 }
 
-/// The addresses that a rule binds.
-fn addresses(publish: &Publish, v6: bool) -> Vec<SocketAddr> {
-    let ips: Vec<IpAddr> = match publish.bind {
-        Some(ip) => vec![ip],
-        None if v6 => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-        None => vec![Ipv4Addr::UNSPECIFIED.into()],
+/// The descriptors that rules name, which who starts us has to hand in.
+///
+/// # Errors
+/// One that `activation` does not give to this process.
+pub fn inherited_fds(rules: &[Publish], activation: &Activation) -> Result<Vec<i32>, ListenError> {
+    let mut fds = Vec::new();
+    for rule in rules {
+        if let HostSide::Inherited { fd, .. } = rule.host {
+            activation.check(fd, std::process::id()).map_err(|source| ListenError::NotOurs {
+                publish: Box::new(rule.clone()),
+                fd,
+                source,
+            })?;
+            fds.push(fd);
+        }
+    }
+    Ok(fds)
+}
+
+/// What binding needs to know of the machine.
+#[derive(Debug)]
+pub struct Binder<'a> {
+    /// Whether ports of every address are bound for IPv6 too.
+    pub v6: bool,
+    /// The host's interfaces; `None` where they cannot be asked for.
+    pub interfaces: Option<&'a mut Interfaces>,
+    /// Whether descriptors may be taken over: before the first event only.
+    pub may_inherit: bool,
+}
+
+impl Binder<'_> {
+    /// Binds every rule. Those that name their ports come first, so that none of the others takes
+    /// one of these; what is returned is in the rules' order.
+    ///
+    /// # Errors
+    /// The first rule that cannot be bound; those bound before it are closed again.
+    pub fn bind(&mut self, rules: &[Publish]) -> Result<Vec<Published>, ListenError> {
+        self.check_limit(rules)?;
+        let mut order: Vec<(usize, &Publish)> = rules.iter().enumerate().collect();
+        order.sort_by_key(|(_, rule)| match rule.host {
+            HostSide::Inherited { .. } => 0,
+            HostSide::Bound { ports: HostPorts::Exactly(_), .. } => 1,
+            HostSide::Bound { ports: HostPorts::FirstFree(_) | HostPorts::AnyOf(_), .. } => 2,
+            HostSide::Bound { ports: HostPorts::Free, .. } => 3,
+        });
+        let mut bound = Vec::with_capacity(rules.len());
+        let mut free = FREE_PORTS.first;
+        for (index, rule) in order {
+            bound.push((index, self.bind_one(rule, &mut free)?));
+        }
+        bound.sort_by_key(|(index, _)| *index);
+        Ok(bound.into_iter().map(|(_, published)| published).collect())
+    }
+
+    /// Every socket is a descriptor, and so is every connection: better told now than by a network
+    /// in which nothing can be opened.
+    fn check_limit(&self, rules: &[Publish]) -> Result<(), ListenError> {
+        let addresses = |rule: &Publish| match &rule.host {
+            HostSide::Bound { on: Bind::All, .. } if self.v6 => 2,
+            HostSide::Bound { on: Bind::Addresses(addresses), .. } => addresses.len() as u64,
+            HostSide::Bound { .. } | HostSide::Inherited { .. } => 1,
+        };
+        let needed: u64 =
+            rules.iter().map(|rule| u64::from(rule.guest.count()) * addresses(rule)).sum();
+        let ports = rules.iter().map(|rule| rule.guest.count()).sum();
+        #[allow(clippy::useless_conversion)] // 32 bits where the C library has it so
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft.into());
+        if needed.saturating_add(RESERVED) > limit {
+            return Err(ListenError::TooMany { ports, needed, limit });
+        }
+        Ok(())
+    }
+
+    /// Binds one rule. `free` is where the search for a free port begins, and goes on next time.
+    fn bind_one(&mut self, rule: &Publish, free: &mut u16) -> Result<Published, ListenError> {
+        let (on, ports) = match &rule.host {
+            HostSide::Inherited { fd, protocol_typed } => {
+                return self.inherit(rule, *fd, *protocol_typed);
+            }
+            HostSide::Bound { on, ports } => (on, *ports),
+        };
+        let places = self.places(rule, on)?;
+        let mut published =
+            Published { rule: rule.clone(), pairs: Vec::new(), listeners: Vec::new() };
+        match ports {
+            HostPorts::Exactly(host) => {
+                published.pairs = host.iter().zip(rule.guest.iter()).collect();
+                // Address by address, so that what is shown of them is ranges.
+                for place in &places {
+                    for (host_port, guest_port) in &published.pairs {
+                        let listener = listen_at(rule, place, *host_port, *guest_port)?;
+                        published.listeners.extend(listener);
+                    }
+                }
+            }
+            HostPorts::FirstFree(range) => {
+                let guest_port = rule.guest.first;
+                published.search(&places, range, range.iter(), guest_port)?;
+            }
+            HostPorts::AnyOf(range) => {
+                for guest_port in rule.guest.iter() {
+                    published.search(&places, range, from_anywhere(range), guest_port)?;
+                }
+            }
+            HostPorts::Free => {
+                for guest_port in rule.guest.iter() {
+                    let ports = *free..=FREE_PORTS.last;
+                    let found = published.search(&places, FREE_PORTS, ports, guest_port)?;
+                    *free = found.saturating_add(1);
+                }
+            }
+        }
+        Ok(published)
+    }
+
+    fn inherit(
+        &self,
+        rule: &Publish,
+        fd: i32,
+        protocol_typed: bool,
+    ) -> Result<Published, ListenError> {
+        let publish = || Box::new(rule.clone());
+        if !self.may_inherit {
+            return Err(ListenError::TooLate { publish: publish() });
+        }
+        let InheritedSocket { socket, address, protocol, dual_stack } = take_socket(fd)
+            .map_err(|source| ListenError::Inherited { publish: publish(), fd, source })?;
+        if protocol_typed && protocol != rule.protocol {
+            return Err(ListenError::WrongProtocol { publish: publish(), fd, found: protocol });
+        }
+        let guest_port = rule.guest.first;
+        Ok(Published {
+            rule: Publish { protocol, ..rule.clone() },
+            pairs: vec![(address.port(), guest_port)],
+            listeners: vec![Listener { socket, address, protocol, guest_port, dual_stack }],
+        })
+    }
+
+    /// Where a rule is bound.
+    fn places(&mut self, rule: &Publish, on: &Bind) -> Result<Vec<Place>, ListenError> {
+        let place = |ip: IpAddr, may_lack| Place { address: SocketAddr::new(ip, 0), may_lack };
+        Ok(match on {
+            Bind::Addresses(addresses) => {
+                addresses.iter().map(|ip| place(*ip, MayLack::Nothing)).collect()
+            }
+            Bind::All if self.v6 => vec![
+                place(Ipv4Addr::UNSPECIFIED.into(), MayLack::Nothing),
+                place(Ipv6Addr::UNSPECIFIED.into(), MayLack::Family),
+            ],
+            Bind::All => vec![place(Ipv4Addr::UNSPECIFIED.into(), MayLack::Nothing)],
+            Bind::Interface(name) => {
+                let publish = || Box::new(rule.clone());
+                let listed = match &mut self.interfaces {
+                    Some(interfaces) => of_interface(interfaces, name),
+                    None => Err(io::ErrorKind::Unsupported.into()),
+                };
+                let listed =
+                    listed.map_err(|source| ListenError::List { publish: publish(), source })?;
+                if listed.is_none() && !rule.freebind {
+                    let interface = name.clone();
+                    return Err(ListenError::NoInterface { publish: publish(), interface });
+                }
+                let places = listed.unwrap_or_default();
+                if places.is_empty() {
+                    log::warn!("{rule}: {name} has no address yet");
+                }
+                places
+            }
+        })
+    }
+}
+
+/// The addresses that ports of an interface are bound at; `None` without such an interface.
+///
+/// # Errors
+/// What netlink(7) reports.
+fn of_interface(interfaces: &mut Interfaces, name: &str) -> io::Result<Option<Vec<Place>>> {
+    interfaces.follow()?;
+    Ok(addresses_of(interfaces, name).map(|addresses| {
+        let place = |address| Place { address, may_lack: MayLack::Address };
+        addresses.into_iter().map(place).collect()
+    }))
+}
+
+/// The addresses of an interface, with port 0; `None` without such an interface.
+pub(super) fn addresses_of(interfaces: &Interfaces, name: &str) -> Option<Vec<SocketAddr>> {
+    let index = interfaces.index(name)?;
+    let address = |ip: IpAddr| match ip {
+        // Good on that link only, so the kernel wants to know which: ipv6(7).
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(ip, 0, 0, index).into(),
+        ip => SocketAddr::new(ip, 0),
     };
-    ips.into_iter().map(|ip| SocketAddr::new(ip, publish.host_port)).collect()
+    Some(interfaces.addresses(index).map(address).collect())
 }
 
-fn lacks_ipv6(error: &io::Error) -> bool {
-    [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(*errno))
+/// Binds one port that an interface's new address is to have; `None` if the address is gone again.
+///
+/// # Errors
+/// As [`Binder::bind`].
+pub(super) fn listen_on_interface(
+    rule: &Publish,
+    address: SocketAddr,
+    (host_port, guest_port): (u16, u16),
+) -> Result<Option<Listener>, ListenError> {
+    listen_at(rule, &Place { address, may_lack: MayLack::Address }, host_port, guest_port)
+}
+
+/// An address to bind at.
+struct Place {
+    /// Its port is 0.
+    address: SocketAddr,
+    may_lack: MayLack,
+}
+
+/// What is no error where it is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MayLack {
+    Nothing,
+    /// The host was started without IPv6: every address means every one there is.
+    Family,
+    /// It went away between being listed and being bound.
+    Address,
+}
+
+impl Published {
+    /// Binds the first port of `candidates` that is free at all the places, and returns it.
+    fn search(
+        &mut self,
+        places: &[Place],
+        range: Ports,
+        candidates: impl Iterator<Item = u16>,
+        guest_port: u16,
+    ) -> Result<u16, ListenError> {
+        for host_port in candidates {
+            // Ours already, though without an address there is no socket to show it.
+            if self.pairs.iter().any(|(known, _)| *known == host_port) {
+                continue;
+            }
+            let bound: Result<Vec<_>, _> = places
+                .iter()
+                .map(|place| listen_at(&self.rule, place, host_port, guest_port))
+                .collect();
+            match bound {
+                Ok(listeners) => {
+                    self.listeners.extend(listeners.into_iter().flatten());
+                    self.pairs.push((host_port, guest_port));
+                    return Ok(host_port);
+                }
+                Err(error) if error.is_taken() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ListenError::NoFreePort { publish: Box::new(self.rule.clone()), range })
+    }
+
+    /// What is bound.
+    pub fn bound(&self) -> impl Iterator<Item = BoundPort> {
+        self.listeners.iter().map(|listener| BoundPort {
+            address: listener.address,
+            protocol: listener.protocol,
+            guest_port: listener.guest_port,
+        })
+    }
+
+    /// Keeps the sockets that take IPv4.
+    pub fn drop_v6(&mut self) {
+        self.listeners.retain(|listener| listener.address.is_ipv4() || listener.dual_stack);
+    }
+}
+
+/// Every port of a range once, from one on that chance chooses.
+fn from_anywhere(range: Ports) -> impl Iterator<Item = u16> {
+    let count = range.count();
+    // Without randomness the order is known, and as good.
+    let start = getrandom::u32().unwrap_or(0) % count;
+    (0..count)
+        .filter_map(move |step| u16::try_from(u32::from(range.first) + (start + step) % count).ok())
+}
+
+/// Binds one port; `None` where the place lacks what it may lack.
+fn listen_at(
+    rule: &Publish,
+    place: &Place,
+    host_port: u16,
+    guest_port: u16,
+) -> Result<Option<Listener>, ListenError> {
+    let mut address = place.address;
+    address.set_port(host_port);
+    let bound = match rule.protocol {
+        Protocol::Tcp => sock::tcp_listen(address, rule.freebind),
+        Protocol::Udp => sock::udp_bind(address, rule.freebind),
+    };
+    let lacks = |error: &io::Error| match place.may_lack {
+        MayLack::Nothing => false,
+        MayLack::Family => {
+            address.is_ipv6()
+                && [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL]
+                    .iter()
+                    .any(|errno| error.raw_os_error() == Some(*errno))
+        }
+        MayLack::Address => error.kind() == io::ErrorKind::AddrNotAvailable,
+    };
+    match bound {
+        Ok(socket) => {
+            let protocol = rule.protocol;
+            Ok(Some(Listener { socket, address, protocol, guest_port, dual_stack: false }))
+        }
+        Err(error) if lacks(&error) => Ok(None),
+        Err(source) => Err(ListenError::Bind { publish: Box::new(rule.clone()), address, source }),
+    }
+}
+
+/// One published port as it is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoundPort {
+    /// The host's address and port.
+    pub address: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The container's port.
+    pub guest_port: u16,
+}
+
+/// Ports in words, `0.0.0.0:8080->80/tcp`; neighbours of one address are one range,
+/// `0.0.0.0:8000-8010->9000-9010/tcp`.
+#[must_use]
+pub fn in_words(ports: impl IntoIterator<Item = BoundPort>) -> Vec<String> {
+    /// The first port of a range, and how many follow it.
+    type Run = (BoundPort, u16);
+    let words = |(first, more): Run| {
+        let BoundPort { address, protocol, guest_port } = first;
+        let host = Ports { first: address.port(), last: address.port().saturating_add(more) };
+        let guest = Ports { first: guest_port, last: guest_port.saturating_add(more) };
+        match address {
+            SocketAddr::V4(v4) => format!("{}:{host}->{guest}/{protocol}", v4.ip()),
+            // With its zone, if it has one.
+            SocketAddr::V6(mut v6) => {
+                v6.set_port(0);
+                let text = v6.to_string();
+                let address = text.strip_suffix(":0").unwrap_or(&text);
+                format!("{address}:{host}->{guest}/{protocol}")
+            }
+        }
+    };
+    let mut all = Vec::new();
+    let mut run: Option<Run> = None;
+    for port in ports {
+        match &mut run {
+            Some((first, more)) if follows(*first, *more, port) => *more += 1,
+            _ => all.extend(run.replace((port, 0)).map(words)),
+        }
+    }
+    all.extend(run.map(words));
+    all
+}
+
+/// Whether `port` goes on where a range ends.
+fn follows(first: BoundPort, more: u16, port: BoundPort) -> bool {
+    let mut expected = first;
+    let step = |port: u16| port.checked_add(more)?.checked_add(1);
+    let (Some(host), Some(guest)) = (step(first.address.port()), step(first.guest_port)) else {
+        return false;
+    };
+    expected.address.set_port(host);
+    expected.guest_port = guest;
+    expected == port
+}
+
+/// Descriptors that everything else needs, with some for connections.
+const RESERVED: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(rules: &[Publish]) -> Result<Vec<Published>, ListenError> {
+        drop(crate::sys::link::bring_up("lo"));
+        Binder { v6: true, interfaces: None, may_inherit: false }.bind(rules)
+    }
+
+    fn loopback(ports: HostPorts, guest: Ports) -> Publish {
+        Publish::at(Bind::Addresses(vec![Ipv4Addr::LOCALHOST.into()]), ports, guest, Protocol::Tcp)
+    }
+
+    fn bound(address: &str, guest_port: u16) -> BoundPort {
+        let address = address.parse().unwrap();
+        BoundPort { address, protocol: Protocol::Tcp, guest_port }
+    }
+
+    #[test]
+    fn neighbours_are_one_range() {
+        let ports = [
+            bound("0.0.0.0:80", 8080),
+            bound("0.0.0.0:81", 8081),
+            bound("0.0.0.0:82", 8082),
+            bound("0.0.0.0:83", 9000),
+            bound("[::]:80", 8080),
+            bound("[::]:81", 8081),
+            bound("[fe80::1%3]:65535", 65535),
+        ];
+        assert_eq!(
+            in_words(ports),
+            [
+                "0.0.0.0:80-82->8080-8082/tcp",
+                "0.0.0.0:83->9000/tcp",
+                "[::]:80-81->8080-8081/tcp",
+                "[fe80::1%3]:65535->65535/tcp",
+            ]
+        );
+        assert!(in_words([]).is_empty());
+    }
+
+    #[test]
+    fn a_free_port_is_found_beside_one_that_is_named() {
+        let named = loopback(HostPorts::Exactly(Ports::one(FREE_PORTS.first)), Ports::one(80));
+        let free = loopback(HostPorts::Free, Ports { first: 81, last: 82 });
+        // The named one comes last, and is bound first. Another program may have it.
+        let Ok(published) = bind(&[free, named]) else { return };
+        let port = |rule: usize, nth: usize| published[rule].pairs[nth];
+        assert_eq!(port(1, 0), (FREE_PORTS.first, 80));
+        assert!(port(0, 0).0 > FREE_PORTS.first && port(0, 1).0 > port(0, 0).0);
+        assert_eq!((port(0, 0).1, port(0, 1).1), (81, 82));
+    }
+
+    #[test]
+    fn a_range_that_is_full_says_so() {
+        let range = Ports { first: 21_873, last: 21_874 };
+        let rule = loopback(HostPorts::FirstFree(range), Ports::one(80));
+        let rules = [rule.clone(), rule.clone(), rule];
+        let error = bind(&rules).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot publish 127.0.0.1:21873-21874:80/tcp: no free port in 21873-21874"
+        );
+        // Nothing is left bound.
+        assert!(bind(&rules[..2]).is_ok());
+    }
+
+    #[test]
+    fn every_port_of_a_range_is_tried_once() {
+        let range = Ports { first: 10, last: 19 };
+        let mut ports: Vec<u16> = from_anywhere(range).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, (10..=19).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn more_ports_than_descriptors_are_refused_before_any_is_bound() {
+        let all = Ports { first: 1, last: 65_535 };
+        let on = vec![IpAddr::from(Ipv4Addr::LOCALHOST); 60_000];
+        let rule = Publish::at(Bind::Addresses(on), HostPorts::Exactly(all), all, Protocol::Udp);
+        let error = bind(&[rule]).unwrap_err();
+        assert!(matches!(error, ListenError::TooMany { ports: 65_535, .. }), "{error}");
+        assert!(error.hint().is_some());
+    }
 }

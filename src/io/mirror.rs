@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::host::Sockets;
-use super::listen;
+use super::listen::Binder;
 use crate::config::pasta::Mirror;
 use crate::config::{Protocol, Publish};
 use crate::engine::host::SocketId;
@@ -107,10 +107,10 @@ impl Mirrors {
         let mut ids = Vec::new();
         let rules = self.rules.iter().filter(|r| r.protocol == protocol && r.covers(port));
         for address in rules.flat_map(|rule| self.addresses(rule)) {
-            let publish =
-                Publish { bind: Some(address), host_port: port, guest_port: port, protocol };
-            let listeners = match listen::bind(&[publish], self.v6) {
-                Ok(listeners) => listeners,
+            let publish = Publish::one(Some(address), port, port, protocol);
+            let mut binder = Binder { v6: self.v6, interfaces: None, may_inherit: false };
+            let listeners = match binder.bind(&[publish]) {
+                Ok(published) => published.into_iter().flat_map(|p| p.listeners),
                 Err(error) => {
                     log::debug!("{}", error.with_cause());
                     continue;

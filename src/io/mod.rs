@@ -2,6 +2,7 @@
 //!
 //! It owns descriptors and moves bytes; what any of them mean is for [`crate::engine`] to decide.
 
+pub mod activation;
 pub mod api;
 pub(crate) mod clock;
 mod event_loop;
@@ -14,6 +15,7 @@ pub mod outbound;
 mod pcap;
 mod ports;
 pub mod process;
+mod published;
 mod resolv;
 mod signals;
 mod tap;

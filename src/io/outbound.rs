@@ -1,4 +1,7 @@
-//! The local addresses of what a container sends: named by the user, or found on an interface.
+//! The local ends of what a container sends: addresses and an interface that the user named.
+//!
+//! What is named is looked for when a socket is opened, and may come and go: without it the flow is
+//! refused. Only slirp4netns's interfaces are looked up once, at the start, as that has it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,12 +10,32 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::config::{Outbound, Source};
+use crate::sys::interfaces::Interfaces;
+use crate::sys::sock::{self, Local};
 
-/// Which address of each family outgoing sockets are bound to; `None` leaves it to the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OutboundAddresses {
+/// What sockets towards the host's network are bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OutboundPolicy {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
+    interface: Option<Interface>,
+    /// What of it was there when the host's addresses were last looked at.
+    seen: Seen,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Interface {
+    name: String,
+    /// Whether sockets are confined to it; otherwise they have its addresses.
+    by_device: bool,
+}
+
+/// What the host has of what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Seen {
+    index: Option<u32>,
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
 }
 
 /// A local address that cannot be had.
@@ -25,14 +48,20 @@ pub enum OutboundError {
     None { interface: String, family: &'static str },
 }
 
-impl OutboundAddresses {
-    /// Finds the addresses, once and for all: an interface's first of that family, for IPv6 the
+impl OutboundPolicy {
+    /// Takes what is wanted. Interfaces of slirp4netns's options are looked up: an interface's first of that family, for IPv6 the
     /// first that is not link-local.
     ///
     /// # Errors
     /// An interface that is not there or has no such address.
     pub fn find(wanted: &Outbound) -> Result<Self, OutboundError> {
+        let interface = wanted.interface.clone().map(|name| {
+            let by_device = sock::may_bind_to_device().is_ok();
+            Interface { name, by_device }
+        });
         Ok(Self {
+            interface,
+            seen: Seen::default(),
             v4: wanted
                 .v4
                 .as_ref()
@@ -53,10 +82,59 @@ impl OutboundAddresses {
         })
     }
 
-    /// The address for a socket of one family.
-    pub(super) fn of(self, v6: bool) -> Option<IpAddr> {
-        if v6 { self.v6.map(IpAddr::V6) } else { self.v4.map(IpAddr::V4) }
+    /// Whether the host's addresses matter to it.
+    pub(super) fn follows(&self) -> bool {
+        *self != Self::default()
     }
+
+    /// Looks at the host's addresses; returns whether sockets that were opened before are not what
+    /// they are to be any more.
+    pub(super) fn note(&mut self, interfaces: &Interfaces) -> bool {
+        let name = self.interface.as_ref().map(|interface| interface.name.as_str());
+        let index = name.and_then(|name| interfaces.index(name));
+        let first = |v6: bool| {
+            let mut addresses = index.into_iter().flat_map(|index| interfaces.addresses(index));
+            addresses.find(|ip| ip.is_ipv6() == v6 && !is_link_local(*ip))
+        };
+        let there = |address: Option<IpAddr>| address.filter(|ip| interfaces.has(*ip));
+        let seen = Seen {
+            index,
+            v4: there(self.v4.map(IpAddr::V4)).or_else(|| first(false)),
+            v6: there(self.v6.map(IpAddr::V6)).or_else(|| first(true)),
+        };
+        std::mem::replace(&mut self.seen, seen) != seen
+    }
+
+    /// The local end of a socket of one family towards the host's network.
+    ///
+    /// # Errors
+    /// `NetworkUnreachable` where there is no interface to have an address of.
+    pub(super) fn of(&self, v6: bool) -> io::Result<Local<'_>> {
+        let fixed = if v6 { self.v6.map(IpAddr::V6) } else { self.v4.map(IpAddr::V4) };
+        match &self.interface {
+            None => Ok(Local { address: fixed, device: None }),
+            Some(Interface { name, by_device: true }) => {
+                Ok(Local { address: fixed, device: Some(name) })
+            }
+            Some(Interface { by_device: false, .. }) => {
+                let address = fixed.or(if v6 { self.seen.v6 } else { self.seen.v4 });
+                let address = address.ok_or(io::ErrorKind::NetworkUnreachable)?;
+                Ok(Local { address: Some(address), device: None })
+            }
+        }
+    }
+
+    /// The same for a socket with one peer. Nothing leaves the host towards the loopback.
+    ///
+    /// # Errors
+    /// As [`OutboundPolicy::of`].
+    pub(super) fn towards(&self, peer: IpAddr) -> io::Result<Local<'_>> {
+        if peer.is_loopback() { Ok(Local::default()) } else { self.of(peer.is_ipv6()) }
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 fn address<A: Copy>(
@@ -80,23 +158,59 @@ fn address<A: Copy>(
 mod tests {
     use super::*;
 
-    #[test]
-    fn addresses_are_taken_as_they_are_and_interfaces_looked_up() {
-        let v4 = Some(Source::Address(Ipv4Addr::new(192, 0, 2, 1)));
-        let found = OutboundAddresses::find(&Outbound { v4, v6: None }).unwrap();
-        assert_eq!(found.of(false), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(found.of(true), None);
-        // In a namespace of the test's own `lo` may be down, and has no address then.
-        drop(crate::sys::link::bring_up("lo"));
-        let v4 = Some(Source::Interface("lo".to_owned()));
-        let found = OutboundAddresses::find(&Outbound { v4, v6: None }).unwrap();
-        assert_eq!(found.of(false), Some("127.0.0.1".parse().unwrap()));
+    fn wanted(v4: Option<Source<Ipv4Addr>>, v6: Option<Source<Ipv6Addr>>) -> Outbound {
+        Outbound { v4, v6, interface: None }
+    }
+
+    fn address(policy: &OutboundPolicy, v6: bool) -> Option<IpAddr> {
+        policy.of(v6).unwrap().address
     }
 
     #[test]
-    fn an_interface_without_an_address_is_an_error() {
+    fn addresses_are_taken_as_they_are_and_slirp4netns_s_interfaces_looked_up() {
+        let v4 = Some(Source::Address(Ipv4Addr::new(192, 0, 2, 1)));
+        let found = OutboundPolicy::find(&wanted(v4, None)).unwrap();
+        assert_eq!(address(&found, false), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(address(&found, true), None);
+        // In a namespace of the test's own `lo` may be down, and has no address then.
+        drop(crate::sys::link::bring_up("lo"));
+        let v4 = Some(Source::Interface("lo".to_owned()));
+        let found = OutboundPolicy::find(&wanted(v4, None)).unwrap();
+        assert_eq!(address(&found, false), Some("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_interface_of_slirp4netns_without_an_address_is_an_error() {
         let v6 = Some(Source::Interface("no-such-link".to_owned()));
-        let error = OutboundAddresses::find(&Outbound { v4: None, v6 }).unwrap_err();
+        let error = OutboundPolicy::find(&wanted(None, v6)).unwrap_err();
         assert_eq!(error.to_string(), "interface no-such-link has no IPv6 address");
+    }
+
+    #[test]
+    fn nothing_leaves_towards_the_loopback() {
+        let v4 = Some(Source::Address(Ipv4Addr::new(192, 0, 2, 1)));
+        let policy = OutboundPolicy::find(&wanted(v4, None)).unwrap();
+        let local = policy.towards("127.0.0.53".parse().unwrap()).unwrap();
+        assert!(local.address.is_none() && local.device.is_none());
+        assert!(policy.towards("192.0.2.9".parse().unwrap()).unwrap().address.is_some());
+    }
+
+    #[test]
+    fn where_sockets_cannot_be_confined_they_have_the_interface_s_address() {
+        drop(crate::sys::link::bring_up("lo"));
+        let mut interfaces = Interfaces::open().unwrap();
+        interfaces.follow().unwrap();
+        let named = |name: &str| OutboundPolicy {
+            interface: Some(Interface { name: name.to_owned(), by_device: false }),
+            ..OutboundPolicy::default()
+        };
+        let mut policy = named("lo");
+        assert_eq!(policy.of(false).unwrap_err().kind(), io::ErrorKind::NetworkUnreachable);
+        assert!(policy.note(&interfaces));
+        assert_eq!(address(&policy, false), Some("127.0.0.1".parse().unwrap()));
+        assert!(!policy.note(&interfaces));
+        let mut absent = named("no-such-link");
+        assert!(!absent.note(&interfaces));
+        assert_eq!(absent.of(true).unwrap_err().kind(), io::ErrorKind::NetworkUnreachable);
     }
 }

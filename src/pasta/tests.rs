@@ -197,7 +197,7 @@ fn ipv6_alone_has_no_ipv4_at_all() {
     assert_eq!(addresses(&attach), ["2001:db8:5::1/64"]);
     assert!(!attach.network.rules.protocols.ipv4);
     let any = Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    assert_eq!(attach.network.publish[0].bind, any);
+    assert_eq!(attach.network.publish[0].to_string(), "[::]:8080:80/tcp");
     assert_eq!(attach.caller.mirrors[0].bind, any);
 }
 
@@ -206,7 +206,7 @@ fn ports_of_outgoing_connections_are_published_by_name_alone() {
     let attach = attached(&host(), "-t auto -u 40000 1");
     assert!(attach.caller.mirrors[0].covers(8080));
     assert!(!attach.caller.mirrors[0].covers(40000));
-    assert_eq!(attach.network.publish[0].host_port, 40000);
+    assert_eq!(attach.network.publish[0].to_string(), "40000:40000/udp");
 }
 
 #[test]

@@ -242,7 +242,7 @@ fn local_address(message: &libc::msghdr) -> Option<IpAddr> {
             }
             if (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) {
                 let info = libc::CMSG_DATA(header).cast::<libc::in6_pktinfo>().read_unaligned();
-                return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
             }
             header = libc::CMSG_NXTHDR(message, header);
         }
@@ -305,11 +305,11 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::sys::sock::udp_any;
+    use crate::sys::sock::{Local, udp_any};
 
     #[test]
     fn addresses_of_two_families_are_refused() {
-        let socket = udp_any(false, None).unwrap();
+        let socket = udp_any(false, Local::default()).unwrap();
         let to = "127.0.0.1:9".parse().unwrap();
         let error = send_to(socket.as_fd(), b"", to, Some(Ipv6Addr::LOCALHOST.into())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -318,18 +318,18 @@ mod tests {
     #[test]
     fn hop_limits_are_set_by_family() {
         for v6 in [false, true] {
-            if let Ok(socket) = udp_any(v6, None) {
+            if let Ok(socket) = udp_any(v6, Local::default()) {
                 set_hop_limit(socket.as_fd(), v6, 1).unwrap();
             }
         }
-        let socket = udp_any(false, None).unwrap();
+        let socket = udp_any(false, Local::default()).unwrap();
         assert!(set_hop_limit(socket.as_fd(), false, 0).is_err());
     }
 
     #[test]
     fn header_fields_are_set_by_family() {
         for v6 in [false, true] {
-            if let Ok(socket) = udp_any(v6, None) {
+            if let Ok(socket) = udp_any(v6, Local::default()) {
                 for dont in [true, false] {
                     set_dont_fragment(socket.as_fd(), v6, dont).unwrap();
                 }
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_empty_queue_of_errors_is_no_error() {
-        let socket = udp_any(false, None).unwrap();
+        let socket = udp_any(false, Local::default()).unwrap();
         assert_eq!(take_error(socket.as_fd(), &mut [0; 64]).unwrap(), None);
     }
 }

@@ -140,6 +140,11 @@ pub(super) fn dump<T>(
     Ok(found)
 }
 
+/// The request for a list of everything of one kind, such as `RTM_GETADDR`.
+pub(super) fn dump_request(kind: u16) -> io::Result<Vec<u8>> {
+    Request::new(kind, libc::NLM_F_DUMP, &ifinfomsg(0, 0)).finish()
+}
+
 /// Whether an interface of this name exists.
 #[must_use]
 pub fn exists(ifname: &str) -> bool {
@@ -392,7 +397,7 @@ fn has_ipv6(ifname: &str) -> bool {
 }
 
 /// The messages in a datagram.
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = io::Result<Message<'_>>> {
+pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = io::Result<Message<'_>>> {
     std::iter::from_fn(move || {
         if datagram.is_empty() {
             return None;
@@ -424,7 +429,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 }
 
 /// Reads `struct nlmsgerr`: success, or the kernel's words and its error number.
-fn verdict(message: &Message<'_>) -> Result<(), (Option<String>, io::Error)> {
+pub(super) fn verdict(message: &Message<'_>) -> Result<(), (Option<String>, io::Error)> {
     let payload = message.payload;
     let Some(code) = payload.first_chunk().map(|code| i32::from_ne_bytes(*code)) else {
         return Err((None, io::ErrorKind::InvalidData.into()));
@@ -496,6 +501,13 @@ const RTNH_F_ONLINK: u32 = 4;
 const IFF_UP: u32 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
+
+#[cfg(test)]
+pub(super) fn message_for_tests(kind: u16, header: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let message = Request::new(kind, 0, header);
+    let add = |message: Request, (kind, value): &(u16, &[u8])| message.attribute(*kind, value);
+    attributes.iter().fold(message, add).finish().unwrap()
+}
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,8 @@ pub mod alloc;
 pub mod datagram;
 pub mod fd;
 pub mod host_links;
+pub mod inherited;
+pub mod interfaces;
 pub mod isolate;
 pub mod landlock;
 pub mod link;

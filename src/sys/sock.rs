@@ -4,6 +4,7 @@
 //! connect or send asks the deny list first. Read first: tcp(7), udp(7), icmp(7) on ping sockets.
 //! Not here: sending and receiving datagrams ([`super::datagram`]).
 
+use std::ffi::OsString;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,12 +16,26 @@ use nix::sys::socket::{
     getsockname, getsockopt, setsockopt, socket, sockopt,
 };
 
-/// Listens on `address`. IPv6 listeners take IPv6 only, so that both families can have their own.
+/// The local end of a socket that is opened towards the host's network.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Local<'a> {
+    /// Its address; `None` leaves the choice to the kernel.
+    pub address: Option<IpAddr>,
+    /// The interface that it sends and receives by (`SO_BINDTODEVICE`, for everybody since Linux
+    /// 5.7).
+    pub device: Option<&'a str>,
+}
+
+/// Listens on `address`, with `freebind` even if it is not there yet. IPv6 listeners take IPv6
+/// only, so that both families can have their own.
 ///
 /// # Errors
 /// `EADDRINUSE`, `EADDRNOTAVAIL`, or `EACCES` for a port below `ip_unprivileged_port_start`.
-pub fn tcp_listen(address: SocketAddr) -> io::Result<OwnedFd> {
+pub fn tcp_listen(address: SocketAddr, freebind: bool) -> io::Result<OwnedFd> {
     let socket = open(address.is_ipv6(), SockType::Stream, None)?;
+    if freebind {
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    }
     // Only connections in TIME-WAIT are overridden, never another listener.
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     bind_to(&socket, address)?;
@@ -58,15 +73,16 @@ pub fn tcp_accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)>
     Ok((stream, peer))
 }
 
-/// Starts a connection to `to`, from the local address `from` where one is given. It is finished,
+/// Starts a connection to `to` from the `local` end. It is finished,
 /// or has failed, once the socket is writable: see [`tcp_take_error`].
 ///
 /// # Errors
 /// What is known at once: `ENETUNREACH`, `EADDRNOTAVAIL`, `EACCES`, or no descriptor left.
-pub fn tcp_connect_start(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd> {
+pub fn tcp_connect_start(to: SocketAddr, local: Local<'_>) -> io::Result<OwnedFd> {
     let stream = open(to.is_ipv6(), SockType::Stream, None)?;
     tune_stream(&stream)?;
-    if let Some(from) = from {
+    bind_to_device(&stream, local)?;
+    if let Some(from) = local.address {
         // The port is chosen when both ends are known, so that one local port can serve many
         // peers (Linux 4.2).
         setsockopt(&stream, sockopt::IpBindAddressNoPort, &true)?;
@@ -98,23 +114,31 @@ pub fn tcp_set_reset_on_close(stream: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A UDP socket bound to `address`. Where that is unspecified, datagrams tell which local address
-/// they were sent to. Never shares its port with another socket.
+/// A UDP socket bound to `address`, with `freebind` even if that is not there yet. Where it is
+/// unspecified, datagrams tell which local address they were sent to. Never shares its port with
+/// another socket.
 ///
 /// # Errors
 /// As [`tcp_listen`].
-pub fn udp_bind(address: SocketAddr) -> io::Result<OwnedFd> {
+pub fn udp_bind(address: SocketAddr, freebind: bool) -> io::Result<OwnedFd> {
     let socket = open(address.is_ipv6(), SockType::Datagram, None)?;
-    if address.ip().is_unspecified() {
-        if address.is_ipv6() {
-            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-        } else {
-            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-        }
+    if freebind {
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
     }
-    report_errors(&socket, address.is_ipv6())?;
+    prepare_published(&socket, address)?;
     bind_to(&socket, address)?;
     Ok(socket)
+}
+
+/// Lets datagrams tell which local address they were sent to, where `address`, which the socket is
+/// or will be bound to, does not; and has errors reported.
+pub(super) fn prepare_published(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    match address.ip() {
+        ip if !ip.is_unspecified() => {}
+        IpAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        IpAddr::V4(_) => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+    }
+    report_errors(socket, address.is_ipv6())
 }
 
 /// A UDP socket on a free port of the kernel's choice, of the given family, with the local address
@@ -123,10 +147,11 @@ pub fn udp_bind(address: SocketAddr) -> io::Result<OwnedFd> {
 /// # Errors
 /// No port or no descriptor left; `EAFNOSUPPORT` without IPv6; `EADDRNOTAVAIL` for an address that
 /// is not local.
-pub fn udp_any(v6: bool, from: Option<IpAddr>) -> io::Result<OwnedFd> {
+pub fn udp_any(v6: bool, local: Local<'_>) -> io::Result<OwnedFd> {
     let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let socket = open(v6, SockType::Datagram, None)?;
-    bind_to(&socket, SocketAddr::new(from.unwrap_or(any), 0))?;
+    bind_to_device(&socket, local)?;
+    bind_to(&socket, SocketAddr::new(local.address.unwrap_or(any), 0))?;
     report_errors(&socket, v6)?;
     Ok(socket)
 }
@@ -136,9 +161,10 @@ pub fn udp_any(v6: bool, from: Option<IpAddr>) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// `ENETUNREACH`, or no port or descriptor left; `EADDRNOTAVAIL` for an address that is not local.
-pub fn udp_connected(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd> {
+pub fn udp_connected(to: SocketAddr, local: Local<'_>) -> io::Result<OwnedFd> {
     let socket = open(to.is_ipv6(), SockType::Datagram, None)?;
-    if let Some(from) = from {
+    bind_to_device(&socket, local)?;
+    if let Some(from) = local.address {
         bind_to(&socket, SocketAddr::new(from, 0))?;
     }
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
@@ -150,11 +176,12 @@ pub fn udp_connected(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd
 ///
 /// # Errors
 /// `EACCES` unless the process's group is in `net.ipv4.ping_group_range`, which governs IPv6 too.
-pub fn ping_socket(v6: bool, from: Option<IpAddr>) -> io::Result<OwnedFd> {
+pub fn ping_socket(v6: bool, local: Local<'_>) -> io::Result<OwnedFd> {
     let protocol = if v6 { SockProtocol::IcmpV6 } else { SockProtocol::Icmp };
     let socket = open(v6, SockType::Datagram, Some(protocol))?;
     report_errors(&socket, v6)?;
-    if let Some(from) = from {
+    bind_to_device(&socket, local)?;
+    if let Some(from) = local.address {
         bind_to(&socket, SocketAddr::new(from, 0))?;
     }
     Ok(socket)
@@ -177,6 +204,26 @@ fn open(v6: bool, kind: SockType, protocol: Option<SockProtocol>) -> io::Result<
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     Ok(socket)
+}
+
+/// Confines a socket to the interface of its local end.
+fn bind_to_device(socket: &OwnedFd, local: Local<'_>) -> io::Result<()> {
+    match local.device {
+        None => Ok(()),
+        Some(device) => Ok(setsockopt(socket, sockopt::BindToDevice, &OsString::from(device))?),
+    }
+}
+
+/// Asks whether this process may confine sockets to an interface.
+///
+/// # Errors
+/// `EPERM` before Linux 5.7.
+pub fn may_bind_to_device() -> io::Result<()> {
+    let socket = open(false, SockType::Datagram, None)?;
+    match bind_to_device(&socket, Local { address: None, device: Some("lo") }) {
+        Err(error) if error.raw_os_error() != Some(libc::ENODEV) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Has the kernel queue ICMP errors about datagrams: [`super::datagram::take_error`].
@@ -233,7 +280,13 @@ pub(super) fn from_kernel(
     // SAFETY: the storage is larger than any address, all of it is initialised, and nix compares
     // `len` with what the family needs.
     let address = unsafe { SockaddrStorage::from_raw((&raw const *address).cast(), Some(len)) };
-    to_std(&address.ok_or(io::ErrorKind::InvalidData)?)
+    match to_std(&address.ok_or(io::ErrorKind::InvalidData)?)? {
+        // A peer that speaks IPv4 to an inherited socket of both families.
+        SocketAddr::V6(peer) if peer.ip().to_ipv4_mapped().is_some() => {
+            Ok(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+        }
+        peer => Ok(peer),
+    }
 }
 
 pub(super) fn to_std(address: &SockaddrStorage) -> io::Result<SocketAddr> {
@@ -278,15 +331,16 @@ mod tests {
     fn loopbacks() -> impl Iterator<Item = SocketAddr> {
         need_loopback();
         let addresses = LOOPBACK.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0));
-        addresses.filter(|address| udp_bind(*address).is_ok())
+        addresses.filter(|address| udp_bind(*address, false).is_ok())
     }
 
     #[test]
     fn a_stream_connects_and_a_reset_is_seen() {
         for address in loopbacks() {
-            let listener = tcp_listen(address).unwrap();
+            let listener = tcp_listen(address, false).unwrap();
             assert_eq!(tcp_accept(listener.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-            let client = tcp_connect_start(local_addr(listener.as_fd()).unwrap(), None).unwrap();
+            let client =
+                tcp_connect_start(local_addr(listener.as_fd()).unwrap(), Local::default()).unwrap();
             wait(&listener, PollFlags::POLLIN);
             let (server, peer) = tcp_accept(listener.as_fd()).unwrap();
             wait(&client, PollFlags::POLLOUT);
@@ -310,7 +364,7 @@ mod tests {
         need_loopback();
         // A port that was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = match tcp_connect_start(address, None) {
+        let error = match tcp_connect_start(address, Local::default()) {
             Err(error) => error,
             Ok(stream) => {
                 wait(&stream, PollFlags::POLLOUT);
@@ -323,20 +377,20 @@ mod tests {
     #[test]
     fn a_listener_is_never_shared() {
         need_loopback();
-        let listener = tcp_listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = tcp_listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = local_addr(listener.as_fd()).unwrap();
-        assert_eq!(tcp_listen(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let socket = udp_bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_eq!(tcp_listen(address, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let socket = udp_bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = local_addr(socket.as_fd()).unwrap();
-        assert_eq!(udp_bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(udp_bind(address, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn both_families_can_have_the_same_port() {
-        let v4 = udp_bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let v4 = udp_bind("0.0.0.0:0".parse().unwrap(), false).unwrap();
         let port = local_addr(v4.as_fd()).unwrap().port();
         if loopbacks().any(|address| address.is_ipv6()) {
-            udp_bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)).unwrap();
+            udp_bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false).unwrap();
         }
     }
 
@@ -348,12 +402,12 @@ mod tests {
             } else {
                 Ipv4Addr::UNSPECIFIED.into()
             };
-            let server = udp_bind(SocketAddr::new(any, 0)).unwrap();
+            let server = udp_bind(SocketAddr::new(any, 0), false).unwrap();
             let port = local_addr(server.as_fd()).unwrap().port();
             // All of 127/8 is local, so the answer's address is a choice.
             let asked: IpAddr =
                 if address.is_ipv6() { address.ip() } else { "127.0.0.9".parse().unwrap() };
-            let client = udp_connected(SocketAddr::new(asked, port), None).unwrap();
+            let client = udp_connected(SocketAddr::new(asked, port), Local::default()).unwrap();
             let to = SocketAddr::new(asked, port);
             assert_eq!(send_to(client.as_fd(), b"question", to, None).unwrap(), 8);
             wait(&server, PollFlags::POLLIN);
@@ -372,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_ping_socket_works_or_is_forbidden() {
-        match ping_socket(false, None) {
+        match ping_socket(false, Local::default()) {
             Ok(socket) => set_hop_limit(socket.as_fd(), false, 5).unwrap(),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
         }

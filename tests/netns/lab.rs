@@ -206,6 +206,11 @@ impl Lab {
         Container { sleeper: sleeper(self.cmd(Place::Host, &argv)) }
     }
 
+    /// A process in the user namespace of the unprivileged user.
+    pub(crate) fn user_pid(&self) -> u32 {
+        self.user.pid()
+    }
+
     /// A process without namespaces of its own.
     pub(crate) fn bystander(&self) -> Proc {
         sleeper(self.cmd::<&str>(Place::User, &[]))

@@ -25,6 +25,7 @@ mod manager;
 mod names;
 mod observe;
 mod pasta;
+mod ports;
 mod publish;
 mod readonly;
 mod run;

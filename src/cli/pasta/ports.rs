@@ -86,12 +86,8 @@ impl Spec {
         for (range, first_inside) in ranges {
             let start = *range.start();
             for host_port in range.filter(|port| !exclude.iter().any(|r| r.contains(port))) {
-                let publish = Publish {
-                    bind,
-                    host_port,
-                    guest_port: first_inside + (host_port - start),
-                    protocol,
-                };
+                let guest_port = first_inside + (host_port - start);
+                let publish = Publish::one(bind, host_port, guest_port, protocol);
                 if !ports.fixed.contains(&publish) {
                     ports.fixed.push(publish);
                 }

@@ -1,8 +1,8 @@
 //! Tests of pasta's command line: spellings, meanings, refusals, and whose a line is.
 
 use super::*;
-use crate::config::Publish;
 use crate::config::pasta::Mirror;
+use crate::config::{Bind, HostPorts, HostSide, Publish};
 
 fn line(text: &str) -> Vec<OsString> {
     text.split_whitespace().map(OsString::from).collect()
@@ -28,9 +28,13 @@ fn ports(text: &str) -> Ports {
 fn fixed(text: &str) -> Vec<String> {
     let ports = ports(text);
     assert_eq!(ports.mirrors, [], "{text}");
-    let show = |publish: &Publish| match publish.bind {
-        Some(bind) => format!("{bind} {}:{}", publish.host_port, publish.guest_port),
-        None => format!("{}:{}", publish.host_port, publish.guest_port),
+    let show = |publish: &Publish| match &publish.host {
+        HostSide::Bound { on, ports: HostPorts::Exactly(host) } => match on {
+            Bind::Addresses(bind) => format!("{} {host}:{}", bind[0], publish.guest),
+            Bind::All => format!("{host}:{}", publish.guest),
+            Bind::Interface(name) => panic!("an interface {name}"),
+        },
+        other => panic!("{other:?}"),
     };
     ports.fixed.iter().map(show).collect()
 }
@@ -54,11 +58,8 @@ fn podman_s_line_is_understood() {
     assert_eq!(v4.map_guest, Some(Ipv4Addr::new(169, 254, 1, 2)));
     assert_eq!(v4.host_loopback, HostLoopback::Nothing);
     assert_eq!(pasta.v6.unwrap().host_loopback, HostLoopback::Nothing);
-    let publish = |bind: Option<&str>, host_port, guest_port, protocol| Publish {
-        bind: bind.map(|bind| bind.parse().unwrap()),
-        host_port,
-        guest_port,
-        protocol,
+    let publish = |bind: Option<&str>, host_port, guest_port, protocol| {
+        Publish::one(bind.map(|bind| bind.parse().unwrap()), host_port, guest_port, protocol)
     };
     let expected = [
         publish(None, 18500, 80, Protocol::Tcp),

@@ -19,6 +19,7 @@ use crate::engine::icmp::{self, IcmpError, Unreachable, V4_ECHO_REQUEST, V6_ECHO
 use crate::engine::nat;
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::{Entry, Table};
+use crate::engine::turn::Effects;
 use crate::engine::{PortId, Turn};
 
 /// Most echo flows at once; beyond, requests are dropped.
@@ -184,6 +185,16 @@ impl EchoFlows {
     fn remove(&mut self, turn: &mut Turn<'_>, index: usize) {
         if let Some(flow) = self.flows.remove(index) {
             turn.fx.host.close(flow.socket, false);
+        }
+    }
+
+    /// Forgets every flow: the next request opens a new socket.
+    pub(in crate::engine) fn renew(&mut self, fx: &mut Effects) {
+        let all: Vec<usize> = self.flows.iter().map(|(index, _)| index).collect();
+        for index in all {
+            if let Some(flow) = self.flows.remove(index) {
+                fx.host.close(flow.socket, false);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket};
 
 use super::{FlowKey, GuestMap, KeyedHash};
+use crate::config::Network;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, IpFields, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, IcmpError, Unreachable};
@@ -42,7 +43,8 @@ pub(in crate::engine) struct UdpFlows {
     /// Flows of published ports by listener and client, as the host sees them.
     clients: GuestMap<(SocketId, SocketAddr), usize>,
     pub(in crate::engine) flows: Table<UdpFlow>,
-    by_guest: GuestMap<(PortId, SocketAddr), usize>,
+    /// By the guest's address and whether the socket is for the host's loopback.
+    by_guest: GuestMap<(PortId, SocketAddr, bool), usize>,
     endpoints: Slab<Endpoint>,
     /// Most endpoints at once: each is a descriptor of the host's.
     max_endpoints: usize,
@@ -84,8 +86,20 @@ pub(in crate::engine) struct Datagram<'a> {
 struct Endpoint {
     port: PortId,
     guest: SocketAddr,
+    /// For services on the host's loopback alone.
+    loopback: bool,
     socket: SocketId,
     flows: usize,
+}
+
+impl Endpoint {
+    fn kind(network: &Network, guest: SocketAddr, loopback: bool) -> SocketKind {
+        match guest.is_ipv6() {
+            v6 if loopback => SocketKind::UdpLoopback { v6 },
+            false if network.allow_broadcast => SocketKind::UdpBroadcast,
+            v6 => SocketKind::Udp { v6 },
+        }
+    }
 }
 
 impl UdpFlows {
@@ -118,7 +132,7 @@ impl UdpFlows {
         }
         let reason = match nat::translate(turn.network, key.host) {
             Meaning::Host(to) => {
-                let via = Via::Endpoint(self.endpoint(turn, key));
+                let via = Via::Endpoint(self.endpoint(turn, key, to.ip().is_loopback()));
                 let index = self.open(turn, key, to, via);
                 return self.send_to_host(turn, index, fields, udp.payload());
             }
@@ -385,20 +399,49 @@ impl UdpFlows {
         self.touch(turn.now, index);
     }
 
-    /// A socket could not be opened: its flows go, and the guest finds out by silence as it would
-    /// on a network that lost the datagram.
-    pub(in crate::engine) fn handle_failed(&mut self, turn: &mut Turn<'_>, endpoint: usize) {
+    /// A socket could not be opened: its flows go. The guest is told where the host's network is
+    /// what lacks, and finds out by silence otherwise, as of a network that lost the datagram.
+    pub(in crate::engine) fn handle_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        endpoint: usize,
+        error: ErrorKind,
+    ) {
         let Some(guest) = self.endpoints.get(endpoint).map(|endpoint| endpoint.guest) else {
             return;
         };
-        let dead = self.remove_endpoint(turn, endpoint);
-        log::debug!("udp {guest}: no socket on the host, {dead} flows dropped");
+        let dead: Vec<usize> = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if via == endpoint))
+            .map(|(index, _)| index)
+            .collect();
+        log::debug!("udp {guest}: no socket on the host, {} flows dropped: {error}", dead.len());
         turn.fx.stats.count_drop(DropReason::NoResources);
+        for index in dead {
+            let key = self.flows.get(index).map(|flow| flow.key);
+            if let (Some(key), Some(reason)) = (key, Unreachable::from_error(error)) {
+                icmp::send_unreachable(turn, &quote(key, &[]), reason);
+            }
+            self.remove(turn.fx, index);
+        }
+    }
+
+    /// Gives every endpoint but those for the loopback a new socket: the old one's local address
+    /// or interface is not what it is to be any more.
+    pub(in crate::engine) fn renew(&mut self, network: &Network, fx: &mut Effects) {
+        for (index, endpoint) in &mut self.endpoints {
+            if !endpoint.loopback {
+                fx.host.close(endpoint.socket, false);
+                let kind = Endpoint::kind(network, endpoint.guest, false);
+                endpoint.socket = fx.host.open(Owner::Udp(index), kind);
+            }
+        }
     }
 
     /// The index of the guest endpoint's socket, opened if it is new.
-    fn endpoint(&mut self, turn: &mut Turn<'_>, key: FlowKey) -> usize {
-        if let Some(&index) = self.by_guest.get(&(key.port, key.guest)) {
+    fn endpoint(&mut self, turn: &mut Turn<'_>, key: FlowKey, loopback: bool) -> usize {
+        if let Some(&index) = self.by_guest.get(&(key.port, key.guest, loopback)) {
             return index;
         }
         if self.endpoints.len() >= self.max_endpoints {
@@ -406,13 +449,10 @@ impl UdpFlows {
         }
         let entry = self.endpoints.vacant_entry();
         let index = entry.key();
-        let kind = match key.guest.is_ipv6() {
-            false if turn.network.allow_broadcast => SocketKind::UdpBroadcast,
-            v6 => SocketKind::Udp { v6 },
-        };
+        let kind = Endpoint::kind(turn.network, key.guest, loopback);
         let socket = turn.fx.host.open(Owner::Udp(index), kind);
-        entry.insert(Endpoint { port: key.port, guest: key.guest, socket, flows: 0 });
-        self.by_guest.insert((key.port, key.guest), index);
+        entry.insert(Endpoint { port: key.port, guest: key.guest, loopback, socket, flows: 0 });
+        self.by_guest.insert((key.port, key.guest, loopback), index);
         index
     }
 
@@ -505,8 +545,9 @@ impl UdpFlows {
                 };
                 socket.flows -= 1;
                 if socket.flows == 0 {
-                    let Endpoint { port, guest, socket, .. } = self.endpoints.remove(endpoint);
-                    self.by_guest.remove(&(port, guest));
+                    let Endpoint { port, guest, loopback, socket, .. } =
+                        self.endpoints.remove(endpoint);
+                    self.by_guest.remove(&(port, guest, loopback));
                     fx.host.close(socket, false);
                 }
             }

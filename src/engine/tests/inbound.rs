@@ -5,7 +5,7 @@ use smoltcp::time::Duration;
 
 use super::net::{Net, Options, guest, server, socket};
 use super::packets::{ACK, RST, SYN, Segment};
-use crate::config::Protocol;
+use crate::config::{Cidr, Prefix, Protocol};
 use crate::engine::host::{HostEvent, SocketKind};
 
 #[test]
@@ -26,6 +26,31 @@ fn a_client_keeps_its_address_and_loopback_is_the_gateway() {
         assert_eq!((syn.flags, syn.mss()), (SYN, Some(if client.is_ipv6() { 1440 } else { 1460 })));
         net.expect_counters(&[("tcp_inbound", 1)]);
         net.host_opens_nothing();
+    }
+}
+
+#[test]
+fn a_client_that_is_not_let_in_is_reset_and_counted() {
+    let mut net = Net::by_hand();
+    let listener = net.publish(Protocol::Tcp, 80);
+    let lan = Cidr { address: [192, 0, 2, 0].into(), prefix_len: 24 };
+    let loopback = Cidr { address: "::1".parse().unwrap(), prefix_len: 128 };
+    let from = [Prefix::V4(lan), Prefix::V6(loopback)];
+    net.engine.admit_only(listener, from.into());
+    for (client, admitted) in [
+        ("192.0.2.7:5000", true),
+        ("192.0.3.7:5000", false),
+        ("127.0.0.1:5000", false),
+        ("[::1]:5000", true),
+        ("[2001:db8::7]:5000", false),
+    ] {
+        let accepted = net.accept(listener, socket(client));
+        assert_eq!(accepted.is_some(), admitted, "{client}");
+        let counter = if admitted { "tcp_inbound" } else { "drop.forbidden-client" };
+        if admitted {
+            net.guest_gets_segment();
+        }
+        net.expect_counters(&[(counter, 1)]);
     }
 }
 

@@ -6,7 +6,7 @@ use smoltcp::time::Duration;
 
 use super::net::{Net, Options, address, guest, server, socket};
 use super::packets::{Datagram, pattern, read_ip};
-use crate::config::{HostAccess, Protocol};
+use crate::config::{Cidr, HostAccess, Prefix, Protocol};
 use crate::engine::flow::udp::MAX_FLOWS;
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
@@ -75,7 +75,7 @@ fn a_loopback_service_answers_as_the_gateway_and_nobody_else_does() {
     let mut net = Net::new(&options);
     let gateway = socket("10.0.2.2:514");
     net.guest_sends(&Datagram::new(guest(false, 4_000), gateway, b"log").packet());
-    let host = net.host_opens(SocketKind::Udp { v6: false });
+    let host = net.host_opens(SocketKind::UdpLoopback { v6: false });
     assert_eq!(net.host_sends().to, Some(socket("127.0.0.1:514")));
     net.host_gets(host, socket("127.0.0.1:514"), b"ok");
     assert_eq!(net.guest_gets_datagram().from, gateway);
@@ -168,6 +168,64 @@ fn a_socket_that_cannot_be_opened_is_lost_silence() {
     net.expect_counters(&[("drop.no-resources", 1), ("udp_opened", 1)]);
     net.host.datagrams.clear();
     net.expect_no_flows();
+}
+
+#[test]
+fn a_host_without_a_network_is_an_unreachable_one() {
+    for v6 in [false, true] {
+        let mut net = Net::by_hand();
+        net.host.open_error = Some(ErrorKind::NetworkUnreachable);
+        net.guest_sends(&Datagram::new(guest(v6, 4_000), server(v6, 7), b"ping").packet());
+        let error = net.guest_gets_icmp();
+        assert_eq!(error.payload[..2], if v6 { [1, 0] } else { [3, 0] });
+        net.host_opens(SocketKind::Udp { v6 });
+        net.expect_counters(&[("drop.no-resources", 1), ("udp_opened", 1)]);
+        // It is there again: the next datagram goes out.
+        net.host.open_error = None;
+        net.forget();
+        net.guest_sends(&Datagram::new(guest(v6, 4_000), server(v6, 7), b"ping").packet());
+        net.host_opens(SocketKind::Udp { v6 });
+        assert_eq!(net.host_sends().to, Some(server(v6, 7)));
+        net.guest_gets_nothing();
+    }
+}
+
+#[test]
+fn renewed_sockets_carry_on_with_the_same_peers() {
+    let options = Options { host_access: HostAccess::Ports([514].into()), ..Options::default() };
+    let mut net = Net::new(&options);
+    let own = guest(false, 4_000);
+    net.guest_sends(&Datagram::new(own, server(false, 7), b"one").packet());
+    let before = net.host_opens(SocketKind::Udp { v6: false });
+    net.host_sends();
+    net.guest_sends(&Datagram::new(own, socket("10.0.2.2:514"), b"log").packet());
+    net.host_opens(SocketKind::UdpLoopback { v6: false });
+    net.host_sends();
+    net.engine.renew_sockets();
+    net.settle();
+    net.host_closes(before, false);
+    let after = net.host_opens(SocketKind::Udp { v6: false });
+    assert_ne!(before, after);
+    net.host_opens_nothing();
+    net.host_gets(after, server(false, 7), b"late answer");
+    assert_eq!(net.guest_gets_datagram().payload, b"late answer");
+    net.guest_sends(&Datagram::new(own, server(false, 7), b"two").packet());
+    net.host_opens_nothing();
+    assert_eq!(net.host_sends().socket, after);
+}
+
+#[test]
+fn a_client_that_is_not_let_in_is_dropped_and_counted() {
+    let mut net = Net::by_hand();
+    let listener = net.publish(Protocol::Udp, 53);
+    let lan = Cidr { address: [192, 0, 2, 0].into(), prefix_len: 24 };
+    net.engine.admit_only(listener, [Prefix::V4(lan)].into());
+    net.host_gets(listener, socket("198.51.100.7:5000"), b"?");
+    net.host_gets(listener, socket("[2001:db8::7]:5000"), b"?");
+    net.guest_gets_nothing();
+    net.expect_counters(&[("drop.forbidden-client", 2)]);
+    net.host_gets(listener, socket("192.0.2.7:5000"), b"?");
+    assert_eq!(net.guest_gets_datagram().from, socket("192.0.2.7:5000"));
 }
 
 #[test]

@@ -22,18 +22,16 @@ use nix::unistd::{Uid, geteuid};
 use smoltcp::time::Duration;
 
 use self::protocol::{Forward, MAX_REQUEST, Parsed, Refusal, Request, parse};
-use super::host::Sockets;
-use super::listen;
-use crate::config::{Addresses, Lease, Publish};
-use crate::engine::host::SocketId;
-use crate::engine::{Destination, Engine, Instant, PortId};
+use super::published::{Place, PublishedPorts};
+use crate::config::{Addresses, Bind, HostPorts, Lease, Ports, Publish};
+use crate::engine::{Destination, Instant, PortId};
 
 /// Clients at once; a further one takes the place of the one that came first.
 pub(super) const MAX_CLIENTS: usize = 16;
 /// How long a client has from its connection until it has read its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most ports that are forwarded on request, all in all: each is a descriptor.
-const MAX_PORTS: usize = 4096;
+const MAX_PORTS: u32 = 4096;
 /// Clients accepted in a turn.
 const PER_TURN: usize = 16;
 /// When to try again where no descriptor was left to accept a client with.
@@ -166,17 +164,17 @@ enum Stage {
     Leaving(usize),
 }
 
-/// A forward and its listeners.
+/// A forward and its rules among the published ports.
 #[derive(Debug)]
 struct Active {
     forward: Forward,
-    sockets: Vec<SocketId>,
+    rules: Vec<u64>,
 }
 
 /// What a request acts on.
 pub(super) struct Target<'a> {
-    pub(super) engine: &'a mut Engine,
-    pub(super) sockets: &'a mut Sockets,
+    pub(super) published: &'a mut PublishedPorts,
+    pub(super) place: Place<'a>,
 }
 
 /// The container whose ports are forwarded, and its network.
@@ -343,9 +341,9 @@ impl Api {
                 Ok(protocol::listed(forwards, &self.container.lease))
             }
             Request::Remove(id) => {
-                let Active { sockets, .. } = self.forwards.remove(&id).ok_or(Refusal::NoSuchId)?;
-                for socket in sockets {
-                    target.engine.unpublish(socket);
+                let Active { rules, .. } = self.forwards.remove(&id).ok_or(Refusal::NoSuchId)?;
+                for rule in rules {
+                    target.published.unpublish(rule, &mut target.place);
                 }
                 Ok(protocol::removed())
             }
@@ -355,35 +353,23 @@ impl Api {
     /// All ports of the forward are bound, or none.
     fn add(&mut self, forward: Forward, target: &mut Target<'_>) -> Result<u64, Refusal> {
         let not_bound = |reason: String| Refusal::NotBound { reason };
-        let ports: usize = self.forwards.values().map(|active| active.sockets.len()).sum();
-        if ports + usize::from(forward.range) > MAX_PORTS {
+        let ports =
+            self.forwards.values().map(|active| u32::from(active.forward.range)).sum::<u32>();
+        if ports + u32::from(forward.range) > MAX_PORTS {
             return Err(not_bound(format!("more than {MAX_PORTS} ports")));
         }
-        let rules: Vec<Publish> = (0..forward.range)
-            .map(|step| Publish {
-                bind: Some(forward.host),
-                host_port: forward.host_port + step,
-                guest_port: forward.guest_port + step,
-                protocol: forward.protocol,
-            })
-            .collect();
-        let listeners =
-            listen::bind(&rules, true).map_err(|error| not_bound(error.with_cause()))?;
+        let ports = |first: u16| Ports { first, last: first.saturating_add(forward.range - 1) };
+        let rule = Publish::at(
+            Bind::Addresses(vec![forward.host]),
+            HostPorts::Exactly(ports(forward.host_port)),
+            ports(forward.guest_port),
+            forward.protocol,
+        );
         let to = Destination { port: self.container.port, address: forward.guest };
-        let mut sockets = Vec::with_capacity(listeners.len());
-        for listener in listeners {
-            let Target { engine, sockets: host } = target;
-            let id = engine.publish(listener.protocol, vec![to], listener.guest_port);
-            sockets.push(id);
-            if let Err(error) = host.add_listener(id, listener) {
-                for id in sockets {
-                    engine.unpublish(id);
-                }
-                return Err(not_bound(format!("cannot watch the port: {error}")));
-            }
-        }
+        let published = target.published.publish(&[rule], &[to], true, None, &mut target.place);
+        let rules = published.map_err(|error| not_bound(error.with_cause()))?;
         self.last_id += 1;
-        self.forwards.insert(self.last_id, Active { forward, sockets });
+        self.forwards.insert(self.last_id, Active { forward, rules });
         Ok(self.last_id)
     }
 }

@@ -6,7 +6,9 @@ use mio::{Events, Poll};
 
 use super::*;
 use crate::config::Network;
-use crate::io::outbound::OutboundAddresses;
+use crate::engine::Engine;
+use crate::io::host::Sockets;
+use crate::io::outbound::OutboundPolicy;
 
 /// A directory of the test's own, and an API socket in it.
 struct Lab {
@@ -15,6 +17,7 @@ struct Lab {
     api: Api,
     engine: Engine,
     sockets: Sockets,
+    published: PublishedPorts,
     now: Instant,
 }
 
@@ -43,8 +46,9 @@ impl Lab {
         let port = engine.add_port(lease, false, Instant::ZERO).unwrap();
         let container = Container { port, lease, addresses };
         let api = Api::new(socket, registry(), LISTENER, FIRST_CLIENT, container).unwrap();
-        let sockets = Sockets::new(registry(), 100, OutboundAddresses::default());
-        Self { directory, poll, api, engine, sockets, now: Instant::ZERO }
+        let sockets = Sockets::new(registry(), 100, OutboundPolicy::default());
+        let published = PublishedPorts::default();
+        Self { directory, poll, api, engine, sockets, published, now: Instant::ZERO }
     }
 
     fn connect(&self) -> UnixStream {
@@ -66,7 +70,8 @@ impl Lab {
                     self.api.accept(self.now);
                 } else if Api::is_client(FIRST_CLIENT, event.token()) {
                     let (engine, sockets) = (&mut self.engine, &mut self.sockets);
-                    let mut target = Target { engine, sockets };
+                    let place = Place { engine, sockets };
+                    let mut target = Target { published: &mut self.published, place };
                     self.api.handle_client(event.token(), &mut target);
                 }
             }
@@ -198,7 +203,7 @@ fn a_request_may_come_in_two_writes_and_a_long_answer_in_many_reads() {
         range: 1,
     };
     for id in 1..=4000 {
-        lab.api.forwards.insert(id, Active { forward, sockets: Vec::new() });
+        lab.api.forwards.insert(id, Active { forward, rules: Vec::new() });
     }
     let mut client = lab.connect();
     client.write_all(b"{\"execute\":\"list_hostfwd\"}").unwrap();

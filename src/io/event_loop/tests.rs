@@ -33,7 +33,8 @@ impl Lab {
         let network = Network {
             config,
             containers: Vec::new(),
-            listeners: Vec::new(),
+            published: Vec::new(),
+            interfaces: None,
             resolvers: HostResolvers::default(),
             pidfd: None,
             watch_path: None,
@@ -41,7 +42,7 @@ impl Lab {
             signals: Signals::new().unwrap(),
             forward_signals: false,
             api: None,
-            outbound: OutboundAddresses::default(),
+            outbound: OutboundPolicy::default(),
             mirrors: (Vec::new(), Vec::new()),
         };
         Self { server: Server::new(network).unwrap(), events: Events::with_capacity(64) }

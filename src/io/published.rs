@@ -1,0 +1,190 @@
+//! The published ports of a running network: what is bound, changed while it runs.
+//!
+//! Holds which host socket belongs to which rule, so that a rule can be listed and taken back, and
+//! moves the sockets of a rule that names an interface when the interface's addresses change.
+//! Binding is in [`super::listen`]; what clients may do is for the engine.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::host::Sockets;
+use super::listen::{self, Binder, BoundPort, ListenError, Listener, Published};
+use crate::config::{Bind, HostSide, Publish};
+use crate::engine::host::SocketId;
+use crate::engine::{Destination, Engine};
+use crate::sys::interfaces::Interfaces;
+
+/// What published ports are made in.
+pub(super) struct Place<'a> {
+    pub(super) engine: &'a mut Engine,
+    pub(super) sockets: &'a mut Sockets,
+}
+
+/// Every published port.
+#[derive(Debug, Default)]
+pub(super) struct PublishedPorts {
+    rules: Vec<Rule>,
+    last_id: u64,
+}
+
+/// A rule with what it came to.
+#[derive(Debug)]
+pub(super) struct Rule {
+    id: u64,
+    publish: Publish,
+    to: Vec<Destination>,
+    pairs: Vec<(u16, u16)>,
+    sockets: Vec<(SocketId, SocketAddr, u16)>,
+}
+
+impl Rule {
+    /// Its name, for taking it back.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What was asked for.
+    pub(super) fn publish(&self) -> &Publish {
+        &self.publish
+    }
+
+    /// What is bound for it now.
+    pub(super) fn bound(&self) -> impl Iterator<Item = BoundPort> {
+        self.sockets.iter().map(|(_, address, guest_port)| BoundPort {
+            address: *address,
+            protocol: self.publish.protocol,
+            guest_port: *guest_port,
+        })
+    }
+}
+
+impl PublishedPorts {
+    /// Binds rules while the network runs, all or none, and leads their clients `to` containers.
+    /// Returns the rules' names.
+    ///
+    /// # Errors
+    /// What cannot be bound.
+    pub(super) fn publish(
+        &mut self,
+        rules: &[Publish],
+        to: &[Destination],
+        v6: bool,
+        interfaces: Option<&mut Interfaces>,
+        place: &mut Place<'_>,
+    ) -> Result<Vec<u64>, ListenError> {
+        let published = Binder { v6, interfaces, may_inherit: false }.bind(rules)?;
+        let mut ids = Vec::with_capacity(published.len());
+        for published in published {
+            let publish = Box::new(published.rule.clone());
+            match self.adopt(published, to, place) {
+                Ok(id) => ids.push(id),
+                Err(source) => {
+                    for id in ids {
+                        self.unpublish(id, place);
+                    }
+                    return Err(ListenError::Watch { publish, source });
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Serves a rule that is bound. Returns its name.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) reports; nothing of the rule is left then.
+    pub(super) fn adopt(
+        &mut self,
+        published: Published,
+        to: &[Destination],
+        place: &mut Place<'_>,
+    ) -> io::Result<u64> {
+        self.last_id += 1;
+        let Published { rule: publish, pairs, listeners } = published;
+        let (id, to) = (self.last_id, to.to_vec());
+        let mut rule = Rule { id, publish, to, pairs, sockets: Vec::new() };
+        for listener in listeners {
+            if let Err(error) = rule.open(listener, place) {
+                rule.close_all(place);
+                return Err(error);
+            }
+        }
+        self.rules.push(rule);
+        Ok(id)
+    }
+
+    /// Takes a rule back; connections that stand go on. Returns whether there was one.
+    pub(super) fn unpublish(&mut self, id: u64, place: &mut Place<'_>) -> bool {
+        let Some(index) = self.rules.iter().position(|rule| rule.id == id) else {
+            return false;
+        };
+        self.rules.remove(index).close_all(place);
+        true
+    }
+
+    /// The rules, in the order in which they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
+    /// The host's addresses have changed: rules that name an interface follow it.
+    pub(super) fn follow(&mut self, interfaces: &Interfaces, place: &mut Place<'_>) {
+        for rule in &mut self.rules {
+            if let HostSide::Bound { on: Bind::Interface(name), .. } = &rule.publish.host {
+                let now = listen::addresses_of(interfaces, name).unwrap_or_default();
+                rule.move_to(&now, place);
+            }
+        }
+    }
+}
+
+impl Rule {
+    fn open(&mut self, listener: Listener, place: &mut Place<'_>) -> io::Result<()> {
+        let Place { engine, sockets } = place;
+        let Listener { address, guest_port, protocol, .. } = listener;
+        let id = engine.publish(protocol, self.to.clone(), guest_port);
+        if !self.publish.from.is_empty() {
+            engine.admit_only(id, Arc::from(self.publish.from.as_slice()));
+        }
+        self.sockets.push((id, address, guest_port));
+        sockets.add_listener(id, listener)
+    }
+
+    fn close_all(self, place: &mut Place<'_>) {
+        for (id, ..) in self.sockets {
+            place.engine.unpublish(id);
+        }
+    }
+
+    /// Binds at addresses that are new, and lets go of those that are gone.
+    fn move_to(&mut self, now: &[SocketAddr], place: &mut Place<'_>) {
+        let without_port = |mut address: SocketAddr| {
+            address.set_port(0);
+            address
+        };
+        let mut before: Vec<SocketAddr> = Vec::new();
+        self.sockets.retain(|(id, address, _)| {
+            let address = without_port(*address);
+            let stays = now.contains(&address);
+            if !stays {
+                place.engine.unpublish(*id);
+            } else if !before.contains(&address) {
+                before.push(address);
+            }
+            stays
+        });
+        for address in now.iter().filter(|address| !before.contains(address)) {
+            for pair in self.pairs.clone() {
+                match listen::listen_on_interface(&self.publish, *address, pair) {
+                    Ok(Some(listener)) => match self.open(listener, place) {
+                        Ok(()) => log::info!("{}: now at {address}", self.publish),
+                        Err(error) => log::warn!("{}: {error}", self.publish),
+                    },
+                    Ok(None) => {}
+                    Err(error) => log::warn!("{}", error.with_cause()),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Which interface has which address, now: a copy of the kernel's tables that follows by
+//! rtnetlink(7).
+//!
+//! The socket is opened while the process may still open such sockets; the tables are read, and
+//! changes listened to, from the first question on, so that who asks nothing is told nothing. It
+//! sends two kinds of request, both to list. Read first: rtnetlink(7) on `RTMGRP_LINK` and
+//! `RTMGRP_IPV4_IFADDR`, netlink(7) on `ENOBUFS`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send,
+    socket,
+};
+
+use super::link::{self, Message};
+
+/// The host's interfaces and their addresses.
+#[derive(Debug)]
+pub struct Interfaces {
+    socket: OwnedFd,
+    follows: bool,
+    names: BTreeMap<u32, String>,
+    /// By the interface's index; tentative addresses are not among them.
+    addresses: BTreeSet<(u32, IpAddr)>,
+}
+
+impl Interfaces {
+    /// Opens the socket, and asks nothing yet.
+    ///
+    /// # Errors
+    /// What socket(2) reports, for example where a sandbox around us forbids the family.
+    pub fn open() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let protocol = SockProtocol::NetlinkRoute;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        // A connected socket takes no messages but the kernel's.
+        connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        Ok(Self { socket, follows: false, names: BTreeMap::new(), addresses: BTreeSet::new() })
+    }
+
+    /// Readable once something has changed: call [`Interfaces::changed`] then.
+    #[must_use]
+    pub fn raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Reads the tables and listens to changes from now on, unless it does already.
+    ///
+    /// # Errors
+    /// What netlink(7) reports.
+    pub fn follow(&mut self) -> io::Result<()> {
+        if self.follows {
+            return Ok(());
+        }
+        // Before the tables are read, so that no change falls between.
+        for group in [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] {
+            self.join(group)?;
+        }
+        self.read_tables()?;
+        self.follows = true;
+        Ok(())
+    }
+
+    /// Takes note of what has changed; returns whether anything has.
+    pub fn changed(&mut self) -> bool {
+        let before = (self.names.clone(), self.addresses.clone());
+        loop {
+            match self.receive() {
+                Ok(datagram) => drop(self.apply(&datagram)),
+                Err(Errno::EINTR) => {}
+                // More was to be told than the socket could hold: ask for everything.
+                Err(Errno::ENOBUFS) => {
+                    if let Err(error) = self.read_tables() {
+                        log::warn!("changes of the host's addresses go unnoticed: {error}");
+                        break;
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        before != (self.names.clone(), self.addresses.clone())
+    }
+
+    /// The index of an interface.
+    #[must_use]
+    pub fn index(&self, name: &str) -> Option<u32> {
+        self.names.iter().find(|(_, known)| *known == name).map(|(index, _)| *index)
+    }
+
+    /// The addresses of an interface, in order.
+    pub fn addresses(&self, index: u32) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().filter(move |(of, _)| *of == index).map(|(_, address)| *address)
+    }
+
+    /// Whether any interface has this address.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|(_, known)| *known == address)
+    }
+
+    fn join(&self, group: libc::c_int) -> io::Result<()> {
+        // SAFETY: the option reads one `int`, which outlives the call.
+        let joined = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_NETLINK,
+                NETLINK_ADD_MEMBERSHIP,
+                (&raw const group).cast(),
+                INT_LEN,
+            )
+        };
+        if joined < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn read_tables(&mut self) -> io::Result<()> {
+        self.names.clear();
+        self.addresses.clear();
+        for kind in [libc::RTM_GETLINK, libc::RTM_GETADDR] {
+            self.dump(kind)?;
+        }
+        Ok(())
+    }
+
+    fn dump(&mut self, kind: u16) -> io::Result<()> {
+        send(self.socket.as_raw_fd(), &link::dump_request(kind)?, MsgFlags::empty())?;
+        for _ in 0..MOST_DATAGRAMS {
+            match self.receive() {
+                // The kernel has the next part ready whenever it is asked for.
+                Ok(datagram) => {
+                    if self.apply(&datagram)? {
+                        return Ok(());
+                    }
+                }
+                // Changes beside the list: what they were about, the list tells.
+                Err(Errno::ENOBUFS | Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    fn receive(&self) -> Result<Vec<u8>, Errno> {
+        let mut buffer = vec![0; REPLY_LEN];
+        let len = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        buffer.truncate(len);
+        Ok(buffer)
+    }
+
+    /// Takes a datagram in; returns whether it ends a list.
+    fn apply(&mut self, datagram: &[u8]) -> io::Result<bool> {
+        for message in link::messages(datagram) {
+            let message = message?;
+            match i32::from(message.kind) {
+                libc::NLMSG_DONE => return Ok(true),
+                libc::NLMSG_ERROR => {
+                    link::verdict(&message).map_err(|(_, source)| source)?;
+                }
+                _ => self.apply_one(&message),
+            }
+        }
+        Ok(false)
+    }
+
+    fn apply_one(&mut self, message: &Message<'_>) {
+        match message.kind {
+            libc::RTM_NEWLINK => {
+                if let Some((index, Some(name))) = link_of(message) {
+                    self.names.insert(index, name);
+                }
+            }
+            libc::RTM_DELLINK => {
+                if let Some((index, _)) = link_of(message) {
+                    self.names.remove(&index);
+                    self.addresses.retain(|(of, _)| *of != index);
+                }
+            }
+            libc::RTM_NEWADDR => {
+                if let Some((index, address, usable)) = address_of(message) {
+                    if usable {
+                        self.addresses.insert((index, address));
+                    } else {
+                        self.addresses.remove(&(index, address));
+                    }
+                }
+            }
+            libc::RTM_DELADDR => {
+                if let Some((index, address, _)) = address_of(message) {
+                    self.addresses.remove(&(index, address));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Index and name in a message about a link. Messages of other families are about something else,
+/// such as a bridge's ports.
+fn link_of(message: &Message<'_>) -> Option<(u32, Option<String>)> {
+    let header = message.payload.get(..IFINFOMSG_LEN)?;
+    if i32::from(*header.first()?) != libc::AF_UNSPEC {
+        return None;
+    }
+    let index = u32::from_ne_bytes(*header.get(4..)?.first_chunk()?);
+    let name = link::attributes(message.payload.get(IFINFOMSG_LEN..)?)
+        .find(|(kind, _)| *kind == IFLA_IFNAME)
+        .map(|(_, value)| link::text(value));
+    Some((index, name))
+}
+
+/// Index, address, and whether sockets may have it, in a message about an address.
+fn address_of(message: &Message<'_>) -> Option<(u32, IpAddr, bool)> {
+    let &[family, _, short_flags, _, a, b, c, d] =
+        message.payload.first_chunk::<IFADDRMSG_LEN>()?;
+    let (mut local, mut address, mut flags) = (None, None, u32::from(short_flags));
+    for (kind, value) in link::attributes(message.payload.get(IFADDRMSG_LEN..)?) {
+        match kind {
+            IFA_LOCAL => local = Some(value),
+            IFA_ADDRESS => address = Some(value),
+            IFA_FLAGS => flags = value.first_chunk().map_or(flags, |v| u32::from_ne_bytes(*v)),
+            _ => {}
+        }
+    }
+    // On a link with a peer the address is the peer's, and ours is the local one.
+    let octets = local.or(address)?;
+    let address = match i32::from(family) {
+        libc::AF_INET => Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into(),
+        libc::AF_INET6 => Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).into(),
+        _ => return None,
+    };
+    let tentative = flags & IFA_F_TENTATIVE != 0 && flags & IFA_F_OPTIMISTIC == 0;
+    let usable = !tentative && flags & IFA_F_DADFAILED == 0;
+    Some((u32::from_ne_bytes([a, b, c, d]), address, usable))
+}
+
+/// Most datagrams of one list: beyond any machine's, so that nothing can hold us for ever.
+const MOST_DATAGRAMS: usize = 65_536;
+
+/// Enough for one datagram of a list: the kernel fills at most 32 KiB.
+const REPLY_LEN: usize = 32 * 1024;
+
+/// `sizeof(int)` as setsockopt(2) wants it.
+const INT_LEN: libc::socklen_t = 4;
+
+// linux/netlink.h, linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h, where libc lacks them.
+const NETLINK_ADD_MEMBERSHIP: libc::c_int = 1;
+const RTNLGRP_LINK: libc::c_int = 1;
+const RTNLGRP_IPV4_IFADDR: libc::c_int = 5;
+const RTNLGRP_IPV6_IFADDR: libc::c_int = 9;
+const IFINFOMSG_LEN: usize = 16;
+const IFADDRMSG_LEN: usize = 8;
+const IFLA_IFNAME: u16 = 3;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_OPTIMISTIC: u32 = 0x04;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_TENTATIVE: u32 = 0x40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Interfaces {
+        Interfaces::open().unwrap()
+    }
+
+    /// A message about an address of interface 7.
+    fn about(kind: u16, flags: u32, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let family = if attributes.iter().any(|(_, value)| value.len() == 16) { 10 } else { 2 };
+        let header = [family, 24, 0, 0, 7_u32.to_ne_bytes()[0], 7_u32.to_ne_bytes()[1], 0, 0];
+        let mut header = header;
+        header[4..].copy_from_slice(&7_u32.to_ne_bytes());
+        let flags = flags.to_ne_bytes();
+        let mut all = attributes.to_vec();
+        all.push((IFA_FLAGS, &flags));
+        link::message_for_tests(kind, &header, &all)
+    }
+
+    #[test]
+    fn loopback_is_found_with_its_address() {
+        drop(link::bring_up("lo"));
+        let mut interfaces = empty();
+        interfaces.follow().unwrap();
+        let lo = interfaces.index("lo").unwrap();
+        assert!(interfaces.addresses(lo).any(|ip| ip == IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert_eq!(interfaces.index("no-such-link"), None);
+        assert!(!interfaces.changed());
+    }
+
+    #[test]
+    fn addresses_come_and_go() {
+        let mut interfaces = empty();
+        let ours: IpAddr = "192.0.2.1".parse().unwrap();
+        let attributes: [(u16, &[u8]); 2] =
+            [(IFA_ADDRESS, &[192, 0, 2, 2]), (IFA_LOCAL, &[192, 0, 2, 1])];
+        interfaces.apply(&about(libc::RTM_NEWADDR, 0, &attributes)).unwrap();
+        assert_eq!(interfaces.addresses(7).collect::<Vec<_>>(), [ours]);
+        assert_eq!(interfaces.addresses(8).count(), 0);
+        interfaces.apply(&about(libc::RTM_DELADDR, 0, &attributes)).unwrap();
+        assert_eq!(interfaces.addresses(7).count(), 0);
+    }
+
+    #[test]
+    fn an_address_that_is_being_checked_is_none_yet() {
+        let mut interfaces = empty();
+        let octets = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
+        let attributes: [(u16, &[u8]); 1] = [(IFA_ADDRESS, &octets)];
+        for (flags, usable) in [
+            (IFA_F_TENTATIVE, 0),
+            (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC, 1),
+            (0, 1),
+            (IFA_F_DADFAILED | IFA_F_TENTATIVE, 0),
+        ] {
+            interfaces.apply(&about(libc::RTM_NEWADDR, flags, &attributes)).unwrap();
+            assert_eq!(interfaces.addresses(7).count(), usable, "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn malformed_messages_change_nothing() {
+        let mut interfaces = empty();
+        for payload in [&[][..], &[2, 24], &[2, 24, 0, 0, 7, 0, 0, 0], &[9; 12]] {
+            for kind in [libc::RTM_NEWADDR, libc::RTM_NEWLINK, libc::RTM_DELLINK] {
+                interfaces.apply(&link::message_for_tests(kind, payload, &[])).unwrap();
+            }
+        }
+        assert!(interfaces.addresses.is_empty());
+        assert!(interfaces.apply(&[1, 2, 3]).is_err());
+    }
+}
