@@ -51,7 +51,7 @@ use self::stack::TxFrame;
 use self::stats::{DropReason, Stats, Verdict};
 use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
-use crate::config::{Name, Network, Sharing};
+use crate::config::{Mtu, Name, Network, Sharing};
 
 pub use self::forward::Destination;
 pub use self::switch::{MAX_PORTS, PortCounters, PortError};
@@ -91,9 +91,13 @@ struct Tables {
 pub type Seed = [u64; 4];
 
 impl Engine {
-    /// A network without ports.
+    /// A network without ports. It has no IPv6 where the MTU is below what that asks of a link
+    /// (RFC 8200, section 5).
     #[must_use]
-    pub fn new(network: Network, seed: Seed) -> Self {
+    pub fn new(mut network: Network, seed: Seed) -> Self {
+        if network.mtu.get() < Mtu::MIN {
+            network.addresses.v6 = None;
+        }
         let [a, b, c, d] = seed;
         let hash = KeyedHash::new([a, b]);
         let dns = Forwarder::new(hash, &network);

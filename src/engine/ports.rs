@@ -12,10 +12,13 @@ impl Engine {
     /// A lease that the network cannot give, or not twice; see [`PortError`].
     pub fn add_port(
         &mut self,
-        lease: Lease,
+        mut lease: Lease,
         vnet: bool,
         now: Instant,
     ) -> Result<PortId, PortError> {
+        if self.network.addresses.v6.is_none() {
+            lease.v6 = None;
+        }
         let seed = self.fx.random.next_u64();
         let added = self.switch.add(&self.network, lease, vnet, seed, now)?;
         self.announce(added, lease, now);
