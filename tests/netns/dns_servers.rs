@@ -19,6 +19,17 @@ impl Lab {
         self.dnsmasq_with(Place::Lan, &[&[listen.as_str()], more].concat(), 53)
     }
 
+    /// The LAN machine's link-local address, once it is sure that nobody else has it.
+    #[track_caller]
+    fn link_local(&self) -> String {
+        eventually(secs(5), "the LAN machine has a link-local address", || {
+            let shown = self.sh(Place::Lan, "ip -6 -br addr show dev l0 scope link -tentative");
+            let address = shown.ok().split_whitespace().find(|word| word.starts_with("fe80"));
+            let address = address.and_then(|word| word.split('/').next()).map(str::to_owned);
+            address.ok_or_else(|| shown.stdout.clone())
+        })
+    }
+
     /// What `dig +short` says in the container; a single try.
     #[track_caller]
     fn dig(&self, container: &Container, question: &str) -> String {
@@ -96,6 +107,21 @@ fn a_changed_resolv_conf_counts_at_once() {
     .ok();
     let _first = lab.lan_dns(LAN4, &["--host-record=who.test,192.0.2.101"]);
     let _second = lab.lan_dns(OTHER4, &["--host-record=who.test,192.0.2.102"]);
+    let link_local = lab.link_local();
+    let program = format!(
+        "
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(('{link_local}', 53, 0, socket.if_nametoindex('l0')))
+def serve():
+    while True:
+        data, peer = s.recvfrom(600)
+        s.sendto(data[:2] + b'\\x85\\x80\\0\\1\\0\\1\\0\\0\\0\\0' + data[12:26]
+                 + b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\0\\0\\4\\xc0\\0\\2\\x67', peer)
+thread(serve)
+forever()
+"
+    );
+    let _third = lab.serve(Place::Lan, &program);
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).start();
     assert_eq!(lab.dig(&ctr, "who.test"), "192.0.2.101");
@@ -105,6 +131,8 @@ fn a_changed_resolv_conf_counts_at_once() {
             format!("echo nameserver {OTHER4} > /etc/new; mv /etc/new /etc/resolv.conf"),
         ),
         ("192.0.2.101", format!("echo nameserver {LAN4} > /etc/resolv.conf")),
+        // Its interface is looked up by a process that is locked down by now.
+        ("192.0.2.103", format!("echo nameserver {link_local}%h0 > /etc/resolv.conf")),
         (
             "192.0.2.102",
             format!("rm /etc/resolv.conf; echo nameserver {OTHER4} > /etc/resolv.conf"),
@@ -124,12 +152,7 @@ fn a_changed_resolv_conf_counts_at_once() {
 fn servers_may_have_ipv6_addresses_and_zones() {
     let Some(lab) = Lab::new() else { return };
     let _dns = lab.dnsmasq_with(Place::Lan, &["--interface=l0"], 53);
-    let link_local = eventually(secs(5), "the LAN machine has a link-local address", || {
-        let shown = lab.sh(Place::Lan, "ip -6 -br addr show dev l0 scope link -tentative");
-        let address = shown.ok().split_whitespace().find(|word| word.starts_with("fe80"));
-        let address = address.and_then(|word| word.split('/').next()).map(str::to_owned);
-        address.ok_or_else(|| shown.stdout.clone())
-    });
+    let link_local = lab.link_local();
     for server in ["2001:db8:5::9".to_owned(), format!("{link_local}%h0")] {
         lab.set_resolv_conf(&format!("nameserver {server}\n"));
         let ctr = lab.container();
