@@ -206,6 +206,11 @@ impl Lab {
         Container { sleeper: sleeper(self.cmd(Place::Host, &argv)) }
     }
 
+    /// A process in the namespace of the LAN machine.
+    pub(crate) fn lan_pid(&self) -> u32 {
+        self.lan.pid()
+    }
+
     /// A process in the user namespace of the unprivileged user.
     pub(crate) fn user_pid(&self) -> u32 {
         self.user.pid()

@@ -33,3 +33,4 @@ mod survive;
 mod tcp;
 mod trace;
 mod udp;
+mod world;
