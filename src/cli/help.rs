@@ -130,7 +130,7 @@ const INDENT: usize = 26;
 /// The same for arguments and verbs.
 const ARGUMENT_INDENT: usize = 18;
 
-const ABOUT_ATTACH: &str = "\
+pub(super) const ABOUT_ATTACH: &str = "\
 rnsnet connects a container's network namespace to the host without root:
 outbound TCP, UDP, ping and DNS, and published ports, IPv4 and IPv6.";
 
@@ -146,7 +146,7 @@ Usage: rnsnet [OPTIONS] PID|NETNS_PATH [IFNAME]
 /// In the list of verbs.
 pub(super) const ABOUT_RUN_SHORT: &str = "Run a command in a network of its own";
 
-const ABOUT_RUN: &str = "\
+pub(super) const ABOUT_RUN: &str = "\
 rnsnet run starts CMD in new user, mount and network namespaces and connects
 them to the host. It ends with CMD's exit status.";
 
@@ -156,9 +156,9 @@ Usage: rnsnet run [OPTIONS] [--] CMD [ARG...]
   CMD, ARG        The command; options after CMD are its own.";
 
 /// A command and what it does.
-type Example = (&'static str, &'static str);
+pub(super) type Example = (&'static str, &'static str);
 
-const EXAMPLES_ATTACH: [Example; 4] = [
+pub(super) const EXAMPLES_ATTACH: [Example; 4] = [
     ("rnsnet --publish 8080:80 4711", "Port 8080 of the host is port 80 of the container."),
     (
         "rnsnet -p 127.0.0.1:8080:80 -p '[::1]:8080:80' -p 53:53/udp 4711",
@@ -174,7 +174,7 @@ const EXAMPLES_ATTACH: [Example; 4] = [
     ),
 ];
 
-const EXAMPLES_RUN: [Example; 4] = [
+pub(super) const EXAMPLES_RUN: [Example; 4] = [
     ("rnsnet run sh", "A shell with a network of its own."),
     (
         "rnsnet run --publish 8080:8000 -- python3 -m http.server 8000",

@@ -11,6 +11,8 @@ mod completion;
 mod dns;
 mod getopt;
 mod help;
+#[cfg(test)]
+mod manual;
 mod options;
 pub mod pasta;
 pub mod output;
