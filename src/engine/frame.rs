@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, IpRepr, Ipv4Packet,
-    Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UdpPacket,
+    Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UDP_HEADER_LEN, UdpPacket,
     checksum::{combine, data, pseudo_header},
 };
 
@@ -43,6 +43,7 @@ const FLAG_DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
+const GSO_UDP: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
 /// Where a port's frames come from and go to.
@@ -56,6 +57,8 @@ pub struct Link {
     pub mtu: usize,
     /// Whether frames carry the virtio header, and so unfinished checksums and super-frames.
     pub vnet: bool,
+    /// Whether super-frames may be of UDP too (Linux 6.2).
+    pub uso: bool,
 }
 
 /// A frame from a guest whose lengths have been checked.
@@ -101,6 +104,8 @@ pub struct IpPacket<'a> {
     pub header_len: usize,
     /// The upper layer's checksum is vouched for by the guest's kernel.
     pub checksum_vouched: bool,
+    /// Set when this is several UDP datagrams in one: the payload of each but the last, in bytes.
+    pub segment: Option<u16>,
 }
 
 /// Position of a fragment (RFC 791 section 3.2, RFC 8200 section 4.5).
@@ -128,8 +133,16 @@ impl IpPacket<'_> {
             hop_limit: Some(self.hop_limit.saturating_sub(1)),
             // A link that takes more than Ethernet's packets ends here: what is beyond is not the
             // guest's to know, and no path takes them whole.
-            dont_fragment: self.dont_fragment && self.bytes.len() <= ETHERNET_MTU,
+            dont_fragment: self.dont_fragment && self.longest() <= ETHERNET_MTU,
             traffic_class: self.traffic_class & !ECN,
+        }
+    }
+
+    /// The length of the longest packet that this one stands for, in bytes.
+    fn longest(&self) -> usize {
+        match self.segment {
+            Some(segment) => self.header_len + UDP_HEADER_LEN + usize::from(segment),
+            None => self.bytes.len(),
         }
     }
 
@@ -233,6 +246,7 @@ fn parse_ipv4<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
         bytes,
         header_len,
         checksum_vouched,
+        segment: offload.segment(protocol),
     })
 }
 
@@ -298,6 +312,7 @@ fn parse_ipv6<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
         bytes,
         header_len,
         checksum_vouched,
+        segment: offload.segment(protocol),
     })
 }
 
@@ -323,8 +338,14 @@ impl Offload {
         }
     }
 
+    /// The payload of each datagram, if the frame is several.
+    fn segment(&self, protocol: IpProtocol) -> Option<u16> {
+        let several = protocol == IpProtocol::Udp && self.gso_type & !GSO_ECN != GSO_NONE;
+        several.then_some(self.gso_size)
+    }
+
     /// Whether the upper layer's checksum need not be verified, after checking that the claims
-    /// fit the packet: an unfinished checksum where it belongs, segments to cut only of TCP.
+    /// fit the packet: an unfinished checksum where it belongs, segments to cut of TCP and UDP.
     fn vouches(
         &self,
         protocol: IpProtocol,
@@ -335,11 +356,13 @@ impl Offload {
         let expected_gso = if v6 { GSO_TCPV6 } else { GSO_TCPV4 };
         let gso_type = self.gso_type & !GSO_ECN;
         if gso_type != GSO_NONE {
-            let cuttable = gso_type == expected_gso
-                && protocol == IpProtocol::Tcp
-                && !fragment
-                && self.gso_size > 0
-                && self.flags & FLAG_NEEDS_CSUM != 0;
+            let known = match protocol {
+                IpProtocol::Tcp => gso_type == expected_gso,
+                IpProtocol::Udp => gso_type == GSO_UDP,
+                _ => false,
+            };
+            let cuttable =
+                known && !fragment && self.gso_size > 0 && self.flags & FLAG_NEEDS_CSUM != 0;
             if !cuttable {
                 return Err(DropReason::BadOffload);
             }
@@ -363,8 +386,9 @@ impl Offload {
     }
 }
 
-/// Writes the virtio header that hands a TCP or UDP packet to the guest's kernel with its
-/// checksum unfinished and, if `gso_size` is given, to be cut into segments of that payload.
+/// Writes the virtio header that hands a TCP or UDP packet, by where its checksum is, to the
+/// guest's kernel with that unfinished and, if `gso_size` is given, to be cut into segments of
+/// that payload.
 pub(super) fn write_vnet_header(
     header: &mut [u8; VNET_HEADER_LEN],
     v6: bool,
@@ -377,6 +401,7 @@ pub(super) fn write_vnet_header(
     let start = ETHERNET + ip_header_len;
     let gso_type = match (gso_size, v6) {
         (None, _) => GSO_NONE,
+        (Some(_), _) if csum_offset == UDP_CHECKSUM_AT => GSO_UDP,
         (Some(_), false) => GSO_TCPV4,
         (Some(_), true) => GSO_TCPV6,
     };
@@ -386,6 +411,9 @@ pub(super) fn write_vnet_header(
     let [o0, o1] = csum_offset.to_le_bytes();
     *header = [FLAG_NEEDS_CSUM, gso_type, l0, l1, s0, s1, c0, c1, o0, o1];
 }
+
+/// Where a UDP header has its checksum, in bytes.
+pub(super) const UDP_CHECKSUM_AT: u16 = 6;
 
 /// Writes the Ethernet header from the gateway to the guest.
 pub(super) fn write_ethernet_header(header: &mut [u8], link: &Link, protocol: EthernetProtocol) {
@@ -481,6 +509,7 @@ mod tests {
             gateway_mac: MacAddress([2, 0, 0, 0, 0, 2]),
             mtu: 1500,
             vnet,
+            uso: false,
         };
         let addresses = (IpAddr::from([10, 0, 2, 100]), IpAddr::from([192, 0, 2, 9]));
         let mut buffer = Vec::new();

@@ -144,7 +144,13 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
         host: SocketAddr::new(packet.destination, udp.dst_port()),
     };
     if nat::translate(turn.network, key.host) == Meaning::Dns {
-        return tables.dns.handle_query(turn, Client::Datagram(key), udp.payload());
+        let queries = udp.payload();
+        let length = packet.segment.map_or(queries.len(), usize::from).max(1);
+        let mut verdict = Verdict::Dropped(DropReason::Malformed);
+        for query in queries.chunks(length) {
+            verdict = tables.dns.handle_query(turn, Client::Datagram(key), query);
+        }
+        return verdict;
     }
     tables.udp.handle_datagram(turn, key, &udp, packet)
 }

@@ -63,7 +63,8 @@ pub enum HostOp {
         /// What to open.
         kind: SocketKind,
     },
-    /// Send one datagram; a failure comes back as [`HostEvent::Unsent`].
+    /// Send one datagram, or several of one size to one peer; a failure comes back as
+    /// [`HostEvent::Unsent`].
     Send {
         /// The socket to send from.
         socket: SocketId,
@@ -73,6 +74,9 @@ pub enum HostOp {
         from: Option<IpAddr>,
         /// What its IP header is to say.
         fields: IpFields,
+        /// The length in bytes of each datagram in the payload but the last, which may be shorter;
+        /// `None` if it is one.
+        segment: Option<u16>,
         /// The payload; give it back with [`super::Engine::recycle`].
         payload: Vec<u8>,
     },
@@ -189,6 +193,24 @@ pub(super) struct HostSide {
     spare: Vec<Vec<u8>>,
 }
 
+/// Most datagrams in one request: what every kernel takes (`UDP_MAX_SEGMENTS`, Linux 4.18).
+const MAX_SEGMENTS: usize = 64;
+/// Their most bytes together, so that they make one IP packet with every header.
+const MAX_SEGMENTS_LEN: usize = 65_000;
+
+/// Whether a datagram may follow others whose payload is `length` bytes, so that all are of one
+/// length but for the last. Returns that length.
+pub(super) fn fits(length: usize, segment: Option<u16>, datagram: usize) -> Option<u16> {
+    let size = segment.map_or_else(|| u16::try_from(length), Ok).ok()?;
+    let each = usize::from(size);
+    let fits = datagram > 0
+        && datagram <= each
+        && length.is_multiple_of(each)
+        && length / each < MAX_SEGMENTS
+        && length + datagram <= MAX_SEGMENTS_LEN;
+    fits.then_some(size)
+}
+
 /// How many spare payload buffers are kept for the next datagrams.
 const MAX_SPARE: usize = 64;
 
@@ -212,10 +234,54 @@ impl HostSide {
         fields: IpFields,
         payload: &[u8],
     ) {
+        self.send_segments(socket, to, from, fields, None, payload);
+    }
+
+    /// As [`HostSide::send`], one or several datagrams of UDP. What comes next to each other for
+    /// one peer is sent by one system call: UDP segmentation offload (udp(7), `UDP_SEGMENT`).
+    pub(super) fn send_udp(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        fields: IpFields,
+        segment: Option<u16>,
+        payload: &[u8],
+    ) {
+        let to = Some(to);
+        if let Some(HostOp::Send {
+            socket: last,
+            to: last_to,
+            from: last_from,
+            fields: last_fields,
+            segment: last_segment,
+            payload: last_payload,
+        }) = self.ops.back_mut()
+            && (*last, *last_to, *last_from, *last_fields) == (socket, to, from, fields)
+            && segment.is_none()
+            && let Some(size) = fits(last_payload.len(), *last_segment, payload.len())
+        {
+            last_payload.extend_from_slice(payload);
+            *last_segment = Some(size);
+            return;
+        }
+        self.send_segments(socket, to, from, fields, segment, payload);
+    }
+
+    fn send_segments(
+        &mut self,
+        socket: SocketId,
+        to: Option<SocketAddr>,
+        from: Option<IpAddr>,
+        fields: IpFields,
+        segment: Option<u16>,
+        payload: &[u8],
+    ) {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(payload);
-        self.ops.push_back(HostOp::Send { socket, to, from, fields, payload: buffer });
+        let op = HostOp::Send { socket, to, from, fields, segment, payload: buffer };
+        self.ops.push_back(op);
     }
 
     pub(super) fn relay(&mut self, socket: SocketId) {

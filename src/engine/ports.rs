@@ -60,6 +60,13 @@ impl Engine {
         }
     }
 
+    /// A port's TAP takes several UDP datagrams in one frame.
+    pub fn set_udp_offload(&mut self, port: PortId) {
+        if let Some(port) = self.switch.get_mut(port) {
+            port.link.uso = port.link.vnet;
+        }
+    }
+
     /// Takes a port away with everything of its container: connections of both directions are
     /// reset towards the host, datagrams and questions on their way are forgotten, published ports
     /// lead there no more. Its id is used again as late as possible.

@@ -85,6 +85,7 @@ impl Whole {
             bytes: &mut self.bytes,
             header_len: self.header_len,
             checksum_vouched: false,
+            segment: None,
         }
     }
 }
@@ -240,6 +241,7 @@ mod tests {
             bytes: &mut bytes,
             header_len: 20,
             checksum_vouched: false,
+            segment: None,
         };
         let whole = pool.handle(PortId(0), &packet, Instant::from_secs(at))?;
         Ok(whole.map(|mut whole| whole.packet().payload().to_vec()))

@@ -14,7 +14,7 @@ const RING: usize = 256 << 10;
 
 fn link(mtu: usize, vnet: bool) -> Link {
     let (guest_mac, gateway_mac) = (MacAddress(GUEST_MAC), MacAddress(GATEWAY_MAC));
-    Link { guest_mac, gateway_mac, mtu, vnet }
+    Link { guest_mac, gateway_mac, mtu, vnet, uso: false }
 }
 
 fn ends(v6: bool) -> (SocketAddr, SocketAddr) {

@@ -8,13 +8,16 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
-use smoltcp::wire::{IpProtocol, Ipv6FragmentHeader, UDP_HEADER_LEN, UdpPacket};
+use smoltcp::wire::{
+    IpProtocol, Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, UDP_HEADER_LEN, UdpPacket,
+};
 
 use super::flow::KeyedHash;
 use super::frame::{
-    Composer, HEADROOM, Link, VNET_HEADER_LEN, pseudo_sum, set_ipv4_fragment, write_vnet_header,
+    Composer, HEADROOM, Link, UDP_CHECKSUM_AT, VNET_HEADER_LEN, pseudo_sum, set_ipv4_fragment,
+    write_vnet_header,
 };
-use super::host::HostSide;
+use super::host::{HostSide, fits};
 use super::stack::{Connection, Ends, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
 use super::switch::groups;
@@ -48,9 +51,20 @@ pub(super) struct Effects {
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     queue: VecDeque<(PortId, Vec<u8>)>,
+    /// What the last of them is, if datagrams may be added to it.
+    open: Option<Datagrams>,
     /// Length of all of them together.
     bytes: usize,
     spare: Vec<Vec<u8>>,
+}
+
+/// One or several datagrams of one size in a frame.
+#[derive(Debug, Clone, Copy)]
+struct Datagrams {
+    source: SocketAddr,
+    destination: SocketAddr,
+    /// Their length in bytes, once they are several.
+    segment: Option<u16>,
 }
 
 /// How many emptied frame buffers are kept.
@@ -85,11 +99,39 @@ impl Effects {
 impl Frames {
     /// Queues the frame that `compose` writes into an empty buffer.
     fn push(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
+        self.open = None;
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         compose(&mut buffer);
         self.bytes += buffer.len();
         self.queue.push_back((port, buffer));
+    }
+
+    /// Adds a datagram to the last frame, if that is of others like it; the receiving kernel takes
+    /// them apart, as it does with TCP's segments.
+    fn add_datagram(
+        &mut self,
+        port: PortId,
+        (source, destination): (SocketAddr, SocketAddr),
+        body: &[u8],
+    ) -> bool {
+        let Some((open, (to, frame))) = self.open.as_mut().zip(self.queue.back_mut()) else {
+            return false;
+        };
+        if (*to, open.source, open.destination) != (port, source, destination) {
+            return false;
+        }
+        let ip_header_len = if source.is_ipv6() { 40 } else { 20 };
+        let payload_at = HEADROOM + ip_header_len + UDP_HEADER_LEN;
+        let Some(size) = fits(frame.len().saturating_sub(payload_at), open.segment, body.len())
+        else {
+            return false;
+        };
+        frame.extend_from_slice(body);
+        self.bytes += body.len();
+        open.segment = Some(size);
+        seal_datagrams(frame, source, destination, Some(size));
+        true
     }
 
     /// Whether fewer bytes than that wait.
@@ -99,12 +141,16 @@ impl Frames {
 
     pub(super) fn pop(&mut self) -> Option<(PortId, Vec<u8>)> {
         let (port, buffer) = self.queue.pop_front()?;
+        if self.queue.is_empty() {
+            self.open = None;
+        }
         self.bytes -= buffer.len();
         Some((port, buffer))
     }
 
     /// Forgets what waits for a port.
     pub(super) fn remove_port(&mut self, port: PortId) {
+        self.open = None;
         self.queue.retain(|(to, _)| *to != port);
         self.bytes = self.queue.iter().map(|(_, buffer)| buffer.len()).sum();
     }
@@ -260,6 +306,12 @@ impl Turn<'_> {
                 udp.fill_checksum(&source_ip.into(), &destination_ip.into());
             }
         };
+        if self.link.uso
+            && self.fx.frames.has_room(MAX_WAITING)
+            && self.fx.frames.add_datagram(self.port, (source, destination), body)
+        {
+            return;
+        }
         if !whole {
             let mut datagram = vec![0; usize::from(length)];
             write(&mut datagram);
@@ -267,13 +319,18 @@ impl Turn<'_> {
             return;
         }
         let composer = Composer { link: self.link };
+        let mut queued = false;
         self.fx.queue(self.port, |buffer| {
+            queued = true;
             let hop_limit = super::icmp::HOP_LIMIT;
             composer.ip(buffer, addresses, IpProtocol::Udp, hop_limit, usize::from(length), write);
             if unfinished && let Some(header) = buffer.first_chunk_mut::<VNET_HEADER_LEN>() {
-                write_vnet_header(header, v6, ip_header_len, 8, 6, None);
+                write_vnet_header(header, v6, ip_header_len, 8, UDP_CHECKSUM_AT, None);
             }
         });
+        if queued && self.link.uso {
+            self.fx.frames.open = Some(Datagrams { source, destination, segment: None });
+        }
     }
 
     /// Sends an IP packet with a finished payload to the guest, in fragments if need be.
@@ -355,6 +412,37 @@ impl Turn<'_> {
             });
         }
     }
+}
+
+/// Writes lengths and checksums of a frame that has got another datagram.
+fn seal_datagrams(
+    frame: &mut [u8],
+    source: SocketAddr,
+    destination: SocketAddr,
+    size: Option<u16>,
+) {
+    let v6 = source.is_ipv6();
+    let ip_header_len: u16 = if v6 { 40 } else { 20 };
+    if let Some(header) = frame.first_chunk_mut::<VNET_HEADER_LEN>() {
+        write_vnet_header(header, v6, ip_header_len, 8, UDP_CHECKSUM_AT, size);
+    }
+    let packet = frame.get_mut(HEADROOM..).unwrap_or_default();
+    let Ok(total) = u16::try_from(packet.len()) else {
+        return;
+    };
+    let length = total.saturating_sub(ip_header_len);
+    if v6 {
+        Ipv6Packet::new_unchecked(&mut *packet).set_payload_len(length);
+    } else {
+        let mut header = Ipv4Packet::new_unchecked(&mut *packet);
+        header.set_total_len(total);
+        header.fill_checksum();
+    }
+    let datagram = packet.get_mut(usize::from(ip_header_len)..).unwrap_or_default();
+    let mut udp = UdpPacket::new_unchecked(datagram);
+    udp.set_len(length);
+    let (source, destination) = (source.ip(), destination.ip());
+    udp.set_checksum(pseudo_sum(source, destination, IpProtocol::Udp, u32::from(length)));
 }
 
 /// Length of the IPv6 fragment extension header, in bytes.

@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 
 use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
-use super::host::{DatagramSocket, Socket, Sockets};
+use super::host::{Socket, Sockets};
 use super::listen::{Published, in_words};
 use super::mirror::{Mirrors, SocketTables};
 use super::outbound::OutboundPolicy;
@@ -31,9 +31,10 @@ use crate::engine::frame::MAX_FRAME_LEN;
 use crate::engine::host::{Bounce, HostEvent, HostOp, SocketId, SocketKind};
 use crate::engine::stats::Verdict;
 use crate::engine::{Destination, Engine, Instant, PortId};
+use crate::sys::datagram::{self, Batch};
 use crate::sys::interfaces::Interfaces;
 use crate::sys::netns;
-use crate::sys::{datagram, sock};
+use crate::sys::sock;
 
 const SIGNALS: Token = Token(1);
 const CONTAINER: Token = Token(2);
@@ -56,6 +57,8 @@ const FRAMES_OUT: usize = 256;
 const PER_SOCKET: usize = 64;
 /// How much of a datagram that did not arrive is quoted to the guest, in bytes.
 const MAX_QUOTE: usize = 128;
+/// Datagrams received by one system call.
+const PER_CALL: usize = 32;
 /// The largest datagram, in bytes.
 const MAX_DATAGRAM: usize = 65_536;
 
@@ -160,6 +163,7 @@ struct Server {
     /// Listeners with a client that had to wait for a descriptor.
     starved: Vec<SocketId>,
     datagram: Box<[u8]>,
+    batch: Batch,
     pings_refused: bool,
 }
 
@@ -277,6 +281,7 @@ impl Server {
             unfinished: Vec::new(),
             starved: Vec::new(),
             datagram: vec![0; MAX_DATAGRAM].into_boxed_slice(),
+            batch: Batch::new(PER_CALL),
             pings_refused: false,
         })
     }
@@ -479,7 +484,8 @@ impl Server {
     fn handle_readable(&mut self, id: SocketId, now: Instant) {
         match self.sockets.get_mut(id) {
             Some(Socket::Listener(_)) => self.accept(id, now),
-            Some(Socket::Datagram(_) | Socket::Connected(_)) => self.receive(id, now),
+            Some(Socket::Datagram(_)) => self.receive_batch(id, now),
+            Some(Socket::Connected(_)) => self.receive(id, now),
             Some(Socket::Tcp(_)) | None => {}
         }
     }
@@ -519,16 +525,41 @@ impl Server {
         self.unfinished.push(id);
     }
 
-    /// Receives datagrams.
+    /// Receives the datagrams of a socket with many peers.
+    fn receive_batch(&mut self, id: SocketId, now: Instant) {
+        let mut taken = 0;
+        while taken < PER_SOCKET {
+            let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
+                return;
+            };
+            let received = match self.batch.receive(socket.as_fd()) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Of an earlier datagram, and in the error queue too: the next call works.
+                Err(_) => 0,
+            };
+            taken += received.max(1);
+            for (datagram, bytes) in (0..received).filter_map(|index| self.batch.get(index)) {
+                let (from, to) = (datagram.from, datagram.to);
+                // An empty one is one; several are never empty.
+                let length = datagram.segment.unwrap_or(bytes.len()).max(1);
+                let (first, rest) = bytes.split_at(length.min(bytes.len()));
+                for payload in std::iter::once(first).chain(rest.chunks(length)) {
+                    self.engine.handle_host(id, HostEvent::Datagram { from, to, payload }, now);
+                }
+            }
+        }
+        self.unfinished.push(id);
+    }
+
+    /// Receives datagrams of a socket with one peer.
     fn receive(&mut self, id: SocketId, now: Instant) {
         for _ in 0..PER_SOCKET {
             // The engine may close the socket in answer to any datagram.
-            let (socket, connected) = match self.sockets.get_mut(id) {
-                Some(Socket::Datagram(socket)) => (DatagramSocket::as_fd(socket), false),
-                Some(Socket::Connected(socket)) => (OwnedFd::as_fd(socket), true),
-                Some(Socket::Tcp(_) | Socket::Listener(_)) | None => return,
+            let Some(Socket::Connected(socket)) = self.sockets.get_mut(id) else {
+                return;
             };
-            match datagram::recv_from(socket, &mut self.datagram) {
+            match datagram::recv_from(socket.as_fd(), &mut self.datagram) {
                 Ok(received) => {
                     let payload = self.datagram.get(..received.len).unwrap_or_default();
                     let event =
@@ -537,12 +568,10 @@ impl Server {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if connected => {
+                Err(error) => {
                     self.engine.handle_host(id, HostEvent::Failed(error.kind()), now);
                     return;
                 }
-                // Of an earlier datagram, and in the error queue too: the next call works.
-                Err(_) => {}
             }
         }
         self.unfinished.push(id);
@@ -642,8 +671,8 @@ impl Server {
                         self.engine.handle_host(socket, HostEvent::Failed(error.kind()), now);
                     }
                 }
-                HostOp::Send { socket, to, from, fields, payload } => {
-                    let sent = self.sockets.send(socket, to, from, fields, &payload);
+                HostOp::Send { socket, to, from, fields, segment, payload } => {
+                    let sent = self.sockets.send(socket, to, from, fields, segment, &payload);
                     self.engine.recycle(payload);
                     if let Err(error) = sent {
                         log::debug!("a datagram to {to:?} is lost: {error}");

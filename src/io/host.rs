@@ -172,6 +172,7 @@ impl Sockets {
         to: Option<SocketAddr>,
         from: Option<IpAddr>,
         fields: IpFields,
+        segment: Option<u16>,
         payload: &[u8],
     ) -> io::Result<()> {
         let sent = match (self.entries.get_mut(id.0), to) {
@@ -185,13 +186,17 @@ impl Sockets {
                 } else {
                     (to, from)
                 };
-                let once = || datagram::send_to(socket.as_fd(), payload, to, from);
-                // An ICMP error about an earlier datagram ends the call that comes next (ip(7)):
-                // it is in the error queue as well, and this datagram has not been tried.
-                once().or_else(|error| match error.kind() {
-                    io::ErrorKind::WouldBlock => Err(error),
-                    _ => once(),
-                })
+                if segment.is_some() {
+                    let socket = socket.as_fd();
+                    match datagram::send_segments(socket, payload, segment, to, from) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+                        Ok(sent) => Ok(sent),
+                        // Not all ways out take several at once, and the error may be of another.
+                        Err(_) => send_each(socket, payload, segment, to, from),
+                    }
+                } else {
+                    send_one(socket.as_fd(), payload, to, from)
+                }
             }
             _ => return Ok(()),
         };
@@ -205,6 +210,38 @@ fn mapped(address: IpAddr) -> IpAddr {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
         v6 @ IpAddr::V6(_) => v6,
     }
+}
+
+/// Sends datagrams one by one; the first error is that of all.
+fn send_each(
+    socket: BorrowedFd<'_>,
+    payload: &[u8],
+    segment: Option<u16>,
+    to: SocketAddr,
+    from: Option<IpAddr>,
+) -> io::Result<usize> {
+    let length = segment.map_or(payload.len(), usize::from).max(1);
+    let mut outcome = Ok(payload.len());
+    for datagram in payload.chunks(length) {
+        let sent = send_one(socket, datagram, to, from);
+        outcome = outcome.and_then(|length| sent.map(|_| length));
+    }
+    outcome
+}
+
+fn send_one(
+    socket: BorrowedFd<'_>,
+    payload: &[u8],
+    to: SocketAddr,
+    from: Option<IpAddr>,
+) -> io::Result<usize> {
+    let once = || datagram::send_to(socket, payload, to, from);
+    // An ICMP error about an earlier datagram ends the call that comes next (ip(7)):
+    // it is in the error queue as well, and this datagram has not been tried.
+    once().or_else(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => Err(error),
+        _ => once(),
+    })
 }
 
 impl Socket {

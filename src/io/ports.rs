@@ -99,6 +99,9 @@ impl Ports {
         let Container { tap, lease, pidfd, pcap, dns: _ } = container;
         let pcap = pcap.as_deref().map(Pcap::create).transpose()?;
         let id = engine.add_port(lease, tap.vnet_header(), now)?;
+        if tap.udp_offload() {
+            engine.set_udp_offload(id);
+        }
         let port = Port::new(tap, pidfd, pcap);
         if let Err(error) = self.watch(id, &port) {
             engine.remove_port(id, now);

@@ -27,6 +27,9 @@ pub struct Datagram {
     pub from: SocketAddr,
     /// The local address it was sent to, where the socket was bound to none (see [`super::sock::udp_bind`]).
     pub to: Option<IpAddr>,
+    /// The length of each but the last, where the kernel has put several datagrams of one sender
+    /// together (`UDP_GRO`, Linux 5.0).
+    pub segment: Option<usize>,
 }
 
 /// One entry of a socket's error queue (`IP_RECVERR`, ip(7)).
@@ -98,11 +101,26 @@ pub fn send_to(
     to: SocketAddr,
     from: Option<IpAddr>,
 ) -> io::Result<usize> {
+    send_segments(socket, datagram, None, to, from)
+}
+
+/// Sends datagrams of `segment` bytes, the last of which may be shorter, to one peer (`UDP_SEGMENT`
+/// of udp(7), Linux 4.18). Without `segment` it is one datagram.
+///
+/// # Errors
+/// As [`send_to`]; `EINVAL` and `EIO` where the kernel or the way out cannot do it.
+pub fn send_segments(
+    socket: BorrowedFd<'_>,
+    datagrams: &[u8],
+    segment: Option<u16>,
+    to: SocketAddr,
+    from: Option<IpAddr>,
+) -> io::Result<usize> {
     let to = SockaddrStorage::from(to);
     let mut iov = libc::iovec {
         // sendmsg(2) only reads.
-        iov_base: datagram.as_ptr().cast_mut().cast(),
-        iov_len: datagram.len(),
+        iov_base: datagrams.as_ptr().cast_mut().cast(),
+        iov_len: datagrams.len(),
     };
     let mut control = Control::new();
     // SAFETY: every field of `msghdr` is a number or a pointer, valid as zeros; some C libraries
@@ -131,6 +149,9 @@ pub fn send_to(
         }
         (Some(_), _) => return Err(io::ErrorKind::InvalidInput.into()),
     }
+    if let Some(segment) = segment {
+        control.put(&mut message, libc::SOL_UDP, libc::UDP_SEGMENT, segment);
+    }
     // SAFETY: name, iov and control point to live values of the lengths given.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
     length(sent)
@@ -157,7 +178,95 @@ pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagr
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let len = length(received)?;
     let from = from_kernel(&from, message.msg_namelen)?;
-    Ok(Datagram { len, from, to: local_address(&message) })
+    let Extra { to, segment } = extra(&message);
+    Ok(Datagram { len, from, to, segment })
+}
+
+/// Buffers for many datagrams of one system call, 64 KiB each; memory is used as far as they fill.
+pub struct Batch {
+    names: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+    iovs: Vec<libc::iovec>,
+    messages: Vec<libc::mmsghdr>,
+    buffers: Vec<u8>,
+    /// How many are offered: twice what came last, so that who gets one pays for two.
+    offered: usize,
+}
+
+impl Batch {
+    /// Buffers for `count` datagrams.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        // SAFETY: `sockaddr_storage` is numbers and bytes, valid as zeros.
+        let name: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        // SAFETY: `mmsghdr` is numbers and pointers, valid as zeros; some C libraries have private
+        // padding fields.
+        let message: libc::mmsghdr = unsafe { mem::zeroed() };
+        Self {
+            names: vec![name; count],
+            controls: (0..count).map(|_| Control::new()).collect(),
+            iovs: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; count],
+            messages: vec![message; count],
+            buffers: vec![0; count * MAX_DATAGRAM],
+            offered: 2.min(count),
+        }
+    }
+
+    /// Receives as many datagrams as wait and have room, at least one. Returns how many.
+    ///
+    /// # Errors
+    /// As [`recv_from`].
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let parts = self
+            .messages
+            .iter_mut()
+            .zip(&mut self.names)
+            .zip(&mut self.controls)
+            .zip(&mut self.iovs)
+            .zip(self.buffers.chunks_exact_mut(MAX_DATAGRAM));
+        for ((((message, name), control), iov), buffer) in parts.take(self.offered) {
+            *iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            message.msg_hdr.msg_name = (&raw mut *name).cast();
+            message.msg_hdr.msg_namelen = STORAGE_LEN;
+            message.msg_hdr.msg_iov = &raw mut *iov;
+            message.msg_hdr.msg_iovlen = 1;
+            control.offer(&mut message.msg_hdr);
+        }
+        // SAFETY: as many messages as offered have just been given pointers to buffers of the
+        // length beside them, which this value owns and nobody else uses. The call is made by
+        // number because musl's 64-bit wrapper changes the array. There is no timeout.
+        let received = unsafe {
+            libc::syscall(
+                libc::SYS_recvmmsg,
+                socket.as_raw_fd(),
+                self.messages.as_mut_ptr(),
+                self.offered,
+                0,
+                std::ptr::null::<libc::timespec>(),
+            )
+        };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        self.offered = (2 * received).clamp(2.min(self.messages.len()), self.messages.len());
+        Ok(received)
+    }
+
+    /// One of the datagrams that [`Batch::receive`] has just received, with its bytes.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<(Datagram, &[u8])> {
+        let message = self.messages.get(index)?;
+        let len = usize::try_from(message.msg_len).ok()?;
+        let from = from_kernel(self.names.get(index)?, message.msg_hdr.msg_namelen).ok()?;
+        let Extra { to, segment } = extra(&message.msg_hdr);
+        let start = index * MAX_DATAGRAM;
+        let bytes = self.buffers.get(start..start + len)?;
+        Some((Datagram { len, from, to, segment }, bytes))
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("room", &self.messages.len()).finish_non_exhaustive()
+    }
 }
 
 /// Sets the TTL or hop limit of everything sent from now on.
@@ -225,29 +334,40 @@ fn set_int(
 #[allow(clippy::cast_possible_truncation)] // 4 bytes
 const INT_LEN: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
 
-/// The local address in the ancillary data of a received message.
-fn local_address(message: &libc::msghdr) -> Option<IpAddr> {
+/// What the ancillary data of a received message says.
+#[derive(Default)]
+struct Extra {
+    to: Option<IpAddr>,
+    segment: Option<usize>,
+}
+
+fn extra(message: &libc::msghdr) -> Extra {
+    let mut extra = Extra::default();
     // SAFETY: `message` is as recvmsg(2) left it; its control buffer is alive and aligned, and
     // the kernel has set its length. The macros stay inside that length.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
         // SAFETY: not null, hence a whole `cmsghdr` inside the buffer.
         let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
-        // SAFETY: as above; the data of the two kinds read here has the type that ip(7) and
+        // SAFETY: as above; the data of the kinds read here has the type that ip(7), udp(7) and
         // ipv6(7) give, and may be unaligned.
         unsafe {
             if (level, kind) == (libc::IPPROTO_IP, libc::IP_PKTINFO) {
                 let info = libc::CMSG_DATA(header).cast::<libc::in_pktinfo>().read_unaligned();
-                return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                extra.to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
             }
             if (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) {
                 let info = libc::CMSG_DATA(header).cast::<libc::in6_pktinfo>().read_unaligned();
-                return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
+                extra.to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
+            }
+            if (level, kind) == (libc::SOL_UDP, libc::UDP_GRO) {
+                let size = libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned();
+                extra.segment = usize::try_from(size).ok().filter(|size| *size > 0);
             }
             header = libc::CMSG_NXTHDR(message, header);
         }
     }
-    None
+    extra
 }
 
 /// What a system call of the send and receive family returned.
@@ -255,7 +375,8 @@ fn length(result: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Room for one control message with a local address, aligned as `cmsghdr` must be.
+/// Room for a control message with a local address and one with a segment's length, aligned as
+/// `cmsghdr` must be.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_LEN]);
 
@@ -271,7 +392,7 @@ impl Control {
         message.msg_controllen = CONTROL_LEN as _;
     }
 
-    /// Writes one control message and lends the buffer to a message that is to be sent.
+    /// Adds a control message and lends the buffer to a message that is to be sent.
     fn put<T: Copy>(
         &mut self,
         message: &mut libc::msghdr,
@@ -283,12 +404,17 @@ impl Control {
         // Both are at most 20 bytes.
         #[allow(clippy::cast_possible_truncation)]
         let len = size_of::<T>() as libc::c_uint;
-        message.msg_control = self.0.as_mut_ptr().cast();
-        // SAFETY: CMSG_SPACE and CMSG_LEN compute. The buffer is aligned and, by the assertion,
-        // long enough for a header and `data`, so the first header is not null.
+        #[allow(clippy::unnecessary_cast)] // `socklen_t` on musl
+        let used = message.msg_controllen as usize;
+        // SAFETY: CMSG_SPACE and CMSG_LEN compute. The buffer is aligned, and `used` is a sum of
+        // such spaces. By the assertion each message put is a header and at most `in6_pktinfo`, and
+        // no caller puts more than that and one number: both have room.
         unsafe {
-            message.msg_controllen = libc::CMSG_SPACE(len) as _;
-            let header = libc::CMSG_FIRSTHDR(message);
+            let space = libc::CMSG_SPACE(len) as usize;
+            assert!(used + space <= CONTROL_LEN, "room for two control messages");
+            let header = self.0.as_mut_ptr().add(used).cast::<libc::cmsghdr>();
+            message.msg_control = self.0.as_mut_ptr().cast();
+            message.msg_controllen = (used + space) as _;
             (*header).cmsg_level = level;
             (*header).cmsg_type = kind;
             (*header).cmsg_len = libc::CMSG_LEN(len) as _;
@@ -297,8 +423,10 @@ impl Control {
     }
 }
 
-/// `CMSG_SPACE` of the larger of the two: a header of at most 16 bytes and `in6_pktinfo` of 20.
-const CONTROL_LEN: usize = 40;
+/// `CMSG_SPACE` of both: headers of at most 16 bytes, `in6_pktinfo` of 20 and a number.
+const CONTROL_LEN: usize = 64;
+/// The longest datagram, or several put together, in bytes.
+const MAX_DATAGRAM: usize = 65_536;
 
 #[cfg(test)]
 mod tests {

@@ -63,6 +63,7 @@ rules! {
     SYS_recvfrom Any, "host::TcpStream::recv";
     SYS_sendto Any, "host::TcpStream::send, connected datagrams";
     SYS_recvmsg Any, "datagram::recv_from, netns::receive";
+    SYS_recvmmsg Any, "datagram::Batch::receive";
     SYS_sendmsg Any, "datagram::send_to";
     #[cfg(target_arch = "x86_64")]
     SYS_epoll_wait Any, "event_loop::Server::run";

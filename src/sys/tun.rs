@@ -20,6 +20,7 @@ use crate::config::{MacAddress, Offload};
 pub struct Tap {
     fd: OwnedFd,
     vnet_header: bool,
+    udp_offload: bool,
     /// The interface survives us if we are killed, but not an end in order.
     persistent: bool,
 }
@@ -27,7 +28,7 @@ pub struct Tap {
 impl Tap {
     /// Takes over the descriptor of a TAP and makes it non-blocking and close-on-exec.
     /// `vnet_header` says whether every frame is preceded by a virtio header of
-    /// [`VNET_HEADER_LEN`] bytes.
+    /// [`VNET_HEADER_LEN`] bytes. Where it is, the kernel is asked for super-frames of UDP as well.
     ///
     /// # Errors
     /// What fcntl(2) reports.
@@ -35,7 +36,10 @@ impl Tap {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-        Ok(Self { fd, vnet_header, persistent: false })
+        let device = File::from(fd);
+        // Linux 6.2; an older kernel keeps what was set.
+        let udp_offload = vnet_header && set_offload(&device, TCP_OFFLOADS | UDP_OFFLOADS).is_ok();
+        Ok(Self { fd: device.into(), vnet_header, udp_offload, persistent: false })
     }
 
     /// Takes over a TAP that somebody else has opened, as it is: with or without the virtio
@@ -87,6 +91,12 @@ impl Tap {
         set_persistent(self.fd.as_fd(), true)?;
         self.persistent = true;
         Ok(())
+    }
+
+    /// Whether several UDP datagrams may be one frame, in both directions.
+    #[must_use]
+    pub fn udp_offload(&self) -> bool {
+        self.udp_offload
     }
 
     /// Whether a virtio header precedes every frame.
@@ -220,7 +230,7 @@ fn set_offloading(device: &File) -> io::Result<()> {
         }
         _ => {}
     }
-    set_offload(device, libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6)
+    set_offload(device, TCP_OFFLOADS)
 }
 
 /// A TAP whose frames carry nothing else.
@@ -276,6 +286,10 @@ fn set_offload(device: &File, offloads: libc::c_uint) -> io::Result<()> {
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+const TCP_OFFLOADS: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+/// `TUN_F_USO4` and `TUN_F_USO6` of <linux/if_tun.h>, which not every libc crate has.
+const UDP_OFFLOADS: libc::c_uint = 0x20 | 0x40;
 
 /// Bytes of `struct virtio_net_hdr` without the buffer count that only mergeable buffers have.
 pub const VNET_HEADER_LEN: libc::c_int = 10;

@@ -258,3 +258,50 @@ while True:
     // The answer to the second comes from an address that the container has heard by then.
     assert_eq!(lab.py(Place::In(&ctr), program).ok(), "192.0.2.9\n192.0.2.9");
 }
+
+// Super-frames of datagrams, where the kernel has them: a program's own (UDP_SEGMENT, as QUIC uses
+// it) leave as single datagrams, and what comes in a burst arrives as it was sent.
+#[test]
+fn bursts_of_datagrams_keep_their_bounds() {
+    let Some(lab) = Lab::new() else { return };
+    let burst = "
+def burst(s, sizes, to):
+    data = [random.Random(n).randbytes(size) for n, size in enumerate(sizes)]
+    s.setsockopt(17, 103, sizes[0])
+    s.sendto(b''.join(data), to)
+    return data
+";
+    // Says what it has got, and sends it back in a burst of its own.
+    let lan = format!(
+        "{burst}
+lan = {{f: udp(f, 7, timeout=60) for f in ('192.0.2.9', '2001:db8:5::9')}}
+def serve(s):
+    while True:
+        peer, total = None, 0
+        while total < 12 * 1000 + 77:
+            data, peer = s.recvfrom(65536)
+            total += len(data)
+            assert len(data) in (77, 1000), len(data)
+        burst(s, [500] * 60 + [9], peer)
+for s in lan.values():
+    thread(serve, s)
+forever()
+"
+    );
+    let _lan = lab.serve(Place::Lan, &lan);
+    for options in [&[][..], &["--offload", "off"], &["--mtu", "9000"]] {
+        let ctr = lab.container();
+        let _net = lab.rnsnet(&ctr).with(options).start();
+        for lan in [LAN4, LAN6] {
+            let program = format!(
+                "{burst}
+s = udp(v6=':' in '{lan}', timeout=3)
+burst(s, [1000] * 12 + [77], ('{lan}', 7))
+got = [s.recv(65536) for _ in range(61)]
+say(got == [random.Random(n).randbytes(size) for n, size in enumerate([500] * 60 + [9])])
+"
+            );
+            assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "True", "{lan} {options:?}");
+        }
+    }
+}

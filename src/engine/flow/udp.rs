@@ -128,13 +128,13 @@ impl UdpFlows {
     ) -> Verdict {
         let fields = packet.onward();
         if let Some(index) = self.flows.find(&key) {
-            return self.send_to_host(turn, index, fields, udp.payload());
+            return self.send_to_host(turn, index, (fields, packet.segment), udp.payload());
         }
         let reason = match nat::translate(turn.network, key.host) {
             Meaning::Host(to) => {
                 let via = Via::Endpoint(self.endpoint(turn, key, to.ip().is_loopback()));
                 let index = self.open(turn, key, to, via);
-                return self.send_to_host(turn, index, fields, udp.payload());
+                return self.send_to_host(turn, index, (fields, packet.segment), udp.payload());
             }
             // The forwarder has taken its own already.
             Meaning::Dns | Meaning::Closed => Unreachable::Port,
@@ -151,7 +151,7 @@ impl UdpFlows {
         &mut self,
         turn: &mut Turn<'_>,
         index: usize,
-        fields: IpFields,
+        (fields, segment): (IpFields, Option<u16>),
         payload: &[u8],
     ) -> Verdict {
         let Some(flow) = self.flows.get_mut(index) else {
@@ -165,7 +165,7 @@ impl UdpFlows {
             },
         };
         flow.to_host += 1;
-        turn.fx.host.send(socket, Some(flow.host), from, fields, payload);
+        turn.fx.host.send_udp(socket, flow.host, from, fields, segment, payload);
         self.touch(turn.now, index);
         Verdict::Flow
     }

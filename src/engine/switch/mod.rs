@@ -138,7 +138,13 @@ impl Switch {
     ) -> Result<PortId, PortError> {
         self.check(network, &lease, vnet)?;
         let mtu = usize::from(network.mtu.get());
-        let link = Link { guest_mac: lease.mac, gateway_mac: network.rules.gateway_mac, mtu, vnet };
+        let link = Link {
+            guest_mac: lease.mac,
+            gateway_mac: network.rules.gateway_mac,
+            mtu,
+            vnet,
+            uso: false,
+        };
         let stack = Stack::new(&link, seed, now);
         let counters = PortCounters::default();
         let port = Box::new(Port { lease, link, stack, counters, storm: Bucket::new(now) });

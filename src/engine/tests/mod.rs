@@ -7,6 +7,7 @@ mod guest;
 mod net;
 pub(super) mod packets;
 
+mod batches;
 mod dhcp;
 mod dns;
 mod dns_here;

@@ -144,6 +144,7 @@ pub(super) struct Options {
     pub(super) resolver: Resolver,
     pub(super) sharing: Sharing,
     pub(super) allow_broadcast: bool,
+    pub(super) uso: bool,
     pub(super) internal: bool,
 }
 
@@ -158,6 +159,7 @@ impl Default for Options {
             resolver: Resolver::default(),
             sharing: Sharing::Private,
             allow_broadcast: false,
+            uso: false,
             internal: false,
         }
     }
@@ -211,7 +213,10 @@ impl Net {
         let now = Instant::from_secs(1_000);
         let mut engine = Engine::new(network, [1, 2, 3, 4]);
         assert_eq!(engine.poll_timeout(), None, "a new engine waits for nothing");
-        engine.add_port(lease(options.v6), options.vnet, now).unwrap();
+        let port = engine.add_port(lease(options.v6), options.vnet, now).unwrap();
+        if options.uso {
+            engine.set_udp_offload(port);
+        }
         Self {
             engine,
             host: Host {
@@ -586,9 +591,14 @@ impl Net {
                     self.engine.handle_host(socket, event, self.now);
                 }
             }
-            HostOp::Send { socket, to, from, fields, payload } => {
-                self.engine.recycle(payload.clone());
-                self.host.sent.push_back(Sent { socket, to, from, fields, payload });
+            HostOp::Send { socket, to, from, fields, segment, payload } => {
+                let length = segment.map_or(payload.len(), usize::from).max(1);
+                let (first, rest) = payload.split_at(length.min(payload.len()));
+                for datagram in std::iter::once(first).chain(rest.chunks(length)) {
+                    let payload = datagram.to_vec();
+                    self.host.sent.push_back(Sent { socket, to, from, fields, payload });
+                }
+                self.engine.recycle(payload);
             }
             HostOp::Relay(socket) => {
                 if let Some(stream) = self.host.streams.get_mut(&socket) {

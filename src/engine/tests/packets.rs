@@ -461,8 +461,11 @@ pub(in crate::engine) fn receive_at(
         sealed(&mut packet);
         return vec![packet];
     }
+    if header[1] == 5 {
+        return cut_datagrams(packet, field(4).into(), mtu);
+    }
     assert_eq!(header[1], if ip_len == 40 { 4 } else { 1 }, "gso_type");
-    assert_eq!(protocol, TCP, "only TCP is cut");
+    assert_eq!(protocol, TCP, "TCP is cut as TCP");
     let whole = {
         let mut whole = packet.clone();
         sealed(&mut whole);
@@ -481,6 +484,22 @@ pub(in crate::engine) fn receive_at(
         packet
     };
     whole.payload.chunks(size).enumerate().map(cut).collect()
+}
+
+/// What the guest's kernel makes of several UDP datagrams in one packet.
+fn cut_datagrams(mut packet: Vec<u8>, size: usize, mtu: usize) -> Vec<Vec<u8>> {
+    let ip_len = if packet[0] >> 4 == 6 { 40 } else { 20 };
+    let sum = !data(&packet[ip_len..]);
+    put(&mut packet[ip_len..], 6, sum);
+    let whole = Datagram::read(&packet);
+    assert!(whole.payload.len() > size, "a super-frame of one datagram");
+    assert!(whole.payload.len().div_ceil(size) <= 64, "more than 64 datagrams");
+    let cut = |payload: &[u8]| {
+        let packet = Datagram::new(whole.from, whole.to, payload).packet();
+        assert!(packet.len() <= mtu, "{} bytes on a link of {mtu}", packet.len());
+        packet
+    };
+    whole.payload.chunks(size).map(cut).collect()
 }
 
 /// Does with packets what the guest's kernel does before its TAP: joins the segments of a stream
