@@ -1,11 +1,11 @@
-//! Beginning and end of the process. Row A5.
+//! Beginning, idleness and end of the process. Rows A5 M5.
 
 use std::fs;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, now, secs};
+use crate::eventually::{eventually, now, pause, secs};
 use crate::exec::signal_pid;
 use crate::lab::{GUEST4, HOST4, LAN4, Lab, Place};
 use crate::rnsnet::END;
@@ -257,4 +257,30 @@ fn it_ends_with_the_container_s_interface_and_says_so() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains("interface is gone")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert_ports_free(&lab);
+}
+
+// M5: no timer ticks when nothing flows.
+#[test]
+fn an_idle_network_sleeps() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).start();
+    let wakeups = || {
+        let status = lab.run(Place::User, &["cat", &format!("/proc/{}/status", net.pid())]);
+        let line =
+            status.ok().lines().find(|line| line.starts_with("voluntary")).map(str::to_owned);
+        let count = line.as_deref().and_then(|line| line.split_whitespace().nth(1));
+        count.and_then(|count| count.parse::<u64>().ok()).expect("a count of wake-ups")
+    };
+    // The container's kernel announces its addresses for some seconds.
+    let mut last = wakeups();
+    eventually(secs(20), "the container's kernel is silent for three seconds", || {
+        pause(secs(3));
+        let before = std::mem::replace(&mut last, wakeups());
+        if before == last { Ok(()) } else { Err(format!("{before}, then {last} wake-ups")) }
+    });
+    let before = wakeups();
+    pause(secs(30));
+    let woken = wakeups() - before;
+    assert!(woken <= 2, "{woken} wake-ups in 30 s");
 }
