@@ -99,7 +99,7 @@ fn attach_and_serve(
         let mut served = Served::attach(&container, &endpoint, network, &caller)?;
         if caller.setup == Setup::Create {
             served.survive()?;
-            announcement.kept = keep(&container, &announcement.process);
+            announcement.kept = keep(&container, &announcement.process, &served.published);
         }
         let Container { pidfd, watch_path, .. } = container;
         if caller.outlive_netns {
@@ -116,14 +116,15 @@ fn attach_and_serve(
 }
 
 /// Keeps what `rnsnet reattach` needs to know. Without a place for it everything else works.
-fn keep(container: &Container, process: &Process) -> Option<Directory> {
+fn keep(container: &Container, process: &Process, published: &[Published]) -> Option<Directory> {
     let keep = || -> Result<Option<Directory>, Box<dyn std::error::Error>> {
         if process.arguments.is_empty() {
             return Ok(None);
         }
         let inode = fstat(&container.netns)?.st_ino;
         let directory = Directory::take(Owner::Container, &format!("ns-{inode}"))?;
-        let state = State::of_this_process(&container.netns, &process.arguments)?;
+        let ports = published.iter().map(|published| published.pairs.clone()).collect();
+        let state = State::of_this_process(&container.netns, &process.arguments, ports)?;
         state.write(directory.path())?;
         Ok(Some(directory))
     };

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{self, Command, UsageError};
-use crate::config::{Attach, Process, Target};
+use crate::config::{Attach, HostPorts, HostSide, Ports, Process, Publish, Target};
 use crate::error::report;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
 use crate::sys::netns;
@@ -30,6 +30,8 @@ pub struct State {
     arguments: Vec<String>,
     /// Where relative paths in them begin.
     directory: PathBuf,
+    /// The host ports of each published rule, with the container's: some are found by chance.
+    ports: Vec<Vec<(u16, u16)>>,
 }
 
 /// A process, whoever has its number later.
@@ -103,6 +105,7 @@ impl State {
     pub fn of_this_process(
         namespace: &impl std::os::fd::AsFd,
         arguments: &[String],
+        ports: Vec<Vec<(u16, u16)>>,
     ) -> io::Result<Self> {
         let pid = i32::try_from(std::process::id()).map_err(|_| io::ErrorKind::InvalidData)?;
         let started = started(pid).ok_or(io::ErrorKind::NotFound)?;
@@ -113,6 +116,7 @@ impl State {
             namespace: Namespace::of(&namespace.metadata()?),
             arguments: arguments.to_vec(),
             directory: std::env::current_dir()?,
+            ports,
         })
     }
 
@@ -208,6 +212,7 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
         left.clear();
         return Err(ReattachError::Ended { name: left.name });
     }
+    attach.network.publish = pinned(attach.network.publish, &left.state.ports);
     // Descriptors of before are nobody's now.
     attach.process.ready_fd = process.ready_fd;
     attach.process.exit_fd = process.exit_fd;
@@ -260,6 +265,25 @@ fn choose(all: Vec<Left>, what: Option<&str>) -> Result<Left, ReattachError> {
     let is_it = |left: &Left| left.name == what || Some(left.state.namespace) == namespace;
     let found = all.into_iter().find(is_it);
     found.ok_or_else(|| ReattachError::NoSuch { what: what.to_owned() })
+}
+
+/// The rules, those whose host ports were chosen by us with the ports that they had.
+fn pinned(rules: Vec<Publish>, ports: &[Vec<(u16, u16)>]) -> Vec<Publish> {
+    if rules.len() != ports.len() {
+        return rules;
+    }
+    let pin = |(rule, pairs): (Publish, &Vec<(u16, u16)>)| match &rule.host {
+        HostSide::Bound { on, ports } if !matches!(ports, HostPorts::Exactly(_)) => {
+            let one = |(host, guest): &(u16, u16)| {
+                let ports = HostPorts::Exactly(Ports::one(*host));
+                let host = HostSide::Bound { on: on.clone(), ports };
+                Publish { host, guest: Ports::one(*guest), ..rule.clone() }
+            };
+            pairs.iter().map(one).collect()
+        }
+        _ => vec![rule],
+    };
+    rules.into_iter().zip(ports).flat_map(pin).collect()
 }
 
 /// Where the namespace of a target is.
@@ -316,7 +340,7 @@ mod tests {
     fn state(arguments: &[&str]) -> State {
         let own = netns::own(netns::Kind::Network).unwrap();
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        State::of_this_process(&own, &arguments).unwrap()
+        State::of_this_process(&own, &arguments, vec![vec![(80, 80)]]).unwrap()
     }
 
     fn left(name: &str, arguments: &[&str]) -> Left {
@@ -365,6 +389,16 @@ mod tests {
         assert!(matches!(choose(all(), None), Err(ReattachError::Nothing)));
         assert!(all()[0].has_container());
         assert!(!left("other", &["--", "/proc/self/ns/user"]).has_container());
+    }
+
+    #[test]
+    fn ports_found_by_chance_are_kept() {
+        let asked = left("web", &["-p", "80", "-p", "8080:81", "--", "7"]).asked().unwrap();
+        let rules = asked.network.publish;
+        let pinned = pinned(rules.clone(), &[vec![(49_160, 80)], vec![(8080, 81)]]);
+        let typed = left("web", &["-p", "49160:80", "-p", "8080:81", "--", "7"]).asked().unwrap();
+        assert_eq!(pinned, typed.network.publish);
+        assert_ne!(pinned, rules);
     }
 
     #[test]

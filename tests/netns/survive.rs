@@ -180,6 +180,30 @@ fn reattach_brings_everything_back_within_a_second() {
     assert!(served.stderr.contains(&format!("is being served, by pid {}", net.pid())), "{served}");
 }
 
+// A8, B3: a port that was found by chance is the same again.
+#[test]
+fn reattach_publishes_the_same_random_port() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    // The lowest free port was not free the first time.
+    let squatter = lab.who(Place::User, 49_153);
+    let net = lab.rnsnet(&ctr).with(&["-p", "80"]).start();
+    let _who = lab.who(Place::In(&ctr), 80);
+    let sockets = |port| lab.sockets(Place::User, port);
+    assert!(sockets(49_154).contains("LISTEN"), "{}", net.log());
+    drop(squatter);
+    net.signal(Signal::SIGKILL);
+    assert!(!net.ends().success());
+    eventually(secs(2), "the port is free", || {
+        if sockets(49_153).is_empty() { Ok(()) } else { Err(sockets(49_153)) }
+    });
+    let _again = lab.reattach(&[]).start();
+    assert!(sockets(49_154).contains("LISTEN"));
+    assert_eq!(sockets(49_153), "");
+    let seen = lab.py(Place::Lan, &format!("say(read_all(tcp('{HOST4}', 49154)).decode())"));
+    assert!(seen.ok().starts_with(LAN4), "{seen}");
+}
+
 // A8
 #[test]
 fn reattach_says_why_there_is_nothing_to_do() {
