@@ -608,7 +608,7 @@ EOF
         python3 - <<'EOF' || fail "connections failed"
 import socket, time
 begin = time.monotonic()
-for number in range(150 * 15):
+for number in range(150 * 30):
     time.sleep(max(0, begin + number / 150 - time.monotonic()))
     with socket.create_connection(("127.0.0.1", 8080), 3) as s:
         assert s.recv(100) == b"served", number

@@ -145,7 +145,7 @@ pub struct Binder<'a> {
     pub v6: bool,
     /// The host's interfaces; `None` where they cannot be asked for.
     pub interfaces: Option<&'a mut Interfaces>,
-    /// Whether descriptors may be taken over: before the first event only.
+    /// Whether descriptors may be taken over, and limits be asked for: before the first event only.
     pub may_inherit: bool,
 }
 
@@ -156,7 +156,10 @@ impl Binder<'_> {
     /// # Errors
     /// The first rule that cannot be bound; those bound before it are closed again.
     pub fn bind(&mut self, rules: &[Publish]) -> Result<Vec<Published>, ListenError> {
-        self.check_limit(rules)?;
+        // Once the process is confined the limit cannot be asked for, and ports come in small numbers.
+        if self.may_inherit {
+            self.check_limit(rules)?;
+        }
         let mut order: Vec<(usize, &Publish)> = rules.iter().enumerate().collect();
         order.sort_by_key(|(_, rule)| match rule.host {
             HostSide::Inherited { .. } => 0,
