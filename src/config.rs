@@ -135,6 +135,8 @@ pub struct Outbound {
     pub v6: Option<Source<Ipv6Addr>>,
     /// The interface that everything leaves by, which may come and go.
     pub interface: Option<String>,
+    /// What goes to the host's loopback has these addresses too, as slirp4netns has it.
+    pub loopback_too: bool,
 }
 
 /// A local address, or where to find it.

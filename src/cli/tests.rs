@@ -179,6 +179,7 @@ fn every_option_has_its_effect() {
             v4: Some(Source::Address([192, 0, 2, 3].into())),
             v6: Some(Source::Address("2001:db8::3".parse().unwrap())),
             interface: Some("wlan0".to_owned()),
+            loopback_too: false,
         }
     );
     assert_eq!(attach.network.host_access, HostAccess::Ports([5432, 6379].into()));

@@ -1,7 +1,7 @@
 //! Host sockets: opened, used and closed as the engine says.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use mio::event::Event;
@@ -99,7 +99,9 @@ impl Sockets {
                 datagram(socket, false)
             }
             SocketKind::UdpLoopback { v6 } => {
-                datagram(sock::udp_any(v6, sock::Local::default())?, v6)
+                let loopback: IpAddr =
+                    if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+                datagram(sock::udp_any(v6, outbound.towards(loopback)?)?, v6)
             }
             SocketKind::UdpConnect(to) => {
                 Socket::Connected(sock::udp_connected(to, outbound.towards(to.ip())?)?)

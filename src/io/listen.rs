@@ -499,7 +499,7 @@ mod tests {
 
     fn bind(rules: &[Publish]) -> Result<Vec<Published>, ListenError> {
         drop(crate::sys::link::bring_up("lo"));
-        Binder { v6: true, interfaces: None, may_inherit: false }.bind(rules)
+        Binder { v6: true, interfaces: None, may_inherit: true }.bind(rules)
     }
 
     fn loopback(ports: HostPorts, guest: Ports) -> Publish {

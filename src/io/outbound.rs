@@ -19,6 +19,7 @@ pub struct OutboundPolicy {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
     interface: Option<Interface>,
+    loopback_too: bool,
     /// What of it was there when the host's addresses were last looked at.
     seen: Seen,
 }
@@ -61,6 +62,7 @@ impl OutboundPolicy {
         });
         Ok(Self {
             interface,
+            loopback_too: wanted.loopback_too,
             seen: Seen::default(),
             v4: wanted
                 .v4
@@ -124,12 +126,16 @@ impl OutboundPolicy {
         }
     }
 
-    /// The same for a socket with one peer. Nothing leaves the host towards the loopback.
+    /// The same for a socket with one peer. Nothing leaves the host towards the loopback, so what
+    /// goes there has no special address unless that was asked for.
     ///
     /// # Errors
     /// As [`OutboundPolicy::of`].
     pub(super) fn towards(&self, peer: IpAddr) -> io::Result<Local<'_>> {
-        if peer.is_loopback() { Ok(Local::default()) } else { self.of(peer.is_ipv6()) }
+        if peer.is_loopback() && !self.loopback_too {
+            return Ok(Local::default());
+        }
+        self.of(peer.is_ipv6())
     }
 }
 
@@ -159,7 +165,7 @@ mod tests {
     use super::*;
 
     fn wanted(v4: Option<Source<Ipv4Addr>>, v6: Option<Source<Ipv6Addr>>) -> Outbound {
-        Outbound { v4, v6, interface: None }
+        Outbound { v4, v6, ..Outbound::default() }
     }
 
     fn address(policy: &OutboundPolicy, v6: bool) -> Option<IpAddr> {
@@ -193,6 +199,10 @@ mod tests {
         let local = policy.towards("127.0.0.53".parse().unwrap()).unwrap();
         assert!(local.address.is_none() && local.device.is_none());
         assert!(policy.towards("192.0.2.9".parse().unwrap()).unwrap().address.is_some());
+        let v4 = Some(Source::Address(Ipv4Addr::new(192, 0, 2, 1)));
+        let as_slirp4netns = Outbound { loopback_too: true, ..wanted(v4, None) };
+        let policy = OutboundPolicy::find(&as_slirp4netns).unwrap();
+        assert!(policy.towards("127.0.0.1".parse().unwrap()).unwrap().address.is_some());
     }
 
     #[test]

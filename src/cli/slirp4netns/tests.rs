@@ -58,6 +58,7 @@ fn podman_s_line_is_understood() {
     assert_eq!(attach.network.addresses.v6, None);
     assert_eq!(attach.network.host_access, HostAccess::All);
     assert_eq!(attach.caller.outbound.v4, Some(Source::Address(Ipv4Addr::LOCALHOST)));
+    assert!(attach.caller.outbound.loopback_too);
     assert_eq!(attach.caller.api_socket, Some("/tmp/x.net".into()));
 }
 
