@@ -306,6 +306,26 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_that_is_the_forwarder_too_is_both() {
+        let mut network = network(HostAccess::Ports([53, 80].into()));
+        let v4 = &mut network.addresses.v4;
+        v4.dns = v4.gateway;
+        let meaning = |network: &Network, to: &str| translate(network, to.parse().unwrap());
+        assert_eq!(meaning(&network, "10.0.2.2:53"), Meaning::Dns);
+        let web = Meaning::Host("127.0.0.1:80".parse().unwrap());
+        assert_eq!(meaning(&network, "10.0.2.2:80"), web);
+        assert_eq!(meaning(&network, "10.0.2.2:81"), Meaning::Closed);
+        assert_eq!(meaning(&network, "10.0.2.3:53"), Meaning::Denied, "nobody is there");
+        network.dns = false;
+        let resolver = Meaning::Host("127.0.0.1:53".parse().unwrap());
+        assert_eq!(meaning(&network, "10.0.2.2:53"), resolver);
+        network.internal = true;
+        for port in [53, 80, 81] {
+            assert_eq!(meaning(&network, &format!("10.0.2.2:{port}")), Meaning::Closed);
+        }
+    }
+
+    #[test]
     fn loopback_clients_are_seen_as_the_gateway_and_others_as_themselves() {
         let seen = |client: &str| {
             client_as_seen_by_guest(&network(HostAccess::None), client.parse().unwrap()).to_string()

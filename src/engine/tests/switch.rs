@@ -9,10 +9,10 @@ use super::net::{Net, Options, address, server, socket};
 use super::packets::{
     BROADCAST_MAC, Datagram, Dice, GATEWAY_MAC, GUEST_MAC, SYN, Segment, ethernet, icmp, ip,
 };
-use crate::config::{HostAccess, Lease, MacAddress, Protocol, Sharing};
+use crate::config::{HostAccess, Lease, MacAddress, Network, Protocol, Sharing};
 use crate::engine::host::SocketKind;
 use crate::engine::stats::{DropReason, Verdict};
-use crate::engine::{Destination, MAX_PORTS, PortError, PortId};
+use crate::engine::{Destination, Engine, MAX_PORTS, PortError, PortId};
 
 const A: PortId = PortId(0);
 const B: PortId = PortId(1);
@@ -706,4 +706,30 @@ fn whatever_a_container_sends_goes_nowhere_as_somebody_else() {
         }
     }
     assert!(forwarded > 5_000, "{forwarded}");
+}
+
+#[test]
+fn a_gateway_that_is_the_dns_server_too_stays_a_gateway_without_it() {
+    for dns in [true, false] {
+        let mut network = Network { sharing: Sharing::Shared, dns, ..Network::default() };
+        network.host_access = HostAccess::All;
+        let v4 = &mut network.addresses.v4;
+        v4.dns = v4.gateway;
+        let mut net = Net::by_hand();
+        net.engine = Engine::new(network, [1, 2, 3, 4]);
+        net.engine.add_port(lease(A), true, net.now).unwrap();
+        let request =
+            broadcast(A, ARP, &arp(1, (lease(A).mac.0, lease(A).v4), [10, 0, 2, 2].into()));
+        net.guest_sends_frame(&request);
+        assert_eq!(net.frames_at(A).len(), 1, "one answer for the two of them");
+        let question = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+        let from = socket("10.0.2.100:4000");
+        let query = Datagram::new(from, socket("10.0.2.2:53"), question).packet();
+        let expected = if dns { Verdict::Dns } else { Verdict::Flow };
+        assert_eq!(net.guest_sends(&query), expected, "the forwarder, or else the host's own");
+        net.forget();
+        let syn = Segment::new(from, socket("10.0.2.2:22"), SYN, 1, 0).packet();
+        assert_eq!(net.guest_sends(&syn), Verdict::Flow);
+        net.host_opens(SocketKind::TcpConnect(socket("127.0.0.1:22")));
+    }
 }
