@@ -126,6 +126,25 @@ fn the_second_server_answers_when_the_first_is_dead() {
     }
 }
 
+// D1: a host whose only server, or whose first one, has an IPv6 address.
+#[test]
+fn a_server_with_an_ipv6_address_is_asked() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dns_server(LAN6);
+    for servers in
+        [format!("nameserver {LAN6}\n"), format!("nameserver {LAN6}\nnameserver {LAN4}\n")]
+    {
+        lab.set_resolv_conf(&servers);
+        let ctr = lab.container();
+        let _net = lab.rnsnet(&ctr).start();
+        for transport in ["+notcp", "+tcp"] {
+            let line = format!("dig +short +tries=1 +time=5 {transport} @{DNS4} a.test");
+            let dig = lab.sh(Place::In(&ctr), &line);
+            assert_eq!(dig.ok(), LAN4, "{servers} {transport}: {dig}");
+        }
+    }
+}
+
 // D1: many questions at once, each answered with its own id.
 #[test]
 fn a_hundred_questions_at_once_are_all_answered() {
