@@ -321,7 +321,7 @@ impl Server {
         self.engine.handle_timeout(now);
         self.handle_ops(now);
         if let Some(api) = &mut self.api {
-            api.flush();
+            api.flush(now);
             api.handle_timeout(now);
         }
         self.mirrors.handle_timeout(&mut self.engine, &mut self.sockets, now);

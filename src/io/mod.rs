@@ -4,6 +4,7 @@
 
 pub mod activation;
 pub mod api;
+pub mod clients;
 pub(crate) mod clock;
 mod event_loop;
 mod host;

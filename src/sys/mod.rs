@@ -20,3 +20,4 @@ pub mod netns;
 pub mod seccomp;
 pub mod sock;
 pub mod tun;
+pub mod unix;

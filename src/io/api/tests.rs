@@ -1,6 +1,9 @@
 //! The API socket with real clients, without a network behind it.
 
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use mio::{Events, Poll};
 
@@ -83,7 +86,7 @@ impl Lab {
                     other => panic!("{other:?}"),
                 }
             }
-            self.api.flush();
+            self.api.flush(self.now);
         }
     }
 
@@ -251,7 +254,7 @@ fn the_socket_is_private_and_goes_at_the_end() {
 
     std::fs::write(&path, "precious").unwrap();
     let error = ApiSocket::bind(&path).unwrap_err();
-    assert!(matches!(error, ApiError::NotASocket { .. }), "{error}");
+    assert!(matches!(error, ApiError::Bind(BindError::NotASocket { .. })), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 
     let long = directory.join("a".repeat(108));

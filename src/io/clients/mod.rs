@@ -1,0 +1,398 @@
+//! Clients of a UNIX socket, served beside the packets: the transport of every socket we listen on.
+//!
+//! Nothing here ever waits. Every client is an event source with a deadline for what it owes, so
+//! one that stays silent, or does not read its answer, costs a slot for a while and no packet and
+//! no other client any time. Only processes of our own user and of root are let in
+//! ([`Clients::may_enter`] is the one place). What is said is for the protocols: `io::api` and
+//! `io::control`.
+
+mod socket;
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Uid;
+use smoltcp::time::Duration;
+
+pub use socket::{BindError, MAX_PATH, SocketFile};
+
+use crate::engine::Instant;
+use crate::sys::unix;
+
+/// What clients of one socket may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// What the socket is called in the log.
+    pub(super) name: &'static str,
+    /// Clients at once.
+    pub(super) clients: usize,
+    /// Bytes of a request that is not complete.
+    pub(super) request: usize,
+    /// Bytes that wait to be read by the client; beyond, nothing more is asked of it or told it.
+    pub(super) answer: usize,
+    /// How long a client has to complete a request and to read an answer.
+    pub(super) patience: Duration,
+    /// When all places are taken, one is given up by the client that has been silent longest, and
+    /// for longer than this.
+    pub(super) grace: Duration,
+}
+
+/// A listening socket with its clients; `T` is what the protocol keeps for each.
+#[derive(Debug)]
+pub(super) struct Clients<T> {
+    listener: mio::net::UnixListener,
+    owner: Uid,
+    registry: Registry,
+    first: usize,
+    limits: Limits,
+    slots: Vec<Option<Client<T>>>,
+    /// When to accept again, where that is not left to an event.
+    accept_at: Option<Instant>,
+    /// Removes the file at the end, after the listener is closed.
+    _socket: SocketFile,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client<T> {
+    /// What the protocol keeps.
+    pub(super) session: T,
+    /// What it has sent and the protocol has not taken.
+    pub(super) received: Vec<u8>,
+    /// The descriptors that came along.
+    pub(super) fds: Vec<OwnedFd>,
+    /// Whether it sends no more.
+    pub(super) ended: bool,
+    stream: mio::net::UnixStream,
+    limits: Limits,
+    /// When it was last waited for in vain: since then, it owes something.
+    since: Instant,
+    /// When it must have done what it owes; `None` while it owes nothing.
+    until: Option<Instant>,
+    /// Whether there may be more to read.
+    readable: bool,
+    /// What it has yet to read, and descriptors for its first byte.
+    answer: Vec<u8>,
+    answer_fds: Vec<OwnedFd>,
+    stage: Stage,
+}
+
+/// How far a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It may ask.
+    Talking,
+    /// It gets the rest of its answer and nothing more is heard.
+    Finishing,
+    /// The answer is out, and the client may still be writing: closed before it is done, it would
+    /// hear of an error instead of the answer. How many bytes it may yet write.
+    Leaving(usize),
+}
+
+/// Clients accepted in a turn.
+const PER_TURN: usize = 16;
+/// When to try again where no descriptor or no place was left to accept a client with.
+const RETRY: Duration = Duration::from_millis(100);
+/// What a client writes beyond its request is read up to this many bytes.
+const MAX_DRAIN: usize = 64 * 1024;
+/// How much is read at once, in bytes.
+const READ: usize = 4096;
+
+impl<T: Default> Clients<T> {
+    /// Registers the listener as `token` and clients from `first` on, [`Limits::clients`] many.
+    pub(super) fn new(
+        socket: SocketFile,
+        registry: Registry,
+        token: Token,
+        first: usize,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let mut listener = mio::net::UnixListener::from_std(socket.listener.try_clone()?);
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Self {
+            listener,
+            owner: socket.owner,
+            registry,
+            first,
+            limits,
+            slots: (0..limits.clients).map(|_| None).collect(),
+            accept_at: None,
+            _socket: socket,
+        })
+    }
+
+    /// Takes new clients.
+    pub(super) fn accept(&mut self, now: Instant) {
+        self.accept_at = None;
+        for _ in 0..PER_TURN {
+            let Some(slot) = self.free_slot(now) else {
+                self.accept_at = Some(now + RETRY);
+                return;
+            };
+            match self.listener.accept() {
+                Ok((stream, _)) => self.welcome(slot, stream, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::debug!("a client of the {} has to wait: {error}", self.limits.name);
+                    self.accept_at = Some(now + RETRY);
+                    return;
+                }
+            }
+        }
+        self.accept_at = Some(now);
+    }
+
+    /// A place for a new client: a free one, or that of the client that has owed us something for
+    /// longest. Nobody who owes nothing has to go.
+    fn free_slot(&self, now: Instant) -> Option<usize> {
+        if let Some(free) = self.slots.iter().position(Option::is_none) {
+            return Some(free);
+        }
+        let owing = self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let client = slot.as_ref().filter(|client| client.until.is_some())?;
+            (client.since + self.limits.grace <= now).then_some((client.since, index))
+        });
+        owing.min().map(|(_, index)| index)
+    }
+
+    /// Whether the process at the other end may ask us anything: one of our own user or of root.
+    fn may_enter(&self, stream: &mio::net::UnixStream) -> bool {
+        let name = self.limits.name;
+        match getsockopt(stream, sockopt::PeerCredentials) {
+            Ok(peer) if peer.uid() == self.owner.as_raw() || peer.uid() == 0 => true,
+            Ok(peer) => {
+                log::warn!("{name}: a client of uid {} is turned away", peer.uid());
+                false
+            }
+            Err(errno) => {
+                log::warn!("{name}: a client that cannot be identified: {errno}");
+                false
+            }
+        }
+    }
+
+    fn welcome(&mut self, index: usize, mut stream: mio::net::UnixStream, now: Instant) {
+        if !self.may_enter(&stream) {
+            return;
+        }
+        let limits = self.limits;
+        if let Some(slot) = self.slots.get_mut(index) {
+            // Deregistered by being closed, before its token has another owner.
+            *slot = None;
+        }
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.registry.register(&mut stream, Token(self.first + index), interest)
+        {
+            log::debug!("a client of the {} is lost: {error}", limits.name);
+            return;
+        }
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Some(Client {
+                session: T::default(),
+                received: Vec::new(),
+                fds: Vec::new(),
+                ended: false,
+                stream,
+                limits,
+                since: now,
+                until: Some(now + limits.patience),
+                readable: true,
+                answer: Vec::new(),
+                answer_fds: Vec::new(),
+                stage: Stage::Talking,
+            });
+        }
+    }
+
+    /// The client whose token that is, if it may ask something, with all that there is to read as
+    /// far as the limits go. One whose connection broke is forgotten.
+    pub(super) fn read(&mut self, token: Token) -> Option<&mut Client<T>> {
+        let slot = self.slots.get_mut(token.0.checked_sub(self.first)?)?;
+        let client = slot.as_mut().filter(|client| client.stage == Stage::Talking)?;
+        if let Err(error) = client.fill() {
+            log::debug!("a client of the {} is gone: {error}", client.limits.name);
+            *slot = None;
+        }
+        slot.as_mut()
+    }
+
+    /// The client whose token that is, if it may ask or be told something.
+    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Client<T>> {
+        let client = self.slots.get_mut(token.0.checked_sub(self.first)?)?.as_mut();
+        client.filter(|client| client.stage == Stage::Talking)
+    }
+
+    /// Every client that may ask or be told something.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client<T>> {
+        self.slots.iter_mut().flatten().filter(|client| client.stage == Stage::Talking)
+    }
+
+    /// The clients that have more to say than one turn allowed, by token.
+    pub(super) fn unfinished(&self) -> Vec<Token> {
+        let unfinished = |client: &Client<T>| client.readable && client.has_room();
+        let slots = self.slots.iter().enumerate();
+        let slots = slots.filter(|(_, slot)| slot.as_ref().is_some_and(unfinished));
+        slots.map(|(index, _)| Token(self.first + index)).collect()
+    }
+
+    /// Sends answers, as far as their clients take them. To be called once what the requests
+    /// brought about is done: a port that was taken back is free when its client hears so.
+    pub(super) fn flush(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            if let Some(client) = slot
+                && client.advance(now)
+            {
+                *slot = None;
+            }
+        }
+    }
+
+    /// When to call [`Clients::handle_timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let clients = self.slots.iter().flatten().filter_map(|client| client.until);
+        clients.chain(self.accept_at).min()
+    }
+
+    /// Ends clients that took too long, with `last_words` for those whose request is not complete,
+    /// and takes those that had to wait.
+    pub(super) fn handle_timeout(&mut self, now: Instant, last_words: impl Fn() -> Vec<u8>) {
+        for slot in &mut self.slots {
+            if let Some(client) = slot
+                && client.until.is_some_and(|until| until <= now)
+            {
+                if client.stage == Stage::Talking && client.answer.is_empty() {
+                    client.answer_and_leave(&last_words());
+                    client.advance(now);
+                }
+                *slot = None;
+            }
+        }
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept(now);
+        }
+    }
+}
+
+impl<T> Client<T> {
+    /// Reads until there is nothing more for now or the request is too long.
+    fn fill(&mut self) -> io::Result<()> {
+        let mut buffer = [0; READ];
+        self.readable = true;
+        while self.received.len() < self.limits.request && !self.ended {
+            let room = READ.min(self.limits.request - self.received.len());
+            let buffer = buffer.get_mut(..room).unwrap_or_default();
+            match unix::receive(self.stream.as_fd(), buffer, &mut self.fds) {
+                Ok(0) => self.ended = true,
+                Ok(length) => {
+                    self.received.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.ended {
+            self.readable = false;
+        }
+        Ok(())
+    }
+
+    /// Says something to the client.
+    pub(super) fn answer(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) {
+        self.answer.extend_from_slice(bytes);
+        self.answer_fds.extend(fds);
+    }
+
+    /// Says something to the client, and hears no more of it.
+    pub(super) fn answer_and_leave(&mut self, bytes: &[u8]) {
+        self.answer(bytes, Vec::new());
+        self.stage = Stage::Finishing;
+        self.readable = false;
+    }
+
+    /// Whether it has read enough of what it was told to be told more.
+    pub(super) fn has_room(&self) -> bool {
+        self.answer.len() < self.limits.answer
+    }
+
+    /// From when on it owes us something: the rest of a request (`owes`), or to read.
+    pub(super) fn set_owing(&mut self, owes: bool, now: Instant) {
+        let owes = owes || !self.answer.is_empty();
+        match (owes, self.until) {
+            (true, None) => {
+                self.since = now;
+                self.until = Some(now + self.limits.patience);
+            }
+            (false, Some(_)) => self.until = None,
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// Writes what the client takes of its answer, then hears it out; returns whether it is over.
+    fn advance(&mut self, now: Instant) -> bool {
+        let had = self.answer.len();
+        let mut written = 0;
+        while let Some(rest) = self.answer.get(written..).filter(|rest| !rest.is_empty()) {
+            match unix::send(self.stream.as_fd(), rest, &self.answer_fds) {
+                Ok(length) => {
+                    written += length;
+                    self.answer_fds.clear();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::debug!("an answer of the {} is lost: {error}", self.limits.name);
+                    return true;
+                }
+            }
+        }
+        self.answer.drain(..written);
+        if written > 0 && self.stage == Stage::Talking && self.until.is_some() {
+            // Whoever reads has more time to read the rest.
+            self.since = now;
+            self.until = Some(now + self.limits.patience);
+        }
+        if !self.answer.is_empty() {
+            return false;
+        }
+        if had > 0 && self.stage == Stage::Talking {
+            self.set_owing(!self.received.is_empty(), now);
+        }
+        if self.stage == Stage::Finishing {
+            if self.stream.shutdown(Shutdown::Write).is_err() {
+                return true;
+            }
+            self.stage = Stage::Leaving(MAX_DRAIN);
+        }
+        match self.stage {
+            Stage::Leaving(left) => self.hear_out(left),
+            Stage::Talking | Stage::Finishing => self.ended && self.received.is_empty(),
+        }
+    }
+
+    /// Reads what is sent too late; returns whether it is over.
+    fn hear_out(&mut self, mut left: usize) -> bool {
+        let mut buffer = [0; READ];
+        while left > 0 && !self.ended {
+            self.fds.clear();
+            match unix::receive(self.stream.as_fd(), &mut buffer, &mut self.fds) {
+                Ok(0) => return true,
+                Ok(length) => left = left.saturating_sub(length),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stage = Stage::Leaving(left);
+                    return false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
+        true
+    }
+}
