@@ -35,6 +35,7 @@ mod turn;
 mod table;
 mod timer;
 pub mod stats;
+pub mod view;
 
 use std::fmt;
 
@@ -119,6 +120,7 @@ impl Engine {
                 stats: Stats::default(),
                 tx: TxFrame::new(),
                 random: Random::new([c, d]),
+                seen: dns::Seen::default(),
             },
         }
     }
@@ -175,7 +177,8 @@ impl Engine {
         let Some(Port { link, counters, .. }) = self.switch.get_mut(port) else {
             return Verdict::Dropped(DropReason::NotForUs);
         };
-        let length = raw.len() as u64;
+        let head_room = if link.vnet { frame::VNET_HEADER_LEN } else { 0 };
+        let length = raw.len().saturating_sub(head_room) as u64;
         self.fx.stats.rx_bytes += length;
         counters.rx_frames += 1;
         counters.rx_bytes += length;
@@ -423,10 +426,11 @@ impl Engine {
 
     fn count_sent(&mut self, port: PortId, length: usize) {
         self.fx.stats.tx_frames += 1;
-        self.fx.stats.tx_bytes += length.saturating_sub(frame::HEADROOM) as u64;
+        let length = length.saturating_sub(frame::VNET_HEADER_LEN) as u64;
+        self.fx.stats.tx_bytes += length;
         if let Some(port) = self.switch.get_mut(port) {
             port.counters.tx_frames += 1;
-            port.counters.tx_bytes += length as u64;
+            port.counters.tx_bytes += length;
         }
     }
 

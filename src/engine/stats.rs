@@ -39,7 +39,8 @@ macro_rules! drop_reasons {
         }
 
         impl DropReason {
-            const ALL: &[(Self, &'static str)] = &[$((Self::$name, $label),)+];
+            /// Every reason with its name.
+            pub const ALL: &[(Self, &'static str)] = &[$((Self::$name, $label),)+];
         }
     };
 }
@@ -105,7 +106,7 @@ drop_reasons! {
     NotYetOpen = "opening",
 }
 
-/// Counters since the start. Units are in the names; bytes are of IP packets.
+/// Counters since the start. Units are in the names; bytes are of Ethernet frames.
 #[derive(Debug, Default, Clone)]
 pub struct Stats {
     /// Frames read from guests.

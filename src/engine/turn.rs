@@ -12,6 +12,7 @@ use smoltcp::wire::{
     IpProtocol, Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, UDP_HEADER_LEN, UdpPacket,
 };
 
+use super::dns::Seen;
 use super::flow::KeyedHash;
 use super::frame::{
     Composer, HEADROOM, Link, UDP_CHECKSUM_AT, VNET_HEADER_LEN, pseudo_sum, set_ipv4_fragment,
@@ -45,6 +46,8 @@ pub(super) struct Effects {
     /// The frame that smoltcp writes its next segment to.
     pub(super) tx: TxFrame,
     pub(super) random: Random,
+    /// By which names the guests have found addresses.
+    pub(super) seen: Seen,
 }
 
 /// Frames for guests other than the segments of established flows, in order.

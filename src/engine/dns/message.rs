@@ -6,6 +6,8 @@
 
 use crate::config::name::{MAX_LABEL_LEN, MAX_NAME_LEN};
 
+use std::net::IpAddr;
+
 /// Length of the header (RFC 1035, section 4.1.1), in bytes.
 pub(super) const HEADER_LEN: usize = 12;
 /// The largest answer over UDP to a client that says nothing of larger ones (RFC 1035, section
@@ -363,6 +365,20 @@ impl Iterator for Records<'_> {
         self.broken = record.is_none();
         Some(record)
     }
+}
+
+/// The addresses in the answer section of a message with one question.
+pub(super) fn addresses(message: &[u8]) -> impl Iterator<Item = IpAddr> {
+    let start = question_name_end(message).map_or(message.len(), |end| end + 4);
+    let records = Records::of(message, start).flatten().take_while(|record| record.section == 0);
+    records.filter_map(|record| {
+        let data = message.get(record.ttl_at + 6..record.end)?;
+        match record.kind {
+            rr::A => <[u8; 4]>::try_from(data).ok().map(IpAddr::from),
+            rr::AAAA => <[u8; 16]>::try_from(data).ok().map(IpAddr::from),
+            _ => None,
+        }
+    })
 }
 
 /// How many records the header announces behind the question.

@@ -13,6 +13,7 @@ pub(super) mod local;
 mod message;
 mod names;
 mod reply;
+mod seen;
 pub(super) mod stream;
 mod upstream;
 
@@ -36,6 +37,7 @@ use super::{Instant, PortId, Turn};
 use crate::config::Network;
 
 pub use self::names::PortNames;
+pub(super) use self::seen::Seen;
 pub use self::upstream::Resolvers;
 
 /// Most queries in flight; beyond, the oldest is answered with SERVFAIL to make room. An honest
@@ -457,6 +459,9 @@ impl Forwarder {
 
     /// Sends an answer to its client, or tells a stream that there is none.
     fn deliver(&mut self, turn: &mut Turn<'_>, client: Client, answer: Option<Vec<u8>>) {
+        if let Some(answer) = &answer {
+            turn.fx.seen.learn(answer);
+        }
         match (client, answer) {
             (Client::Datagram(key), Some(answer)) => turn.send_udp(key.host, key.guest, &answer),
             (Client::Local { socket, to, .. }, Some(answer)) => {

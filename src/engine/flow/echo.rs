@@ -20,7 +20,8 @@ use crate::engine::nat;
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::{Entry, Table};
 use crate::engine::turn::Effects;
-use crate::engine::{PortId, Turn};
+use crate::engine::view::FlowView;
+use crate::engine::{Instant, PortId, Turn};
 
 /// Most echo flows at once; beyond, requests are dropped.
 pub(in crate::engine) const MAX_FLOWS: usize = 256;
@@ -39,6 +40,9 @@ pub(in crate::engine) struct EchoFlow {
     socket: SocketId,
     /// The last request, for an error to quote.
     request: Vec<u8>,
+    to_host_bytes: u64,
+    to_guest_bytes: u64,
+    opened: Instant,
 }
 
 impl EchoFlows {
@@ -81,6 +85,7 @@ impl EchoFlows {
         };
         flow.request.clear();
         flow.request.extend_from_slice(packet.bytes);
+        flow.to_host_bytes += body.len() as u64;
         // The kernel writes its own identifier and the checksum.
         turn.fx.host.send(flow.socket, Some(key.host), None, packet.onward(), packet.payload());
         self.flows.set_deadline(index, Some(turn.now + IDLE));
@@ -92,7 +97,14 @@ impl EchoFlows {
         let kind = SocketKind::Ping { v6: key.guest.is_ipv6() };
         let socket = turn.fx.host.open(Owner::Echo(index), kind);
         turn.fx.stats.echo_opened += 1;
-        self.flows.insert(EchoFlow { key, socket, request: Vec::new() })
+        self.flows.insert(EchoFlow {
+            key,
+            socket,
+            request: Vec::new(),
+            to_host_bytes: 0,
+            to_guest_bytes: 0,
+            opened: turn.now,
+        })
     }
 
     /// Takes an ICMP message from a flow's ping socket.
@@ -118,6 +130,7 @@ impl EchoFlows {
             turn.fx.stats.count_drop(DropReason::UnknownSender);
             return;
         }
+        flow.to_guest_bytes += body.len() as u64;
         let [id0, id1] = flow.key.guest.port().to_be_bytes();
         let addresses = (from, flow.key.guest.ip());
         self.flows.set_deadline(index, Some(turn.now + IDLE));
@@ -228,6 +241,22 @@ impl EchoFlow {
         ip.emit(&mut packet[..], &ChecksumCapabilities::default());
         packet.extend_from_slice(&quoted);
         packet
+    }
+
+    /// The flow as it looks from outside, without its name.
+    pub(in crate::engine) fn view(&self) -> FlowView {
+        FlowView {
+            port: self.key.port,
+            protocol: "icmp",
+            outbound: true,
+            guest: self.key.guest,
+            host: self.key.host,
+            host_name: None,
+            state: if self.to_guest_bytes > 0 { "ACTIVE" } else { "ONE-WAY" },
+            to_host_bytes: self.to_host_bytes,
+            to_guest_bytes: self.to_guest_bytes,
+            opened: self.opened,
+        }
     }
 }
 

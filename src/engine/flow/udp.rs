@@ -25,6 +25,7 @@ use crate::engine::nat::{self, Inbound, Meaning};
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::{Entry, Table};
 use crate::engine::turn::Effects;
+use crate::engine::view::FlowView;
 use crate::engine::{Instant, PortId, Turn};
 
 /// Most UDP flows at once; the one that was silent longest makes room for a new one.
@@ -57,8 +58,12 @@ pub(in crate::engine) struct UdpFlow {
     host: SocketAddr,
     via: Via,
     last_active: Instant,
+    /// Datagrams.
     to_host: u64,
     to_guest: u64,
+    to_host_bytes: u64,
+    to_guest_bytes: u64,
+    opened: Instant,
 }
 
 /// Which host socket carries a flow.
@@ -165,6 +170,7 @@ impl UdpFlows {
             },
         };
         flow.to_host += 1;
+        flow.to_host_bytes += payload.len() as u64;
         turn.fx.host.send_udp(socket, flow.host, from, fields, segment, payload);
         self.touch(turn.now, index);
         Verdict::Flow
@@ -394,6 +400,7 @@ impl UdpFlows {
             return;
         };
         flow.to_guest += 1;
+        flow.to_guest_bytes += payload.len() as u64;
         let (host, guest) = (flow.key.host, flow.key.guest);
         turn.send_udp(host, guest, payload);
         self.touch(turn.now, index);
@@ -511,6 +518,9 @@ impl UdpFlows {
             last_active: turn.now,
             to_host: 0,
             to_guest: 0,
+            to_host_bytes: 0,
+            to_guest_bytes: 0,
+            opened: turn.now,
         });
         log::debug!("flow {index} udp {key}: open to {host}");
         index
@@ -585,6 +595,24 @@ fn quote(key: FlowKey, payload: &[u8]) -> Vec<u8> {
 /// Whether two addresses are the same but for an IPv6 flow label or scope.
 fn same(a: SocketAddr, b: SocketAddr) -> bool {
     a.ip() == b.ip() && a.port() == b.port()
+}
+
+impl UdpFlow {
+    /// The flow as it looks from outside, without its name.
+    pub(in crate::engine) fn view(&self) -> FlowView {
+        FlowView {
+            port: self.key.port,
+            protocol: "udp",
+            outbound: matches!(self.via, Via::Endpoint(_)),
+            guest: self.key.guest,
+            host: self.key.host,
+            host_name: None,
+            state: if self.to_host > 0 && self.to_guest > 0 { "ACTIVE" } else { "ONE-WAY" },
+            to_host_bytes: self.to_host_bytes,
+            to_guest_bytes: self.to_guest_bytes,
+            opened: self.opened,
+        }
+    }
 }
 
 impl Entry for UdpFlow {

@@ -132,7 +132,9 @@ impl Api {
         let Some(client) = self.clients.read(token) else {
             return;
         };
-        let Parsed::Done(request) = parse(&client.received, client.ended, &self.container.addresses) else {
+        let Parsed::Done(request) =
+            parse(&client.received, client.ended, &self.container.addresses)
+        else {
             return;
         };
         let answer = match request.and_then(|request| self.perform(request, target)) {

@@ -60,7 +60,7 @@ impl TcpFlows {
         let until = turn.now + if retry.is_some() { CALLING_NEXT } else { CALLING };
         let retry = retry.map(Box::new);
         let state = State::Calling { connection, other, retry, until, ticket };
-        self.flows.insert(TcpFlow::new(key, Some(socket), state));
+        self.flows.insert(TcpFlow::new(key, Some(socket), state, turn.now));
         turn.fx.stats.tcp_inbound += 1;
         log::debug!("flow {index} tcp {key}: client {client} calls");
         self.ask_egress(index);

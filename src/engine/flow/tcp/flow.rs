@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use smoltcp::socket::tcp;
+
 use super::open::Open;
 use super::rings::Look;
 use crate::engine::dns::stream::Service;
@@ -13,6 +15,7 @@ use crate::engine::host::SocketId;
 use crate::engine::stack::Connection;
 use crate::engine::table::Entry;
 use crate::engine::turn::Effects;
+use crate::engine::view::FlowView;
 use crate::engine::{Instant, PortId};
 
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub(in crate::engine) struct TcpFlow {
     pub(super) to_host_bytes: u64,
     /// Set while it has larger rings.
     pub(super) look: Option<Look>,
+    opened: Instant,
+    outbound: bool,
 }
 
 /// A client of a published port that leads to several guests.
@@ -65,7 +70,8 @@ pub(super) enum State {
 }
 
 impl TcpFlow {
-    pub(super) fn new(key: FlowKey, socket: Option<SocketId>, state: State) -> Self {
+    pub(super) fn new(key: FlowKey, socket: Option<SocketId>, state: State, now: Instant) -> Self {
+        let outbound = !matches!(state, State::Calling { .. });
         Self {
             key,
             socket,
@@ -76,6 +82,43 @@ impl TcpFlow {
             to_guest_bytes: 0,
             to_host_bytes: 0,
             look: None,
+            opened: now,
+            outbound,
+        }
+    }
+
+    /// The flow as it looks from outside, without its name.
+    pub(in crate::engine) fn view(&self) -> FlowView {
+        let state = match &self.state {
+            // The guest's SYN is held, ours is out: to its peer that is the same.
+            State::Opening { .. } | State::Calling { .. } => tcp::State::SynSent,
+            State::Open(open) => open.connection.state(),
+            State::Closing { connection, .. } => connection.state(),
+        };
+        let state = match state {
+            tcp::State::Closed => "CLOSED",
+            tcp::State::Listen => "LISTEN",
+            tcp::State::SynSent => "SYN-SENT",
+            tcp::State::SynReceived => "SYN-RECEIVED",
+            tcp::State::Established => "ESTABLISHED",
+            tcp::State::FinWait1 => "FIN-WAIT-1",
+            tcp::State::FinWait2 => "FIN-WAIT-2",
+            tcp::State::CloseWait => "CLOSE-WAIT",
+            tcp::State::Closing => "CLOSING",
+            tcp::State::LastAck => "LAST-ACK",
+            tcp::State::TimeWait => "TIME-WAIT",
+        };
+        FlowView {
+            port: self.key.port,
+            protocol: "tcp",
+            outbound: self.outbound,
+            guest: self.key.guest,
+            host: self.key.host,
+            host_name: None,
+            state,
+            to_host_bytes: self.to_host_bytes,
+            to_guest_bytes: self.to_guest_bytes,
+            opened: self.opened,
         }
     }
 

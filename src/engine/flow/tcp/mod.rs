@@ -205,7 +205,7 @@ impl TcpFlows {
             until: turn.now + OPENING,
             ticket,
         };
-        self.flows.insert(TcpFlow::new(key, Some(socket), state));
+        self.flows.insert(TcpFlow::new(key, Some(socket), state, turn.now));
         turn.fx.stats.tcp_outbound += 1;
         log::debug!("flow {index} tcp {key}: opening to {to}");
         self.arm(turn, index);

@@ -31,7 +31,7 @@ impl TcpFlows {
         };
         let taken = ingress(turn, &mut connection, packet.bytes, packet.header_len);
         let state = State::Open(Box::new(Open::new(connection, turn.now)));
-        let mut flow = TcpFlow::new(key, None, state);
+        let mut flow = TcpFlow::new(key, None, state, turn.now);
         flow.service = Some(Box::new(Service::new(self.ticket(), turn.now)));
         let index = self.flows.insert(flow);
         turn.fx.stats.tcp_outbound += 1;
