@@ -80,6 +80,8 @@ pub struct Caller {
     pub any_fds: bool,
     /// Other processes of the same user may look at ours in `/proc`.
     pub inspectable: bool,
+    /// What we are taken for; `None` is rnsnet itself.
+    pub personality: Option<&'static str>,
     /// What the interface is given instead of a lease in a private network.
     pub layout: Option<Layout>,
     /// Rules for ports that follow what the container listens on.
@@ -358,6 +360,9 @@ pub struct Process {
     pub ready_fd: Option<i32>,
     /// Inherited descriptor whose hang-up ends the process.
     pub exit_fd: Option<i32>,
+    /// What the container is called by `rnsnet ps` and the other verbs; `None` is `ns-` and the
+    /// inode of its network namespace.
+    pub name: Option<String>,
     /// File that holds the process id while it runs.
     pub pid_file: Option<PathBuf>,
     /// File that gets the log instead of stderr.

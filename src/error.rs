@@ -17,6 +17,7 @@ use crate::io::{LoopError, ResolverError};
 use crate::network::manage::NetworkError;
 use crate::pasta::PlanError;
 use crate::run::RunError;
+use crate::runtime_dir::RuntimeDirError;
 use crate::survivor::ReattachError;
 use crate::sys::isolate::IsolateError;
 
@@ -44,6 +45,9 @@ pub enum Error {
     /// The API socket cannot be had.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The control socket cannot be had.
+    #[error(transparent)]
+    RuntimeDir(#[from] RuntimeDirError),
     /// A local address for what the container sends cannot be had.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
@@ -82,6 +86,7 @@ impl Error {
             | Self::Isolate(_)
             | Self::Process(_)
             | Self::Api(_)
+            | Self::RuntimeDir(_)
             | Self::Outbound(_)
             | Self::Resolver(_)
             | Self::Loop(_)
@@ -106,6 +111,7 @@ impl Error {
             Self::Isolate(_)
             | Self::Process(_)
             | Self::Api(_)
+            | Self::RuntimeDir(_)
             | Self::Outbound(_)
             | Self::Resolver(_)
             | Self::Loop(_)

@@ -9,6 +9,7 @@
 //!   addresses and routes a container gets in the place of pasta.
 //! - [`engine`]: PURE. Everything that is decided: what a frame means, flows, DNS, addresses.
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
+//! - [`control`]: what is said on control sockets, which are where [`runtime_dir`] says.
 //! - [`network`]: named networks, which several containers share.
 //! - [`sys`]: system calls, and all `unsafe` code.
 //!
@@ -22,6 +23,7 @@ pub mod attach;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod control;
 pub mod engine;
 pub mod error;
 pub mod io;

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AT_FDCWD;
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+use crate::io::clients::{BindError, SocketFile};
+
 /// What a control socket belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
@@ -28,6 +30,8 @@ pub enum Owner {
 pub enum RuntimeDirError {
     #[error("the name {name:?} is in use")]
     InUse { name: String },
+    #[error("cannot have a control socket")]
+    Bind(#[source] BindError),
     #[error("cannot use the directory {}", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("{} belongs to somebody else", path.display())]
@@ -36,9 +40,49 @@ pub enum RuntimeDirError {
     None,
 }
 
+/// A listening control socket. It goes with its directory when this does.
+#[derive(Debug)]
+pub struct Place {
+    /// Taken out to be listened on; the file is removed by whoever has it.
+    pub socket: SocketFile,
+    /// The directory of the socket alone, removed at the end.
+    pub directory: Directory,
+}
+
 /// A directory that is removed when this is dropped, if it is empty then.
 #[derive(Debug)]
-pub struct Directory(PathBuf);
+pub struct Directory {
+    path: PathBuf,
+    /// Whether what is kept of a run there is ours.
+    with_state: bool,
+}
+
+impl Place {
+    /// Listens on the control socket of a name.
+    ///
+    /// # Errors
+    /// [`RuntimeDirError::InUse`] if a living process has it; what the system reports otherwise.
+    pub fn take(owner: Owner, name: &str) -> Result<Self, RuntimeDirError> {
+        let mut last = RuntimeDirError::None;
+        for base in bases() {
+            match Self::take_in(&base, owner, name) {
+                Ok(place) => return Ok(place),
+                Err(error @ RuntimeDirError::InUse { .. }) => return Err(error),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn take_in(base: &Path, owner: Owner, name: &str) -> Result<Self, RuntimeDirError> {
+        let path = make_all(base, owner, name)?;
+        let socket = SocketFile::bind(&path.join(SOCKET)).map_err(|error| match error {
+            BindError::InUse { .. } => RuntimeDirError::InUse { name: name.to_owned() },
+            other => RuntimeDirError::Bind(other),
+        })?;
+        Ok(Self { socket, directory: Directory { path, with_state: false } })
+    }
+}
 
 impl Owner {
     fn directory(self) -> &'static str {
@@ -50,18 +94,15 @@ impl Owner {
 }
 
 impl Directory {
-    /// Makes the directory of a name, or finds that it is there.
+    /// Makes the directory of a name, or finds that it is there, to keep something of a run in it.
     ///
     /// # Errors
     /// What the system reports of the best place that there might be.
     pub fn take(owner: Owner, name: &str) -> Result<Self, RuntimeDirError> {
         let mut last = RuntimeDirError::None;
         for base in bases() {
-            let parent = base.join(owner.directory());
-            let directory = parent.join(name);
-            let made = [&base, &parent, &directory].into_iter().try_for_each(|path| make(path));
-            match made {
-                Ok(()) => return Ok(Self(directory)),
+            match make_all(&base, owner, name) {
+                Ok(path) => return Ok(Self { path, with_state: true }),
                 Err(error) => last = error,
             }
         }
@@ -70,27 +111,36 @@ impl Directory {
 }
 
 impl Directory {
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.into(), with_state: false }
+    }
+
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The directory that it is removed from.
     #[must_use]
     pub fn parent(&self) -> &Path {
-        self.0.parent().unwrap_or(&self.0)
+        self.path.parent().unwrap_or(&self.path)
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
         // The file is not always there, and the calls are on the list of those that are allowed.
-        if let Err(errno) = unlinkat(AT_FDCWD, &self.0.join(STATE), UnlinkatFlags::NoRemoveDir) {
+        let state = self.path.join(STATE);
+        if self.with_state
+            && let Err(errno) = unlinkat(AT_FDCWD, &state, UnlinkatFlags::NoRemoveDir)
+        {
             log::trace!("cannot remove {STATE}: {errno}");
         }
-        if let Err(errno) = unlinkat(AT_FDCWD, &self.0, UnlinkatFlags::RemoveDir) {
-            log::debug!("cannot remove {}: {errno}", self.0.display());
+        // The other one of socket and state may still be there: then it is not empty.
+        if let Err(errno) = unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
+            log::trace!("cannot remove {}: {errno}", self.path.display());
         }
     }
 }
@@ -158,6 +208,16 @@ fn bases() -> Vec<PathBuf> {
             PathBuf::from(format!("/tmp/rnsnet-{uid}")),
         ],
     }
+}
+
+/// Makes the directory of a name below a base, with those above it.
+fn make_all(base: &Path, owner: Owner, name: &str) -> Result<PathBuf, RuntimeDirError> {
+    let parent = base.join(owner.directory());
+    let directory = parent.join(name);
+    for path in [base, &parent, &directory] {
+        make(path)?;
+    }
+    Ok(directory)
 }
 
 /// Makes a directory of ours, or finds that it is there.

@@ -5,6 +5,7 @@
 //! A failure at any step leaves no port bound and no interface behind, since both die with their
 //! descriptors.
 
+use std::error::Error as _;
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -23,6 +24,7 @@ use crate::engine::nat;
 use crate::error::{Error, report};
 use crate::io::activation::Activation;
 use crate::io::api::ApiSocket;
+use crate::io::control::{ControlSocket, Facts};
 use crate::io::listen::{Binder, Published, in_words, inherited_fds};
 use crate::io::logger;
 use crate::io::mirror::SocketTables;
@@ -32,7 +34,7 @@ use crate::io::process::{PidFile, ProcessError, announce_ready, open_log};
 use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
 use crate::pasta::{self, Plan};
 use crate::run;
-use crate::runtime_dir::{Directory, Owner};
+use crate::runtime_dir::{Directory, Owner, Place, RuntimeDirError};
 use crate::survivor::State;
 use crate::sys::fd::{is_open, take_inherited};
 use crate::sys::host_links::HostLinks;
@@ -86,8 +88,13 @@ fn attach_and_serve(
     }
     // From here on every signal is an end in order, which removes the interface.
     let signals = Signals::new().map_err(set_up("receive signals"))?;
+    let called_as = caller.personality.unwrap_or("rnsnet");
+    let ifname = &endpoint.ifname;
     let (served, watched) = if let Target::Tap(fd) = target {
-        (Served::take_tap(fd, &endpoint, network, &caller)?, Watched::default())
+        let control = control(&announcement.process, None, Some(&target), called_as, ifname)?;
+        let mut served = Served::take_tap(fd, &endpoint, network, &caller)?;
+        served.control = control;
+        (served, Watched::default())
     } else {
         let container = attach::open(&target)?;
         if endpoint.loopback_only {
@@ -96,7 +103,10 @@ fn attach_and_serve(
             announcement.make(&manager)?;
             return Ok(0);
         }
+        let process = &announcement.process;
+        let control = control(process, Some(&container), Some(&target), called_as, ifname)?;
         let mut served = Served::attach(&container, &endpoint, network, &caller)?;
+        served.control = control;
         if caller.setup == Setup::Create {
             served.survive()?;
             announcement.kept = keep(&container, &announcement.process, &served.published);
@@ -121,8 +131,7 @@ fn keep(container: &Container, process: &Process, published: &[Published]) -> Op
         if process.arguments.is_empty() {
             return Ok(None);
         }
-        let inode = fstat(&container.netns)?.st_ino;
-        let directory = Directory::take(Owner::Container, &format!("ns-{inode}"))?;
+        let directory = Directory::take(Owner::Container, &name_of(process, Some(container)))?;
         let ports = published.iter().map(|published| published.pairs.clone()).collect();
         let state = State::of_this_process(&container.netns, &process.arguments, ports)?;
         state.write(directory.path())?;
@@ -151,12 +160,16 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     if *caller == Caller::default() {
         announcement.manager = Manager::from_environment();
     }
+    let target = Target::Pid(sandbox.pid);
+    let called_as = caller.personality.unwrap_or("rnsnet run");
+    let control = control(process, Some(&container), Some(&target), called_as, &endpoint.ifname)?;
     let mut network = if endpoint.loopback_only {
         attach::loopback_only(&container)?;
         Served::nothing(endpoint, network.clone())
     } else {
         Served::attach(&container, endpoint, network.clone(), caller)?
     };
+    network.control = control;
     announcement.status = network.summary(endpoint);
     log::debug!("{}", announcement.status);
     let ipv6 = network.config.addresses.v6.is_some();
@@ -251,6 +264,7 @@ struct Served {
     resolvers: HostResolvers,
     mirrors: (Vec<Mirror>, SocketTables),
     forward_signals: bool,
+    control: Option<ControlSocket>,
 }
 
 impl Served {
@@ -266,6 +280,7 @@ impl Served {
             resolvers: HostResolvers::default(),
             mirrors: (Vec::new(), SocketTables::new()),
             forward_signals: false,
+            control: None,
         }
     }
 
@@ -386,8 +401,54 @@ impl Served {
             api: self.api,
             outbound: self.outbound,
             mirrors: self.mirrors,
+            control: self.control,
         }
     }
+}
+
+/// What a container is called.
+fn name_of(process: &Process, container: Option<&Container>) -> String {
+    let default = || match container.and_then(|container| fstat(&container.netns).ok()) {
+        Some(there) => format!("ns-{}", there.st_ino),
+        None => format!("pid-{}", std::process::id()),
+    };
+    process.name.clone().unwrap_or_else(default)
+}
+
+/// The control socket of a container. Without one everything else works, so only a name that
+/// somebody else has is an error, and only where the user has chosen it.
+fn control(
+    process: &Process,
+    container: Option<&Container>,
+    target: Option<&Target>,
+    called_as: &'static str,
+    ifname: &str,
+) -> Result<Option<ControlSocket>, Error> {
+    let name = name_of(process, container);
+    let place = match Place::take(Owner::Container, &name) {
+        Ok(place) => place,
+        Err(error @ RuntimeDirError::InUse { .. }) if process.name.is_some() => {
+            return Err(error.into());
+        }
+        Err(error) => {
+            let level = if process.name.is_some() { log::Level::Warn } else { log::Level::Debug };
+            let because = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            log::log!(level, "rnsnet ps will not know of this: {error}{because}");
+            return Ok(None);
+        }
+    };
+    let mut id = String::with_capacity(64);
+    for _ in 0..4 {
+        let random = getrandom::u64().map_err(std::io::Error::other);
+        id.push_str(&format!("{:016x}", random.map_err(set_up("get random numbers"))?));
+    }
+    let (pid, netns) = match target {
+        Some(Target::Pid(pid)) => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
+        Some(Target::Path { netns, .. }) => (None, Some(netns.display().to_string())),
+        Some(Target::Tap(_)) | None => (None, None),
+    };
+    let facts = Facts { id, name, pid, netns, called_as, ifname: ifname.to_owned() };
+    Ok(Some(ControlSocket { place, facts }))
 }
 
 /// Gives up the process's powers, tells the caller that the network works, and serves it.
@@ -399,16 +460,22 @@ fn serve(
     let manager = std::mem::take(&mut announcement.manager);
     let kept = announcement.kept.take();
     let api_directory = network.api.as_ref().map(|api| api.directory().to_owned());
+    let control = network.control.as_ref().map(|control| {
+        let directory = &control.place.directory;
+        (directory.path().to_owned(), directory.parent().to_owned())
+    });
     let path = announcement.process.pid_file.clone();
     let pid_file = path.as_deref().map(PidFile::write).transpose()?;
     let confinement = announcement.process.confinement;
     let ended = io::serve(network, || {
         isolate_final(inspectable)?;
         let kept = kept.as_ref().map(Directory::path);
-        let files = [path.as_deref().map(directory_of), api_directory.as_deref(), kept];
+        let (sockets, parent) = control.as_ref().map(|(a, b)| (a.as_path(), b.as_path())).unzip();
+        let files = [path.as_deref().map(directory_of), api_directory.as_deref(), kept, sockets];
+        let parents = [parent, kept.and_then(Path::parent)];
         let removable = Removable {
             files_in: files.into_iter().flatten().collect(),
-            directories_in: kept.and_then(Path::parent).into_iter().collect(),
+            directories_in: parents.into_iter().flatten().collect(),
         };
         isolate_confine(confinement, &removable)?;
         announcement.make(&manager)

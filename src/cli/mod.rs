@@ -16,7 +16,7 @@ mod manual;
 mod options;
 pub mod pasta;
 pub mod output;
-mod publish;
+pub(crate) mod publish;
 pub mod slirp4netns;
 mod values;
 mod verbs;
@@ -565,6 +565,7 @@ fn process(given: &Given) -> Result<Process, UsageError> {
     let process = Process {
         ready_fd: read(given.ready_fd.as_deref(), "--ready-fd", values::fd)?,
         exit_fd: read(given.exit_fd.as_deref(), "--exit-fd", values::fd)?,
+        name: read(given.name.as_deref(), "--name", values::container_name)?,
         pid_file: read(given.pid_file.as_deref(), "--pid-file", values::output)?,
         log_file: None,
         pcap: read(given.pcap.as_deref(), "--pcap", values::output)?,

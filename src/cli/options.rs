@@ -174,6 +174,9 @@ pub(super) struct Given {
     /// exit descriptor
     #[argh(option)]
     pub(super) exit_fd: Option<String>,
+    /// name
+    #[argh(option)]
+    pub(super) name: Option<String>,
     /// pid file
     #[argh(option)]
     pub(super) pid_file: Option<String>,
@@ -505,6 +508,15 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         kind: Kind::Value("FD"),
         group: Group::Process,
         help: "End when the other side of this inherited descriptor is closed.",
+        ..PLAIN
+    },
+    OptionSpec {
+        long: "--name",
+        short: Some('n'),
+        kind: Kind::Value("NAME"),
+        group: Group::Process,
+        help: "What rnsnet ps and the other verbs call the container. Default: ns- and the inode \
+               of its network namespace.",
         ..PLAIN
     },
     OptionSpec {

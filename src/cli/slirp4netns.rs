@@ -238,6 +238,7 @@ impl Given {
             api_socket: self.path(Id::ApiSocket, "api-socket")?,
             any_fds: true,
             inspectable: self.has(Id::Sandbox),
+            personality: Some(NAME),
             ..Caller::default()
         };
         let process = self.process()?;

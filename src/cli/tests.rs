@@ -145,6 +145,7 @@ fn every_option_has_its_effect() {
         "-d",
         "-r3",
         "-e4",
+        "--name=web",
         "--pid-file=a.pid",
         "--pcap=a.pcap",
         "--log-level=trace",
@@ -209,6 +210,7 @@ fn every_option_has_its_effect() {
         Process {
             ready_fd: Some(3),
             exit_fd: Some(4),
+            name: Some("web".into()),
             pid_file: Some("a.pid".into()),
             log_file: None,
             pcap: Some("a.pcap".into()),

@@ -143,6 +143,9 @@ pub enum ValueError {
     /// What another program has and this one does not.
     #[error("{0}")]
     Refused(&'static str),
+    /// Not a container's name.
+    #[error("write letters, digits, and inside _ . -, with a letter among them")]
+    NameSyntax,
     /// A host name that is too long.
     #[error("longer than 63 bytes")]
     HostnameTooLong,
@@ -305,6 +308,24 @@ pub(super) fn path(text: &str) -> Result<PathBuf, ValueError> {
 /// Reads the path of a file that is to be written.
 pub(super) fn output(text: &str) -> Result<PathBuf, ValueError> {
     if text == "-" { Err(ValueError::Dash) } else { path(text) }
+}
+
+/// Reads a container's name: Docker's grammar, short enough for the path of a socket, and no
+/// number, which would be a process id.
+pub(super) fn container_name(text: &str) -> Result<String, ValueError> {
+    const MAX_BYTES: usize = 63;
+    if text.is_empty() {
+        return Err(ValueError::Empty);
+    }
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if !first || !text.bytes().all(inner) || is_digits(text) {
+        return Err(ValueError::NameSyntax);
+    }
+    if text.len() > MAX_BYTES {
+        return Err(ValueError::HostnameTooLong);
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads a host name: RFC 1123, section 2.1, and short enough for sethostname(2) and one label.

@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 
 use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
+use super::control::{self, Control, ControlSocket, Instance};
 use super::host::{Socket, Sockets};
 use super::listen::{Published, in_words};
 use super::mirror::{Mirrors, SocketTables};
@@ -25,6 +26,7 @@ use super::ports::{self, AttachPortError, Container, Ports, Source};
 use super::published::{Place, PublishedPorts};
 use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
+use super::tap::ethernet;
 use super::watch::{File, Watches};
 use crate::config::{self, Sharing};
 use crate::engine::frame::MAX_FRAME_LEN;
@@ -42,8 +44,10 @@ const EXIT: Token = Token(3);
 const WATCHES: Token = Token(4);
 const API: Token = Token(5);
 const INTERFACES: Token = Token(6);
+const CONTROL: Token = Token(7);
 const FIRST_API_CLIENT: usize = 8;
-const FIRST_PORT: usize = FIRST_API_CLIENT + api::MAX_CLIENTS;
+const FIRST_CONTROL_CLIENT: usize = FIRST_API_CLIENT + api::MAX_CLIENTS;
+const FIRST_PORT: usize = FIRST_CONTROL_CLIENT + control::MAX_CLIENTS;
 const FIRST_SOCKET: usize = FIRST_PORT + ports::TOKENS;
 
 /// Frames read from a TAP before other sources have their turn (measured: 32 is best).
@@ -87,6 +91,8 @@ pub struct Network {
     pub forward_signals: bool,
     /// Where requests to forward ports are taken.
     pub api: Option<ApiSocket>,
+    /// Where questions are answered and changes are taken.
+    pub control: Option<ControlSocket>,
     /// The local ends of what the container sends.
     pub outbound: OutboundPolicy,
     /// Rules for ports that follow what the container listens on, and where that is seen.
@@ -151,6 +157,7 @@ struct Server {
     interfaces: Option<Interfaces>,
     api: Option<Api>,
     mirrors: Mirrors,
+    control: Option<Control>,
     signals: Signals,
     watches: Watches,
     resolvers: HostResolvers,
@@ -173,6 +180,7 @@ impl Server {
         let registry = poll.registry();
         let clock = Clock::new();
         let addresses = network.config.addresses;
+        let config = network.config.clone();
         let private = network.config.sharing == Sharing::Private;
         let mut engine = Engine::new(network.config, seed()?);
         engine.set_resolvers(network.resolvers.read(), clock.now());
@@ -235,6 +243,15 @@ impl Server {
             })
             .transpose()
             .map_err(set_up("watch the API socket"))?;
+        let control_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
+        let control = network
+            .control
+            .map(|ControlSocket { place, facts }| {
+                let instance = Instance::private(facts, config, container);
+                Control::new(place, control_registry, CONTROL, FIRST_CONTROL_CLIENT, instance)
+            })
+            .transpose()
+            .map_err(set_up("watch the control socket"))?;
         let mut sockets = Sockets::new(registry, FIRST_SOCKET, network.outbound);
         let mut published = PublishedPorts::default();
         let to = container.map(|(port, _)| Destination { port, address: None });
@@ -272,6 +289,7 @@ impl Server {
             interfaces,
             api,
             mirrors,
+            control,
             signals: network.signals,
             watches,
             resolvers: network.resolvers,
@@ -287,6 +305,14 @@ impl Server {
     }
 
     fn run(&mut self) -> Result<Ended, LoopError> {
+        let ended = self.turns();
+        if let Some(control) = &mut self.control {
+            control.farewell(self.clock.now());
+        }
+        ended
+    }
+
+    fn turns(&mut self) -> Result<Ended, LoopError> {
         let mut events = Events::with_capacity(256);
         loop {
             let timeout = self.timeout();
@@ -317,6 +343,15 @@ impl Server {
             self.handle_readable(id, now);
         }
         self.read_frames(now)?;
+        if let Some(control) = &mut self.control {
+            control.handle_timeout(&mut control::Target {
+                engine: &mut self.engine,
+                sockets: &mut self.sockets,
+                published: &mut self.published,
+                interfaces: self.interfaces.as_mut(),
+                now,
+            });
+        }
         self.handle_ops(now);
         self.engine.handle_timeout(now);
         self.handle_ops(now);
@@ -325,6 +360,12 @@ impl Server {
             api.handle_timeout(now);
         }
         self.mirrors.handle_timeout(&mut self.engine, &mut self.sockets, now);
+        if let Some(control) = &mut self.control {
+            control.flush(now);
+            if control.asked_to_end() {
+                return Ok(Some(Ended::Asked));
+            }
+        }
         self.more_frames = self.write_frames(now);
         Ok(None)
     }
@@ -337,7 +378,9 @@ impl Server {
         let now = self.clock.now();
         let api = self.api.as_ref().and_then(Api::poll_timeout);
         let mirrors = self.mirrors.poll_timeout();
-        self.engine.poll_timeout().into_iter().chain(api).chain(mirrors).min().map(|at| {
+        let control = self.control.as_ref().and_then(|control| control.poll_timeout(now));
+        let others = api.into_iter().chain(mirrors).chain(control);
+        self.engine.poll_timeout().into_iter().chain(others).min().map(|at| {
             let micros = at.total_micros().saturating_sub(now.total_micros());
             // Rounded up by epoll to whole milliseconds, so that it does not wake early and spin.
             Duration::from_micros(u64::try_from(micros).unwrap_or(0))
@@ -381,6 +424,23 @@ impl Server {
                     let place = Place { engine, sockets };
                     let published = &mut self.published;
                     api.handle_client(token, &mut api::Target { published, place });
+                }
+            }
+            CONTROL => {
+                if let Some(control) = &mut self.control {
+                    control.accept(now);
+                }
+            }
+            token if self.control.as_ref().is_some_and(|control| control.is_client(token)) => {
+                if let Some(control) = &mut self.control {
+                    let mut target = control::Target {
+                        engine: &mut self.engine,
+                        sockets: &mut self.sockets,
+                        published: &mut self.published,
+                        interfaces: self.interfaces.as_mut(),
+                        now,
+                    };
+                    control.handle_client(token, &mut target);
                 }
             }
             token if let Some(source) = self.ports.source_of(token) => {
@@ -634,6 +694,9 @@ impl Server {
                 return Ok(false);
             };
             let frame = self.frame.get_mut(..length).unwrap_or_default();
+            if let Some(control) = self.control.as_mut().filter(|control| control.is_capturing()) {
+                control.record(id, ethernet(frame, port.vnet()), false);
+            }
             match self.engine.handle_frame(id, frame, now) {
                 Verdict::Port(to) => self.pass_on(to, length),
                 Verdict::Ports => {
@@ -655,6 +718,9 @@ impl Server {
     /// Writes the frame that was just read to another port.
     fn pass_on(&mut self, to: PortId, length: usize) {
         let frame = self.frame.get(..length).unwrap_or_default();
+        if let Some(control) = self.control.as_mut().filter(|control| control.is_capturing()) {
+            control.record(to, ethernet(frame, self.ports.vnet(to)), true);
+        }
         if !self.ports.write(to, frame) {
             self.engine.handle_lost(to);
         }
@@ -722,7 +788,11 @@ impl Server {
                 return false;
             }
             let (ports, mut lost) = (&mut self.ports, None);
+            let capturing = self.control.as_mut().filter(|control| control.is_capturing());
             let written = self.engine.poll_frame(now, |id, frame| {
+                if let Some(control) = capturing {
+                    control.record(id, ethernet(frame, ports.vnet(id)), false);
+                }
                 lost = (!ports.write(id, frame)).then_some(id);
             });
             if let Some(id) = lost {

@@ -114,7 +114,7 @@ impl ListenError {
     }
 
     /// Whether another port may be free where this one was not.
-    fn is_taken(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         matches!(self, Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
     }
 }

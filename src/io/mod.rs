@@ -6,6 +6,7 @@ pub mod activation;
 pub mod api;
 pub mod clients;
 pub(crate) mod clock;
+pub mod control;
 mod event_loop;
 mod host;
 pub mod listen;

@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::clock::since_epoch;
 
@@ -24,7 +25,7 @@ pub(super) struct Pcap {
 }
 
 /// Larger than any frame, so that none is cut short.
-const SNAP_LEN: u32 = 262_144;
+pub(super) const SNAP_LEN: u32 = 262_144;
 const LINKTYPE_ETHERNET: u32 = 1;
 
 impl Pcap {
@@ -33,27 +34,37 @@ impl Pcap {
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(true).open(path).map_err(failed)?;
-        let mut header = Vec::with_capacity(24);
-        header.extend_from_slice(&0xa1b2_c3d4_u32.to_ne_bytes());
-        header.extend_from_slice(&2_u16.to_ne_bytes());
-        header.extend_from_slice(&4_u16.to_ne_bytes());
-        header.extend_from_slice(&[0; 8]);
-        header.extend_from_slice(&SNAP_LEN.to_ne_bytes());
-        header.extend_from_slice(&LINKTYPE_ETHERNET.to_ne_bytes());
-        file.write_all(&header).map_err(failed)?;
+        file.write_all(&header(SNAP_LEN)).map_err(failed)?;
         Ok(Self { file, record: Vec::new() })
     }
 
     pub(super) fn write(&mut self, frame: &[u8]) -> io::Result<()> {
-        let now = since_epoch();
-        let length = u32::try_from(frame.len()).unwrap_or(SNAP_LEN);
-        // The format's seconds are 32 bits, unsigned until 2106.
-        let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         self.record.clear();
-        for field in [seconds, now.subsec_micros(), length, length] {
-            self.record.extend_from_slice(&field.to_ne_bytes());
-        }
-        self.record.extend_from_slice(frame);
+        record(&mut self.record, frame, SNAP_LEN, since_epoch());
         self.file.write_all(&self.record)
     }
+}
+
+/// The head of a file whose frames are cut after `snap` bytes.
+pub(super) fn header(snap: u32) -> Vec<u8> {
+    let mut header = Vec::with_capacity(24);
+    header.extend_from_slice(&0xa1b2_c3d4_u32.to_ne_bytes());
+    header.extend_from_slice(&2_u16.to_ne_bytes());
+    header.extend_from_slice(&4_u16.to_ne_bytes());
+    header.extend_from_slice(&[0; 8]);
+    header.extend_from_slice(&snap.to_ne_bytes());
+    header.extend_from_slice(&LINKTYPE_ETHERNET.to_ne_bytes());
+    header
+}
+
+/// Appends a frame as the file has it; `time` is since 1970.
+pub(super) fn record(out: &mut Vec<u8>, frame: &[u8], snap: u32, time: Duration) {
+    let length = u32::try_from(frame.len()).unwrap_or(SNAP_LEN);
+    let kept = length.min(snap);
+    // The format's seconds are 32 bits, unsigned until 2106.
+    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    for field in [seconds, time.subsec_micros(), kept, length] {
+        out.extend_from_slice(&field.to_ne_bytes());
+    }
+    out.extend(frame.iter().take(usize::try_from(kept).unwrap_or(usize::MAX)));
 }

@@ -144,6 +144,11 @@ impl Ports {
         }
     }
 
+    /// Whether the frames of a port carry the virtio header.
+    pub(super) fn vnet(&self, id: PortId) -> bool {
+        self.entries.get(id.0).and_then(Option::as_ref).is_some_and(Port::vnet)
+    }
+
     pub(super) fn get_mut(&mut self, id: PortId) -> Option<&mut Port> {
         self.entries.get_mut(id.0)?.as_mut()
     }

@@ -12,7 +12,7 @@ use super::host::Sockets;
 use super::listen::{self, Binder, BoundPort, ListenError, Listener, Published};
 use crate::config::{Bind, HostSide, Publish};
 use crate::engine::host::SocketId;
-use crate::engine::{Destination, Engine};
+use crate::engine::{Destination, Engine, PortId};
 use crate::sys::interfaces::Interfaces;
 
 /// What published ports are made in.
@@ -42,6 +42,11 @@ impl Rule {
     /// Its name, for taking it back.
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether clients are led to the container at a port.
+    pub(super) fn leads_to(&self, port: PortId) -> bool {
+        self.to.iter().any(|to| to.port == port)
     }
 
     /// What was asked for.

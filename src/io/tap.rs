@@ -31,6 +31,11 @@ impl Port {
         Self { tap, pidfd, waiting, waiting_bytes: 0, readable: false, pcap }
     }
 
+    /// Whether its frames carry the virtio header.
+    pub(super) fn vnet(&self) -> bool {
+        self.tap.vnet_header()
+    }
+
     pub(super) fn raw_fd(&self) -> RawFd {
         self.tap.as_raw_fd()
     }

@@ -62,14 +62,14 @@ rules! {
     SYS_write Any, "tap::Port::write, log lines, capture files, --ready-fd";
     SYS_recvfrom Any, "host::TcpStream::recv";
     SYS_sendto Any, "host::TcpStream::send, connected datagrams";
-    SYS_recvmsg Any, "datagram::recv_from, netns::receive";
+    SYS_recvmsg Any, "datagram::recv_from, unix::receive";
     SYS_recvmmsg Any, "datagram::Batch::receive";
-    SYS_sendmsg Any, "datagram::send_to";
+    SYS_sendmsg Any, "datagram::send_to, unix::send";
     #[cfg(target_arch = "x86_64")]
     SYS_epoll_wait Any, "event_loop::Server::run";
     SYS_epoll_pwait Any, "event_loop::Server::run";
     SYS_epoll_ctl Any, "host::Sockets::add";
-    SYS_accept4 Any, "event_loop::Server::accept, io::api";
+    SYS_accept4 Any, "event_loop::Server::accept, io::clients";
     SYS_socket OneOf(0, INET), "host::Sockets::open";
     SYS_connect Any, "host::Sockets::open";
     SYS_bind Any, "host::Sockets::open, ports published on request";
@@ -98,7 +98,7 @@ rules! {
     SYS_openat Any, "resolv::HostResolvers::read; Landlock says which files";
     #[cfg(not(target_arch = "aarch64"))]
     SYS_open Any, "resolv::HostResolvers::read, musl's open(3)";
-    SYS_statx Any, "std::fs::read, std::fs::canonicalize";
+    SYS_statx Any, "std::fs::read, std::fs::canonicalize, control::capture";
     #[cfg(not(target_arch = "arm"))]
     SYS_fstat Any, "std::fs::read, the C library's";
     #[cfg(target_arch = "arm")]

@@ -55,6 +55,8 @@ fn take_fds(message: &libc::msghdr) -> Vec<OwnedFd> {
         if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: computes lengths and a pointer behind the header; nothing is read.
             let (start, header_len) = unsafe { (libc::CMSG_DATA(next), libc::CMSG_LEN(0)) };
+            // 32 bits wide in musl, as wide as a pointer in glibc.
+            #[allow(clippy::unnecessary_cast)]
             let count = (header.cmsg_len as usize).saturating_sub(header_len as usize);
             for index in 0..count / size_of::<RawFd>() {
                 // SAFETY: the header's length says that there are that many descriptors. The
@@ -74,6 +76,7 @@ fn take_fds(message: &libc::msghdr) -> Vec<OwnedFd> {
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_LEN]);
 
+#[allow(clippy::cast_possible_truncation)] // 64
 // SAFETY: computes a number from a number.
 const CONTROL_LEN: usize =
     unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as libc::c_uint) as usize };

@@ -72,6 +72,8 @@ pub(super) struct Client<T> {
     since: Instant,
     /// When it must have done what it owes; `None` while it owes nothing.
     until: Option<Instant>,
+    /// Whether it owes us nothing as long as it reads.
+    listens: bool,
     /// Whether there may be more to read.
     readable: bool,
     /// What it has yet to read, and descriptors for its first byte.
@@ -200,6 +202,7 @@ impl<T: Default> Clients<T> {
                 limits,
                 since: now,
                 until: Some(now + limits.patience),
+                listens: false,
                 readable: true,
                 answer: Vec::new(),
                 answer_fds: Vec::new(),
@@ -226,14 +229,23 @@ impl<T: Default> Clients<T> {
         client.filter(|client| client.stage == Stage::Talking)
     }
 
+    /// The same to look at.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Client<T>> {
+        self.slots.iter().flatten().filter(|client| client.stage == Stage::Talking)
+    }
+
     /// Every client that may ask or be told something.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client<T>> {
         self.slots.iter_mut().flatten().filter(|client| client.stage == Stage::Talking)
     }
 
-    /// The clients that have more to say than one turn allowed, by token.
+    /// The clients that have more to say than one turn allowed, by token: those with a whole line
+    /// that was not taken, or with more to read.
     pub(super) fn unfinished(&self) -> Vec<Token> {
-        let unfinished = |client: &Client<T>| client.readable && client.has_room();
+        let unfinished = |client: &Client<T>| {
+            let asks = client.readable || client.received.contains(&b'\n');
+            client.stage == Stage::Talking && client.has_room() && asks
+        };
         let slots = self.slots.iter().enumerate();
         let slots = slots.filter(|(_, slot)| slot.as_ref().is_some_and(unfinished));
         slots.map(|(index, _)| Token(self.first + index)).collect()
@@ -247,6 +259,8 @@ impl<T: Default> Clients<T> {
                 && client.advance(now)
             {
                 *slot = None;
+                // Whoever waits for a place has one.
+                self.accept_at = self.accept_at.map(|at| at.min(now));
             }
         }
     }
@@ -322,22 +336,21 @@ impl<T> Client<T> {
         self.answer.len() < self.limits.answer
     }
 
-    /// From when on it owes us something: the rest of a request (`owes`), or to read.
-    pub(super) fn set_owing(&mut self, owes: bool, now: Instant) {
-        let owes = owes || !self.answer.is_empty();
-        match (owes, self.until) {
-            (true, None) => {
-                self.since = now;
-                self.until = Some(now + self.limits.patience);
-            }
-            (false, Some(_)) => self.until = None,
-            (true, Some(_)) | (false, None) => {}
-        }
+    /// A request is answered: there is time for the next one, without end for a client that
+    /// `listens` to something.
+    pub(super) fn done(&mut self, listens: bool, now: Instant) {
+        self.listens = listens;
+        self.expect(now);
+    }
+
+    fn expect(&mut self, now: Instant) {
+        self.since = now;
+        let owes = !self.listens || !self.answer.is_empty();
+        self.until = owes.then_some(now + self.limits.patience);
     }
 
     /// Writes what the client takes of its answer, then hears it out; returns whether it is over.
     fn advance(&mut self, now: Instant) -> bool {
-        let had = self.answer.len();
         let mut written = 0;
         while let Some(rest) = self.answer.get(written..).filter(|rest| !rest.is_empty()) {
             match unix::send(self.stream.as_fd(), rest, &self.answer_fds) {
@@ -354,16 +367,12 @@ impl<T> Client<T> {
             }
         }
         self.answer.drain(..written);
-        if written > 0 && self.stage == Stage::Talking && self.until.is_some() {
-            // Whoever reads has more time to read the rest.
-            self.since = now;
-            self.until = Some(now + self.limits.patience);
+        // Whoever reads has more time to read the rest, and who has yet to read has a while.
+        if self.stage == Stage::Talking && (written > 0 || self.until.is_none()) {
+            self.expect(now);
         }
         if !self.answer.is_empty() {
             return false;
-        }
-        if had > 0 && self.stage == Stage::Talking {
-            self.set_owing(!self.received.is_empty(), now);
         }
         if self.stage == Stage::Finishing {
             if self.stream.shutdown(Shutdown::Write).is_err() {

@@ -1,0 +1,99 @@
+//! The commands of the control socket. Each family has a file with its own table; adding a command
+//! is a function and a line there.
+
+mod capture;
+mod events;
+mod flows;
+mod info;
+mod lifecycle;
+mod ports;
+
+use std::os::fd::OwnedFd;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{EventLog, Instance, Session};
+use crate::control::{Kind, Refusal, Request};
+use crate::engine::{Engine, Instant};
+use crate::io::host::Sockets;
+use crate::io::published::PublishedPorts;
+use crate::sys::interfaces::Interfaces;
+
+/// What a command may use.
+pub(super) struct Context<'a> {
+    pub(super) engine: &'a mut Engine,
+    pub(super) sockets: &'a mut Sockets,
+    pub(super) published: &'a mut PublishedPorts,
+    pub(super) interfaces: Option<&'a mut Interfaces>,
+    pub(super) now: Instant,
+    pub(super) instance: &'a mut Instance,
+    pub(super) events: &'a mut EventLog,
+    /// What this client has asked for that goes on.
+    pub(super) session: &'a mut Session,
+    /// The descriptors that came with the request.
+    pub(super) fds: Vec<OwnedFd>,
+    /// Whether another client may begin to read a stream.
+    pub(super) may_stream: bool,
+    /// Set to end the process.
+    pub(super) end: &'a mut bool,
+}
+
+/// What a request is answered.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Value(Value),
+    /// The same, and lines that follow at once; more come as they happen.
+    Stream(Value, Vec<Value>),
+}
+
+/// One command.
+struct Command {
+    name: &'static str,
+    run: fn(&mut Context<'_>, &Request) -> Result<Reply, Refusal>,
+}
+
+/// Every command, by family.
+const COMMANDS: &[&[Command]] = &[
+    info::COMMANDS,
+    ports::COMMANDS,
+    flows::COMMANDS,
+    events::COMMANDS,
+    capture::COMMANDS,
+    lifecycle::COMMANDS,
+];
+
+impl Context<'_> {
+    /// Carries out a request.
+    pub(super) fn run(&mut self, request: &Request) -> Result<Reply, Refusal> {
+        let command = COMMANDS.iter().copied().flatten().find(|c| c.name == request.execute);
+        let Some(command) = command else {
+            let message = format!("there is no command {:?}", request.execute);
+            return Err(Refusal::new(Kind::Command, message));
+        };
+        (command.run)(self, request)
+    }
+
+    /// Refuses a stream where too many are read already.
+    fn check_stream(&self) -> Result<(), Refusal> {
+        if self.may_stream || self.session.streams() {
+            return Ok(());
+        }
+        Err(Refusal::new(Kind::Failed, "too many clients read a stream"))
+    }
+}
+
+/// Every command's name.
+fn names() -> Vec<&'static str> {
+    COMMANDS.iter().copied().flatten().map(|command| command.name).collect()
+}
+
+/// The JSON of a type of ours: names, numbers, text and lists, nothing that JSON cannot say.
+pub(super) fn to_value(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// The answer of a command that returns this.
+fn value(value: &impl Serialize) -> Reply {
+    Reply::Value(to_value(value))
+}

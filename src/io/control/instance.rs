@@ -1,0 +1,163 @@
+//! What the commands of the control socket know of the network beside the engine: who its
+//! containers are.
+
+use crate::config::{self, Lease};
+use crate::control::{Container, Info, Interface, Kind, PortMapping, Refusal};
+use crate::engine::PortId;
+use crate::io::clock::since_epoch;
+use crate::io::listen::BoundPort;
+use crate::io::published::{PublishedPorts, Rule};
+
+/// What is known of a container from outside the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The process that it was attached by.
+    pub pid: Option<i32>,
+    /// The path of its network namespace.
+    pub netns: Option<String>,
+    /// What the program was called as.
+    pub called_as: &'static str,
+    /// The name of its interface.
+    pub ifname: String,
+}
+
+/// A network as its clients see it.
+#[derive(Debug)]
+pub(in crate::io) struct Instance {
+    network: String,
+    config: config::Network,
+    /// Our own, as asked for before the calls were restricted.
+    process: u32,
+    called_as: &'static str,
+    pub(super) containers: Vec<Member>,
+}
+
+/// One container.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) facts: Facts,
+    /// Its switch port; `None` under `--network none`.
+    pub(super) port: Option<PortId>,
+    lease: Lease,
+    attached: u64,
+}
+
+impl Instance {
+    /// A private network with its container.
+    pub(in crate::io) fn private(
+        facts: Facts,
+        config: config::Network,
+        port: Option<(PortId, Lease)>,
+    ) -> Self {
+        let called_as = facts.called_as;
+        let member = Member {
+            facts,
+            port: port.map(|(port, _)| port),
+            lease: port.map_or_else(Lease::default, |(_, lease)| lease),
+            attached: since_epoch().as_secs(),
+        };
+        let network = "default".to_owned();
+        let process = std::process::id();
+        Self { network, config, process, called_as, containers: vec![member] }
+    }
+
+    /// The network's name.
+    pub(super) fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// Whether the network has IPv6.
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.config.addresses.v6.is_some()
+    }
+
+    /// The id and name of every container.
+    pub(super) fn names(&self) -> Vec<(String, String)> {
+        let containers = self.containers.iter();
+        containers.map(|member| (member.facts.id.clone(), member.facts.name.clone())).collect()
+    }
+
+    /// The container that is meant: the one of that name or id, or the only one.
+    pub(super) fn find(&mut self, named: Option<&str>) -> Result<&mut Member, Refusal> {
+        let missing = |what: &str| Refusal::new(Kind::NotFound, format!("no container {what:?}"));
+        match named {
+            Some(name) => {
+                let is_it = |member: &&mut Member| {
+                    member.facts.name == name || member.facts.id.starts_with(name)
+                };
+                let found = self.containers.iter_mut().filter(|_| !name.is_empty()).find(is_it);
+                found.ok_or_else(|| missing(name))
+            }
+            None => match &mut self.containers[..] {
+                [only] => Ok(only),
+                _ => Err(Refusal::new(Kind::Arguments, "say which container")),
+            },
+        }
+    }
+
+    /// Everything, as `info` tells it.
+    pub(super) fn info(&self, published: &PublishedPorts) -> Info {
+        Info {
+            rnsnet: env!("CARGO_PKG_VERSION").to_owned(),
+            process: self.process,
+            called_as: self.called_as.to_owned(),
+            network: self.network.clone(),
+            mtu: self.config.mtu.get(),
+            containers: self.containers.iter().map(|m| self.container(m, published)).collect(),
+        }
+    }
+
+    fn container(&self, member: &Member, published: &PublishedPorts) -> Container {
+        let Member { facts, port, lease, attached, .. } = member;
+        let config::Addresses { v4, v6 } = &self.config.addresses;
+        let v6 = v6.as_ref().filter(|_| lease.v6.is_some());
+        let interface = port.map(|_| Interface {
+            ifname: facts.ifname.clone(),
+            mac: lease.mac.to_string(),
+            ipv4: lease.v4.to_string(),
+            ipv4_prefix_len: v4.subnet.prefix_len,
+            ipv4_gateway: v4.gateway.to_string(),
+            ipv6: v6.and(lease.v6).map(|address| address.to_string()),
+            ipv6_prefix_len: v6.map(|v6| v6.subnet.prefix_len),
+            ipv6_gateway: v6.map(|v6| v6.gateway.to_string()),
+            dns: [Some(v4.dns.to_string()), v6.map(|v6| v6.dns.to_string())]
+                .into_iter()
+                .flatten()
+                .collect(),
+        });
+        Container {
+            id: facts.id.clone(),
+            name: facts.name.clone(),
+            pid: facts.pid,
+            netns: facts.netns.clone(),
+            attached: *attached,
+            interface,
+            ports: member.ports(published),
+        }
+    }
+}
+
+impl Member {
+    /// Its published ports in the order of `docker port`.
+    pub(super) fn ports(&self, published: &PublishedPorts) -> Vec<PortMapping> {
+        let of = |rule: &&Rule| self.port.is_some_and(|port| rule.leads_to(port));
+        mappings(published.iter().filter(of))
+    }
+}
+
+/// The bound ports of rules as clients see them, in the order of `docker port`.
+pub(super) fn mappings<'r>(rules: impl Iterator<Item = &'r Rule>) -> Vec<PortMapping> {
+    let mapping = |port: BoundPort| PortMapping {
+        protocol: port.protocol.to_string(),
+        guest_port: port.guest_port,
+        host_address: port.address.ip(),
+        host_port: port.address.port(),
+    };
+    let mut ports: Vec<_> = rules.flat_map(Rule::bound).map(mapping).collect();
+    ports.sort_by_key(|port| (port.guest_port, port.clone()));
+    ports
+}

@@ -1,0 +1,322 @@
+//! The control socket: a running network is asked and changed.
+//!
+//! How clients are served without waiting for any is in `clients`; what a line says is in
+//! [`crate::control`]; what each command does is in `commands`, a file for each family. This file
+//! joins them: the table of commands, the streams of events, the captures.
+
+mod capture;
+mod commands;
+mod instance;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use mio::{Registry, Token};
+use smoltcp::time::Duration;
+
+use self::capture::ActiveCapture;
+use self::commands::{Context, Reply};
+pub use self::instance::Facts;
+pub(super) use self::instance::Instance;
+use super::clients::{Clients, Limits};
+use super::clock::since_epoch;
+use super::host::Sockets;
+use super::published::PublishedPorts;
+use crate::control::{self, Event, Kind, MAX_REQUEST, PortMapping, Refusal, Request};
+use crate::engine::{Engine, Instant, PortId};
+use crate::runtime_dir::{Directory, Place};
+use crate::sys::interfaces::Interfaces;
+
+/// Clients at once.
+pub(super) const MAX_CLIENTS: usize = 64;
+/// Clients at once that read a stream: others always find a place.
+const MAX_STREAMS: usize = MAX_CLIENTS / 2;
+/// Requests of one client that are carried out before other sources have their turn.
+const REQUESTS_PER_TURN: usize = 1;
+/// Events that are remembered for those who ask later.
+const MAX_EVENTS: usize = 256;
+
+const LIMITS: Limits = Limits {
+    name: "control socket",
+    clients: MAX_CLIENTS,
+    request: MAX_REQUEST,
+    answer: 256 * 1024,
+    patience: Duration::from_secs(10),
+    grace: Duration::from_millis(100),
+};
+
+/// The control socket of a network that is about to be served, and who its container is.
+#[derive(Debug)]
+pub struct ControlSocket {
+    /// Where it is.
+    pub place: Place,
+    /// What is known of the container from outside the network.
+    pub facts: Facts,
+}
+
+/// The control socket and its clients.
+#[derive(Debug)]
+pub(super) struct Control {
+    clients: Clients<Session>,
+    /// Removed after the socket in it.
+    _directory: Directory,
+    first_client: usize,
+    instance: Instance,
+    events: EventLog,
+    /// Whether some client captures frames: nobody else pays for it.
+    capturing: bool,
+    /// Whether the process was asked to end.
+    end: bool,
+}
+
+/// What a client has asked for that goes on.
+#[derive(Debug, Default)]
+struct Session {
+    events: bool,
+    capture: Option<ActiveCapture>,
+}
+
+/// What has happened, the latest last.
+#[derive(Debug, Default)]
+pub(super) struct EventLog {
+    past: VecDeque<Event>,
+    /// Those that nobody was told of yet.
+    new: Vec<Event>,
+}
+
+/// What a request acts on.
+pub(super) struct Target<'a> {
+    pub(super) engine: &'a mut Engine,
+    pub(super) sockets: &'a mut Sockets,
+    pub(super) published: &'a mut PublishedPorts,
+    pub(super) interfaces: Option<&'a mut Interfaces>,
+    pub(super) now: Instant,
+}
+
+impl Control {
+    /// Registers the listener as `token` and clients from `first_client` on, [`MAX_CLIENTS`] many.
+    pub(super) fn new(
+        place: Place,
+        registry: Registry,
+        token: Token,
+        first_client: usize,
+        instance: Instance,
+    ) -> io::Result<Self> {
+        let mut control = Self {
+            clients: Clients::new(place.socket, registry, token, first_client, LIMITS)?,
+            _directory: place.directory,
+            first_client,
+            instance,
+            events: EventLog::default(),
+            capturing: false,
+            end: false,
+        };
+        control.tell_of_containers("connect");
+        Ok(control)
+    }
+
+    /// Whether a token is one of a client's.
+    pub(super) fn is_client(&self, token: Token) -> bool {
+        (self.first_client..self.first_client + MAX_CLIENTS).contains(&token.0)
+    }
+
+    /// Whether a client has asked for the end.
+    pub(super) fn asked_to_end(&self) -> bool {
+        self.end
+    }
+
+    /// Takes new clients.
+    pub(super) fn accept(&mut self, now: Instant) {
+        self.clients.accept(now);
+    }
+
+    /// Reads what a client has sent, and does what it asks.
+    pub(super) fn handle_client(&mut self, token: Token, target: &mut Target<'_>) {
+        for _ in 0..REQUESTS_PER_TURN {
+            let streams = self.clients.iter_mut().filter(|client| client.session.streams()).count();
+            let Some(client) = self.clients.read(token).filter(|client| client.has_room()) else {
+                break;
+            };
+            let Some(line) = control::take_line(&mut client.received) else {
+                if client.received.len() >= MAX_REQUEST {
+                    let refusal = Refusal::new(Kind::Syntax, "the request is too long");
+                    client.answer_and_leave(&control::answer(&Err(refusal)));
+                } else if client.ended {
+                    // The rest of it will never come.
+                    client.received.clear();
+                }
+                break;
+            };
+            let mut context = Context {
+                engine: target.engine,
+                sockets: target.sockets,
+                published: target.published,
+                interfaces: target.interfaces.as_deref_mut(),
+                now: target.now,
+                instance: &mut self.instance,
+                events: &mut self.events,
+                session: &mut client.session,
+                fds: std::mem::take(&mut client.fds),
+                may_stream: streams < MAX_STREAMS,
+                end: &mut self.end,
+            };
+            let result = Request::parse(&line).and_then(|request| context.run(&request));
+            if let Err(refusal) = &result {
+                log::debug!("control socket: {refusal}");
+            }
+            let (result, follow) = match result {
+                Ok(Reply::Value(value)) => (Ok(value), Vec::new()),
+                Ok(Reply::Stream(value, follow)) => (Ok(value), follow),
+                Err(refusal) => (Err(refusal), Vec::new()),
+            };
+            client.answer(&control::answer(&result), Vec::new());
+            for event in follow {
+                client.answer(&control::event(&event), Vec::new());
+            }
+            client.done(client.session.streams(), target.now);
+        }
+        self.tell();
+        self.note_captures();
+    }
+
+    /// Sends answers, see [`Clients::flush`].
+    pub(super) fn flush(&mut self, now: Instant) {
+        for client in self.clients.iter_mut() {
+            if let Some(capture) = &mut client.session.capture {
+                capture.flush();
+                if let Some(end) = capture.end() {
+                    client.session.capture = None;
+                    client.answer(&control::event(&commands::to_value(&end)), Vec::new());
+                    client.done(client.session.streams(), now);
+                }
+            }
+        }
+        self.clients.flush(now);
+        if self.capturing {
+            self.note_captures();
+        }
+    }
+
+    /// When to call [`Control::handle_timeout`].
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let waiting = self.capturing
+            && self.clients.iter().any(|client| {
+                client.session.capture.as_ref().is_some_and(ActiveCapture::is_waiting)
+            });
+        let unfinished = !self.clients.unfinished().is_empty();
+        let soon = waiting.then_some(now + CAPTURE_RETRY);
+        let at_once = unfinished.then_some(now);
+        self.clients.poll_timeout().into_iter().chain(soon).chain(at_once).min()
+    }
+
+    /// Ends clients that took too long, takes those that had to wait, and goes on with those that
+    /// have asked for more than one turn allows.
+    pub(super) fn handle_timeout(&mut self, target: &mut Target<'_>) {
+        for token in self.clients.unfinished() {
+            self.handle_client(token, target);
+        }
+        self.clients.handle_timeout(target.now, || {
+            control::answer(&Err(Refusal::new(Kind::Syntax, "no request came in time")))
+        });
+    }
+
+    /// Hands a frame as the TAP has it, without its virtio header, to those who capture. One that
+    /// is `passed_on` by the switch was there before, at the port of its sender.
+    pub(super) fn record(&mut self, port: PortId, frame: &[u8], passed_on: bool) {
+        if !self.capturing {
+            return;
+        }
+        for client in self.clients.iter_mut() {
+            if let Some(capture) = &mut client.session.capture {
+                capture.record(port, frame, passed_on, since_epoch());
+            }
+        }
+    }
+
+    /// Whether [`Control::record`] has anybody to hand frames to.
+    pub(super) fn is_capturing(&self) -> bool {
+        self.capturing
+    }
+
+    /// Tells those who listen that the containers are no longer connected.
+    pub(super) fn farewell(&mut self, now: Instant) {
+        self.tell_of_containers("disconnect");
+        self.clients.flush(now);
+    }
+
+    fn tell_of_containers(&mut self, action: &str) {
+        for (id, name) in self.instance.names() {
+            self.events.push(action, self.instance.network(), &id, &name, None);
+        }
+        self.tell();
+    }
+
+    /// Tells of what is new.
+    fn tell(&mut self) {
+        for event in std::mem::take(&mut self.events.new) {
+            let line = control::event(&commands::to_value(&event));
+            for client in self.clients.iter_mut().filter(|client| client.session.events) {
+                if client.has_room() {
+                    client.answer(&line, Vec::new());
+                } else {
+                    client.answer_and_leave(&[]);
+                }
+            }
+            self.events.remember(event);
+        }
+    }
+
+    fn note_captures(&mut self) {
+        self.capturing = self.clients.iter().any(|client| client.session.capture.is_some());
+    }
+}
+
+impl Session {
+    fn streams(&self) -> bool {
+        self.events || self.capture.is_some()
+    }
+}
+
+impl EventLog {
+    /// Something has happened.
+    fn push(
+        &mut self,
+        action: &str,
+        network: &str,
+        id: &str,
+        name: &str,
+        port: Option<PortMapping>,
+    ) {
+        let time_ms = u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX);
+        let (action, network) = (action.to_owned(), network.to_owned());
+        let (id, name) = (id.to_owned(), name.to_owned());
+        self.new.push(Event { time_ms, action, network, id, name, port });
+    }
+
+    fn remember(&mut self, event: Event) {
+        if self.past.len() >= MAX_EVENTS {
+            self.past.pop_front();
+        }
+        self.past.push_back(event);
+    }
+
+    /// What happened since then, as far as it is remembered.
+    fn since(&self, time_ms: u64) -> impl Iterator<Item = &Event> {
+        self.past.iter().filter(move |event| event.time_ms >= time_ms)
+    }
+}
+
+/// How long a reader of a capture that is too slow is left alone.
+const CAPTURE_RETRY: Duration = Duration::from_millis(20);
+
+/// The descriptors that came with a request, if they are as many as it takes.
+fn exactly<const N: usize>(fds: Vec<OwnedFd>, what: &str) -> Result<[OwnedFd; N], Refusal> {
+    fds.try_into().map_err(|fds: Vec<OwnedFd>| {
+        let message = format!("{what} takes {N} descriptors, but {} came", fds.len());
+        Refusal::new(Kind::Arguments, message)
+    })
+}
+
+#[cfg(test)]
+mod tests;

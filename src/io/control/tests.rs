@@ -1,0 +1,381 @@
+//! The control socket with real clients, without a container behind it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use mio::{Events, Poll};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::{Lease, Network};
+use crate::io::clients::SocketFile;
+use crate::io::outbound::OutboundPolicy;
+use crate::sys::unix;
+
+struct Lab {
+    path: PathBuf,
+    poll: Poll,
+    control: Control,
+    engine: Engine,
+    sockets: Sockets,
+    published: PublishedPorts,
+    now: Instant,
+}
+
+const LISTENER: Token = Token(0);
+const FIRST_CLIENT: usize = 1;
+
+impl Lab {
+    fn new(test: &str) -> Self {
+        drop(crate::sys::link::bring_up("lo"));
+        let base = std::env::temp_dir().join(format!("rnsnet-ctl-{test}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&base));
+        std::fs::create_dir(&base).unwrap();
+        let path = base.join("control.sock");
+        let socket = SocketFile::bind(&path).unwrap();
+        let place = Place { socket, directory: Directory::at(&base) };
+        let poll = Poll::new().unwrap();
+        let registry = || poll.registry().try_clone().unwrap();
+        let mut engine = Engine::new(Network::default(), [1, 2, 3, 4]);
+        let lease = Lease::default();
+        let port = engine.add_port(lease, true, Instant::ZERO).unwrap();
+        let facts = Facts {
+            id: "0123456789abcdef".repeat(4),
+            name: "web".to_owned(),
+            pid: Some(4711),
+            netns: None,
+            called_as: "rnsnet",
+            ifname: "eth0".to_owned(),
+        };
+        let instance = Instance::private(facts, Network::default(), Some((port, lease)));
+        let control = Control::new(place, registry(), LISTENER, FIRST_CLIENT, instance).unwrap();
+        let sockets = Sockets::new(registry(), 100, OutboundPolicy::default());
+        let published = PublishedPorts::default();
+        Self { path, poll, control, engine, sockets, published, now: Instant::ZERO }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.path).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        stream
+    }
+
+    /// What the event loop does, until nothing happens any more.
+    fn turn(&mut self) {
+        let mut events = Events::with_capacity(64);
+        loop {
+            let wait = std::time::Duration::from_millis(10);
+            self.poll.poll(&mut events, Some(wait)).unwrap();
+            let due = self.control.poll_timeout(self.now).is_some_and(|at| at <= self.now);
+            if events.is_empty() && !due {
+                return;
+            }
+            let mut target = Target {
+                engine: &mut self.engine,
+                sockets: &mut self.sockets,
+                published: &mut self.published,
+                interfaces: None,
+                now: self.now,
+            };
+            for event in &events {
+                if event.token() == LISTENER {
+                    self.control.accept(self.now);
+                } else if self.control.is_client(event.token()) {
+                    self.control.handle_client(event.token(), &mut target);
+                }
+            }
+            self.control.handle_timeout(&mut target);
+            while let Some(op) = self.engine.poll_host() {
+                match op {
+                    crate::engine::host::HostOp::Close { socket, reset } => {
+                        self.sockets.close(socket, reset);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            self.control.flush(self.now);
+        }
+    }
+
+    fn ask_on(&mut self, client: &UnixStream, execute: &str, arguments: Value) -> Value {
+        let request = json!({"version": 1, "execute": execute, "arguments": arguments});
+        let mut writer = client;
+        writeln!(writer, "{request}").unwrap();
+        self.turn();
+        read(client)
+    }
+
+    fn ask(&mut self, execute: &str, arguments: Value) -> Value {
+        let client = self.connect();
+        self.ask_on(&client, execute, arguments)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(base) = self.path.parent() {
+            drop(std::fs::remove_dir_all(base));
+        }
+    }
+}
+
+/// One line, and not a byte more.
+fn read(mut client: &UnixStream) -> Value {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while client.read(&mut byte).unwrap() > 0 && byte != *b"\n" {
+        line.push(byte[0]);
+    }
+    serde_json::from_slice(&line).unwrap_or(Value::Null)
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn the_network_is_told_of_and_changed() {
+    let mut lab = Lab::new("life");
+    let mode = std::fs::metadata(&lab.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let info = lab.ask("info", json!({}));
+    let container = &info["return"]["containers"][0];
+    assert_eq!(container["name"], "web");
+    assert_eq!(container["interface"]["ipv4"], "10.0.2.100");
+    let port = free_port();
+    let spec = format!("127.0.0.1:{port}:80");
+    let published = lab.ask("publish", json!({"spec": spec}));
+    let expected = json!({
+        "protocol": "tcp", "guest_port": 80, "host_address": "127.0.0.1", "host_port": port
+    });
+    assert_eq!(published, json!({"return": {"ports": [expected]}}));
+    assert_eq!(lab.ask("ports", json!({"container": "0123"})), published);
+    let again = lab.ask("publish", json!({"spec": spec, "container": "web"}));
+    assert_eq!(again["error"]["kind"], "conflict", "{again}");
+    assert_eq!(lab.ask("unpublish", json!({"spec": spec})), published);
+    // Free when the answer is there.
+    drop(std::net::TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let gone = lab.ask("unpublish", json!({"spec": spec}));
+    assert_eq!(gone["error"]["kind"], "not-found");
+    assert_eq!(lab.ask("flows", json!({})), json!({"return": {"flows": []}}));
+    assert_eq!(lab.ask("stats", json!({}))["return"]["stats"][0]["rx_packets"], 0);
+    assert!(!lab.control.asked_to_end());
+    assert_eq!(lab.ask("detach", json!({"container": "db"}))["error"]["kind"], "not-found");
+    assert_eq!(lab.ask("detach", json!({"container": "web"})), json!({"return": {}}));
+    assert!(lab.control.asked_to_end());
+}
+
+#[test]
+fn every_command_is_listed_and_refuses_what_it_does_not_know() {
+    let mut lab = Lab::new("list");
+    let version = lab.ask("version", json!({}));
+    assert_eq!(version["return"]["version"], 1);
+    for name in version["return"]["commands"].as_array().unwrap() {
+        let answer = lab.ask(name.as_str().unwrap(), json!({"nobody knows this": 1}));
+        assert_eq!(answer["error"]["kind"], "arguments", "{name}");
+    }
+    assert!(!lab.control.asked_to_end());
+}
+
+#[test]
+fn a_request_may_come_in_any_pieces() {
+    let mut lab = Lab::new("pieces");
+    let mut client = lab.connect();
+    for byte in b"{\"version\":1,\"execute\":\"ports\"}\n" {
+        client.write_all(&[*byte]).unwrap();
+        lab.turn();
+    }
+    assert_eq!(read(&client), json!({"return": {"ports": []}}));
+    // Many in one write are answered in order, more than one turn takes among them.
+    let mut all = String::new();
+    for number in 0..100 {
+        let execute = if number % 2 == 0 { "ports" } else { "frobnicate" };
+        all.push_str(&format!("{{\"version\":1,\"execute\":\"{execute}\"}}\n"));
+    }
+    client.write_all(all.as_bytes()).unwrap();
+    lab.turn();
+    for number in 0..100 {
+        let key = if number % 2 == 0 { "return" } else { "error" };
+        assert!(read(&client).get(key).is_some(), "{number}");
+    }
+}
+
+#[test]
+fn a_request_without_end_and_one_without_an_end_in_time_are_refused() {
+    let mut lab = Lab::new("long");
+    let mut client = lab.connect();
+    let writer = std::thread::spawn(move || {
+        drop(client.write_all(&vec![b'x'; MAX_REQUEST + 10]));
+        client
+    });
+    while !writer.is_finished() {
+        lab.turn();
+    }
+    lab.turn();
+    let client = writer.join().unwrap();
+    assert_eq!(read(&client)["error"]["message"], "the request is too long");
+
+    let mut late = lab.connect();
+    late.write_all(b"{\"version\"").unwrap();
+    lab.turn();
+    lab.now += LIMITS.patience;
+    lab.turn();
+    assert_eq!(read(&late)["error"]["message"], "no request came in time");
+    assert_eq!(late.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_crowd_that_is_silent_makes_room() {
+    let mut lab = Lab::new("crowd");
+    let crowd: Vec<UnixStream> = (0..200).map(|_| lab.connect()).collect();
+    lab.turn();
+    let mut client = lab.connect();
+    client.write_all(b"{\"version\":1,\"execute\":\"ports\"}\n").unwrap();
+    for _ in 0..10 {
+        lab.now += LIMITS.grace;
+        lab.turn();
+    }
+    assert_eq!(read(&client), json!({"return": {"ports": []}}));
+    drop(crowd);
+}
+
+#[test]
+fn a_thousand_clients_are_answered() {
+    let mut lab = Lab::new("thousand");
+    let path = lab.path.clone();
+    let clients = std::thread::spawn(move || {
+        for _ in 0..1000 {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(b"{\"version\":1,\"execute\":\"ports\"}\n").unwrap();
+            let mut line = String::new();
+            BufReader::new(&client).read_line(&mut line).unwrap();
+            assert_eq!(line, "{\"return\":{\"ports\":[]}}\n");
+        }
+    });
+    while !clients.is_finished() {
+        lab.turn();
+    }
+    clients.join().unwrap();
+}
+
+#[test]
+fn listeners_hear_of_what_happens_and_slow_ones_are_let_go() {
+    let mut lab = Lab::new("events");
+    let listener = lab.connect();
+    let answer = lab.ask_on(&listener, "events", json!({"since_ms": 0}));
+    assert_eq!(answer, json!({"return": {"streaming": true}}));
+    assert_eq!(read(&listener)["event"]["action"], "connect");
+    // Nothing is owed by who only listens.
+    lab.now += LIMITS.patience + LIMITS.patience;
+    lab.turn();
+    let spec = format!("127.0.0.1:{}:80", free_port());
+    lab.ask("publish", json!({"spec": spec}));
+    let event = read(&listener);
+    assert_eq!(
+        (&event["event"]["action"], &event["event"]["name"]),
+        (&json!("publish"), &json!("web"))
+    );
+    assert_eq!(event["event"]["port"]["guest_port"], 80);
+    lab.ask("unpublish", json!({"spec": spec}));
+    assert_eq!(read(&listener)["event"]["action"], "unpublish");
+    // It reads no more, and is not remembered for ever.
+    for _ in 0..3000 {
+        lab.control.events.push("connect", "default", "0", &"x".repeat(100), None);
+        lab.control.tell();
+        lab.control.flush(lab.now);
+    }
+    lab.now += LIMITS.patience;
+    lab.turn();
+    assert_eq!(lab.control.clients.iter().filter(|client| client.session.events).count(), 0);
+    assert_eq!(lab.control.events.past.len(), MAX_EVENTS);
+    lab.control.farewell(lab.now);
+}
+
+/// Asks for a capture; the pipe to read it from.
+fn capture(lab: &mut Lab, client: &UnixStream, arguments: Value) -> (io::PipeReader, Value) {
+    let (reader, writer) = io::pipe().unwrap();
+    let request = json!({"version": 1, "execute": "capture", "arguments": arguments});
+    let line = format!("{request}\n");
+    unix::send(client.as_fd(), line.as_bytes(), &[OwnedFd::from(writer)]).unwrap();
+    lab.turn();
+    (reader, read(client))
+}
+
+#[test]
+fn captures_are_whole_and_never_wait() {
+    let mut lab = Lab::new("capture");
+    let (slow, counted) = (lab.connect(), lab.connect());
+    let (mut pipe, answer) = capture(&mut lab, &slow, json!({}));
+    assert_eq!(answer, json!({"return": {"streaming": true}}));
+    let (mut few, answer) = capture(&mut lab, &counted, json!({"count": 2, "snap": 10}));
+    assert_eq!(answer, json!({"return": {"streaming": true}}));
+    assert!(lab.control.is_capturing());
+    for _ in 0..100 {
+        lab.control.record(PortId(0), &[7; 1514], false);
+    }
+    lab.turn();
+    let mut file = Vec::new();
+    few.read_to_end(&mut file).unwrap();
+    assert_eq!(file.len(), 24 + 2 * (16 + 10));
+    assert_eq!(read(&counted), json!({"event": {"captured": 2, "missed": 0}}));
+
+    // A pipe holds 64 KiB: what did not fit is counted, and no record is torn.
+    let mut head = [0; 24];
+    pipe.read_exact(&mut head).unwrap();
+    drop(slow);
+    lab.turn();
+    assert!(!lab.control.is_capturing());
+    let mut records = Vec::new();
+    pipe.read_to_end(&mut records).unwrap();
+    // The last may be cut by the end of the pipe alone.
+    assert!(records.len() > 20 * 1530, "{}", records.len());
+    for record in records.chunks_exact(1530) {
+        assert_eq!(record[8..12], 1514_u32.to_ne_bytes());
+    }
+}
+
+#[test]
+fn a_capture_needs_one_pipe() {
+    let mut lab = Lab::new("nopipe");
+    let none = lab.ask("capture", json!({}));
+    assert_eq!(none["error"]["message"], "capture takes 1 descriptors, but 0 came");
+    let client = lab.connect();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    unix::send(client.as_fd(), b"{\"version\":1,\"execute\":\"capture\"}\n", &[file.into()])
+        .unwrap();
+    lab.turn();
+    assert_eq!(read(&client)["error"]["message"], "the descriptor is no pipe");
+}
+
+#[test]
+fn another_user_is_turned_away() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIP: only root can be another user");
+        return;
+    }
+    let mut lab = Lab::new("other");
+    let base = lab.path.parent().unwrap();
+    // As if the directory's and the file's modes had not kept it out.
+    std::fs::set_permissions(base, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&lab.path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let path = lab.path.clone();
+    let pid = crate::sys::netns::spawn(move || {
+        nix::unistd::setuid(nix::unistd::Uid::from_raw(65_534)).unwrap();
+        let mut client = UnixStream::connect(&path).unwrap();
+        drop(client.write_all(b"{\"version\":1,\"execute\":\"info\"}\n"));
+        let mut answer = Vec::new();
+        drop(client.read_to_end(&mut answer));
+        i32::try_from(answer.len()).unwrap_or(1)
+    })
+    .unwrap();
+    let status = loop {
+        lab.turn();
+        if let Some(status) = crate::sys::netns::wait_nonblocking(pid).unwrap() {
+            break status;
+        }
+    };
+    assert_eq!(status, 0);
+}
