@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use crate::attach::AttachError;
 use crate::cli::UsageError;
 use crate::cli::output::{OutputError, TemplateError};
+use crate::client::ClientError;
 use crate::io::api::ApiError;
 use crate::io::listen::ListenError;
 use crate::io::outbound::OutboundError;
@@ -66,6 +67,9 @@ pub enum Error {
     /// What a verb prints cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// What was to be done with running networks.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// What was to be done to a named network.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -92,6 +96,7 @@ impl Error {
             | Self::Loop(_)
             | Self::Plan(_)
             | Self::Output(_)
+            | Self::Client(_)
             | Self::Network(_)
             | Self::Template(_)
             | Self::Reattach(_) => EXIT_FAILURE,
@@ -108,6 +113,7 @@ impl Error {
             Self::Run(error) => error.hint().map(Cow::Borrowed),
             Self::Plan(error) => error.hint().map(Cow::Borrowed),
             Self::Reattach(error) => error.hint().map(Cow::Borrowed),
+            Self::Client(error) => error.hint(),
             Self::Isolate(_)
             | Self::Process(_)
             | Self::Api(_)

@@ -9,7 +9,8 @@
 //!   addresses and routes a container gets in the place of pasta.
 //! - [`engine`]: PURE. Everything that is decided: what a frame means, flows, DNS, addresses.
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
-//! - [`control`]: what is said on control sockets, which are where [`runtime_dir`] says.
+//! - [`control`]: what is said on control sockets, which are where [`runtime_dir`] says; [`client`]
+//!   is the side of the verbs that ask.
 //! - [`network`]: named networks, which several containers share.
 //! - [`sys`]: system calls, and all `unsafe` code.
 //!
@@ -21,6 +22,7 @@
 
 pub mod attach;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod doctor;
 pub mod control;

@@ -319,6 +319,7 @@ fn assemble(
         offload: Offload::Auto,
     };
     let caller = Caller {
+        personality: Some("pasta"),
         setup: if pasta.configure { Setup::Configure } else { Setup::Bare },
         outbound,
         layout: Some(layout),

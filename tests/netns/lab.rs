@@ -14,6 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -93,6 +94,8 @@ pub(crate) struct Lab {
     host: Proc,
     user: Proc,
     lan: Proc,
+    /// The run-time directory of the user that runs `rnsnet`: short, for the paths of sockets.
+    runtime: PathBuf,
     _turn: Turn,
 }
 
@@ -141,7 +144,8 @@ impl Lab {
             &host,
             &["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"],
         ));
-        let lab = Self { name, dir, host, user, lan, _turn: turn };
+        let runtime = runtime_dir();
+        let lab = Self { name, dir, host, user, lan, runtime, _turn: turn };
         let resolv = lab.dir.join("resolv.conf");
         fs::write(&resolv, format!("nameserver {LAN4}\n")).expect("the folder is ours");
         lab.sh(
@@ -232,8 +236,13 @@ impl Lab {
             Place::Lan => in_net(self.lan.pid()),
             Place::In(container) => in_net(container.pid()),
         };
-        command.args(argv);
+        command.env("XDG_RUNTIME_DIR", &self.runtime).args(argv);
         command
+    }
+
+    /// The run-time directory of the user that runs `rnsnet`.
+    pub(crate) fn runtime(&self) -> &Path {
+        &self.runtime
     }
 
     /// Runs a command to its end.
@@ -331,12 +340,22 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.runtime));
         if std::thread::panicking() {
             report(&self.name, &self.dir);
         } else if std::env::var_os("RNSNET_TEST_KEEP").is_none() {
             drop(fs::remove_dir_all(&self.dir));
         }
     }
+}
+
+/// A new directory for control sockets.
+fn runtime_dir() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("rt-{}-{number}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    dir
 }
 
 /// How many connections and datagrams a [`Lab::counter`] has taken until now.

@@ -6,10 +6,9 @@
 //! follows from the table. Adding a verb is one file and one line in the list.
 //! What a verb does when it runs is not decided here but where the action is.
 
-#![allow(dead_code)] // of what a table can say, today's verbs do not use everything
-
 mod completion;
 mod doctor;
+mod instances;
 mod network;
 mod reattach;
 mod version;
@@ -25,6 +24,16 @@ use crate::error::Error;
 
 /// Every verb but `run`, whose options are the main job's, in the order of the help.
 pub(super) const VERBS: &[Entry] = &[
+    Entry::Verb(&instances::PS),
+    Entry::Verb(&instances::INSPECT),
+    Entry::Verb(&instances::PORT),
+    Entry::Verb(&instances::PUBLISH),
+    Entry::Verb(&instances::UNPUBLISH),
+    Entry::Verb(&instances::FLOWS),
+    Entry::Verb(&instances::STATS),
+    Entry::Verb(&instances::CAPTURE),
+    Entry::Verb(&instances::EVENTS),
+    Entry::Verb(&instances::DETACH),
     Entry::Group(&network::NETWORK),
     Entry::Verb(&reattach::VERB),
     Entry::Verb(&doctor::VERB),
@@ -135,6 +144,18 @@ impl Typed {
         read: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Result<Option<T>, UsageError> {
         self.value(long).map(|text| Input::new(long, text).read(read)).transpose()
+    }
+
+    /// The values of an option that may be repeated, each read with `read`.
+    ///
+    /// # Errors
+    /// What `read` refuses.
+    pub(super) fn read_all<T>(
+        &self,
+        long: &'static str,
+        read: impl Fn(&str) -> Result<T, ValueError>,
+    ) -> Result<Vec<T>, UsageError> {
+        self.values(long).map(|text| Input::new(long, text).read(&read)).collect()
     }
 
     /// The arguments.

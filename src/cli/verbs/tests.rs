@@ -5,7 +5,7 @@ use crate::cli::options::{Kind, VERB};
 use crate::error::report;
 
 #[derive(Debug)]
-struct Done(String);
+struct Done(#[allow(dead_code)] String);
 
 impl Action for Done {
     fn run(self: Box<Self>) -> Result<u8, Error> {

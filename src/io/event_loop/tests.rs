@@ -42,6 +42,7 @@ impl Lab {
             signals: Signals::new().unwrap(),
             forward_signals: false,
             api: None,
+            control: None,
             outbound: OutboundPolicy::default(),
             mirrors: (Vec::new(), Vec::new()),
         };

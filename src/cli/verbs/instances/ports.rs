@@ -1,0 +1,158 @@
+//! `rnsnet port`, `publish` and `unpublish`.
+
+use super::super::{Action, Argument, Count, Typed, UsageError, Verb};
+use super::{CTR, host_end, print_line};
+use crate::cli::publish::{self, PublishDefaults};
+use crate::cli::values::{Input, ValueError, is_digits};
+use crate::client::{self, ClientError};
+use crate::control::{PortMapping, Ports, Spec};
+use crate::error::Error;
+
+pub(in crate::cli::verbs) const PORT: Verb = Verb {
+    name: "port",
+    aliases: &[],
+    about: "Show which ports of the host lead to a container",
+    more: "",
+    arguments: &[
+        CTR,
+        Argument {
+            name: "PORT[/PROTO]",
+            count: Count::Optional,
+            help: "Only where this port of the container is published. PROTO is tcp unless given.",
+        },
+    ],
+    options: &[],
+    examples: &[
+        ("rnsnet port web", "All of them: 80/tcp -> 0.0.0.0:8080."),
+        ("rnsnet port web 53/udp", "The host's side of one, or exit code 1."),
+    ],
+    parse: |typed| {
+        let only = typed.argument(1).map(|text| Input::new("PORT", text).read(port)).transpose()?;
+        Ok(Box::new(Port { container: container(typed), only }))
+    },
+};
+
+const SPEC: Argument = Argument {
+    name: "SPEC",
+    count: Count::One,
+    help: "As after --publish: [ADDR|IFACE/][HOST[-END]]:CTR[-END][/tcp|/udp].",
+};
+
+pub(in crate::cli::verbs) const PUBLISH: Verb = Verb {
+    name: "publish",
+    aliases: &[],
+    about: "Publish a port of a running container",
+    more: "All ports of SPEC are published, or none. What was published is printed.",
+    arguments: &[CTR, SPEC],
+    options: &[],
+    examples: &[
+        ("rnsnet publish web 8080:80", "Port 8080 of the host is port 80 of web from now on."),
+        ("rnsnet publish web 127.0.0.1:5353:53/udp", "For this machine only."),
+    ],
+    parse: |typed| Ok(Box::new(Publish { container: container(typed), spec: spec(typed)? })),
+};
+
+pub(in crate::cli::verbs) const UNPUBLISH: Verb = Verb {
+    name: "unpublish",
+    aliases: &[],
+    about: "Take a published port of a running container back",
+    more: "SPEC is as it was published. Connections that stand go on.",
+    arguments: &[CTR, SPEC],
+    options: &[],
+    examples: &[("rnsnet unpublish web 8080:80", "Port 8080 of the host is free again.")],
+    parse: |typed| Ok(Box::new(Unpublish { container: container(typed), spec: spec(typed)? })),
+};
+
+#[derive(Debug)]
+struct Port {
+    container: String,
+    /// The container's port and the protocol.
+    only: Option<(u16, String)>,
+}
+
+#[derive(Debug)]
+struct Publish {
+    container: String,
+    spec: String,
+}
+
+#[derive(Debug)]
+struct Unpublish {
+    container: String,
+    spec: String,
+}
+
+fn container(typed: &Typed) -> String {
+    typed.argument(0).unwrap_or_default().to_owned()
+}
+
+/// Reads `SPEC`, so that what is wrong with it is said without asking anybody.
+fn spec(typed: &Typed) -> Result<String, UsageError> {
+    let spec = typed.argument(1).unwrap_or_default().to_owned();
+    match publish::parse(&spec, &PublishDefaults::default()) {
+        Ok(_) => Ok(spec),
+        Err(source) => Err(UsageError::Publish { spec, source }),
+    }
+}
+
+/// Reads `PORT[/PROTO]`.
+fn port(text: &str) -> Result<(u16, String), ValueError> {
+    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    if !matches!(protocol, "tcp" | "udp") {
+        return Err(ValueError::Expected("PORT, PORT/tcp or PORT/udp"));
+    }
+    if !is_digits(port) || port.is_empty() {
+        return Err(ValueError::NotANumber);
+    }
+    let number = port.parse().ok().filter(|number| *number != 0);
+    let number = number.ok_or(ValueError::OutOfRange { min: 1, max: 65535 })?;
+    Ok((number, protocol.to_owned()))
+}
+
+impl Action for Port {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let found = client::find(&self.container)?;
+        let mut ports = found.container.ports;
+        if let Some((port, protocol)) = self.only {
+            ports.retain(|p| p.guest_port == port && p.protocol == protocol);
+            if ports.is_empty() {
+                let name = found.container.name;
+                return Err(ClientError::NoPort { port: format!("{port}/{protocol}"), name }.into());
+            }
+            for port in &ports {
+                print_line(&host_end(port))?;
+            }
+        } else {
+            print_ports(&ports)?;
+        }
+        Ok(0)
+    }
+}
+
+impl Action for Publish {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let mut found = client::find(&self.container)?;
+        let spec = Spec { spec: self.spec, container: found.named() };
+        let Ports { ports } = found.ask("publish", &spec)?;
+        print_ports(&ports)?;
+        Ok(0)
+    }
+}
+
+impl Action for Unpublish {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let mut found = client::find(&self.container)?;
+        let spec = Spec { spec: self.spec, container: found.named() };
+        let Ports { .. } = found.ask("unpublish", &spec)?;
+        Ok(0)
+    }
+}
+
+/// As `docker port` does.
+fn print_ports(ports: &[PortMapping]) -> Result<(), Error> {
+    for port in ports {
+        let line = format!("{}/{} -> {}", port.guest_port, port.protocol, host_end(port));
+        print_line(&line)?;
+    }
+    Ok(())
+}

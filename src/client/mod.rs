@@ -1,0 +1,175 @@
+//! The side of the verbs that ask running networks: which there are, and one request at a time.
+//!
+//! Here the program waits: a verb has nothing else to do. What is asked and answered is in
+//! [`crate::control`], where the sockets are in [`crate::runtime_dir`].
+
+mod connection;
+
+use std::borrow::Cow;
+use std::io;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use connection::{Connection, Line};
+
+use crate::control::{Container, Info, Kind, Refusal};
+use crate::runtime_dir::{self, RuntimeDirError};
+
+/// What a verb cannot do with running networks.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum ClientError {
+    #[error("cannot look for running networks")]
+    Directory(#[source] RuntimeDirError),
+    #[error("there is no container {name:?}")]
+    NotFound { name: String },
+    #[error("{name:?} is the beginning of the id of more than one container")]
+    Ambiguous { name: String },
+    #[error("{name}")]
+    Refused { name: String, source: Refusal },
+    #[error("cannot talk to {name}")]
+    Talk { name: String, source: io::Error },
+    #[error("{name} speaks another language: it is another version of rnsnet")]
+    Language { name: String },
+    #[error("no public port {port:?} published for {name}")]
+    NoPort { port: String, name: String },
+    #[error("a capture is not for a terminal")]
+    Terminal,
+    #[error("cannot write {file}")]
+    Write { file: String, source: io::Error },
+    #[error("cannot {step}")]
+    System { step: &'static str, source: io::Error },
+}
+
+impl ClientError {
+    /// What helps, where one thing usually does.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::NotFound { .. } => Some("rnsnet ps lists the containers there are".into()),
+            Self::Terminal => {
+                Some("rnsnet capture CTR -w FILE, or rnsnet capture CTR | tcpdump -nr -".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A running network that has answered.
+#[derive(Debug)]
+pub struct Instance {
+    /// What its socket is called by.
+    pub name: String,
+    /// Everything about it.
+    pub info: Info,
+    /// The connection, ready for the next request.
+    pub connection: Connection,
+}
+
+/// A container with the connection to its network.
+#[derive(Debug)]
+pub struct Found {
+    /// Its network.
+    pub instance: Instance,
+    /// Which of the network's containers it is.
+    pub container: Container,
+}
+
+/// Every network that runs. What does not answer, because its process is gone, is left out.
+///
+/// # Errors
+/// Directories that cannot be read.
+pub fn instances() -> Result<Vec<Instance>, ClientError> {
+    let mut found = Vec::new();
+    for (_, name, socket) in runtime_dir::sockets().map_err(ClientError::Directory)? {
+        match Connection::open(&name, &socket) {
+            Ok(Some(connection)) => match Instance::of(name, connection) {
+                Ok(instance) => found.push(instance),
+                // Gone since it was connected to, or of another version.
+                Err(error) => {
+                    let because = std::error::Error::source(&error);
+                    let because = because.map(|source| format!(": {source}")).unwrap_or_default();
+                    log::warn!("{error}{because}");
+                }
+            },
+            // Killed, or not yet there.
+            Ok(None) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The container that is meant: by its name, by its pid, by its id or the beginning of it.
+///
+/// # Errors
+/// None, or too many.
+pub fn find(name: &str) -> Result<Found, ClientError> {
+    let mut candidates: Vec<(u8, Found)> = Vec::new();
+    for instance in instances()? {
+        let mut best: Option<(u8, Container)> = None;
+        for container in &instance.info.containers {
+            let rank = if container.name == name || container.id == name {
+                3
+            } else if container.pid.is_some_and(|pid| pid.to_string() == name) {
+                2
+            } else if !name.is_empty() && container.id.starts_with(name) {
+                1
+            } else {
+                continue;
+            };
+            if best.as_ref().is_none_or(|(other, _)| rank > *other) {
+                best = Some((rank, container.clone()));
+            }
+        }
+        if let Some((rank, container)) = best {
+            candidates.push((rank, Found { instance, container }));
+        }
+    }
+    let best = candidates.iter().map(|(rank, _)| *rank).max();
+    candidates.retain(|(rank, _)| Some(*rank) == best);
+    let name = name.to_owned();
+    match (candidates.pop(), candidates.is_empty()) {
+        (Some((_, found)), true) => Ok(found),
+        (Some(_), false) => Err(ClientError::Ambiguous { name }),
+        (None, _) => Err(ClientError::NotFound { name }),
+    }
+}
+
+impl Instance {
+    /// Asks a process that has been connected to who it is.
+    ///
+    /// # Errors
+    /// What it answers instead.
+    pub fn of(name: String, mut connection: Connection) -> Result<Self, ClientError> {
+        let info = connection.ask("info", &serde_json::json!({}))?;
+        Ok(Self { name, info, connection })
+    }
+}
+
+impl Found {
+    /// Asks something about the container; its name goes along if the arguments take it.
+    ///
+    /// # Errors
+    /// A refusal, and what keeps the answer from coming.
+    pub fn ask<T: DeserializeOwned>(
+        &mut self,
+        execute: &str,
+        arguments: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.instance.connection.ask(execute, arguments)
+    }
+
+    /// The name to ask by.
+    #[must_use]
+    pub fn named(&self) -> Option<String> {
+        Some(self.container.name.clone())
+    }
+}
+
+/// Whether a refusal says that the process does not know a command: it is older.
+#[must_use]
+pub fn is_unknown_command(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused { source, .. } if source.kind == Kind::Command)
+}
