@@ -10,6 +10,7 @@ use nix::sys::socket::{
 
 use super::*;
 use crate::config::Lease;
+use crate::engine::PortId;
 use crate::engine::stats::DropReason;
 use crate::io::tap::MAX_WAITING;
 use crate::sys::tun::Tap;
