@@ -7,6 +7,8 @@
 //! half-way leaves nothing behind; once it works it is made to outlive a killed rnsnet, and the
 //! next one takes it over. The system calls are in `sys/netns.rs`, `tun.rs` and `link.rs`.
 
+mod join;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +26,8 @@ use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
 use crate::sys::sock;
 use crate::sys::tun::{self, Tap};
+
+pub use join::{Ifname, Joined, Joint, join};
 
 /// A container whose namespaces are open and cannot be exchanged any more.
 #[derive(Debug)]

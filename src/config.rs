@@ -26,6 +26,8 @@ pub struct Attach {
     pub endpoint: Endpoint,
     /// How the network behaves.
     pub network: Network,
+    /// The named networks that it is to be on instead.
+    pub membership: Option<Membership>,
     /// The process's own life cycle.
     pub process: Process,
     /// What a caller expects that takes us for another program.
@@ -43,10 +45,39 @@ pub struct Run {
     pub endpoint: Endpoint,
     /// How the network behaves.
     pub network: Network,
+    /// The named networks that it is to be on instead.
+    pub membership: Option<Membership>,
     /// The process's own life cycle.
     pub process: Process,
     /// What a caller expects that takes us for another program.
     pub caller: Caller,
+}
+
+/// Named networks that a container is to be on, and what is published of it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// The networks; the first has the published ports and, if it leads outside, the default
+    /// route.
+    pub joins: Vec<Join>,
+    /// Published ports as they were typed: the network's process reads them.
+    pub publish: Vec<String>,
+}
+
+/// What a container is to have on one named network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Join {
+    /// The network, by its name or its id.
+    pub network: String,
+    /// What it is called there besides its name.
+    pub aliases: Vec<Name>,
+    /// This IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// This IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// This hardware address.
+    pub mac: Option<MacAddress>,
+    /// This name for its interface.
+    pub ifname: Option<String>,
 }
 
 /// Which network namespace to attach.

@@ -336,10 +336,20 @@ fn assemble(
     };
     let process = pasta.process;
     match pasta.job {
-        Job::Attach(target) => Plan::Attach(Attach { target, endpoint, network, process, caller }),
+        Job::Attach(target) => {
+            Plan::Attach(Attach { target, endpoint, network, membership: None, process, caller })
+        }
         Job::Run(command) => {
             let command = if command.is_empty() { vec![shell] } else { command };
-            Plan::Run(Run { command, hostname: None, endpoint, network, process, caller })
+            Plan::Run(Run {
+                command,
+                hostname: None,
+                endpoint,
+                network,
+                membership: None,
+                process,
+                caller,
+            })
         }
     }
 }

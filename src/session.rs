@@ -5,6 +5,9 @@
 //! A failure at any step leaves no port bound and no interface behind, since both die with their
 //! descriptors.
 
+pub mod named;
+pub mod network;
+
 use std::error::Error as _;
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
@@ -24,7 +27,7 @@ use crate::engine::nat;
 use crate::error::{Error, report};
 use crate::io::activation::Activation;
 use crate::io::api::ApiSocket;
-use crate::io::control::{ControlSocket, Facts};
+use crate::io::control::{ControlSocket, Facts, Serves};
 use crate::io::listen::{Binder, Published, in_words, inherited_fds};
 use crate::io::logger;
 use crate::io::mirror::SocketTables;
@@ -42,6 +45,7 @@ use crate::sys::interfaces::Interfaces;
 use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
 use crate::sys::landlock::Removable;
 use crate::sys::netns;
+use named::{Member, Tickets};
 
 /// Attaches a container and serves it until it ends. Returns the exit code.
 ///
@@ -69,7 +73,9 @@ pub fn attach(mut command: Attach) -> Result<u8, Error> {
     } else {
         command.process.exit_fd.map(|fd| inherited("--exit-fd", fd)).transpose()?
     };
-    if command.process.detach {
+    if let Some(membership) = command.membership.take() {
+        named::attach(command, &membership, exit)
+    } else if command.process.detach {
         in_background(command, exit)
     } else {
         attach_and_serve(command, exit, None)
@@ -81,7 +87,7 @@ fn attach_and_serve(
     exit: Option<OwnedFd>,
     background: Option<Background>,
 ) -> Result<u8, Error> {
-    let Attach { target, endpoint, network, process, caller } = command;
+    let Attach { target, endpoint, network, process, caller, .. } = command;
     let mut announcement = Announcement { background, ..Announcement::of(process) };
     if caller == Caller::default() {
         announcement.manager = Manager::from_environment();
@@ -153,7 +159,14 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let fds = [process.ready_fd, process.exit_fd].into_iter().flatten();
     let inherited = isolate_initial(&fds.chain(published).collect::<Vec<_>>())?;
     start_log_file(process)?;
-    let names = names_inside(endpoint, network);
+    let tickets = match &command.membership {
+        Some(membership) => Some(Tickets::get(membership, process.name.clone())?),
+        None => None,
+    };
+    let names = match &tickets {
+        Some(tickets) => tickets.names_inside(),
+        None => names_inside(endpoint, network),
+    };
     let mut sandbox = run::spawn(command, &names, &inherited)?;
     let container = sandbox.container()?;
     let mut announcement = Announcement::of(process.clone());
@@ -161,18 +174,28 @@ pub fn run(command: &Run) -> Result<u8, Error> {
         announcement.manager = Manager::from_environment();
     }
     let target = Target::Pid(sandbox.pid);
-    let called_as = caller.personality.unwrap_or("rnsnet run");
-    let control = control(process, Some(&container), Some(&target), called_as, &endpoint.ifname)?;
-    let mut network = if endpoint.loopback_only {
-        attach::loopback_only(&container)?;
-        Served::nothing(endpoint, network.clone())
+    let mut members = Vec::new();
+    let (mut network, ipv6) = if let Some(tickets) = tickets {
+        members = tickets.bring(&container, &target, endpoint.offload)?;
+        announcement.status = named::summary(&members);
+        let ipv6 = members.iter().any(|member| member.lease.v6.is_some());
+        (Served::nothing(endpoint, network.clone()), ipv6)
     } else {
-        Served::attach(&container, endpoint, network.clone(), caller)?
+        let called_as = caller.personality.unwrap_or("rnsnet run");
+        let ifname = &endpoint.ifname;
+        let control = control(process, Some(&container), Some(&target), called_as, ifname)?;
+        let mut network = if endpoint.loopback_only {
+            attach::loopback_only(&container)?;
+            Served::nothing(endpoint, network.clone())
+        } else {
+            Served::attach(&container, endpoint, network.clone(), caller)?
+        };
+        network.control = control;
+        announcement.status = network.summary(endpoint);
+        let ipv6 = network.config.addresses.v6.is_some();
+        (network, ipv6)
     };
-    network.control = control;
-    announcement.status = network.summary(endpoint);
     log::debug!("{}", announcement.status);
-    let ipv6 = network.config.addresses.v6.is_some();
     // Blocked before the command exists, so that none for it is lost or ends us instead.
     let signals = Signals::new().map_err(set_up("receive signals"))?;
     // Stopped by the kernel when we end, so the command never outlives its network.
@@ -182,7 +205,9 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let watched = Watched { pidfd: Some(pidfd), path: None };
     let exit = process.exit_fd.map(|fd| self::inherited("--exit-fd", fd)).transpose()?;
     let network = network.into_network(signals, watched, process, exit);
-    match serve(network, announcement, false)? {
+    let served = serve(network, announcement, false);
+    members.into_iter().for_each(Member::leave);
+    match served? {
         Ended::Container => {}
         Ended::Asked => {
             sandbox
@@ -447,8 +472,11 @@ fn control(
         Some(Target::Path { netns, .. }) => (None, Some(netns.display().to_string())),
         Some(Target::Tap(_)) | None => (None, None),
     };
-    let facts = Facts { id, name, pid, netns, called_as, ifname: ifname.to_owned() };
-    Ok(Some(ControlSocket { place, facts }))
+    let (ifname, aliases) = (ifname.to_owned(), Vec::new());
+    let inode = container.and_then(|container| fstat(&container.netns).ok());
+    let inode = inode.map(|there| there.st_ino);
+    let facts = Facts { id, name, pid, netns, called_as, ifname, inode, aliases };
+    Ok(Some(ControlSocket { place, serves: Serves::Private(facts) }))
 }
 
 /// Gives up the process's powers, tells the caller that the network works, and serves it.

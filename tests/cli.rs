@@ -88,7 +88,7 @@ fn a_wrong_command_line_is_one_line_and_exit_code_2() {
     refused(
         &["--network", "a\nb", "4711"],
         "rnsnet: invalid --network \"a\\nb\": \
-         named networks are not part of this version: default or none\n",
+         write letters, digits, and from the second on '_', '.' and '-'\n",
     );
 }
 

@@ -11,6 +11,7 @@ mod completion;
 mod dns;
 mod getopt;
 mod help;
+mod join;
 #[cfg(test)]
 mod manual;
 mod options;
@@ -33,10 +34,11 @@ pub use values::ValueError;
 pub use verbs::Action;
 
 use crate::config::{
-    Attach, Caller, Confinement, Endpoint, Mtu, Network, Outbound, Process, Publish, Refusal,
-    Rules, Run, Sharing, Source, Target,
+    Attach, Caller, Confinement, Endpoint, Lease, Mtu, Network, Outbound, Process, Publish,
+    Refusal, Rules, Run, Sharing, Source, Target,
 };
 use argv::{Normalised, Syntax, Words};
+use join::{Asked, membership};
 use options::{Given, Job, OPTIONS};
 use values::Input;
 use verbs::{Found, VERBS};
@@ -126,6 +128,18 @@ pub enum UsageError {
         option: &'static str,
         /// Why not.
         why: &'static str,
+    },
+    /// An option about a network, where the network is a named one.
+    #[error("{option} is a matter of the network: it cannot be combined with --network NAME")]
+    OfTheNetwork {
+        /// The option.
+        option: &'static str,
+    },
+    /// An option about one of several networks.
+    #[error("{option} is about one network: write it after the network's name, NET:KEY=VALUE")]
+    OfOneNetwork {
+        /// The option.
+        option: &'static str,
     },
     /// Nothing is to be changed.
     #[error("an option is missing that says what to change")]
@@ -306,6 +320,8 @@ impl UsageError {
             | Self::Invalid { .. }
             | Self::Publish { .. }
             | Self::NotHere { .. }
+            | Self::OfOneNetwork { .. }
+            | Self::OfTheNetwork { .. }
             | Self::NothingToDo
             | Self::PortRange { .. }
             | Self::Useless { .. }
@@ -406,19 +422,24 @@ fn attach(
         return Err(UsageError::NoSuchVerb { word: target, suggestion });
     }
     let target = self::target(&given, &target)?;
-    let (endpoint, network) = link(&given, words, ifname, environment)?;
+    let asked = join::parse_all(&given.network)?;
+    let membership = membership(&given, words, ifname.as_ref(), &asked)?;
+    let (endpoint, network) = link(&given, words, ifname, environment, &asked)?;
     let mut process = process(&given)?;
     process.arguments = words.for_argh().into_iter().map(str::to_owned).collect();
     let caller = Caller { outbound: outbound(&given)?, ..Caller::default() };
-    Ok(Attach { target, endpoint, network, process, caller })
+    Ok(Attach { target, endpoint, network, membership, process, caller })
 }
 
 fn run(given: &Given, words: Words, environment: &Environment) -> Result<Run, UsageError> {
     if words.command.first().is_none_or(|command| command.is_empty()) {
         return Err(UsageError::NoCommand);
     }
-    let (endpoint, network) = link(given, &words, None, environment)?;
+    let asked = join::parse_all(&given.network)?;
+    let membership = membership(given, &words, None, &asked)?;
+    let (endpoint, network) = link(given, &words, None, environment, &asked)?;
     Ok(Run {
+        membership,
         hostname: read(given.hostname.as_deref(), "--hostname", values::hostname)?,
         endpoint,
         network,
@@ -456,9 +477,17 @@ fn link(
     words: &Words,
     ifname: Option<(&'static str, String)>,
     environment: &Environment,
+    asked: &Asked,
 ) -> Result<(Endpoint, Network), UsageError> {
-    let network = given.network.as_deref();
-    let loopback_only = read(network, "--network", values::loopback_only)?.unwrap_or(false);
+    if matches!(asked, Asked::Named(_)) {
+        // Its addresses are the named network's.
+        let (ifname, lease) = (DEFAULT_IFNAME.to_owned(), Lease::default());
+        let offload = read(given.offload.as_deref(), "--offload", values::offload)?;
+        let offload = offload.unwrap_or_default();
+        let endpoint = Endpoint { loopback_only: false, ifname, lease, offload };
+        return Ok((endpoint, Network::default()));
+    }
+    let loopback_only = *asked == Asked::None;
     if loopback_only {
         let option = words.seen().find(|option| option.needs_interface);
         let option =

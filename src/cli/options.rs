@@ -125,7 +125,7 @@ pub(super) struct Given {
     pub(super) add_host: Vec<String>,
     /// network
     #[argh(option)]
-    pub(super) network: Option<String>,
+    pub(super) network: Vec<String>,
     /// interface name
     #[argh(option)]
     pub(super) ifname: Option<String>,
@@ -329,9 +329,10 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         long: "--network",
-        kind: Kind::Value("NET"),
-        help: "default: a private network with a gateway; none: lo is brought up and nothing else. \
-               Default: default.",
+        kind: Kind::List("NET"),
+        help: "default: a private network with a gateway; none: lo is brought up and nothing \
+               else; a network's name, with NAME:KEY=VALUE,... for alias, ip, ip6, mac and \
+               ifname there. Default: default.",
         ..PLAIN
     },
     OptionSpec {

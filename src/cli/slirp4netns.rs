@@ -243,7 +243,14 @@ impl Given {
         };
         let process = self.process()?;
         let warnings = self.warnings(&network);
-        let command = Command::Attach(Attach { target, endpoint, network, process, caller });
+        let command = Command::Attach(Attach {
+            target,
+            endpoint,
+            network,
+            membership: None,
+            process,
+            caller,
+        });
         Ok(Invocation { command, warnings })
     }
 

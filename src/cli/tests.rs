@@ -62,8 +62,14 @@ fn a_pid_alone_is_all_defaults() {
     let (endpoint, network) = default_link();
     let arguments = vec!["--".into(), "4711".into()];
     let process = Process { arguments, ..Process::default() };
-    let expected =
-        Attach { target: Target::Pid(4711), endpoint, network, process, caller: Caller::default() };
+    let expected = Attach {
+        target: Target::Pid(4711),
+        endpoint,
+        network,
+        membership: None,
+        process,
+        caller: Caller::default(),
+    };
     assert_eq!(attached(&["4711"]), expected);
 }
 
@@ -71,6 +77,7 @@ fn a_pid_alone_is_all_defaults() {
 fn a_command_alone_is_all_defaults() {
     let (endpoint, network) = default_link();
     let expected = Run {
+        membership: None,
         command: vec!["sh".into(), "-c".into(), "id".into()],
         hostname: None,
         endpoint,
@@ -229,6 +236,30 @@ fn every_option_has_its_effect() {
     assert!(attached(&["--network", "none", "-d", "4711"]).endpoint.loopback_only);
 }
 
+// A10
+#[test]
+fn named_networks_and_what_goes_with_them() {
+    let attach = attached(&[
+        "4711",
+        "eth7",
+        "--network=n1:alias=db",
+        "--ip",
+        "10.89.0.7",
+        "-p",
+        "8080:80",
+        "-d",
+    ]);
+    let membership = attach.membership.unwrap();
+    let join = &membership.joins[0];
+    assert_eq!((join.network.as_str(), join.ifname.as_deref()), ("n1", Some("eth7")));
+    assert_eq!(join.v4, Some([10, 89, 0, 7].into()));
+    assert_eq!(membership.publish, ["8080:80"]);
+    let run = ran(&["--network", "a", "--network", "b:ip=10.90.0.7", "sh"]);
+    assert_eq!(run.membership.unwrap().joins.len(), 2);
+    assert_eq!(attached(&["4711"]).membership, None);
+    assert_eq!(attached(&["--network", "none", "4711"]).membership, None);
+}
+
 #[test]
 fn targets() {
     let path = |netns: &str| Target::Path { netns: netns.into(), userns: None };
@@ -326,9 +357,20 @@ fn refusals() {
         ),
         (&["4711", "--offload=on"], r#"invalid --offload "on": expected auto or off"#),
         (
-            &["4711", "--network=n1"],
-            "invalid --network \"n1\": \
-             named networks are not part of this version: default or none",
+            &["4711", "--network=n1", "--mtu=9000"],
+            "--mtu is a matter of the network: it cannot be combined with --network NAME",
+        ),
+        (
+            &["4711", "--network=a", "--network=b", "--ip=10.89.0.7"],
+            "--ip is about one network: write it after the network's name, NET:KEY=VALUE",
+        ),
+        (
+            &["4711", "--network=a:ip=10.89.0.7", "--ip=10.89.0.8"],
+            "--ip is about one network: write it after the network's name, NET:KEY=VALUE",
+        ),
+        (
+            &["-d", "4711", "--network=a", "--exit-fd=5"],
+            "--exit-fd cannot be combined with --detach",
         ),
         (
             &["4711", "--host-access=x"],

@@ -13,6 +13,7 @@ use super::output::TemplateError;
 use crate::config::{
     Addresses, Cidr, Family, HostAccess, Lease, LogLevel, MacAddress, Mtu, NameError, Offload,
 };
+use crate::network::definition;
 use crate::network::options::OptionError;
 use crate::network::prefix::PrefixError;
 
@@ -36,9 +37,18 @@ pub enum ValueError {
     /// Not one of a few words.
     #[error("expected {0}")]
     Expected(&'static str),
-    /// `--network` with the name of a network.
-    #[error("named networks are not part of this version: default or none")]
-    NamedNetwork,
+    /// A network's name that cannot be one.
+    #[error(transparent)]
+    NetworkName(#[from] definition::NameError),
+    /// A network that is named twice.
+    #[error("the network is given twice")]
+    NetworkTwice,
+    /// A key after a network's name that does not exist.
+    #[error("unknown key {0:?}: there are alias, ip, ip6, mac and ifname")]
+    NetworkKey(String),
+    /// A key that is not to be repeated.
+    #[error("{0} is given twice")]
+    KeyTwice(String),
     /// A negative descriptor.
     #[error("a file descriptor is never negative")]
     NegativeFd,
@@ -250,16 +260,6 @@ pub(super) fn offload(text: &str) -> Result<Offload, ValueError> {
         "auto" => Ok(Offload::Auto),
         "off" => Ok(Offload::Off),
         _ => Err(ValueError::Expected("auto or off")),
-    }
-}
-
-/// Reads `--network`; true means loopback only.
-pub(super) fn loopback_only(text: &str) -> Result<bool, ValueError> {
-    match text {
-        "default" => Ok(false),
-        "none" => Ok(true),
-        "" => Err(ValueError::Empty),
-        _ => Err(ValueError::NamedNetwork),
     }
 }
 

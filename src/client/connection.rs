@@ -1,9 +1,10 @@
 //! One connection to the control socket of a network.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -111,6 +112,23 @@ impl Connection {
                 return Err(talk(io::ErrorKind::UnexpectedEof.into()));
             }
         }
+    }
+
+    /// Asks, and waits until the other side has done it or has ended, whatever it answers. By calls
+    /// that a process may make which has given everything up.
+    ///
+    /// # Errors
+    /// What keeps it from being asked.
+    pub fn tell(&mut self, execute: &str, arguments: &impl Serialize) -> io::Result<()> {
+        let Ok(Value::Object(arguments)) = serde_json::to_value(arguments) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let line = Request { execute: execute.to_owned(), arguments }.line();
+        self.stream.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS.into())))?;
+        self.stream.write_all(&line)?;
+        let mut buffer = [0; 1024];
+        while self.stream.read(&mut buffer)? == buffer.len() {}
+        Ok(())
     }
 
     /// The next line of a stream, as far as it is there.

@@ -4,12 +4,14 @@
 //! ([`crate::client`]). docs/control-socket.md describes the protocol with an example of every
 //! command. Types are strict: an unknown field, a wrong type or another version is refused.
 
+mod members;
 mod types;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+pub use members::{Arrival, Leased, Wanted};
 pub use types::{
     Capture, CaptureEnd, Container, Event, Flow, Info, Interface, Named, PortMapping, Ports, Since,
     Spec, Stats, Streaming,

@@ -32,6 +32,12 @@ pub struct Container {
     pub pid: Option<i32>,
     /// The network namespace: a path, for as long as it is there.
     pub netns: Option<String>,
+    /// The inode of that namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
+    /// What else it is called on the network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// When it was attached, in seconds since 1970-01-01 UTC.
     pub attached: u64,
     /// Its interface; `None` under `--network none`.

@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 
 use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
-use super::control::{self, Control, ControlSocket, Instance};
+use super::control::{self, Control, ControlSocket, Instance, Serves};
 use super::host::{Socket, Sockets};
 use super::listen::{Published, in_words};
 use super::mirror::{Mirrors, SocketTables};
@@ -246,8 +246,13 @@ impl Server {
         let control_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
         let control = network
             .control
-            .map(|ControlSocket { place, facts }| {
-                let instance = Instance::private(facts, config, container);
+            .map(|ControlSocket { place, serves }| {
+                let instance = match serves {
+                    Serves::Private(facts) => Instance::private(facts, config, container),
+                    Serves::Shared(definition, journal) => {
+                        Instance::shared_by_many(*definition, journal, config)
+                    }
+                };
                 Control::new(place, control_registry, CONTROL, FIRST_CONTROL_CLIENT, instance)
             })
             .transpose()
@@ -349,6 +354,7 @@ impl Server {
                 sockets: &mut self.sockets,
                 published: &mut self.published,
                 interfaces: self.interfaces.as_mut(),
+                ports: &mut self.ports,
                 now,
             });
         }
@@ -362,7 +368,15 @@ impl Server {
         self.mirrors.handle_timeout(&mut self.engine, &mut self.sockets, now);
         if let Some(control) = &mut self.control {
             control.flush(now);
-            if control.asked_to_end() {
+            control.handle_abandoned(&mut control::Target {
+                engine: &mut self.engine,
+                sockets: &mut self.sockets,
+                published: &mut self.published,
+                interfaces: self.interfaces.as_mut(),
+                ports: &mut self.ports,
+                now,
+            });
+            if control.asked_to_end() || control.is_over(now) {
                 return Ok(Some(Ended::Asked));
             }
         }
@@ -438,6 +452,7 @@ impl Server {
                         sockets: &mut self.sockets,
                         published: &mut self.published,
                         interfaces: self.interfaces.as_mut(),
+                        ports: &mut self.ports,
                         now,
                     };
                     control.handle_client(token, &mut target);

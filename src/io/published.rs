@@ -128,6 +128,19 @@ impl PublishedPorts {
         true
     }
 
+    /// The container at a port is gone: clients are led there no more, and ports that lead nowhere
+    /// else are taken back.
+    pub(super) fn forget(&mut self, port: PortId, place: &mut Place<'_>) {
+        for rule in &mut self.rules {
+            rule.to.retain(|to| to.port != port);
+        }
+        let (gone, kept) =
+            std::mem::take(&mut self.rules).into_iter().partition(|rule| rule.to.is_empty());
+        self.rules = kept;
+        let gone: Vec<Rule> = gone;
+        gone.into_iter().for_each(|rule| rule.close_all(place));
+    }
+
     /// The rules, in the order in which they came.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()

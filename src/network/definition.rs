@@ -309,7 +309,7 @@ impl Plan {
         let definition = Definition {
             version: VERSION,
             name: self.name,
-            id: made.id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            id: hexadecimal(&made.id),
             created: made.created.clone(),
             v4,
             v6,
@@ -421,6 +421,11 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     }
     let reserved = ["default", "none", "host", "bridge", "private", "container"];
     if reserved.contains(&name) { Err(NameError::Reserved) } else { Ok(()) }
+}
+
+/// An id as it is shown.
+pub(super) fn hexadecimal(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn default_mtu() -> u16 {

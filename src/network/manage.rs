@@ -6,7 +6,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::definition::{Definition, DefinitionError, Made, Plan, Taken};
+use super::definition::{Definition, DefinitionError, Made, Plan, Taken, hexadecimal};
 use super::prefix::Prefix;
 use super::store::{Store, StoreError};
 use super::when::rfc3339;
@@ -29,6 +29,14 @@ pub enum NetworkError {
     Host { source: io::Error },
     #[error("cannot get random numbers from the kernel")]
     Chance { source: io::Error },
+    #[error("the process of the network {name} did not start")]
+    Start { name: String },
+    #[error("the network {name} has active endpoints: {}", containers.join(", "))]
+    InUse { name: String, containers: Vec<String> },
+    #[error("the container {container} is not connected to the network {name}")]
+    NotConnected { container: String, name: String },
+    #[error("the container {name} has no namespace that can be entered")]
+    NoNamespace { name: String },
     #[error("{address} is not a resolver of the network {name}")]
     NoResolver { address: IpAddr, name: String },
 }
@@ -99,14 +107,19 @@ pub fn update(
     Ok(definition)
 }
 
-/// Removes a network.
+/// Removes a network, once `end` has ended its process.
 ///
 /// # Errors
-/// There is no such network.
-pub fn remove(store: &Store, word: &str) -> Result<Definition, NetworkError> {
-    let lock = store.lock()?;
-    let definition = store.find(word)?;
-    store.remove(&lock, &definition.name)?;
+/// There is no such network, or `end` refuses.
+pub fn remove<E: From<NetworkError>>(
+    store: &Store,
+    word: &str,
+    end: impl FnOnce(&str) -> Result<(), E>,
+) -> Result<Definition, E> {
+    let lock = store.lock().map_err(NetworkError::from)?;
+    let definition = store.find(word).map_err(NetworkError::from)?;
+    end(&definition.name)?;
+    store.remove(&lock, &definition).map_err(NetworkError::from)?;
     Ok(definition)
 }
 
@@ -125,10 +138,24 @@ fn check_driver(driver: &str) -> Result<(), NetworkError> {
     Err(NetworkError::Driver { driver: driver.to_owned(), instead })
 }
 
-fn made() -> Result<Made, NetworkError> {
+/// An id that nothing else has: 64 hexadecimal digits.
+///
+/// # Errors
+/// The kernel has no random numbers.
+pub fn new_id() -> Result<String, NetworkError> {
+    Ok(hexadecimal(&random_id()?))
+}
+
+fn random_id() -> Result<[u8; 32], NetworkError> {
     let chance = |error| NetworkError::Chance { source: io::Error::other(error) };
     let mut id = [0; 32];
     getrandom::fill(&mut id).map_err(chance)?;
+    Ok(id)
+}
+
+fn made() -> Result<Made, NetworkError> {
+    let chance = |error| NetworkError::Chance { source: io::Error::other(error) };
+    let id = random_id()?;
     let global_id = getrandom::u64().map_err(chance)?;
     Ok(Made { id, global_id, created: rfc3339(since_epoch()) })
 }

@@ -10,6 +10,7 @@
 pub mod definition;
 pub mod inspect;
 pub mod ipam;
+pub mod leases;
 pub mod manage;
 pub mod options;
 pub mod prefix;

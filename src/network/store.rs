@@ -1,4 +1,5 @@
-//! Where networks are kept: one file each in `$XDG_CONFIG_HOME/rnsnet/networks`.
+//! Where networks are kept: one file each in `$XDG_CONFIG_HOME/rnsnet/networks`, and their leases
+//! in `$XDG_STATE_HOME/rnsnet/networks`.
 //!
 //! A file is written whole or not at all (a temporary one, fsync, rename), and whoever changes the
 //! set of networks holds a lock on the directory meanwhile, so that two creators never choose one
@@ -11,11 +12,13 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::definition::{Definition, DefinitionError};
+use super::leases::Journal;
 
 /// The networks of a user.
 #[derive(Debug, Clone)]
 pub struct Store {
     directory: PathBuf,
+    state: PathBuf,
 }
 
 /// The right to change the set of networks; given back when dropped, or when the process ends.
@@ -72,15 +75,36 @@ impl Store {
             // The XDG base directory specification: a relative path is no path.
             path.filter(|path| path.is_absolute())
         };
-        let home = || absolute("HOME").map(|home| home.join(".config"));
-        let config = absolute("XDG_CONFIG_HOME").or_else(home).ok_or(StoreError::NoHome)?;
-        Ok(Self::at(config.join("rnsnet").join("networks")))
+        let home = |below: &str| absolute("HOME").map(|home| home.join(below));
+        let config = absolute("XDG_CONFIG_HOME").or_else(|| home(".config"));
+        let config = config.ok_or(StoreError::NoHome)?;
+        let state = absolute("XDG_STATE_HOME").or_else(|| home(".local/state"));
+        let state = state.unwrap_or_else(|| config.clone());
+        let networks = |base: PathBuf| base.join("rnsnet").join("networks");
+        Ok(Self { directory: networks(config), state: networks(state) })
     }
 
     /// The store in a directory.
     #[must_use]
     pub fn at(directory: PathBuf) -> Self {
-        Self { directory }
+        Self { state: directory.clone(), directory }
+    }
+
+    /// Opens the journal of a network's leases, one that is kept nowhere if need be: leases that
+    /// are not kept over the end of a process are better than none.
+    #[must_use]
+    pub fn journal(&self, definition: &Definition) -> Journal {
+        let path = self.leases(&definition.id);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.state);
+        made.and_then(|()| Journal::open(&path)).unwrap_or_else(|error| {
+            log::warn!("leases will not be kept: cannot open {}: {error}", path.display());
+            Journal::nowhere()
+        })
+    }
+
+    /// A network of the same name that is made later has another id, and none of its leases.
+    fn leases(&self, id: &str) -> PathBuf {
+        self.state.join(format!("{id}.leases"))
     }
 
     /// Waits for the right to change the set of networks.
@@ -196,9 +220,12 @@ impl Store {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn remove(&self, _: &Lock, name: &str) -> Result<(), StoreError> {
-        let path = self.path(name);
-        fs::remove_file(&path).map_err(|source| StoreError::Remove { path, source })
+    pub fn remove(&self, _: &Lock, definition: &Definition) -> Result<(), StoreError> {
+        let path = self.path(&definition.name);
+        fs::remove_file(&path).map_err(|source| StoreError::Remove { path, source })?;
+        // There is none where no container ever was.
+        drop(fs::remove_file(self.leases(&definition.id)));
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -207,7 +234,7 @@ impl Store {
 }
 
 /// Puts a file with these contents in the place of `path`, at once.
-fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let write = || {
         let mut options = OpenOptions::new();
@@ -278,7 +305,7 @@ mod tests {
             assert_eq!(error, format!("no such network: {word}"));
         }
         assert_eq!(store.read("n1").unwrap(), Some(network("n1", 0xab)));
-        store.remove(&lock, "n1").unwrap();
+        store.remove(&lock, &network("n1", 0xab)).unwrap();
         assert_eq!(store.read("n1").unwrap(), None);
         let left: Vec<_> = fs::read_dir(scratch.0.join("networks"))
             .unwrap()

@@ -107,7 +107,7 @@ rules! {
     SYS_fcntl Any, "the C library's open(3), descriptors of connections";
     #[cfg(target_arch = "arm")]
     SYS_fcntl64 Any, "the C library's open(3), descriptors of connections";
-    SYS_ioctl OneOf(1, &[SIOCGIFINDEX, TUNSETPERSIST]), "sock::interface_index, tun::Tap::drop";
+    SYS_ioctl OneOf(1, &[SIOCGIFINDEX, TUNSETPERSIST, TUNSETOFFLOAD]), "sock::interface_index, tun::Tap";
     SYS_unlinkat Any, "process::PidFile, control sockets";
     #[cfg(not(target_arch = "aarch64"))]
     SYS_unlink Any, "process::PidFile, control sockets";
@@ -132,6 +132,8 @@ const SIOCGIFINDEX: u32 = 0x8933;
 
 /// `TUNSETPERSIST` of <linux/if_tun.h>, the same on these architectures.
 const TUNSETPERSIST: u32 = 0x4004_54cb;
+/// `TUNSETOFFLOAD` of <linux/if_tun.h>: a container joins a named network.
+const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 
 /// The kernel's name for this architecture, <linux/audit.h>.
 #[cfg(target_arch = "x86_64")]

@@ -177,6 +177,20 @@ pub fn create(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
     }
 }
 
+/// The name of the interface of a TAP's or TUN's descriptor, in whatever namespace it is.
+///
+/// # Errors
+/// `ENOTTY` or `EBADFD` when the descriptor is no interface's.
+pub fn name(tap: &OwnedFd) -> io::Result<String> {
+    let mut request = empty_request();
+    // SAFETY: TUNGETIFF writes one `ifreq`, which outlives the call.
+    check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    // `c_char` is signed on x86; the bits are the same.
+    let bytes = request.ifr_name.map(|byte| u8::from_ne_bytes(byte.to_ne_bytes()));
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
 /// Takes over the persistent TAP `name`, or makes it if there is no interface of that name, and
 /// returns what [`create`] does.
 ///

@@ -236,7 +236,11 @@ impl Lab {
             Place::Lan => in_net(self.lan.pid()),
             Place::In(container) => in_net(container.pid()),
         };
-        command.env("XDG_RUNTIME_DIR", &self.runtime).args(argv);
+        command.env("XDG_RUNTIME_DIR", &self.runtime);
+        // Networks are a test's own, too.
+        command.env("XDG_CONFIG_HOME", self.runtime.join("config"));
+        command.env("XDG_STATE_HOME", self.runtime.join("state"));
+        command.args(argv);
         command
     }
 

@@ -24,6 +24,7 @@ mod isolation;
 mod lifecycle;
 mod manager;
 mod names;
+mod networks;
 mod observe;
 mod pasta;
 mod ports;

@@ -126,10 +126,6 @@ fn words() {
     assert_eq!(offload("auto"), Ok(Offload::Auto));
     assert_eq!(offload("off"), Ok(Offload::Off));
     refuses(offload, &[("", "expected auto or off"), ("on", "expected auto or off")]);
-    assert_eq!(loopback_only("none"), Ok(true));
-    assert_eq!(loopback_only("default"), Ok(false));
-    const NAMED: &str = "named networks are not part of this version: default or none";
-    refuses(loopback_only, &[("n1", NAMED), ("host", NAMED), ("", "it is empty")]);
     assert_eq!(log_level("warn"), Ok(LogLevel(log::LevelFilter::Warn)));
     assert_eq!(log_level("info"), Ok(LogLevel::default()));
     const LEVELS: &str = "expected error, warn, info, debug or trace";

@@ -1,12 +1,16 @@
 //! What the commands of the control socket know of the network beside the engine: who its
 //! containers are.
 
+use super::shared::Shared;
+use crate::cli::publish::PublishDefaults;
 use crate::config::{self, Lease};
 use crate::control::{Container, Info, Interface, Kind, PortMapping, Refusal};
-use crate::engine::PortId;
+use crate::engine::{Instant, PortId};
 use crate::io::clock::since_epoch;
 use crate::io::listen::BoundPort;
 use crate::io::published::{PublishedPorts, Rule};
+use crate::network::definition::Definition;
+use crate::network::leases::Journal;
 
 /// What is known of a container from outside the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,19 @@ pub struct Facts {
     pub called_as: &'static str,
     /// The name of its interface.
     pub ifname: String,
+    /// The inode of its network namespace.
+    pub inode: Option<u64>,
+    /// What else it is called on the network.
+    pub aliases: Vec<String>,
+}
+
+/// What a control socket is for.
+#[derive(Debug)]
+pub enum Serves {
+    /// A network with one container.
+    Private(Facts),
+    /// A named network, with the leases that are kept.
+    Shared(Box<Definition>, Journal),
 }
 
 /// A network as its clients see it.
@@ -34,6 +51,7 @@ pub(in crate::io) struct Instance {
     process: u32,
     called_as: &'static str,
     pub(super) containers: Vec<Member>,
+    shared: Option<Shared>,
 }
 
 /// One container.
@@ -62,7 +80,84 @@ impl Instance {
         };
         let network = "default".to_owned();
         let process = std::process::id();
-        Self { network, config, process, called_as, containers: vec![member] }
+        let containers = vec![member];
+        Self { network, config, process, called_as, containers, shared: None }
+    }
+
+    /// A named network, which nobody is on yet.
+    pub(in crate::io) fn shared_by_many(
+        definition: Definition,
+        journal: Journal,
+        config: config::Network,
+    ) -> Self {
+        Self {
+            network: definition.name.clone(),
+            config,
+            process: std::process::id(),
+            called_as: "rnsnet",
+            containers: Vec::new(),
+            shared: Some(Shared::new(definition, journal)),
+        }
+    }
+
+    /// What a named network keeps.
+    pub(super) fn shared(&mut self) -> Result<&mut Shared, Refusal> {
+        let none = || Refusal::new(Kind::Failed, "this network is one container's own");
+        self.shared.as_mut().ok_or_else(none)
+    }
+
+    /// Whether it is a named network.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Adds a container that is attached.
+    pub(super) fn add(
+        &mut self,
+        facts: Facts,
+        port: PortId,
+        lease: Lease,
+        published: &PublishedPorts,
+    ) -> Container {
+        let attached = since_epoch().as_secs();
+        let member = Member { facts, port: Some(port), lease, attached };
+        let container = self.container(&member, published);
+        self.containers.push(member);
+        container
+    }
+
+    /// Forgets the container at a port; its lease is free again.
+    pub(super) fn remove(&mut self, port: PortId) -> Option<Member> {
+        let place = self.containers.iter().position(|member| member.port == Some(port))?;
+        let member = self.containers.remove(place);
+        if let Some(shared) = &mut self.shared {
+            shared.ipam.release(&member.facts.name);
+            shared.gone(port);
+        }
+        Some(member)
+    }
+
+    /// Whether it is a named network on which nobody has been for a while.
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        let anybody = !self.containers.is_empty();
+        self.shared.as_mut().is_some_and(|shared| shared.is_over(anybody, now))
+    }
+
+    /// A container of a named network whose connection has ended that was to hold it.
+    pub(super) fn abandoned(&mut self) -> Option<PortId> {
+        self.shared.as_mut().and_then(Shared::abandoned)
+    }
+
+    /// Where ports are published that name no address.
+    pub(super) fn publish_defaults(&self) -> PublishDefaults {
+        let shared = self.shared.as_ref();
+        let bind = shared.and_then(|shared| shared.definition.host_binding);
+        PublishDefaults { bind: bind.into_iter().collect(), ..PublishDefaults::default() }
+    }
+
+    /// When to ask that again.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        self.shared.as_ref().and_then(Shared::ends_at)
     }
 
     /// The network's name.
@@ -134,6 +229,8 @@ impl Instance {
             name: facts.name.clone(),
             pid: facts.pid,
             netns: facts.netns.clone(),
+            inode: facts.inode,
+            aliases: facts.aliases.clone(),
             attached: *attached,
             interface,
             ports: member.ports(published),

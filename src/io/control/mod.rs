@@ -7,31 +7,34 @@
 mod capture;
 mod commands;
 mod instance;
+mod shared;
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use mio::{Registry, Token};
 use smoltcp::time::Duration;
 
 use self::capture::ActiveCapture;
 use self::commands::{Context, Reply};
-pub use self::instance::Facts;
 pub(super) use self::instance::Instance;
+pub use self::instance::{Facts, Serves};
 use super::clients::{Clients, Limits};
 use super::clock::since_epoch;
 use super::host::Sockets;
-use super::published::PublishedPorts;
+use super::ports::Ports;
+use super::published::{self, PublishedPorts};
 use crate::control::{self, Event, Kind, MAX_REQUEST, PortMapping, Refusal, Request};
 use crate::engine::{Engine, Instant, PortId};
 use crate::runtime_dir::{Directory, Place};
 use crate::sys::interfaces::Interfaces;
 
 /// Clients at once.
-pub(super) const MAX_CLIENTS: usize = 64;
+pub(super) const MAX_CLIENTS: usize = 256;
 /// Clients at once that read a stream: others always find a place.
-const MAX_STREAMS: usize = MAX_CLIENTS / 2;
+const MAX_STREAMS: usize = 32;
 /// Requests of one client that are carried out before other sources have their turn.
 const REQUESTS_PER_TURN: usize = 1;
 /// Events that are remembered for those who ask later.
@@ -51,8 +54,8 @@ const LIMITS: Limits = Limits {
 pub struct ControlSocket {
     /// Where it is.
     pub place: Place,
-    /// What is known of the container from outside the network.
-    pub facts: Facts,
+    /// What it is for.
+    pub serves: Serves,
 }
 
 /// The control socket and its clients.
@@ -75,6 +78,10 @@ pub(super) struct Control {
 struct Session {
     events: bool,
     capture: Option<ActiveCapture>,
+    /// A container that is on its way to a named network.
+    pending: Option<commands::members::Pending>,
+    /// Containers that leave a named network when this client does.
+    held: Vec<Rc<()>>,
 }
 
 /// What has happened, the latest last.
@@ -91,6 +98,7 @@ pub(super) struct Target<'a> {
     pub(super) sockets: &'a mut Sockets,
     pub(super) published: &'a mut PublishedPorts,
     pub(super) interfaces: Option<&'a mut Interfaces>,
+    pub(super) ports: &'a mut Ports,
     pub(super) now: Instant,
 }
 
@@ -126,6 +134,28 @@ impl Control {
         self.end
     }
 
+    /// Whether the network is a named one on which nobody has been for a while.
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        self.instance.is_over(now)
+    }
+
+    /// Takes containers from a named network that nobody holds any more who did. To be called after
+    /// [`Control::flush`], which lets clients go.
+    pub(super) fn handle_abandoned(&mut self, target: &mut Target<'_>) {
+        while let Some(port) = self.instance.abandoned() {
+            target.ports.detach(target.engine, port, target.now);
+            let (engine, sockets) = (&mut *target.engine, &mut *target.sockets);
+            target.published.forget(port, &mut published::Place { engine, sockets });
+            self.handle_gone(port);
+        }
+    }
+
+    /// The container at a port is gone.
+    pub(super) fn handle_gone(&mut self, port: PortId) {
+        commands::forget(&mut self.instance, &mut self.events, port);
+        self.tell();
+    }
+
     /// Takes new clients.
     pub(super) fn accept(&mut self, now: Instant) {
         self.clients.accept(now);
@@ -153,6 +183,7 @@ impl Control {
                 sockets: target.sockets,
                 published: target.published,
                 interfaces: target.interfaces.as_deref_mut(),
+                ports: target.ports,
                 now: target.now,
                 instance: &mut self.instance,
                 events: &mut self.events,
@@ -174,7 +205,7 @@ impl Control {
             for event in follow {
                 client.answer(&control::event(&event), Vec::new());
             }
-            client.done(client.session.streams(), target.now);
+            client.done(client.session.stays(), target.now);
         }
         self.tell();
         self.note_captures();
@@ -188,7 +219,7 @@ impl Control {
                 if let Some(end) = capture.end() {
                     client.session.capture = None;
                     client.answer(&control::event(&commands::to_value(&end)), Vec::new());
-                    client.done(client.session.streams(), now);
+                    client.done(client.session.stays(), now);
                 }
             }
         }
@@ -207,7 +238,8 @@ impl Control {
         let unfinished = !self.clients.unfinished().is_empty();
         let soon = waiting.then_some(now + CAPTURE_RETRY);
         let at_once = unfinished.then_some(now);
-        self.clients.poll_timeout().into_iter().chain(soon).chain(at_once).min()
+        let over = self.instance.ends_at();
+        self.clients.poll_timeout().into_iter().chain(soon).chain(at_once).chain(over).min()
     }
 
     /// Ends clients that took too long, takes those that had to wait, and goes on with those that
@@ -275,6 +307,11 @@ impl Control {
 impl Session {
     fn streams(&self) -> bool {
         self.events || self.capture.is_some()
+    }
+
+    /// Whether it may be silent for as long as it likes.
+    fn stays(&self) -> bool {
+        self.streams() || !self.held.is_empty()
     }
 }
 

@@ -22,6 +22,7 @@ struct Lab {
     engine: Engine,
     sockets: Sockets,
     published: PublishedPorts,
+    ports: Ports,
     now: Instant,
 }
 
@@ -49,12 +50,15 @@ impl Lab {
             netns: None,
             called_as: "rnsnet",
             ifname: "eth0".to_owned(),
+            inode: Some(7),
+            aliases: Vec::new(),
         };
         let instance = Instance::private(facts, Network::default(), Some((port, lease)));
         let control = Control::new(place, registry(), LISTENER, FIRST_CLIENT, instance).unwrap();
         let sockets = Sockets::new(registry(), 100, OutboundPolicy::default());
         let published = PublishedPorts::default();
-        Self { path, poll, control, engine, sockets, published, now: Instant::ZERO }
+        let ports = Ports::new(registry(), 200);
+        Self { path, poll, control, engine, sockets, published, ports, now: Instant::ZERO }
     }
 
     fn connect(&self) -> UnixStream {
@@ -78,6 +82,7 @@ impl Lab {
                 sockets: &mut self.sockets,
                 published: &mut self.published,
                 interfaces: None,
+                ports: &mut self.ports,
                 now: self.now,
             };
             for event in &events {

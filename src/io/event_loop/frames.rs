@@ -8,6 +8,7 @@ use super::{FRAMES_IN, FRAMES_OUT, LAST_BATCHES, LoopError, Server};
 use crate::engine::stats::Verdict;
 use crate::engine::{Instant, PortId};
 use crate::io::ports::Source;
+use crate::io::published::Place;
 use crate::io::tap::ethernet;
 
 impl Server {
@@ -36,6 +37,11 @@ impl Server {
     fn end_port(&mut self, id: PortId, now: Instant) {
         log::debug!("port {}: its container is gone", id.0);
         self.ports.detach(&mut self.engine, id, now);
+        let mut place = Place { engine: &mut self.engine, sockets: &mut self.sockets };
+        self.published.forget(id, &mut place);
+        if let Some(control) = &mut self.control {
+            control.handle_gone(id);
+        }
     }
 
     /// Reads a batch of frames from each port that has some.

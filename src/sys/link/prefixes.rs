@@ -25,6 +25,26 @@ pub fn prefixes_in_use() -> io::Result<Vec<(IpAddr, u8)>> {
     Ok(found)
 }
 
+/// The metrics of the default routes of the main table, with whether they are IPv4.
+///
+/// # Errors
+/// What netlink(7) reports.
+pub fn default_routes() -> io::Result<Vec<(bool, u32)>> {
+    let mut netlink = Netlink::open().map_err(|error| error.source)?;
+    let mut found = Vec::new();
+    let request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &[0; RTMSG_LEN]);
+    netlink.dump(request, |message| {
+        let main = message.payload.get(4) == Some(&libc::RT_TABLE_MAIN);
+        if let (true, Some((to, 0))) = (main, route(message)) {
+            let rest = message.payload.get(RTMSG_LEN..).unwrap_or_default();
+            let metric = attributes(rest).find(|(kind, _)| *kind == libc::RTA_PRIORITY);
+            let metric = metric.and_then(|(_, value)| value.first_chunk().copied());
+            found.push((to.is_ipv4(), metric.map_or(0, u32::from_ne_bytes)));
+        }
+    })?;
+    Ok(found)
+}
+
 /// `struct ifaddrmsg`: family, prefix length. On a point-to-point link the peer's address counts
 /// as well as one's own, both with the same length.
 fn address(message: &Message<'_>) -> Vec<(IpAddr, u8)> {
@@ -103,5 +123,6 @@ mod tests {
     fn the_hosts_can_be_listed_without_privileges() {
         // Every namespace has `lo`; in a new one it has no address yet.
         prefixes_in_use().unwrap();
+        default_routes().unwrap();
     }
 }

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::network::definition::Definition;
 use crate::network::manage::{self, NetworkError};
 use crate::network::store::{Store, StoreError};
+use crate::session::network;
 
 pub(super) const RM: Verb = Verb {
     name: "rm",
@@ -24,7 +25,7 @@ pub(super) const RM: Verb = Verb {
     options: &[OptionSpec {
         long: "--force",
         short: Some('f'),
-        help: "A network that does not exist is no error.",
+        help: "Disconnect the containers that it has; one that does not exist is no error.",
         ..VERB
     }],
     examples: &[("rnsnet network rm n1 n2", "Both, whatever becomes of the other.")],
@@ -154,6 +155,11 @@ impl Update {
     }
 }
 
+/// Whether there is no such network.
+fn is_unknown(error: &Error) -> bool {
+    matches!(error, Error::Network(NetworkError::Store(StoreError::NoSuch { .. })))
+}
+
 impl Action for Update {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let store = Store::of_user().map_err(NetworkError::from)?;
@@ -168,9 +174,10 @@ impl Action for Rm {
         let store = Store::of_user().map_err(NetworkError::from)?;
         let mut errors = Vec::new();
         for word in &self.networks {
-            match manage::remove(&store, word) {
+            let removed = manage::remove(&store, word, |name| network::end(name, self.force));
+            match removed {
                 Ok(network) => output::print(&format!("{}\n", network.name))?,
-                Err(NetworkError::Store(StoreError::NoSuch { .. })) if self.force => {}
+                Err(error) if self.force && is_unknown(&error) => {}
                 Err(error) => errors.push(error),
             }
         }
@@ -193,17 +200,18 @@ impl Action for Prune {
         }
         let store = Store::of_user().map_err(NetworkError::from)?;
         let networks = store.networks().map_err(NetworkError::from)?;
-        let mut errors: Vec<NetworkError> =
-            networks.bad.into_iter().map(NetworkError::from).collect();
+        let bad = networks.bad.into_iter();
+        let mut errors: Vec<Error> = bad.map(|error| NetworkError::from(error).into()).collect();
         let mut removed = String::new();
         for network in networks.good.into_values() {
             if !filter::passes(&self.filters, &network) {
                 continue;
             }
-            match manage::remove(&store, &network.name) {
+            match manage::remove(&store, &network.name, |name| network::end(name, false)) {
                 Ok(network) => removed.push_str(&format!("{}\n", network.name)),
+                Err(Error::Network(NetworkError::InUse { .. })) => {}
                 // Somebody else was faster.
-                Err(NetworkError::Store(StoreError::NoSuch { .. })) => {}
+                Err(error) if is_unknown(&error) => {}
                 Err(error) => errors.push(error),
             }
         }

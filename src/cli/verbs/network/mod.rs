@@ -5,6 +5,7 @@
 //! the networks is in `crate::network`.
 
 mod change;
+mod connect;
 mod create;
 mod filter;
 mod show;
@@ -18,6 +19,8 @@ pub(super) const NETWORK: Group = Group {
     about: "Manage networks that several containers share",
     verbs: &[
         &create::CREATE,
+        &connect::CONNECT,
+        &connect::DISCONNECT,
         &show::LS,
         &show::INSPECT,
         &show::EXISTS,

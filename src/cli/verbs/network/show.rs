@@ -1,18 +1,17 @@
 //! `rnsnet network ls`, `inspect` and `exists`.
 
-use std::collections::BTreeMap;
-
 use super::super::{Action, Argument, Count, Typed, UsageError, Verb};
 use super::NETWORKS;
 use super::filter::{self, Filter};
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::output::{self, Column, Format, Template, TemplateError, Value};
+use crate::control::Container;
 use crate::error::Error;
 use crate::network::definition::Definition;
-use crate::network::inspect::{Inspected, Listed};
+use crate::network::inspect::{Inspected, InspectedContainer, Listed};
 use crate::network::manage::NetworkError;
 use crate::network::store::{Store, StoreError};
-use crate::session;
+use crate::session::{self, network};
 
 pub(super) const LS: Verb = Verb {
     name: "ls",
@@ -135,7 +134,7 @@ impl Action for Ls {
         let rows: Result<Vec<Value>, TemplateError> =
             shown.map(|network| row(network, self.whole_ids)).collect();
         output::print(&self.format.list(&rows?, &COLUMNS, 4)?)?;
-        Ok(complain(networks.bad))
+        Ok(complain(networks.bad.into_iter().map(|error| NetworkError::from(error).into())))
     }
 }
 
@@ -143,13 +142,15 @@ impl Action for Inspect {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let store = Store::of_user().map_err(NetworkError::from)?;
         let mut values = Vec::new();
-        let mut errors = Vec::new();
+        let mut errors: Vec<Error> = Vec::new();
         for word in &self.networks {
             match store.find(word) {
                 Ok(network) => {
-                    values.push(output::value_of(&Inspected::new(&network, BTreeMap::new()))?);
+                    let containers = network::containers(&network.name)?;
+                    let containers = containers.into_iter().filter_map(container).collect();
+                    values.push(output::value_of(&Inspected::new(&network, containers))?);
                 }
-                Err(error) => errors.push(error),
+                Err(error) => errors.push(NetworkError::from(error).into()),
             }
         }
         match &self.format {
@@ -184,10 +185,24 @@ fn row(network: &Definition, whole_id: bool) -> Result<Value, TemplateError> {
 }
 
 /// Tells of what could not be done, each in its line. Returns the exit code.
-pub(super) fn complain(errors: impl IntoIterator<Item = impl Into<NetworkError>>) -> u8 {
-    let tell = |error: Error| session::finish(Err(error), Error::exit_code);
-    let codes = errors.into_iter().map(|error| tell(Error::from(error.into())));
+pub(super) fn complain(errors: impl IntoIterator<Item = Error>) -> u8 {
+    let codes = errors.into_iter().map(|error| session::finish(Err(error), Error::exit_code));
     codes.fold(0, u8::max)
+}
+
+/// A container as an inspection shows it, by its id.
+fn container(container: Container) -> Option<(String, InspectedContainer)> {
+    let interface = container.interface?;
+    let with_prefix = |address: String, length: u8| format!("{address}/{length}");
+    let ipv6 = interface.ipv6.zip(interface.ipv6_prefix_len);
+    let inspected = InspectedContainer {
+        name: container.name,
+        endpoint_id: container.id.clone(),
+        mac_address: interface.mac,
+        ipv4_address: with_prefix(interface.ipv4, interface.ipv4_prefix_len),
+        ipv6_address: ipv6.map(|(ip, length)| with_prefix(ip, length)).unwrap_or_default(),
+    };
+    Some((container.id, inspected))
 }
 
 /// Every field of a line with its head, the table's own first.

@@ -6,6 +6,7 @@ mod events;
 mod flows;
 mod info;
 mod lifecycle;
+pub(super) mod members;
 mod ports;
 
 use std::os::fd::OwnedFd;
@@ -15,9 +16,10 @@ use serde_json::Value;
 
 use super::{EventLog, Instance, Session};
 use crate::control::{Kind, Refusal, Request};
-use crate::engine::{Engine, Instant};
+use crate::engine::{Engine, Instant, PortId};
 use crate::io::host::Sockets;
-use crate::io::published::PublishedPorts;
+use crate::io::ports::Ports;
+use crate::io::published::{Place, PublishedPorts};
 use crate::sys::interfaces::Interfaces;
 
 /// What a command may use.
@@ -26,6 +28,7 @@ pub(super) struct Context<'a> {
     pub(super) sockets: &'a mut Sockets,
     pub(super) published: &'a mut PublishedPorts,
     pub(super) interfaces: Option<&'a mut Interfaces>,
+    pub(super) ports: &'a mut Ports,
     pub(super) now: Instant,
     pub(super) instance: &'a mut Instance,
     pub(super) events: &'a mut EventLog,
@@ -61,9 +64,17 @@ const COMMANDS: &[&[Command]] = &[
     events::COMMANDS,
     capture::COMMANDS,
     lifecycle::COMMANDS,
+    members::COMMANDS,
 ];
 
 impl Context<'_> {
+    /// The container at a port is gone.
+    fn forget(&mut self, port: PortId) {
+        let mut place = Place { engine: self.engine, sockets: self.sockets };
+        self.published.forget(port, &mut place);
+        forget(self.instance, self.events, port);
+    }
+
     /// Carries out a request.
     pub(super) fn run(&mut self, request: &Request) -> Result<Reply, Refusal> {
         let command = COMMANDS.iter().copied().flatten().find(|c| c.name == request.execute);
@@ -81,6 +92,13 @@ impl Context<'_> {
         }
         Err(Refusal::new(Kind::Failed, "too many clients read a stream"))
     }
+}
+
+/// Takes note that the container at a port is gone, and tells of it.
+pub(super) fn forget(instance: &mut Instance, events: &mut EventLog, port: PortId) {
+    let Some(member) = instance.remove(port) else { return };
+    let network = instance.network().to_owned();
+    events.push("disconnect", &network, &member.facts.id, &member.facts.name, None);
 }
 
 /// Every command's name.

@@ -26,7 +26,7 @@ fn ports(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal>
 /// All ports of the specification are bound, or none.
 fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
     let Spec { spec, container } = request.arguments()?;
-    let rule = read(&spec)?;
+    let rule = read(&spec, &context.instance.publish_defaults())?;
     let v6 = context.instance.has_ipv6();
     let bound: usize = context.published.iter().map(|rule| rule.bound().count()).sum();
     if bound + 2 * rule.guest.iter().count() > MAX_PORTS {
@@ -53,7 +53,7 @@ fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
 /// Connections that stand go on.
 fn remove(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
     let Spec { spec, container } = request.arguments()?;
-    let asked = read(&spec)?;
+    let asked = read(&spec, &PublishDefaults::default())?;
     let port = context.instance.find(container.as_deref())?.port;
     let of_container = |rule: &&Rule| port.is_some_and(|port| rule.leads_to(port));
     let rules = || context.published.iter().filter(of_container);
@@ -85,9 +85,9 @@ fn tell(
     Ok(())
 }
 
-fn read(spec: &str) -> Result<Publish, Refusal> {
+fn read(spec: &str, defaults: &PublishDefaults) -> Result<Publish, Refusal> {
     let refuse = |error| Refusal::new(Kind::Arguments, format!("invalid SPEC {spec:?}: {error}"));
-    publish::parse(spec, &PublishDefaults::default()).map_err(refuse)
+    publish::parse(spec, defaults).map_err(refuse)
 }
 
 /// Whether what was asked for without an address is this rule, bound where a default says.

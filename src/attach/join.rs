@@ -1,0 +1,168 @@
+//! A container's interface on a named network: made in the container, served by another process.
+//!
+//! The same steps as for a private network, but a container may have many of these, and the TAP is
+//! not for us: its descriptor goes to the network's process. The interface goes with it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::{
+    ALIAS_PREFIX, ALREADY_ATTACHED, AttachError, CONFIGURE, CREATE_TAP, Container, IPV6,
+    TX_QUEUE_LEN, VNET_HEADER, configure_failure, describe, failure, in_container, private_layout,
+};
+use crate::config::{Addresses, Layout, Lease, Mtu, Offload};
+use crate::sys::link::{self, LinkConfig};
+use crate::sys::netns::{Failure, Reply};
+use crate::sys::tun;
+
+/// What a container's interface on a named network is to be.
+#[derive(Debug, Clone)]
+pub struct Joint<'a> {
+    /// The network.
+    pub network: &'a str,
+    /// The interface's name, or what comes before its number: the first that is free.
+    pub ifname: Ifname<'a>,
+    /// Its addresses.
+    pub lease: Lease,
+    /// The network's.
+    pub addresses: Addresses,
+    /// Of the interface.
+    pub mtu: Mtu,
+    /// Whether the network leads outside. Its default route comes after those that there are; that
+    /// of a network that leads nowhere is for the answers to clients of published ports, and last.
+    pub routed: bool,
+    /// How the TAP is opened.
+    pub offload: Offload,
+}
+
+/// What an interface is to be called.
+#[derive(Debug, Clone, Copy)]
+pub enum Ifname<'a> {
+    /// So.
+    Named(&'a str),
+    /// So, and the first number that is free.
+    Numbered(&'a str),
+}
+
+/// An interface that was made.
+#[derive(Debug)]
+pub struct Joined {
+    /// The other end of it.
+    pub tap: OwnedFd,
+    /// Whether frames carry a virtio header.
+    pub vnet_header: bool,
+    /// Whether the container has IPv6.
+    pub ipv6: bool,
+    /// The interface's name.
+    pub ifname: String,
+}
+
+/// Makes and configures an interface in the container, and brings `lo` up.
+///
+/// The process must be single-threaded, as a child is forked.
+///
+/// # Errors
+/// See [`AttachError`]. The container is then as it was.
+pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachError> {
+    let Layout { addresses, mut routes } = private_layout(&joint.lease, &joint.addresses);
+    let ours = format!("{ALIAS_PREFIX} network {} ", joint.network);
+    let mut alias = ours.clone();
+    for (address, prefix_len) in &addresses {
+        alias.push_str(&format!("{address}/{prefix_len} "));
+    }
+    let alias = alias.trim_end();
+    let reply = in_container(container, || {
+        if let Some((ifname, alias)) = link::find_alias(&ours).map_err(cannot_list)? {
+            let text = format!("{ifname}\0{alias}");
+            return Err(Failure { code: ALREADY_ATTACHED, errno: 0, text });
+        }
+        let ifname = match joint.ifname {
+            Ifname::Named(name) => name.to_owned(),
+            Ifname::Numbered(prefix) => first_free(prefix),
+        };
+        let existing = link::default_routes().map_err(cannot_list)?;
+        for route in &mut routes {
+            let metric = metric(&existing, route.destination.is_ipv4(), joint.routed);
+            route.metric = (metric > 0).then_some(metric);
+        }
+        let (tap, vnet_header) = tun::create(&ifname, joint.offload)
+            .map_err(|error| failure(CREATE_TAP, &error, &ifname))?;
+        let link = LinkConfig {
+            ifname: &ifname,
+            mac: joint.lease.mac,
+            mtu: joint.mtu,
+            tx_queue_len: TX_QUEUE_LEN,
+            alias,
+            addresses: &addresses,
+            routes: &routes,
+            again: false,
+        };
+        let ipv6 = link::configure(&link).map_err(configure_failure)?.ipv6;
+        link::bring_up("lo").map_err(configure_failure)?;
+        let flags = if vnet_header { VNET_HEADER } else { 0 } | if ipv6 { IPV6 } else { 0 };
+        Ok(Reply { fd: Some(tap), flags })
+    })
+    .map_err(|error| {
+        let ifname = match joint.ifname {
+            Ifname::Named(name) | Ifname::Numbered(name) => name,
+        };
+        describe(error, &container.label, ifname)
+    })?;
+    let use_tap = |source| AttachError::UseTap { source };
+    let tap = reply.fd.ok_or_else(|| use_tap(io::ErrorKind::NotFound.into()))?;
+    Ok(Joined {
+        ifname: tun::name(&tap).map_err(use_tap)?,
+        tap,
+        vnet_header: reply.flags & VNET_HEADER != 0,
+        ipv6: reply.flags & IPV6 != 0,
+    })
+}
+
+/// The metric of a default route that comes after those that there are, in its class.
+fn metric(routes: &[(bool, u32)], v4: bool, routed: bool) -> u32 {
+    // The kernel's own choice for IPv6 is 1024, for IPv4 it is 0.
+    let first = if v4 { 0 } else { 1024 };
+    let (first, end) = if routed { (first, INTERNAL) } else { (INTERNAL, u32::MAX - STEP) };
+    let same =
+        routes.iter().filter(|(other, metric)| *other == v4 && (first..end).contains(metric));
+    same.map(|(_, metric)| metric + STEP).max().unwrap_or(first)
+}
+
+/// In the container: the first of `eth0`, `eth1` and so on that no interface is called.
+fn first_free(prefix: &str) -> String {
+    let names = (0..1000).map(|number| format!("{prefix}{number}"));
+    names.into_iter().find(|name| !link::exists(name)).unwrap_or_else(|| prefix.to_owned())
+}
+
+#[allow(clippy::needless_pass_by_value)] // as `map_err` gives it
+fn cannot_list(error: io::Error) -> Failure {
+    failure(CONFIGURE, &error, "cannot list the interfaces and routes")
+}
+
+/// Metrics from here on are of networks that lead nowhere.
+const INTERNAL: u32 = 1 << 20;
+/// What lies between two metrics.
+const STEP: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A10
+    #[test]
+    fn the_first_network_has_the_default_route_and_internal_ones_come_last() {
+        let of = |v4: &[u32], routed| {
+            let routes: Vec<_> = v4.iter().map(|metric| (true, *metric)).collect();
+            metric(&routes, true, routed)
+        };
+        assert_eq!(of(&[], true), 0);
+        assert_eq!(of(&[0], true), 100);
+        // The first has gone: its place stays empty, so that no two are alike.
+        assert_eq!(of(&[100], true), 200);
+        assert_eq!(of(&[0], false), INTERNAL);
+        assert_eq!(of(&[INTERNAL], false), INTERNAL + STEP);
+        assert_eq!(of(&[INTERNAL], true), 0);
+        assert_eq!(metric(&[(true, 0)], false, true), 1024);
+        assert_eq!(metric(&[(false, 1024)], false, true), 1124);
+    }
+}

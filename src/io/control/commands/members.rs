@@ -1,0 +1,116 @@
+//! Containers come to a named network: `lease` and `attach`; and where its queries go.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use super::super::instance::Facts;
+use super::{Command, Context, Reply, value};
+use crate::config::{Lease, Name};
+use crate::control::{Arrival, Kind, Leased, Refusal, Request, Wanted};
+use crate::engine::dns::PortNames;
+use crate::io::Container;
+use crate::network::definition::check_name;
+use crate::network::ipam::{IpamError, Wish};
+use crate::network::leases::mac_address;
+use crate::sys::tun::Tap;
+
+pub(super) const COMMANDS: &[Command] =
+    &[Command { name: "lease", run: lease }, Command { name: "attach", run: attach }];
+
+/// A lease whose container is on its way. The lease is given back when this is dropped: by
+/// [`super::super::instance::Shared::sweep`], which finds that nobody has it any more.
+#[derive(Debug)]
+pub(in crate::io::control) struct Pending {
+    name: String,
+    lease: Lease,
+    keep: bool,
+    _alive: Rc<()>,
+}
+
+fn lease(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
+    let Wanted { name, addresses, mac, keep } = request.arguments()?;
+    let refuse = |message: String| Refusal::new(Kind::Arguments, message);
+    check_name(&name).map_err(|error| refuse(format!("invalid name {name:?}: {error}")))?;
+    let mac = mac
+        .map(|mac| mac_address(&mac).ok_or_else(|| refuse(format!("invalid MAC {mac:?}"))))
+        .transpose()?;
+    // One at a time: an earlier lease of this client is given back.
+    context.session.pending = None;
+    let shared = context.instance.shared()?;
+    shared.sweep();
+    let wish = Wish { name: name.clone(), addresses, mac, keep };
+    let lease = shared.ipam.lease(&wish).map_err(|error| {
+        let kind = match error {
+            IpamError::Name { .. }
+            | IpamError::Address { .. }
+            | IpamError::Mac { .. }
+            | IpamError::NoneFree { .. } => Kind::Conflict,
+            IpamError::Reserved { .. } | IpamError::Outside { .. } | IpamError::Two { .. } => {
+                Kind::Arguments
+            }
+        };
+        Refusal::new(kind, error.to_string())
+    })?;
+    let alive = shared.await_container(&name);
+    context.session.pending = Some(Pending { name, lease, keep, _alive: alive });
+    let Lease { mac, v4, v6 } = lease;
+    let network = shared.definition.clone();
+    Ok(value(&Leased { mac: mac.to_string(), ipv4: v4, ipv6: v6, network }))
+}
+
+fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
+    let arrival: Arrival = request.arguments()?;
+    let pending = context.session.pending.take();
+    let pending = pending.ok_or_else(|| Refusal::new(Kind::Arguments, "a lease comes first"))?;
+    let aliases = arrival.aliases.iter().map(|alias| name_of(alias));
+    let aliases: Vec<Name> = aliases.collect::<Result<_, _>>()?;
+    let links = arrival.links.iter().map(|(alias, name)| Ok((name_of(alias)?, name_of(name)?)));
+    let links: Vec<(Name, Name)> = links.collect::<Result<_, Refusal>>()?;
+    let mut fds = std::mem::take(&mut context.fds).into_iter();
+    let (Some(tap), pidfd, None) = (fds.next(), fds.next(), fds.next()) else {
+        return Err(Refusal::new(Kind::Arguments, "attach takes a TAP and a pidfd"));
+    };
+    let failed = |message: String| Refusal::new(Kind::Failed, message);
+    let tap = take_tap(tap, arrival.vnet_header)
+        .map_err(|error| failed(format!("cannot use the TAP: {error}")))?;
+    let mut lease = pending.lease;
+    lease.v6 = lease.v6.filter(|_| arrival.ipv6);
+    let container = Container { tap, lease, pidfd, pcap: None, dns: Vec::new() };
+    let port = context
+        .ports
+        .attach(context.engine, container, context.now)
+        .map_err(|error| failed(error.to_string()))?;
+    let short = arrival.id.get(..12).and_then(|short| short.parse().ok());
+    let addresses = std::iter::once(lease.v4.into()).chain(lease.v6.map(Into::into)).collect();
+    let names = PortNames {
+        addresses,
+        name: pending.name.parse().ok(),
+        aliases: aliases.into_iter().chain(short).collect(),
+        links,
+        hosts: Vec::new(),
+    };
+    context.engine.set_names(port, names);
+    let Arrival { id, ifname, pid, netns, inode, aliases, hold, .. } = arrival;
+    let name = pending.name.clone();
+    let facts = Facts { id, name, pid, netns, inode, ifname, aliases, called_as: "rnsnet" };
+    let shared = context.instance.shared()?;
+    shared.arrived(&pending.name);
+    if hold {
+        context.session.held.push(shared.hold(port));
+    }
+    if pending.keep {
+        shared.journal.note(&pending.name, pending.lease);
+    }
+    let network = context.instance.network().to_owned();
+    context.events.push("connect", &network, &facts.id, &facts.name, None);
+    Ok(value(&context.instance.add(facts, port, lease, context.published)))
+}
+
+fn take_tap(tap: OwnedFd, vnet_header: bool) -> std::io::Result<Tap> {
+    Tap::from_fd(tap, vnet_header)
+}
+
+fn name_of(text: &str) -> Result<Name, Refusal> {
+    let refuse = |error| Refusal::new(Kind::Arguments, format!("invalid name {text:?}: {error}"));
+    text.parse().map_err(refuse)
+}

@@ -1,0 +1,186 @@
+//! The leases of a network over the end of its process: a journal of one line for each change.
+//!
+//! The process of a network has given up every file when it serves, so the journal is open before:
+//! a lease that is new or has changed is appended with one write(2), and the last line about a name
+//! counts. Reading leaves out what is torn or strange; a journal that has grown is written anew at
+//! the start. Lines are small JSON objects, as `{"name":"web","mac":"02:...","v4":"10.89.0.2"}`.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Lease, MacAddress};
+
+/// The journal of a network's leases.
+#[derive(Debug)]
+pub struct Journal {
+    file: Option<File>,
+    known: BTreeMap<String, Lease>,
+    /// Bytes that may yet be appended.
+    room: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    name: String,
+    mac: String,
+    v4: Ipv4Addr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    v6: Option<Ipv6Addr>,
+}
+
+impl Journal {
+    /// A journal that is kept nowhere.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { file: None, known: BTreeMap::new(), room: 0 }
+    }
+
+    /// Opens the journal at `path`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+        let mut bytes = Vec::new();
+        (&file).take(MAX_LEN).read_to_end(&mut bytes)?;
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let mut count: usize = 0;
+        let mut known = BTreeMap::new();
+        for line in lines {
+            count += 1;
+            if let Some((name, lease)) = read(line) {
+                known.insert(name, lease);
+            }
+        }
+        let torn = bytes.last().is_some_and(|last| *last != b'\n');
+        if torn || count > 2 * known.len() + 64 {
+            let text: String = known.iter().map(|(name, lease)| line(name, *lease)).collect();
+            super::store::replace(path, text.trim_end().as_bytes())?;
+            file = options.open(path)?;
+        }
+        let len = usize::try_from(MAX_LEN).unwrap_or(usize::MAX);
+        Ok(Self { file: Some(file), known, room: len.saturating_sub(bytes.len()) })
+    }
+
+    /// What was noted, by name.
+    pub fn known(&self) -> impl Iterator<Item = (&str, Lease)> {
+        self.known.iter().map(|(name, lease)| (name.as_str(), *lease))
+    }
+
+    /// Takes note of a lease. One that cannot be written is lost with this process, no more.
+    pub fn note(&mut self, name: &str, lease: Lease) {
+        if self.known.get(name) == Some(&lease) {
+            return;
+        }
+        self.known.insert(name.to_owned(), lease);
+        let line = line(name, lease);
+        let Some(room) = self.room.checked_sub(line.len()) else { return };
+        let Some(file) = &mut self.file else { return };
+        // One call, unless the disk is full; a line that is torn is left out when it is read.
+        match file.write_all(line.as_bytes()) {
+            Ok(()) => self.room = room,
+            Err(error) => log::debug!("the lease of {name} is not kept: {error}"),
+        }
+    }
+}
+
+fn read(line: &[u8]) -> Option<(String, Lease)> {
+    let Line { name, mac, v4, v6 } = serde_json::from_slice(line).ok()?;
+    Some((name, Lease { mac: mac_address(&mac)?, v4, v6 }))
+}
+
+fn line(name: &str, lease: Lease) -> String {
+    let Lease { mac, v4, v6 } = lease;
+    let line = Line { name: name.to_owned(), mac: mac.to_string(), v4, v6 };
+    // Text and addresses always have a form in JSON.
+    serde_json::to_string(&line).unwrap_or_default() + "\n"
+}
+
+/// Reads six pairs of hex digits.
+#[must_use]
+pub fn mac_address(text: &str) -> Option<MacAddress> {
+    let mut octets = [0; 6];
+    let mut pairs = text.split(':');
+    for octet in &mut octets {
+        let pair = pairs.next().filter(|pair| pair.len() == 2)?;
+        *octet = u8::from_str_radix(pair, 16).ok()?;
+    }
+    pairs.next().is_none().then_some(MacAddress(octets))
+}
+
+/// How large a journal may grow before its network's process ends, in bytes: some 10,000 changes.
+const MAX_LEN: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            let number = getrandom::u64().unwrap();
+            Self(std::env::temp_dir().join(format!("rnsnet-leases-{number:x}")))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            drop(std::fs::remove_file(&self.0));
+        }
+    }
+
+    fn lease(last: u8) -> Lease {
+        Lease::new([10, 89, 0, last].into(), (last > 7).then(|| "fd00::7".parse().unwrap()))
+    }
+
+    fn names(journal: &Journal) -> Vec<(String, Lease)> {
+        journal.known().map(|(name, lease)| (name.to_owned(), lease)).collect()
+    }
+
+    // E19 E21
+    #[test]
+    fn the_last_line_about_a_name_counts() {
+        let scratch = Scratch::new();
+        let mut journal = Journal::open(&scratch.0).unwrap();
+        for (name, last) in [("web", 2), ("db", 9), ("web", 3), ("web", 3)] {
+            journal.note(name, lease(last));
+        }
+        assert_eq!(std::fs::read_to_string(&scratch.0).unwrap().lines().count(), 3);
+        let again = Journal::open(&scratch.0).unwrap();
+        assert_eq!(names(&again), [("db".into(), lease(9)), ("web".into(), lease(3))]);
+    }
+
+    #[test]
+    fn what_is_torn_or_strange_is_left_out() {
+        let scratch = Scratch::new();
+        let good = line("web", lease(2));
+        let text = format!("{good}{{}}\nnonsense\n\u{0}\n{}", &good[..20]);
+        std::fs::write(&scratch.0, text).unwrap();
+        let mut journal = Journal::open(&scratch.0).unwrap();
+        assert_eq!(names(&journal), [("web".into(), lease(2))]);
+        // What is noted next does not hang on the torn line.
+        journal.note("db", lease(9));
+        assert_eq!(Journal::open(&scratch.0).unwrap().known().count(), 2);
+    }
+
+    #[test]
+    fn a_journal_that_has_grown_is_written_anew() {
+        let scratch = Scratch::new();
+        let mut journal = Journal::open(&scratch.0).unwrap();
+        for last in 0..200 {
+            journal.note("web", lease(last));
+        }
+        drop(Journal::open(&scratch.0).unwrap());
+        assert_eq!(std::fs::read_to_string(&scratch.0).unwrap(), line("web", lease(199)));
+    }
+}

@@ -1,0 +1,434 @@
+//! A container on named networks: leases, interfaces and ports, and their end.
+//!
+//! The container's side of what `session::network` serves. For each network: a lease over its
+//! control socket, an interface in the container with what was leased, whose TAP goes to the
+//! network's process with the container's pidfd. A network that cannot be had takes the others of
+//! the same call with it.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use nix::sys::stat::fstat;
+
+use super::network;
+use super::{Announcement, Served, Watched, names_inside, serve, set_up};
+use crate::attach::{self, Container, Ifname, Joint};
+use crate::client::{self, ClientError, Connection};
+use crate::config::{Attach, Endpoint, Join, Lease, Membership, Offload, Target};
+use crate::control::{self, Arrival, Info, Leased, Named, PortMapping, Ports, Spec, Wanted};
+use crate::error::Error;
+use crate::io::{Ended, Signals};
+use crate::network::definition::Definition;
+use crate::network::leases::mac_address;
+use crate::network::manage::{NetworkError, new_id};
+use crate::network::store::Store;
+use crate::sys::isolate::isolate_initial;
+
+/// Who a container is, on every network that it is on.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether the name was chosen, so that its leases are kept for it.
+    pub keep: bool,
+    /// The process that it is attached by.
+    pub pid: Option<i32>,
+    /// The path of its network namespace.
+    pub netns: Option<String>,
+    /// What it alone calls others: the alias, and the other's name.
+    pub links: Vec<(String, String)>,
+    /// Whether it leaves its networks when we end.
+    pub hold: bool,
+}
+
+/// A lease whose interface is not made yet. Dropping it gives the lease back.
+#[derive(Debug)]
+pub struct Ticket {
+    connection: Connection,
+    join: Join,
+    lease: Lease,
+    definition: Definition,
+}
+
+/// A container's place on a network.
+#[derive(Debug)]
+pub struct Member {
+    connection: Connection,
+    name: String,
+    /// The network.
+    pub definition: Definition,
+    /// Its addresses there.
+    pub lease: Lease,
+    /// Its interface.
+    pub ifname: String,
+    /// Its published ports.
+    pub ports: Vec<PortMapping>,
+}
+
+impl Who {
+    /// A container that is attached for the first time.
+    ///
+    /// # Errors
+    /// No random numbers for its id.
+    fn new(name: Option<String>, default: String, target: Option<&Target>) -> Result<Self, Error> {
+        let (keep, id) = (name.is_some(), new_id()?);
+        let name = name.unwrap_or(default);
+        let (pid, netns, links) = (None, None, Vec::new());
+        let mut who = Self { id, name, keep, pid, netns, links, hold: false };
+        if let Some(target) = target {
+            who.is_at(target);
+        }
+        Ok(who)
+    }
+
+    fn is_at(&mut self, target: &Target) {
+        (self.pid, self.netns) = match target {
+            Target::Pid(pid) => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
+            Target::Path { netns, .. } => (None, Some(netns.display().to_string())),
+            Target::Tap(_) => (None, None),
+        };
+    }
+}
+
+impl Ticket {
+    /// Gets a lease on a network, whose process is started if need be.
+    ///
+    /// # Errors
+    /// No such network, an address or name that is taken, no address left.
+    pub fn get(join: &Join, who: &Who) -> Result<Self, Error> {
+        let store = Store::of_user().map_err(NetworkError::from)?;
+        let definition = store.find(&join.network).map_err(NetworkError::from)?;
+        let addresses = join.v4.map(Into::into).into_iter().chain(join.v6.map(Into::into));
+        let wanted = Wanted {
+            name: who.name.clone(),
+            addresses: addresses.collect(),
+            mac: join.mac.map(|mac| mac.to_string()),
+            keep: who.keep,
+        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut connection = network::connect(&store, &definition)?;
+            let leased: Leased = match connection.ask("lease", &wanted) {
+                Ok(leased) => leased,
+                // It was just about to end, since nobody had been there for a while.
+                Err(ClientError::Talk { .. }) if tries < TRIES => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let language = || ClientError::Language { name: definition.name.clone() };
+            let mac = mac_address(&leased.mac).ok_or_else(language)?;
+            let lease = Lease { mac, v4: leased.ipv4, v6: leased.ipv6 };
+            let (join, definition) = (join.clone(), leased.network);
+            return Ok(Self { connection, join, lease, definition });
+        }
+    }
+
+    /// Makes the interface and hands it to the network. The process must be single-threaded.
+    ///
+    /// # Errors
+    /// What keeps it from being made or taken. The container is then as it was.
+    pub fn bring(
+        self,
+        container: &Container,
+        who: &Who,
+        offload: Offload,
+    ) -> Result<Member, Error> {
+        let Self { mut connection, join, lease, definition } = self;
+        let joint = Joint {
+            network: &definition.name,
+            ifname: match &join.ifname {
+                Some(name) => Ifname::Named(name),
+                None => Ifname::Numbered(&definition.ifname_prefix),
+            },
+            lease,
+            addresses: definition.addresses(),
+            mtu: definition.mtu(),
+            routed: !definition.internal,
+            offload,
+        };
+        let joined = attach::join(container, &joint)?;
+        let arrival = Arrival {
+            id: who.id.clone(),
+            vnet_header: joined.vnet_header,
+            ipv6: joined.ipv6,
+            ifname: joined.ifname.clone(),
+            aliases: join.aliases.iter().map(ToString::to_string).collect(),
+            links: who.links.clone(),
+            pid: who.pid,
+            netns: who.netns.clone(),
+            inode: inode(container),
+            hold: who.hold,
+        };
+        let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
+        let pidfd = pidfd.map_err(set_up("watch the container"))?;
+        let fds: Vec<OwnedFd> = std::iter::once(joined.tap).chain(pidfd).collect();
+        let _: control::Container = connection.ask_with("attach", &arrival, &fds)?;
+        let lease = Lease { v6: lease.v6.filter(|_| joined.ipv6), ..lease };
+        let (name, ifname) = (who.name.clone(), joined.ifname);
+        Ok(Member { connection, name, definition, lease, ifname, ports: Vec::new() })
+    }
+}
+
+impl Member {
+    /// Publishes ports of the container.
+    ///
+    /// # Errors
+    /// The first that cannot be had; those before it stay.
+    pub fn publish(&mut self, specs: &[String]) -> Result<(), Error> {
+        for spec in specs {
+            let spec = Spec { spec: spec.clone(), container: Some(self.name.clone()) };
+            let Ports { ports } = self.connection.ask("publish", &spec)?;
+            self.ports.extend(ports);
+        }
+        Ok(())
+    }
+
+    /// Takes the container from the network, by calls that a process may make which has given
+    /// everything up.
+    pub fn leave(mut self) {
+        let named = Named { container: Some(self.name.clone()) };
+        if let Err(error) = self.connection.tell("detach", &named) {
+            log::debug!("cannot leave {}: {error}", self.definition.name);
+        }
+    }
+
+    /// What was made, in a few words.
+    fn summary(&self) -> String {
+        let Self { definition, lease, ifname, ports, .. } = self;
+        let mut text =
+            format!("{} {ifname} {}/{}", definition.name, lease.v4, definition.v4.subnet.length());
+        if let (Some(address), Some(pool)) = (lease.v6, &definition.v6) {
+            text.push_str(&format!(" {address}/{}", pool.subnet.length()));
+        }
+        text.push_str(&format!(" gateway {}", definition.v4.gateway));
+        for PortMapping { protocol, guest_port, host_address, host_port } in ports {
+            let host = std::net::SocketAddr::new(*host_address, *host_port);
+            text.push_str(&format!(" {host}->{guest_port}/{protocol}"));
+        }
+        text
+    }
+}
+
+/// Leases on every network that a container is to be on.
+#[derive(Debug)]
+pub(super) struct Tickets {
+    tickets: Vec<Ticket>,
+    who: Who,
+    publish: Vec<String>,
+}
+
+impl Tickets {
+    /// Leases for a container that is not there yet.
+    pub(super) fn get(membership: &Membership, name: Option<String>) -> Result<Self, Error> {
+        let default = format!("run-{}", std::process::id());
+        let who = Who { hold: true, ..Who::new(name, default, None)? };
+        Self::for_container(membership, who)
+    }
+
+    fn for_container(membership: &Membership, who: Who) -> Result<Self, Error> {
+        let tickets: Result<Vec<_>, Error> =
+            membership.joins.iter().map(|join| Ticket::get(join, &who)).collect();
+        Ok(Self { tickets: tickets?, who, publish: membership.publish.clone() })
+    }
+
+    /// What the files of a command are to name: the first network's resolvers, and its addresses.
+    pub(super) fn names_inside(&self) -> crate::run::Names {
+        let Some(first) = self.tickets.first() else { return crate::run::Names::default() };
+        let endpoint = Endpoint {
+            loopback_only: false,
+            ifname: String::new(),
+            lease: first.lease,
+            offload: Offload::Auto,
+        };
+        names_inside(&endpoint, &network::config(&first.definition))
+    }
+
+    /// Brings the container to all its networks, or to none.
+    pub(super) fn bring(
+        self,
+        container: &Container,
+        target: &Target,
+        offload: Offload,
+    ) -> Result<Vec<Member>, Error> {
+        let Self { tickets, mut who, publish } = self;
+        who.is_at(target);
+        let mut members: Vec<Member> = Vec::new();
+        let mut result = Ok(());
+        for ticket in tickets {
+            match ticket.bring(container, &who, offload) {
+                Ok(member) => members.push(member),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        if let (Ok(()), Some(first)) = (&result, members.first_mut()) {
+            result = first.publish(&publish);
+        }
+        match result {
+            Ok(()) => Ok(members),
+            Err(error) => {
+                members.into_iter().for_each(Member::leave);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What was made, in one line.
+pub(super) fn summary(members: &[Member]) -> String {
+    members.iter().map(Member::summary).collect::<Vec<_>>().join("; ")
+}
+
+/// Attaches a container to named networks; stays until it ends, unless it is to be detached.
+pub(super) fn attach(
+    command: Attach,
+    membership: &Membership,
+    exit: Option<OwnedFd>,
+) -> Result<u8, Error> {
+    let Attach { target, endpoint, process, .. } = command;
+    let container = attach::open(&target)?;
+    let default = format!("{UNNAMED}{}", inode(&container).unwrap_or_default());
+    let mut who = Who::new(process.name.clone(), default, None)?;
+    who.hold = !process.detach;
+    let tickets = Tickets::for_container(membership, who)?;
+    let members = tickets.bring(&container, &target, endpoint.offload)?;
+    let mut announcement = Announcement::of(process);
+    announcement.log_status = true;
+    announcement.status = summary(&members);
+    if announcement.process.detach {
+        let manager = std::mem::take(&mut announcement.manager);
+        announcement.make(&manager)?;
+        return Ok(0);
+    }
+    let served = serve_beside(&endpoint, &container, announcement, exit);
+    members.into_iter().for_each(Member::leave);
+    served.map(|_| 0)
+}
+
+/// Waits for the end of the container or for a signal, as a network of its own would.
+fn serve_beside(
+    endpoint: &Endpoint,
+    container: &Container,
+    announcement: Announcement,
+    exit: Option<OwnedFd>,
+) -> Result<Ended, Error> {
+    let signals = Signals::new().map_err(set_up("receive signals"))?;
+    let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
+    let pidfd = pidfd.map_err(set_up("watch the container"))?;
+    let watched = Watched { pidfd, path: container.watch_path.clone() };
+    let served = Served::nothing(endpoint, crate::config::Network::default());
+    let network = served.into_network(signals, watched, &announcement.process, exit);
+    serve(network, announcement, false)
+}
+
+/// A container, as a user names it.
+#[derive(Debug, Clone)]
+pub enum Guest {
+    /// By its process or its namespace.
+    At(Target),
+    /// By its name or its id, on any network that it is on already.
+    Named(String),
+}
+
+/// Connects a running container to one more network.
+///
+/// # Errors
+/// No such container or network, and what keeps it from being connected.
+pub fn connect(
+    join: &Join,
+    guest: &Guest,
+    name: Option<String>,
+    links: Vec<(String, String)>,
+) -> Result<(), Error> {
+    isolate_initial(&[])?;
+    let (target, known) = match guest {
+        Guest::At(target) => (target.clone(), None),
+        Guest::Named(name) => {
+            let known = client::find(name)?.container;
+            let target = match (known.pid, &known.netns) {
+                (Some(pid), _) => Target::Pid(pid),
+                (None, Some(netns)) => Target::Path { netns: netns.into(), userns: None },
+                (None, None) => return Err(NetworkError::NoNamespace { name: name.clone() }.into()),
+            };
+            (target, Some(known))
+        }
+    };
+    let container = attach::open(&target)?;
+    let inode = inode(&container);
+    let known = match known {
+        Some(known) => Some(known),
+        None => on_any_network(inode)?,
+    };
+    let mut who = match known {
+        // The same container, so the same name and id, whatever it was named by.
+        Some(known) => Who {
+            keep: !known.name.starts_with(UNNAMED),
+            id: known.id,
+            name: known.name,
+            pid: known.pid,
+            netns: known.netns,
+            links: Vec::new(),
+            hold: false,
+        },
+        None => Who::new(name, format!("{UNNAMED}{}", inode.unwrap_or_default()), Some(&target))?,
+    };
+    who.links = links;
+    Ticket::get(join, &who)?.bring(&container, &who, Offload::Auto)?;
+    Ok(())
+}
+
+/// Disconnects a running container from a network.
+///
+/// # Errors
+/// It is not connected to it, unless `force`.
+pub fn disconnect(network: &str, guest: &Guest, force: bool) -> Result<(), Error> {
+    let store = Store::of_user().map_err(NetworkError::from)?;
+    let definition = store.find(network).map_err(NetworkError::from)?;
+    let mut known = None;
+    if let Some(mut connection) = network::find(&definition.name)? {
+        let info: Info = connection.ask("info", &serde_json::json!({}))?;
+        let inode = match guest {
+            Guest::At(target) => inode(&attach::open(target)?),
+            Guest::Named(_) => None,
+        };
+        known = info.containers.into_iter().find(|container| match guest {
+            Guest::At(_) => container.inode.is_some() && container.inode == inode,
+            Guest::Named(name) => container.name == *name || container.id.starts_with(name),
+        });
+        if let Some(container) = &known {
+            let named = Named { container: Some(container.id.clone()) };
+            let _: serde_json::Value = connection.ask("detach", &named)?;
+        }
+    }
+    if known.is_some() || force {
+        return Ok(());
+    }
+    let container = match guest {
+        Guest::At(Target::Pid(pid)) => format!("pid {pid}"),
+        Guest::At(Target::Path { netns, .. }) => netns.display().to_string(),
+        Guest::At(Target::Tap(fd)) => format!("descriptor {fd}"),
+        Guest::Named(name) => name.clone(),
+    };
+    Err(NetworkError::NotConnected { container, name: definition.name }.into())
+}
+
+/// The container whose network namespace has this inode, on whatever network it is.
+fn on_any_network(inode: Option<u64>) -> Result<Option<control::Container>, Error> {
+    let containers = client::instances()?.into_iter().flat_map(|other| other.info.containers);
+    let same = |container: &control::Container| inode.is_some() && container.inode == inode;
+    Ok(containers.into_iter().find(same))
+}
+
+/// What the names of containers start with that were given none.
+const UNNAMED: &str = "ns-";
+
+/// The inode of a container's network namespace.
+pub fn inode(container: &Container) -> Option<u64> {
+    fstat(container.netns.as_fd()).ok().map(|there| there.st_ino)
+}
+
+/// How often a network's process may be met that is about to end.
+const TRIES: u32 = 5;

@@ -1,0 +1,602 @@
+//! Named networks that several containers share. Rows A6 A10 A11 A13 C12 C21 D4 D6-D10 E2 E4 E9
+//! E10 E11 E14 E17-E21 K7.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+
+use crate::eventually::{eventually, now, secs};
+use crate::exec::{Ran, signal_pid};
+use crate::lab::{Container, HOST4, LAN4, Lab, Place};
+
+impl Lab {
+    /// `rnsnet WORDS`, which has to work; what it prints.
+    #[track_caller]
+    fn rn(&self, words: &str) -> String {
+        let args: Vec<&str> = words.split(' ').collect();
+        self.rnsnet_ends(&args).ok().to_owned()
+    }
+
+    /// `rnsnet WORDS`, which has to fail; its line on standard error.
+    #[track_caller]
+    fn rn_fails(&self, words: &str) -> String {
+        let args: Vec<&str> = words.split(' ').collect();
+        let ran = self.rnsnet_ends(&args);
+        assert_eq!((ran.code(), ran.stdout.as_str()), (1, ""), "{words}: {ran}");
+        let told = ran.stderr.lines().next().unwrap_or_default();
+        told.strip_prefix("rnsnet: ").unwrap_or(told).to_owned()
+    }
+
+    /// A new container on networks, in the background.
+    #[track_caller]
+    fn member(&self, options: &str) -> Container {
+        let container = self.container();
+        self.rn(&format!("-d {options} {}", container.pid()));
+        container
+    }
+
+    fn within(&self, container: &Container, script: &str) -> Ran {
+        self.sh(Place::In(container), script)
+    }
+
+    /// What a container's resolver has for a name, in order.
+    #[track_caller]
+    fn asks(&self, container: &Container, gateway: &str, question: &str) -> String {
+        let dig = self.within(container, &format!("dig +short +tries=1 @{gateway} {question}"));
+        let mut lines: Vec<&str> = dig.ok().lines().collect();
+        lines.sort_unstable();
+        lines.join(" ")
+    }
+
+    fn is_up(&self, network: &str) -> bool {
+        self.runtime().join("rnsnet/networks").join(network).join("control.sock").exists()
+    }
+}
+
+/// Whether pings from one container to an address are answered.
+fn pings(lab: &Lab, from: &Container, to: &str) -> bool {
+    lab.within(from, &format!("ping -c1 -W1 {to}")).status.success()
+}
+
+// E17 D4: the documents' example, by the files that `rnsnet run` gives a command.
+#[test]
+fn ping_by_name_takes_less_than_a_millisecond() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create localnet");
+    let _test2 = lab.member("--network localnet --name test2");
+    let args = ["run", "--network", "localnet", "--name", "test1", "--", "ping", "-c4", "test2"];
+    let ran = lab.rnsnet_ends(&args);
+    let lines: Vec<&str> = ran.ok().lines().filter(|line| line.contains("64 bytes from")).collect();
+    assert_eq!(lines.len(), 4, "{ran}");
+    assert!(lines[0].contains("(10.89.0.2)"), "{ran}");
+    // The first one has to ask for the hardware address; the machine may be busy for some others.
+    let time = |line: &&str| {
+        let (_, time) = line.split_once("time=")?;
+        time.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    let best = lines.iter().filter_map(time).fold(f64::MAX, f64::min);
+    assert!(best < 1.0, "{ran}");
+}
+
+// D4 D6 D7 D8 D9
+#[test]
+fn containers_are_known_by_name_alias_id_and_address() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --ipv6 n1");
+    lab.rn("network create n2");
+    let web = lab.member("--network n1:alias=db,alias=sql --name web");
+    let _one = lab.member("--network n1:alias=sql --name one");
+    let other = lab.member("--network n2 --name other");
+    let (gateway, elsewhere) = ("10.89.0.1", "10.89.1.1");
+    assert_eq!(lab.asks(&web, gateway, "web"), "10.89.0.2");
+    assert_eq!(lab.asks(&web, gateway, "web.n1"), "10.89.0.2");
+    assert_eq!(lab.asks(&web, gateway, "db"), "10.89.0.2");
+    assert_eq!(lab.asks(&web, gateway, "sql"), "10.89.0.2 10.89.0.3");
+    assert!(lab.asks(&web, gateway, "AAAA one").ends_with("::3"));
+    assert_eq!(lab.asks(&web, gateway, "-x 10.89.0.2"), "web.n1.");
+    let id = lab.rn("ps -q --filter name=web");
+    assert_eq!(lab.asks(&web, gateway, &id), "10.89.0.2");
+    // Known, with no address of that family: no error, no answer, and nobody else is asked.
+    let status = |question: &str, server: &str, from: &Container| {
+        let dig = lab.within(from, &format!("dig +noall +comments @{server} {question}"));
+        let (_, status) = dig.ok().split_once("status: ").expect("dig prints a status");
+        (status.split(',').next().unwrap_or_default().to_owned(), dig.stdout.contains("ANSWER: 0"))
+    };
+    assert_eq!(status("AAAA other", elsewhere, &other), ("NOERROR".to_owned(), true));
+    // A name is its network's alone.
+    let (unknown, _) = status("web", elsewhere, &other);
+    assert_ne!(unknown, "NOERROR");
+    // Replicas are named in turns.
+    let firsts: std::collections::BTreeSet<String> = (0..9)
+        .map(|_| {
+            let dig = lab.within(&web, &format!("dig +short @{gateway} sql | head -1"));
+            dig.ok().to_owned()
+        })
+        .collect();
+    assert_eq!(firsts.len(), 2, "{firsts:?}");
+}
+
+// D10
+#[test]
+fn a_container_that_has_gone_is_forgotten_within_a_second() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let web = lab.member("--network n1 --name web");
+    let db = lab.member("--network n1 --name db");
+    assert_eq!(lab.asks(&web, "10.89.0.1", "db"), "10.89.0.3");
+    let killed = now();
+    db.kill();
+    eventually(secs(1), "the name is gone", || match lab.asks(&web, "10.89.0.1", "db") {
+        gone if gone.is_empty() => Ok(()),
+        still => Err(still),
+    });
+    assert!(killed.elapsed() < secs(1));
+    assert!(!pings(&lab, &web, "10.89.0.3"));
+}
+
+// A6
+#[test]
+fn one_process_serves_a_network_and_ends_when_nobody_is_there() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    assert!(!lab.is_up("n1"));
+    let first = lab.member("--network n1 --name a");
+    let process = |name: &str| {
+        let socket = lab.runtime().join("rnsnet/networks/n1/control.sock");
+        let program = format!(
+            "import json\ns = socket.socket(socket.AF_UNIX); s.connect('{}')\n\
+             s.sendall(b'{{\"version\": 1, \"execute\": \"info\"}}\\n')\n\
+             info = json.loads(s.makefile().readline())['return']\n\
+             assert '{name}' in [c['name'] for c in info['containers']], info\n\
+             say(info['process'])",
+            socket.display()
+        );
+        lab.py(Place::User, &program).ok().to_owned()
+    };
+    let pid = process("a");
+    let pss = || {
+        let file = lab.sh(Place::Host, &format!("grep ^Pss: /proc/{pid}/smaps_rollup"));
+        file.ok().split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB")
+    };
+    let alone = pss();
+    let others = [lab.member("--network n1 --name b"), lab.member("--network n1 --name c")];
+    assert_eq!(process("c"), pid);
+    for other in &others {
+        assert!(pings(&lab, &first, "10.89.0.3") && pings(&lab, other, "10.89.0.2"));
+    }
+    let grown = pss().saturating_sub(alone);
+    assert!(grown < 2 * 1024, "{grown} KiB for two containers more, after {alone}");
+    drop((first, others));
+    eventually(secs(5), "the process has ended", || {
+        if lab.is_up("n1") { Err("its socket is there".to_owned()) } else { Ok(()) }
+    });
+    eventually(secs(2), "it has ended, or nobody has asked for its exit code yet", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let ended = status.is_empty() || status.contains("State:\tZ");
+        if ended { Ok(()) } else { Err(status) }
+    });
+    // And is started anew.
+    let again = lab.member("--network n1 --name a");
+    assert!(lab.within(&again, "ip -br addr show eth0").ok().contains("10.89.0.2/24"));
+}
+
+// A10 A13
+#[test]
+fn a_container_may_be_on_several_networks_and_on_each_once() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --opt mtu=1400 a");
+    lab.rn("network create --ipv6 b");
+    let both = lab.member("--network a:mac=02:00:00:00:00:07 --network b:ifname=lan0 --name web");
+    let links = lab.within(&both, "ip -br addr").ok().to_owned();
+    assert!(links.contains("eth0") && links.contains("10.89.0.2/24"), "{links}");
+    assert!(links.contains("lan0") && links.contains("10.89.1.2/24"), "{links}");
+    let routes = lab.within(&both, "ip route").ok().to_owned();
+    assert!(routes.starts_with("default via 10.89.0.1 dev eth0"), "{routes}");
+    // The second one's comes after it, and takes its place when it goes.
+    let routes = lab.within(&both, "ip route get 192.0.2.9").ok().to_owned();
+    assert!(routes.contains("dev eth0"), "{routes}");
+    let link = lab.within(&both, "ip link show eth0").ok().to_owned();
+    assert!(link.contains("mtu 1400") && link.contains("02:00:00:00:00:07"), "{link}");
+    let (pid, another) = (both.pid(), lab.container());
+    assert!(
+        lab.rn_fails(&format!("-d --network a --name again {pid}"))
+            .starts_with(&format!("pid {pid} is already attached (interface eth0"))
+    );
+    assert_eq!(
+        lab.rn_fails(&format!("-d --network a --name web {}", another.pid())),
+        "a: the name web is in use on this network"
+    );
+    lab.rn("network disconnect a web");
+    let routes = lab.within(&both, "ip route get 192.0.2.9").ok().to_owned();
+    assert!(routes.contains("dev lan0"), "{routes}");
+}
+
+// A11 E9 E10 E18: seeds of two documents.
+#[test]
+fn two_networks_are_apart_until_a_container_is_connected_to_both() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create localnet");
+    lab.rn("network create other");
+    let demo4 = lab.member("--network other --name demo4");
+    let demo5 = lab.member("--network localnet --name demo5");
+    assert!(!pings(&lab, &demo5, "10.89.1.2"));
+    // What is open stays open, over the connecting and the disconnecting.
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
+    let mut flow = lab.spawn_py(
+        Place::In(&demo4),
+        &format!(
+            "s = tcp('{LAN4}', 7); s.sendall(b'a'); say(s.recv(9).decode())\n\
+             for _ in range(2):\n    sys.stdin.readline(); s.sendall(b'b'); say(s.recv(9).decode())"
+        ),
+    );
+    assert_eq!(flow.line(secs(5)), "a");
+    let start = now();
+    lab.rn("network connect --alias four localnet demo4");
+    let took = start.elapsed();
+    assert!(took < secs(1), "{took:?}");
+    assert!(pings(&lab, &demo5, "10.89.0.3") && pings(&lab, &demo4, "10.89.0.2"));
+    assert_eq!(lab.asks(&demo5, "10.89.0.1", "four"), "10.89.0.3");
+    assert_eq!(lab.asks(&demo5, "10.89.0.1", "demo4"), "10.89.0.3");
+    flow.tell("go on");
+    assert_eq!(flow.line(secs(5)), "b");
+    // It is on both and leads nobody across.
+    lab.within(&demo4, "echo 1 > /proc/sys/net/ipv4/ip_forward").ok();
+    lab.within(&demo5, "ip route add 10.89.1.0/24 via 10.89.0.3").ok();
+    assert!(!pings(&lab, &demo5, "10.89.1.1"));
+    lab.rn("network disconnect localnet demo4");
+    assert!(!lab.within(&demo4, "ip -br link").ok().contains("eth1"));
+    assert!(!pings(&lab, &demo5, "10.89.0.3"));
+    assert_eq!(lab.asks(&demo5, "10.89.0.1", "demo4"), "");
+    flow.tell("go on");
+    assert_eq!(flow.line(secs(5)), "b");
+    assert_eq!(
+        lab.rn_fails("network disconnect localnet demo4"),
+        "the container demo4 is not connected to the network localnet"
+    );
+    lab.rn("network disconnect -f localnet demo4");
+}
+
+// E2 E9: the documents' example.
+#[test]
+fn connect_gives_the_address_and_alias_that_were_asked_for() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --driver=bridge --subnet=192.168.100.0/24 --gateway=192.168.100.1 \
+         --ip-range=192.168.100.128/30 my-custom-net");
+    let web = lab.container();
+    let pid = web.pid();
+    lab.rn(&format!("network connect --ip 192.168.100.10 --alias w my-custom-net {pid}"));
+    assert!(lab.within(&web, "ip -br addr show eth0").ok().contains("192.168.100.10/24"));
+    assert_eq!(lab.asks(&web, "192.168.100.1", "w"), "192.168.100.10");
+    let second = lab.container();
+    let connect = |words: &str| {
+        lab.rn_fails(&format!("network connect {words} my-custom-net {}", second.pid()))
+    };
+    assert_eq!(
+        connect("--ip 192.168.99.1"),
+        "my-custom-net: the address 192.168.99.1 is not in the network's subnet 192.168.100.0/24"
+    );
+    let taken = connect("--ip 192.168.100.10");
+    assert!(taken.starts_with("my-custom-net: the address 192.168.100.10 is in use by ns-"));
+    assert_eq!(
+        connect("--ip 192.168.100.1"),
+        "my-custom-net: the address 192.168.100.1 cannot be used: it is the gateway's"
+    );
+    assert!(!lab.within(&second, "ip -br link").ok().contains("eth0"));
+    // The range has four addresses.
+    let members: Vec<Container> = (128..132)
+        .map(|last| {
+            let member = lab.member("--network my-custom-net");
+            let addresses = lab.within(&member, "ip -br addr show eth0");
+            assert!(addresses.ok().contains(&format!("192.168.100.{last}/24")), "{addresses}");
+            member
+        })
+        .collect();
+    assert_eq!(
+        connect("--alias x"),
+        "my-custom-net: no free address is left in 192.168.100.128/30"
+    );
+    drop(members);
+}
+
+// E11 E13 E14
+#[test]
+fn a_network_in_use_is_inspected_and_not_removed() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    lab.rn("network create spare");
+    let web = lab.member("--network n1 --name web");
+    let template = "{{range .Containers}}{{.Name}} {{.IPv4Address}} {{.MacAddress}}{{end}}";
+    let inspected = lab.rnsnet_ends(&["network", "inspect", "-f", template, "n1"]);
+    assert_eq!(inspected.ok(), "web 10.89.0.2/24 02:72:0a:59:00:02");
+    assert_eq!(lab.rn_fails("network rm n1"), "the network n1 has active endpoints: web");
+    assert_eq!(lab.rn("network prune -f"), "Deleted Networks:\nspare");
+    assert_eq!(lab.rn("network ls --format {{.Name}}"), "n1");
+    assert_eq!(lab.rn("network rm -f n1"), "n1");
+    eventually(secs(1), "the interface is gone", || {
+        let links = lab.within(&web, "ip -br link").ok().to_owned();
+        if links.contains("eth0") { Err(links) } else { Ok(()) }
+    });
+    assert_eq!(lab.rn("network ls -q"), "");
+}
+
+// E19 E21
+#[test]
+fn a_name_keeps_its_address_over_restarts_of_container_and_process() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --ipv6 n1");
+    let before = lab.rn("network inspect n1");
+    let address = |container: &Container| {
+        lab.within(container, "ip -br addr show eth0 | tr -s ' '").ok().to_owned()
+    };
+    let keeper = lab.member("--network n1 --name keeper");
+    let mut first = String::new();
+    for round in 0..5 {
+        let web = lab.member("--network n1 --name web");
+        if round == 0 {
+            first = address(&web);
+        }
+        let link_local = |text: &str| text.split(" fe80").next().map(str::to_owned);
+        assert_eq!(link_local(&address(&web)), link_local(&first));
+        web.kill();
+        eventually(secs(2), "the container is gone", || {
+            let names = lab.rn("ps --format {{.Name}}");
+            if names.contains("web") { Err(names) } else { Ok(()) }
+        });
+        // Another one does not get it meanwhile.
+        let other = lab.member("--network n1");
+        assert_ne!(link_ipv4(&address(&other)), link_ipv4(&first));
+    }
+    // The same when the process is killed: nothing of the network was in it alone.
+    let socket = lab.runtime().join("rnsnet/networks/n1/control.sock");
+    let holder = lab.sh(Place::User, &format!("ss -xlp 2>/dev/null | grep {}", socket.display()));
+    let pid = holder.stdout.split("pid=").nth(1).and_then(|rest| rest.split(',').next());
+    let pid = match pid.and_then(|pid| pid.parse().ok()) {
+        Some(pid) => pid,
+        None => info_process(&lab, "n1"),
+    };
+    signal_pid(pid, Signal::SIGKILL);
+    eventually(secs(2), "its interfaces are gone with it", || {
+        let links = lab.within(&keeper, "ip -br link").ok().to_owned();
+        if links.contains("eth0") { Err(links) } else { Ok(()) }
+    });
+    let web = lab.member("--network n1 --name web");
+    assert_eq!(link_ipv4(&address(&web)), link_ipv4(&first));
+    let containers = |text: &str| text.split("\"Containers\"").next().map(str::to_owned);
+    assert_eq!(containers(&lab.rn("network inspect n1")), containers(&before));
+}
+
+fn link_ipv4(text: &str) -> Option<&str> {
+    text.split(' ').nth(2)
+}
+
+/// The process of a network, as it says itself.
+fn info_process(lab: &Lab, network: &str) -> u32 {
+    let socket = lab.runtime().join("rnsnet/networks").join(network).join("control.sock");
+    let program = format!(
+        "import json\ns = socket.socket(socket.AF_UNIX); s.connect('{}')\n\
+         s.sendall(b'{{\"version\": 1, \"execute\": \"info\"}}\\n')\n\
+         say(json.loads(s.makefile().readline())['return']['process'])",
+        socket.display()
+    );
+    lab.py(Place::User, &program).ok().parse().expect("a pid")
+}
+
+// E20
+#[test]
+fn without_icc_containers_reach_the_outside_and_not_each_other() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --opt icc=false n1");
+    let a = lab.member("--network n1 --name a");
+    let _b = lab.member("--network n1 --name b");
+    let _web = lab.web_server(Place::Lan, 80, "outside");
+    assert!(!pings(&lab, &a, "10.89.0.3"));
+    assert_eq!(lab.within(&a, &format!("curl -sS -m3 http://{LAN4}/")).ok(), "outside");
+}
+
+// C12 C10 C11: the client's own address and names, both at once.
+#[test]
+fn a_port_published_on_a_network_shows_the_clients_own_address() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let web = lab.member("--network n1 --name web -p 8080:80 -p 8080:80/udp");
+    let other = lab.member("--network n1 --name other");
+    let _who = lab.who(Place::In(&web), 80);
+    let program = format!("say(read_all(tcp('{HOST4}', 8080, 5)).decode().split()[0])");
+    assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4);
+    let program = format!(
+        "s = udp(timeout=3); s.connect(('{HOST4}', 8080)); s.send(b'?')\n\
+         say(s.recv(99).decode().split()[0])"
+    );
+    assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4);
+    assert_eq!(lab.asks(&other, "10.89.0.1", "web"), "10.89.0.2");
+    assert!(pings(&lab, &other, "10.89.0.2"));
+    assert_eq!(lab.rn("port web 80/tcp").lines().next(), Some("0.0.0.0:8080"));
+    // A port that is taken leaves no trace of who wanted it.
+    let third = lab.container();
+    let refused = lab.rn_fails(&format!("-d --network n1 --name x -p 8080:80 {}", third.pid()));
+    assert!(refused.contains("8080"), "{refused}");
+    eventually(secs(1), "nothing is left of it", || {
+        let links = lab.within(&third, "ip -br link").ok().to_owned();
+        if links.contains("eth0") { Err(links) } else { Ok(()) }
+    });
+    // The port goes with its container.
+    web.kill();
+    eventually(secs(2), "the port is free", || {
+        let sockets = lab.sockets(Place::Host, 8080);
+        if sockets.is_empty() { Ok(()) } else { Err(sockets) }
+    });
+}
+
+// E6
+#[test]
+fn the_networks_options_are_in_force() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --opt host_binding=127.0.0.1 --opt com.docker.network.driver.mtu=1400 \
+         --opt com.docker.network.container_iface_prefix=lan n1");
+    let web = lab.member("--network n1 --name web -p 8080:80 -p 192.0.2.1:8081:80");
+    assert_eq!(lab.rn("port web 80"), "127.0.0.1:8080\n192.0.2.1:8081");
+    let link = lab.within(&web, "ip link show lan0").ok().to_owned();
+    assert!(link.contains("mtu 1400"), "{link}");
+}
+
+// C21 E4 D16
+#[test]
+fn an_internal_network_lets_clients_in_and_nothing_out() {
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.web_server(Place::Lan, 8080, "outside");
+    lab.rn("network create --internal back");
+    let web = lab.member("--network back --name web -p 8080:80");
+    let peer = lab.member("--network back --name peer");
+    let _web = lab.web_server(Place::In(&web), 80, "inside");
+    assert_eq!(lab.sh(Place::Lan, &format!("curl -sS -m5 http://{HOST4}:8080/")).ok(), "inside");
+    let start = now();
+    let out = lab.within(&web, &format!("curl -sS -m2 http://{LAN4}:8080/"));
+    assert_eq!(out.code(), 7, "{out}");
+    assert!(start.elapsed() < secs(1));
+    assert!(!lab.within(&web, &format!("curl -sS -m2 http://{HOST4}:8080/")).status.success());
+    assert!(pings(&lab, &web, "10.89.0.3") && pings(&lab, &peer, "10.89.0.2"));
+    assert_eq!(lab.asks(&web, "10.89.0.1", "peer"), "10.89.0.3");
+    assert_eq!(lab.asks(&web, "10.89.0.1", "a.test"), "");
+}
+
+// K7
+#[test]
+fn a_container_killed_under_load_stops_nobody_else() {
+    let Some(lab) = Lab::alone() else { return };
+    lab.rn("network create n1");
+    let a = lab.member("--network n1 --name a");
+    let b = lab.member("--network n1 --name b");
+    let victim = lab.member("--network n1 --name victim");
+    let _server = lab.listen(Place::In(&b), &["iperf3", "-s", "-p", "5201"], 5201);
+    let _other = lab.listen(Place::In(&victim), &["iperf3", "-s", "-p", "5202"], 5202);
+    let load = lab.spawn(
+        Place::In(&a),
+        &["sh", "-c", "iperf3 -c 10.89.0.4 -p 5202 -t 9 >/dev/null 2>&1; echo done"],
+    );
+    let mut measured =
+        lab.spawn(Place::In(&a), &["iperf3", "-c", "10.89.0.3", "-t", "3", "-i", "0.2", "-J"]);
+    eventually(secs(3), "both are under way", || {
+        let seen = lab.within(&a, "ss -Htn state established | grep -c -e :5201 -e :5202");
+        if seen.stdout.trim() == "4" { Ok(()) } else { Err(seen.stdout) }
+    });
+    victim.kill();
+    let ran = {
+        let deadline = secs(15);
+        eventually(deadline, "the measurement has ended", || {
+            if measured.ended().is_some() { Ok(()) } else { Err("not yet".to_owned()) }
+        });
+        measured.finish(secs(5))
+    };
+    let read = "import json; r = json.load(sys.stdin)\n\
+                print(min(i['sum']['bytes'] for i in r['intervals'][:-1]))";
+    let mut python = lab.cmd(Place::User, &["python3", "-c", &crate::lab::python(read)]);
+    let least = crate::exec::run(&mut python, ran.stdout.as_bytes(), secs(5));
+    let least: u64 = least.ok().parse().expect("bytes");
+    assert!(least > 0, "an interval of 200 ms without a byte: {ran}");
+    drop(load);
+}
+
+#[test]
+fn a_caller_that_dies_half_way_gives_the_lease_back() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let _keeper = lab.member("--network n1 --name keeper");
+    let socket = lab.runtime().join("rnsnet/networks/n1/control.sock");
+    let program = format!(
+        "import json\ns = socket.socket(socket.AF_UNIX); s.connect('{}')\n\
+         def ask(execute, **arguments):\n    \
+         s.sendall(json.dumps({{'version': 1, 'execute': execute, 'arguments': arguments}})\
+         .encode() + b'\\n')\n    return json.loads(f.readline())\n\
+         f = s.makefile()\n\
+         say(ask('lease', name='web')['return']['ipv4'])\n\
+         say(ask('attach', id='1' * 64, vnet_header=False, ipv6=False, ifname='eth0')['error']['message'])\n\
+         say(ask('lease', name='../x')['error']['kind'])\n\
+         say(ask('lease', name='web')['return']['ipv4'])",
+        socket.display()
+    );
+    assert_eq!(
+        lab.py(Place::User, &program).ok(),
+        "10.89.0.3\nattach takes a TAP and a pidfd\narguments\n10.89.0.3"
+    );
+    let web = lab.member("--network n1 --name web");
+    assert!(lab.within(&web, "ip -br addr").ok().contains("10.89.0.3/24"));
+}
+
+// In the foreground the caller stays, and takes the container away with it.
+#[test]
+fn in_the_foreground_the_network_goes_with_the_caller() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let _keeper = lab.member("--network n1 --name keeper");
+    let web = lab.container();
+    let net = lab.rnsnet(&web).with(&["--network", "n1", "--name", "web"]).without_pcap().start();
+    assert!(lab.within(&web, "ip -br addr").ok().contains("10.89.0.3/24"));
+    assert!(net.log().contains("n1 eth0 10.89.0.3/24 gateway 10.89.0.1"), "{}", net.log());
+    drop(net);
+    assert!(!lab.within(&web, "ip -br link").ok().contains("eth0"));
+    assert_eq!(lab.rn("ps --format {{.Name}}"), "keeper");
+    // Killed, it takes the container along as well.
+    let net = lab.rnsnet_command(&["--network", "n1", "--name", "web", &web.pid().to_string()]);
+    let net = crate::exec::Proc::spawn(&mut { net });
+    eventually(secs(3), "it is attached", || {
+        let links = lab.within(&web, "ip -br addr").ok().to_owned();
+        if links.contains("10.89.0.3/24") { Ok(()) } else { Err(links) }
+    });
+    net.signal(Signal::SIGKILL);
+    eventually(secs(2), "the interface is gone", || {
+        let links = lab.within(&web, "ip -br link").ok().to_owned();
+        if links.contains("eth0") { Err(links) } else { Ok(()) }
+    });
+    drop(net);
+    // And ends by itself with its container.
+    let net = lab.rnsnet(&web).with(&["--network", "n1", "--name", "web"]).without_pcap().start();
+    web.kill();
+    assert!(net.ends().success());
+}
+
+#[test]
+fn a_command_is_run_on_a_network() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let _db = lab.member("--network n1 --name db");
+    let run = |words: &[&str]| {
+        lab.rnsnet_ends(&[&["run", "--network", "n1", "--name", "app", "--"], words].concat())
+    };
+    assert!(run(&["ip", "-br", "addr", "show", "eth0"]).ok().contains("10.89.0.3/24"));
+    assert!(run(&["cat", "/etc/resolv.conf"]).ok().contains("nameserver 10.89.0.1"));
+    assert!(run(&["getent", "hosts", "db"]).ok().starts_with("10.89.0.2"));
+    assert_eq!(run(&["sh", "-c", "exit 7"]).code(), 7);
+    eventually(secs(2), "it is gone", || {
+        let names = lab.rn("ps --format {{.Name}}");
+        if names == "db" { Ok(()) } else { Err(names) }
+    });
+    let unknown = lab.rnsnet_ends(&["run", "--network", "nope", "true"]);
+    assert_eq!((unknown.code(), unknown.stderr.as_str()), (125, "rnsnet: no such network: nope\n"));
+}
+
+#[test]
+fn what_cannot_be_had_is_told_in_a_line() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let web = lab.container();
+    let pid = web.pid();
+    for (words, told) in [
+        (format!("-d --network nope {pid}"), "no such network: nope"),
+        (format!("network connect nope {pid}"), "no such network: nope"),
+        ("network connect n1 nobody".to_owned(), "there is no container \"nobody\""),
+        (format!("network disconnect n1 {pid}"), "the container pid"),
+        (format!("-d --network n1:ip=10.1.0.1 {pid}"), "n1: the address 10.1.0.1 is not in"),
+        (format!("-d --network n1:ip6=fd00::1 {pid}"), "n1: the address fd00::1 is not in"),
+        ("-d --network n1 4194304".to_owned(), "there is no process with pid 4194304"),
+    ] {
+        let failed = lab.rn_fails(&words);
+        assert!(failed.starts_with(told), "{words}: {failed}");
+    }
+    assert!(!lab.within(&web, "ip -br link").ok().contains("eth0"));
+    // A directory that others can have a hand in is not trusted.
+    lab.rn(&format!("-d --network n1 --name web {pid}"));
+    lab.sh(Place::User, "chmod 777 $XDG_RUNTIME_DIR/rnsnet").ok();
+    let failed = lab.rn_fails("network disconnect n1 web");
+    assert!(failed.contains("belongs to somebody else"), "{failed}");
+    lab.sh(Place::User, "chmod 700 $XDG_RUNTIME_DIR/rnsnet").ok();
+}
