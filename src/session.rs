@@ -222,7 +222,7 @@ pub fn run(command: &Run) -> Result<u8, Error> {
 /// In the place of pasta: looks at the host, then attaches a namespace or runs a command.
 ///
 /// # Errors
-/// As [`attach`] and [`run`], and what the host lacks.
+/// As [`attach()`] and [`run()`], and what the host lacks.
 pub fn pasta(wanted: Pasta) -> Result<u8, Error> {
     let host = HostLinks::read().map_err(set_up("list the host's addresses"))?;
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());

@@ -404,7 +404,7 @@ fn stats_are_what_the_interface_counts() {
         if ours == kernel { Ok(()) } else { Err(format!("kernel {kernel}, ours {ours}")) }
     });
     let table = lab.verb(&["stats", "--no-stream"]);
-    let heads = ["NAME", "NETWORK", "RX / TX", "PKTS", "FLOWS", "DNS", "DROPPED", "RATE LIMIT"];
+    let heads = ["NAME", "NETWORK", "RX / TX", "PKTS", "FLOWS", "DNS", "DROPPED"];
     assert_eq!(columns(table.lines().next().unwrap()), heads);
     // What is dropped is counted, with its reason.
     let drops = || lab.verb(&["stats", "--no-stream", "--format", "{{json .Drops}}", "web"]);

@@ -1,7 +1,7 @@
 //! `rnsnet capture`: frames of a running container, for tcpdump.
 //!
 //! There are no filter expressions: that is a compiler of its own, which tcpdump has
-//! (docs/decisions). The network's process writes into a pipe and never waits for its reader; this
+//! (docs/decisions/0032). The network's process writes into a pipe and never waits for its reader; this
 //! one may, as it is nobody's network.
 
 use std::fs::{File, OpenOptions};

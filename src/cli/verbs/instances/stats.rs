@@ -28,7 +28,7 @@ pub(in crate::cli::verbs) const STATS: Verb = Verb {
     parse,
 };
 
-const COLUMNS: [Column; 19] = [
+const COLUMNS: [Column; 18] = [
     ("Name", "NAME"),
     ("Network", "NETWORK"),
     ("RxTx", "RX / TX"),
@@ -36,7 +36,6 @@ const COLUMNS: [Column; 19] = [
     ("Flows", "FLOWS"),
     ("DNS", "DNS"),
     ("Dropped", "DROPPED"),
-    ("RateLimit", "RATE LIMIT"),
     ("ID", "ID"),
     ("RxBytes", "RX BYTES"),
     ("TxBytes", "TX BYTES"),
@@ -49,7 +48,7 @@ const COLUMNS: [Column; 19] = [
     ("Container", "CONTAINER"),
     ("Names", "NAMES"),
 ];
-const SHOWN: usize = 8;
+const SHOWN: usize = 7;
 /// How often the live table is made anew, in milliseconds.
 const PERIOD_MS: u16 = 1000;
 
@@ -124,7 +123,6 @@ fn row(stats: &Stats, network: &str) -> Value {
         ("DNS", number(stats.dns)),
         ("Dropped", number(stats.dropped)),
         // There is no shaping yet.
-        ("RateLimit", text("-")),
         ("ID", text(&stats.id)),
         ("RxBytes", number(stats.rx_bytes)),
         ("TxBytes", number(stats.tx_bytes)),
