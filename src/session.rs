@@ -45,7 +45,7 @@ use crate::sys::interfaces::Interfaces;
 use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
 use crate::sys::landlock::Removable;
 use crate::sys::netns;
-use named::{Member, Tickets};
+use named::Tickets;
 
 /// Attaches a container and serves it until it ends. Returns the exit code.
 ///
@@ -206,7 +206,10 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let exit = process.exit_fd.map(|fd| self::inherited("--exit-fd", fd)).transpose()?;
     let network = network.into_network(signals, watched, process, exit);
     let served = serve(network, announcement, false);
-    members.into_iter().for_each(Member::leave);
+    let left = named::leave_all(members);
+    if let Err(error) = left {
+        log::debug!("{error}");
+    }
     match served? {
         Ended::Container => {}
         Ended::Asked => {

@@ -114,11 +114,11 @@ impl Connection {
         }
     }
 
-    /// Asks, and waits until the other side has done it or has ended, whatever it answers. By calls
-    /// that a process may make which has given everything up.
+    /// Asks, and waits until the other side has answered, whatever it says. By calls that a process
+    /// may make which has given everything up.
     ///
     /// # Errors
-    /// What keeps it from being asked.
+    /// What keeps it from being asked, and `UnexpectedEof` where the other side has ended.
     pub fn tell(&mut self, execute: &str, arguments: &impl Serialize) -> io::Result<()> {
         let Ok(Value::Object(arguments)) = serde_json::to_value(arguments) else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -126,9 +126,10 @@ impl Connection {
         let line = Request { execute: execute.to_owned(), arguments }.line();
         self.stream.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS.into())))?;
         self.stream.write_all(&line)?;
-        let mut buffer = [0; 1024];
-        while self.stream.read(&mut buffer)? == buffer.len() {}
-        Ok(())
+        match self.stream.read(&mut [0; 1024])? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The next line of a stream, as far as it is there.

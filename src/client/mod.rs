@@ -101,11 +101,25 @@ pub fn instances() -> Result<Vec<Instance>, ClientError> {
     Ok(found)
 }
 
-/// The container that is meant: by its name, by its pid, by its id or the beginning of it.
+/// The container that is meant: by its name, by its pid, by its id or the beginning of it. Where it
+/// is on several networks, the one on which its ports are published, or the first that it joined.
 ///
 /// # Errors
 /// None, or too many.
 pub fn find(name: &str) -> Result<Found, ClientError> {
+    let mut found = find_all(name)?;
+    let place = found.iter().position(|found| !found.container.ports.is_empty()).unwrap_or(0);
+    if place < found.len() {
+        return Ok(found.swap_remove(place));
+    }
+    Err(ClientError::NotFound { name: name.to_owned() })
+}
+
+/// The container that is meant, as [`find`], on every network that it is on, the first one first.
+///
+/// # Errors
+/// None, or too many.
+pub fn find_all(name: &str) -> Result<Vec<Found>, ClientError> {
     let mut candidates: Vec<(u8, Found)> = Vec::new();
     for instance in instances()? {
         let mut best: Option<(u8, Container)> = None;
@@ -130,11 +144,13 @@ pub fn find(name: &str) -> Result<Found, ClientError> {
     let best = candidates.iter().map(|(rank, _)| *rank).max();
     candidates.retain(|(rank, _)| Some(*rank) == best);
     let name = name.to_owned();
-    match (candidates.pop(), candidates.is_empty()) {
-        (Some((_, found)), true) => Ok(found),
-        (Some(_), false) => Err(ClientError::Ambiguous { name }),
-        (None, _) => Err(ClientError::NotFound { name }),
+    let mut found: Vec<Found> = candidates.into_iter().map(|(_, found)| found).collect();
+    let Some(first) = found.first() else { return Err(ClientError::NotFound { name }) };
+    if found.iter().any(|found| found.container.id != first.container.id) {
+        return Err(ClientError::Ambiguous { name });
     }
+    found.sort_by_key(|found| found.container.attached);
+    Ok(found)
 }
 
 impl Instance {

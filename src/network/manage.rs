@@ -31,6 +31,8 @@ pub enum NetworkError {
     Chance { source: io::Error },
     #[error("the process of the network {name} did not start")]
     Start { name: String },
+    #[error("the process of the network {name} has ended")]
+    Ended { name: String },
     #[error("the network {name} has active endpoints: {}", containers.join(", "))]
     InUse { name: String, containers: Vec<String> },
     #[error("the container {container} is not connected to the network {name}")]

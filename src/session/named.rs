@@ -186,11 +186,13 @@ impl Member {
 
     /// Takes the container from the network, by calls that a process may make which has given
     /// everything up.
-    pub fn leave(mut self) {
+    ///
+    /// # Errors
+    /// The network's process has ended.
+    fn leave(mut self) -> Result<(), NetworkError> {
         let named = Named { container: Some(self.name.clone()) };
-        if let Err(error) = self.connection.tell("detach", &named) {
-            log::debug!("cannot leave {}: {error}", self.definition.name);
-        }
+        let name = self.definition.name;
+        self.connection.tell("detach", &named).map_err(|_| NetworkError::Ended { name })
     }
 
     /// What was made, in a few words.
@@ -270,7 +272,8 @@ impl Tickets {
         match result {
             Ok(()) => Ok(members),
             Err(error) => {
-                members.into_iter().for_each(Member::leave);
+                // What was refused is worth more than what became of the others.
+                drop(leave_all(members));
                 Err(error)
             }
         }
@@ -303,9 +306,29 @@ pub(super) fn attach(
         announcement.make(&manager)?;
         return Ok(0);
     }
+    let exit = match exit {
+        Some(exit) => Some(exit),
+        None => end_of(&members)?,
+    };
     let served = serve_beside(&endpoint, &container, announcement, exit);
-    members.into_iter().for_each(Member::leave);
-    served.map(|_| 0)
+    let left = leave_all(members);
+    served?;
+    left?;
+    Ok(0)
+}
+
+/// Takes a container from all its networks.
+///
+/// # Errors
+/// The process of one has ended. The container has left the others.
+pub(super) fn leave_all(members: Vec<Member>) -> Result<(), NetworkError> {
+    members.into_iter().map(Member::leave).fold(Ok(()), Result::and)
+}
+
+/// What hangs up when the process of the first network ends.
+fn end_of(members: &[Member]) -> Result<Option<OwnedFd>, Error> {
+    let first = members.first().map(|member| member.connection.as_fd().try_clone_to_owned());
+    first.transpose().map_err(set_up("watch the network's process"))
 }
 
 /// Waits for the end of the container or for a signal, as a network of its own would.

@@ -197,6 +197,15 @@ fn a_container_may_be_on_several_networks_and_on_each_once() {
     assert!(routes.contains("dev eth0"), "{routes}");
     let link = lab.within(&both, "ip link show eth0").ok().to_owned();
     assert!(link.contains("mtu 1400") && link.contains("02:00:00:00:00:07"), "{link}");
+    // It is one container to every verb.
+    lab.rn("publish web 8080:80");
+    assert_eq!(lab.rn("port web 80").lines().next(), Some("0.0.0.0:8080"));
+    let row = lab.rn("ps --format {{.Name}}|{{.Networks}}|{{.Ports}}");
+    assert_eq!(row, "web|a, b|0.0.0.0:8080->80/tcp");
+    let template =
+        "{{range $name, $at := .NetworkSettings.Networks}}{{$name}}={{$at.IPAddress}} {{end}}";
+    let inspected = lab.rnsnet_ends(&["inspect", "-f", template, "web"]);
+    assert_eq!(inspected.ok().trim_end(), "a=10.89.0.2 b=10.89.1.2");
     let (pid, another) = (both.pid(), lab.container());
     assert!(
         lab.rn_fails(&format!("-d --network a --name again {pid}"))
@@ -209,6 +218,9 @@ fn a_container_may_be_on_several_networks_and_on_each_once() {
     lab.rn("network disconnect a web");
     let routes = lab.within(&both, "ip route get 192.0.2.9").ok().to_owned();
     assert!(routes.contains("dev lan0"), "{routes}");
+    lab.rn("network connect a web");
+    lab.rn("detach web");
+    assert_eq!(lab.within(&both, "ip -br link").ok().lines().count(), 1);
 }
 
 // A11 E9 E10 E18: seeds of two documents.
@@ -548,6 +560,24 @@ fn in_the_foreground_the_network_goes_with_the_caller() {
         if links.contains("eth0") { Err(links) } else { Ok(()) }
     });
     drop(net);
+    // It does not stay without its network.
+    let held = lab.rnsnet_command(&["--network", "n1", "--name", "web", &web.pid().to_string()]);
+    let mut held = crate::exec::Proc::spawn(&mut { held });
+    eventually(secs(3), "it is attached", || {
+        let links = lab.within(&web, "ip -br addr").ok().to_owned();
+        if links.contains("10.89.0.3/24") { Ok(()) } else { Err(links) }
+    });
+    signal_pid(info_process(&lab, "n1"), Signal::SIGKILL);
+    eventually(secs(2), "it has ended", || match held.ended() {
+        Some(_) => Ok(()),
+        None => Err("it runs".to_owned()),
+    });
+    let ran = held.finish(secs(1));
+    assert_eq!(
+        (ran.code(), ran.stderr.lines().last()),
+        (1, Some("rnsnet: the process of the network n1 has ended")),
+        "{ran}"
+    );
     // And ends by itself with its container.
     let net = lab.rnsnet(&web).with(&["--network", "n1", "--name", "web"]).without_pcap().start();
     web.kill();

@@ -25,20 +25,28 @@ struct Detach {
 impl Action for Detach {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         for name in &self.containers {
-            let mut found = client::find(name)?;
-            let named = Named { container: found.named() };
-            let _: serde_json::Value = found.ask("detach", &named)?;
-            // The connection ends with the process.
-            let talk = |source| ClientError::Talk { name: name.clone(), source };
-            while found.instance.connection.wait(Some(PATIENCE_MS)).map_err(talk)? {
-                if found.instance.connection.next_event()? == client::Line::End {
-                    break;
+            for mut found in client::find_all(name)? {
+                let named = Named { container: found.named() };
+                let _: serde_json::Value = found.ask("detach", &named)?;
+                if found.instance.info.network != PRIVATE {
+                    // It is gone, and its network stays.
+                    continue;
+                }
+                // The connection ends with the process.
+                let talk = |source| ClientError::Talk { name: name.clone(), source };
+                while found.instance.connection.wait(Some(PATIENCE_MS)).map_err(talk)? {
+                    if found.instance.connection.next_event()? == client::Line::End {
+                        break;
+                    }
                 }
             }
         }
         Ok(0)
     }
 }
+
+/// What the network of one container alone is called.
+const PRIVATE: &str = "default";
 
 /// How long the end may take, in milliseconds.
 const PATIENCE_MS: u16 = 10_000;

@@ -51,8 +51,13 @@ impl Action for Inspect {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let mut values = Vec::new();
         for name in &self.containers {
-            let found = client::find(name)?;
-            let inspected = Inspected::of(&found.instance.info, &found.container);
+            let found = client::find_all(name)?;
+            let mut all = found.iter().map(|found| (&found.instance.info, &found.container));
+            let Some((info, container)) = all.next() else { continue };
+            let mut inspected = Inspected::of(info, container);
+            for (info, container) in all {
+                inspected.add(info, container);
+            }
             // Nothing in it that a template could not see.
             values.extend(Value::of(&inspected));
         }
@@ -133,16 +138,7 @@ impl Inspected {
     fn of(info: &Info, container: &Container) -> Self {
         let created = rfc3339(std::time::Duration::from_secs(container.attached));
         let address = container.interface.as_ref().map(|interface| address(container, interface));
-        let mut ports: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
-        for port in &container.ports {
-            let key = format!("{}/{}", port.guest_port, port.protocol);
-            ports.entry(key).or_default().push(Binding {
-                host_ip: port.host_address.to_string(),
-                host_port: port.host_port.to_string(),
-            });
-        }
-        let network = address.clone().map(|address| (info.network.clone(), address));
-        Self {
+        let mut inspected = Self {
             id: container.id.clone(),
             created: created.clone(),
             name: container.name.clone(),
@@ -155,10 +151,28 @@ impl Inspected {
             network_settings: NetworkSettings {
                 sandbox_id: container.id.clone(),
                 sandbox_key: container.netns.clone().unwrap_or_default(),
-                ports,
+                ports: BTreeMap::new(),
                 address: address.unwrap_or_default(),
-                networks: network.into_iter().collect(),
+                networks: BTreeMap::new(),
             },
+        };
+        inspected.add(info, container);
+        inspected
+    }
+
+    /// Adds what it has on one network.
+    fn add(&mut self, info: &Info, container: &Container) {
+        let settings = &mut self.network_settings;
+        for port in &container.ports {
+            let key = format!("{}/{}", port.guest_port, port.protocol);
+            settings.ports.entry(key).or_default().push(Binding {
+                host_ip: port.host_address.to_string(),
+                host_port: port.host_port.to_string(),
+            });
+        }
+        if let Some(interface) = &container.interface {
+            let address = address(container, interface);
+            settings.networks.insert(info.network.clone(), address);
         }
     }
 }
@@ -173,6 +187,6 @@ fn address(container: &Container, interface: &Interface) -> Address {
         global_ipv6_address: interface.ipv6.clone().unwrap_or_default(),
         global_ipv6_prefix_len: interface.ipv6_prefix_len.unwrap_or(0),
         mac_address: interface.mac.clone(),
-        dns_names: vec![container.name.clone()],
+        dns_names: std::iter::once(&container.name).chain(&container.aliases).cloned().collect(),
     }
 }

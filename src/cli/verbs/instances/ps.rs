@@ -1,5 +1,7 @@
 //! `rnsnet ps`: the containers there are.
 
+use std::collections::BTreeMap;
+
 use super::super::{Action, Typed, UsageError, Verb};
 use super::human::duration;
 use super::{FORMAT, format, host_end, number, print_line, print_list, short, text};
@@ -92,18 +94,30 @@ impl Action for Ps {
         let instances = client::instances()?;
         let infos = instances.iter().map(|instance| &instance.info);
         let all = infos.flat_map(|info| info.containers.iter().map(move |ctr| (info, ctr)));
-        let mut found: Vec<_> = all.filter(|(info, ctr)| self.is_meant(info, ctr)).collect();
+        // A container may be on several networks, the first of which comes first.
+        let mut by_id: BTreeMap<&str, Vec<(&Info, &Container)>> = BTreeMap::new();
+        for (info, container) in all {
+            by_id.entry(&container.id).or_default().push((info, container));
+        }
+        let mut found: Vec<_> = by_id.into_values().collect();
+        found.retain(|places| places.iter().any(|(info, ctr)| self.is_meant(info, ctr)));
+        for places in &mut found {
+            places.sort_by_key(|(_, container)| container.attached);
+        }
         // The newest first, as Docker lists them.
-        found.sort_by(|(_, a), (_, b)| b.attached.cmp(&a.attached).then(a.name.cmp(&b.name)));
+        let key = |places: &[(&Info, &Container)]| {
+            let first = places.first().map(|(_, container)| *container);
+            first.map(|container| (std::cmp::Reverse(container.attached), container.name.clone()))
+        };
+        found.sort_by_key(|places| key(places));
         if self.quiet {
-            for (_, container) in found {
+            for (_, container) in found.iter().filter_map(|places| places.first()) {
                 print_line(&self.id(container))?;
             }
             return Ok(0);
         }
         let now = since_epoch().as_secs();
-        let rows: Vec<Value> =
-            found.iter().map(|(info, container)| self.row(info, container, now)).collect();
+        let rows: Vec<Value> = found.iter().filter_map(|places| self.row(places, now)).collect();
         print_list(&self.format, &rows, &COLUMNS, SHOWN)?;
         Ok(0)
     }
@@ -122,25 +136,32 @@ impl Ps {
         if self.whole_ids { container.id.clone() } else { short(&container.id) }
     }
 
-    fn row(&self, info: &Info, container: &Container, now: u64) -> Value {
-        let interface = container.interface.as_ref();
-        let addresses = interface.map(|interface| {
-            let v6 = interface.ipv6.as_ref().map(|v6| format!(", {v6}")).unwrap_or_default();
-            format!("{}{v6}", interface.ipv4)
-        });
-        let network = if interface.is_some() { info.network.as_str() } else { "none" };
-        Value::Struct(vec![
+    fn row(&self, places: &[(&Info, &Container)], now: u64) -> Option<Value> {
+        let (info, container) = *places.first()?;
+        let interfaces = places.iter().filter_map(|(_, container)| container.interface.as_ref());
+        let addresses: Vec<&str> = interfaces
+            .flat_map(|interface| std::iter::once(&interface.ipv4).chain(&interface.ipv6))
+            .map(String::as_str)
+            .collect();
+        let network = |(info, container): &(&Info, &Container)| match container.interface {
+            Some(_) => info.network.clone(),
+            None => "none".to_owned(),
+        };
+        let networks: Vec<String> = places.iter().map(network).collect();
+        let published: Vec<PortMapping> =
+            places.iter().flat_map(|(_, container)| container.ports.clone()).collect();
+        Some(Value::Struct(vec![
             ("ID", text(self.id(container))),
             ("Name", text(&container.name)),
             ("Pid", text(container.pid.map(|pid| pid.to_string()).unwrap_or_default())),
-            ("Networks", text(network)),
-            ("Addresses", text(addresses.unwrap_or_default())),
-            ("Ports", text(ports(&container.ports))),
+            ("Networks", text(networks.join(", "))),
+            ("Addresses", text(addresses.join(", "))),
+            ("Ports", text(ports(&published))),
             ("Status", text(format!("Up {}", duration(now.saturating_sub(container.attached))))),
             ("Names", text(&container.name)),
             ("Process", number(info.process.into())),
             ("CalledAs", text(&info.called_as)),
-        ])
+        ]))
     }
 }
 
