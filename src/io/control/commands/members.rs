@@ -18,7 +18,7 @@ pub(super) const COMMANDS: &[Command] =
     &[Command { name: "lease", run: lease }, Command { name: "attach", run: attach }];
 
 /// A lease whose container is on its way. The lease is given back when this is dropped: by
-/// [`super::super::instance::Shared::sweep`], which finds that nobody has it any more.
+/// the sweep in [`super::super::shared`], which finds that nobody has it any more.
 #[derive(Debug)]
 pub(in crate::io::control) struct Pending {
     name: String,
