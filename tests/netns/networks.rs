@@ -483,7 +483,8 @@ fn a_container_killed_under_load_stops_nobody_else() {
     let _other = lab.listen(Place::In(&victim), &["iperf3", "-s", "-p", "5202"], 5202);
     let load = lab.spawn(
         Place::In(&a),
-        &["sh", "-c", "iperf3 -c 10.89.0.4 -p 5202 -t 9 >/dev/null 2>&1; echo done"],
+        // It spins for ever when the other end is gone without a word.
+        &["timeout", "-s", "KILL", "12", "iperf3", "-c", "10.89.0.4", "-p", "5202", "-t", "9"],
     );
     let mut measured =
         lab.spawn(Place::In(&a), &["iperf3", "-c", "10.89.0.3", "-t", "3", "-i", "0.2", "-J"]);
