@@ -48,7 +48,7 @@ fn bash_completes_verbs_options_and_files() {
     let Some(lab) = Lab::new() else { return };
     let setup = "source <(rnsnet completion bash)";
     for (typed, expected) in [
-        ("rnsnet --pub", "rnsnet --publish "),
+        ("rnsnet --publish-r", "rnsnet --publish-range "),
         ("rnsnet doc", "rnsnet doctor "),
         ("rnsnet doctor --for", "rnsnet doctor --format "),
         ("rnsnet run -p 80:80 --hostn", "--hostname "),
