@@ -166,8 +166,10 @@ pub struct Outbound {
     pub v4: Option<Source<Ipv4Addr>>,
     /// For IPv6.
     pub v6: Option<Source<Ipv6Addr>>,
-    /// The interface that everything leaves by, which may come and go.
-    pub interface: Option<String>,
+    /// The interface that IPv4 leaves by, which may come and go.
+    pub interface_v4: Option<String>,
+    /// The same for IPv6.
+    pub interface_v6: Option<String>,
     /// What goes to the host's loopback has these addresses too, as slirp4netns has it.
     pub loopback_too: bool,
 }

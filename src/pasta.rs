@@ -60,13 +60,23 @@ pub fn plan(
     shell: OsString,
     ephemeral: &RangeInclusive<u16>,
 ) -> Result<Plan, PlanError> {
-    let named = match &pasta.template {
-        None => None,
+    let index = |name: Option<&String>| match name {
+        None => Ok(None),
         Some(name) => {
-            Some(host.index_of(name).ok_or_else(|| PlanError::NoInterface(name.clone()))?)
+            let index = host.index_of(name);
+            index.map(Some).ok_or_else(|| PlanError::NoInterface(name.clone()))
         }
     };
-    let side = |v6| Side { host, template: named.or_else(|| default_route_s_interface(host, v6)) };
+    let named = index(pasta.template.as_ref())?;
+    // The way out of a family is what it is copied from, unless told.
+    let out = (
+        index(pasta.v4.as_ref().and_then(|wish| wish.outbound_interface.as_ref()))?,
+        index(pasta.v6.as_ref().and_then(|wish| wish.outbound_interface.as_ref()))?,
+    );
+    let side = |v6| {
+        let template = named.or(if v6 { out.1 } else { out.0 });
+        Side { host, template: template.or_else(|| default_route_s_interface(host, v6)) }
+    };
     let v4 = pasta.v4.as_ref().map(|wish| side(false).take(&pasta, wish));
     let v6 = pasta.v6.as_ref().map(|wish| side(true).take(&pasta, wish));
     // Without an address of the host's there is IPv4 that only rnsnet knows, and no IPv6.
@@ -87,6 +97,7 @@ struct Taken<A> {
     dns: Option<A>,
     maps: Vec<Map>,
     outbound: Option<Source<A>>,
+    outbound_interface: Option<String>,
     resolver: Option<IpAddr>,
 }
 
@@ -217,6 +228,7 @@ impl Side<'_> {
             dns: wish.dns_forward,
             maps,
             outbound: wish.outbound.map(Source::Address),
+            outbound_interface: wish.outbound_interface.clone(),
             resolver: wish.dns_host.map(Into::into),
         }
     }
@@ -270,6 +282,7 @@ fn assemble(
         rules.maps.extend(&v4.maps);
         resolver.servers.extend(v4.resolver.map(server));
         outbound.v4.clone_from(&v4.outbound);
+        outbound.interface_v4.clone_from(&v4.outbound_interface);
         dns |= v4.dns.is_some();
     }
     if let Some(v6) = &v6 {
@@ -278,6 +291,7 @@ fn assemble(
         rules.maps.extend(&v6.maps);
         resolver.servers.extend(v6.resolver.map(server));
         outbound.v6.clone_from(&v6.outbound);
+        outbound.interface_v6.clone_from(&v6.outbound_interface);
         dns |= v6.dns.is_some();
     }
     let (v4_guest, v4_family) = v4_family(v4.as_ref());

@@ -572,7 +572,11 @@ fn published(given: &Given, environment: &Environment) -> Result<Vec<Publish>, U
 /// What the container sends with: `--outbound-addr`, one for each family, and `--outbound-if`.
 fn outbound(given: &Given) -> Result<Outbound, UsageError> {
     let interface = read(given.outbound_if.as_deref(), "--outbound-if", values::ifname)?;
-    let mut outbound = Outbound { interface, ..Outbound::default() };
+    let mut outbound = Outbound {
+        interface_v4: interface.clone(),
+        interface_v6: interface,
+        ..Outbound::default()
+    };
     for text in &given.outbound_addr {
         let typed = Input::new("--outbound-addr", text);
         let again = match typed.read(values::outbound)? {

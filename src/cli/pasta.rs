@@ -48,6 +48,8 @@ pub enum PastaError {
     PrefixLength(String, u8),
     #[error("--{0} {1} is of a family that --{2} leaves out")]
     Family(&'static str, IpAddr, &'static str),
+    #[error("--{0} is of a family that --{1} leaves out")]
+    OutboundFamily(&'static str, &'static str),
     #[error("--netmask is for IPv4, which --ipv6-only leaves out")]
     NetmaskV6,
     #[error("--ipv4-only and --ipv6-only leave nothing")]
@@ -154,12 +156,15 @@ struct Given {
 trait Family: Copy + Into<IpAddr> {
     /// The option that leaves this family out.
     const OTHER_ONLY: &'static str;
+    /// The option that names the interface it leaves by.
+    const OUTBOUND_IF: (Id, &'static str);
     fn of(address: IpAddr) -> Option<Self>;
     fn is_usable(self) -> bool;
 }
 
 impl Family for Ipv4Addr {
     const OTHER_ONLY: &'static str = "ipv6-only";
+    const OUTBOUND_IF: (Id, &'static str) = (Id::OutboundIf4, "outbound-if4");
 
     fn of(address: IpAddr) -> Option<Self> {
         match address {
@@ -176,6 +181,7 @@ impl Family for Ipv4Addr {
 
 impl Family for Ipv6Addr {
     const OTHER_ONLY: &'static str = "ipv4-only";
+    const OUTBOUND_IF: (Id, &'static str) = (Id::OutboundIf6, "outbound-if6");
 
     fn of(address: IpAddr) -> Option<Self> {
         match address {
@@ -341,6 +347,11 @@ impl Given {
                 _ => wish.outbound = Some(address),
             }
         }
+        let (id, option) = A::OUTBOUND_IF;
+        wish.outbound_interface = self.read(id, option, values::ifname)?;
+        if left_out && wish.outbound_interface.is_some() {
+            return Err(PastaError::OutboundFamily(option, A::OTHER_ONLY));
+        }
         match (left_out, named) {
             (true, Some((option, address))) => {
                 Err(PastaError::Family(option, address, A::OTHER_ONLY))
@@ -396,7 +407,7 @@ impl Given {
                     if spec.follows && !followed {
                         return Err(PastaError::FdFollowed(option));
                     }
-                    spec.add_to(protocol, &mut ports);
+                    spec.add_to(protocol, self.has(Id::Freebind), &mut ports);
                 }
             }
         }
@@ -519,12 +530,16 @@ What addresses mean:
                            this address is the host's own, which is also the
                            container's
   -o, --outbound=ADDR      local address of what is sent
+      --outbound-if4=NAME  the host's interface that IPv4 leaves by, and the one
+                           to copy from unless --interface is given
+      --outbound-if6=NAME  the same for IPv6
 Ports:
   -t, --tcp-ports=SPEC     TCP from the host to the container (default: auto)
   -u, --udp-ports=SPEC     UDP from the host to the container (default: auto)
   -T, --tcp-ns=none        from the container to the host's loopback: only none
   -U, --udp-ns=none
-  SPEC is none, or [ADDR/] and a list, with commas, of
+      --freebind           bind addresses that are not there yet, too
+  SPEC is none, or [ADDR/] or [%IFACE/] and a list, with commas, of
     22, 8000-8010          these ports
     8080:80, 8000-8010:80-90
                            other ports in the container

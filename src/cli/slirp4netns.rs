@@ -320,8 +320,8 @@ impl Given {
         Ok(Outbound {
             v4: v4.map(|text| source(text).ok_or(Slirp4netnsError::OutboundAddr)).transpose()?,
             v6: v6.map(|text| source(text).ok_or(Slirp4netnsError::OutboundAddr6)).transpose()?,
-            interface: None,
             loopback_too: v4.is_some() || v6.is_some(),
+            ..Outbound::default()
         })
     }
 

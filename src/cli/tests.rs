@@ -186,7 +186,8 @@ fn every_option_has_its_effect() {
         Outbound {
             v4: Some(Source::Address([192, 0, 2, 3].into())),
             v6: Some(Source::Address("2001:db8::3".parse().unwrap())),
-            interface: Some("wlan0".to_owned()),
+            interface_v4: Some("wlan0".to_owned()),
+            interface_v6: Some("wlan0".to_owned()),
             loopback_too: false,
         }
     );

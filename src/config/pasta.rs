@@ -71,6 +71,8 @@ pub struct Wish<A> {
     pub map_guest: Option<A>,
     /// The local address of what the container sends.
     pub outbound: Option<A>,
+    /// The host's interface that it leaves by.
+    pub outbound_interface: Option<String>,
 }
 
 /// What stands for the host's loopback.
@@ -104,6 +106,8 @@ pub struct Mirror {
     pub include: Vec<RangeInclusive<u16>>,
     /// Those among them that it is not for.
     pub exclude: Vec<RangeInclusive<u16>>,
+    /// An address that is not there yet is bound all the same.
+    pub freebind: bool,
 }
 
 impl<A> Default for Wish<A> {
@@ -117,6 +121,7 @@ impl<A> Default for Wish<A> {
             host_loopback: HostLoopback::Gateway,
             map_guest: None,
             outbound: None,
+            outbound_interface: None,
         }
     }
 }

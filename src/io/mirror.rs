@@ -106,8 +106,11 @@ impl Mirrors {
     ) -> Vec<SocketId> {
         let mut ids = Vec::new();
         let rules = self.rules.iter().filter(|r| r.protocol == protocol && r.covers(port));
-        for address in rules.flat_map(|rule| self.addresses(rule)) {
+        let places =
+            rules.flat_map(|rule| self.addresses(rule).into_iter().map(move |a| (a, rule)));
+        for (address, Mirror { freebind, .. }) in places {
             let publish = Publish::one(Some(address), port, port, protocol);
+            let publish = Publish { freebind: *freebind, ..publish };
             let mut binder = Binder { v6: self.v6, interfaces: None, may_inherit: false };
             let listeners = match binder.bind(&[publish]) {
                 Ok(published) => published.into_iter().flat_map(|p| p.listeners),

@@ -18,7 +18,8 @@ use crate::sys::sock::{self, Local};
 pub struct OutboundPolicy {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
-    interface: Option<Interface>,
+    interface_v4: Option<Interface>,
+    interface_v6: Option<Interface>,
     loopback_too: bool,
     /// What of it was there when the host's addresses were last looked at.
     seen: Seen,
@@ -34,7 +35,8 @@ struct Interface {
 /// What the host has of what is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Seen {
-    index: Option<u32>,
+    index_v4: Option<u32>,
+    index_v6: Option<u32>,
     v4: Option<IpAddr>,
     v6: Option<IpAddr>,
 }
@@ -56,12 +58,13 @@ impl OutboundPolicy {
     /// # Errors
     /// An interface that is not there or has no such address.
     pub fn find(wanted: &Outbound) -> Result<Self, OutboundError> {
-        let interface = wanted.interface.clone().map(|name| {
+        let interface = |name: &Option<String>| {
             let by_device = sock::may_bind_to_device().is_ok();
-            Interface { name, by_device }
-        });
+            name.clone().map(|name| Interface { name, by_device })
+        };
         Ok(Self {
-            interface,
+            interface_v4: interface(&wanted.interface_v4),
+            interface_v6: interface(&wanted.interface_v6),
             loopback_too: wanted.loopback_too,
             seen: Seen::default(),
             v4: wanted
@@ -92,15 +95,17 @@ impl OutboundPolicy {
     /// Looks at the host's addresses; returns whether sockets that were opened before are not what
     /// they are to be any more.
     pub(super) fn note(&mut self, interfaces: &Interfaces) -> bool {
-        let name = self.interface.as_ref().map(|interface| interface.name.as_str());
-        let index = name.and_then(|name| interfaces.index(name));
+        let index = |interface: &Option<Interface>| interfaces.index(&interface.as_ref()?.name);
+        let (index_v4, index_v6) = (index(&self.interface_v4), index(&self.interface_v6));
         let first = |v6: bool| {
+            let index = if v6 { index_v6 } else { index_v4 };
             let mut addresses = index.into_iter().flat_map(|index| interfaces.addresses(index));
             addresses.find(|ip| ip.is_ipv6() == v6 && !is_link_local(*ip))
         };
         let there = |address: Option<IpAddr>| address.filter(|ip| interfaces.has(*ip));
         let seen = Seen {
-            index,
+            index_v4,
+            index_v6,
             v4: there(self.v4.map(IpAddr::V4)).or_else(|| first(false)),
             v6: there(self.v6.map(IpAddr::V6)).or_else(|| first(true)),
         };
@@ -113,7 +118,7 @@ impl OutboundPolicy {
     /// `NetworkUnreachable` where there is no interface to have an address of.
     pub(super) fn of(&self, v6: bool) -> io::Result<Local<'_>> {
         let fixed = if v6 { self.v6.map(IpAddr::V6) } else { self.v4.map(IpAddr::V4) };
-        match &self.interface {
+        match if v6 { &self.interface_v6 } else { &self.interface_v4 } {
             None => Ok(Local { address: fixed, device: None }),
             Some(Interface { name, by_device: true }) => {
                 Ok(Local { address: fixed, device: Some(name) })
@@ -210,9 +215,13 @@ mod tests {
         drop(crate::sys::link::bring_up("lo"));
         let mut interfaces = Interfaces::open().unwrap();
         interfaces.follow().unwrap();
-        let named = |name: &str| OutboundPolicy {
-            interface: Some(Interface { name: name.to_owned(), by_device: false }),
-            ..OutboundPolicy::default()
+        let named = |name: &str| {
+            let interface = || Some(Interface { name: name.to_owned(), by_device: false });
+            OutboundPolicy {
+                interface_v4: interface(),
+                interface_v6: interface(),
+                ..OutboundPolicy::default()
+            }
         };
         let mut policy = named("lo");
         assert_eq!(policy.of(false).unwrap_err().kind(), io::ErrorKind::NetworkUnreachable);
@@ -222,5 +231,23 @@ mod tests {
         let mut absent = named("no-such-link");
         assert!(!absent.note(&interfaces));
         assert_eq!(absent.of(true).unwrap_err().kind(), io::ErrorKind::NetworkUnreachable);
+    }
+
+    #[test]
+    fn each_family_may_have_an_interface_of_its_own() {
+        let both = Outbound {
+            interface_v4: Some("a".to_owned()),
+            interface_v6: Some("b".to_owned()),
+            ..Outbound::default()
+        };
+        let mut policy = OutboundPolicy::find(&both).unwrap();
+        for interface in [&mut policy.interface_v4, &mut policy.interface_v6] {
+            interface.as_mut().unwrap().by_device = true;
+        }
+        assert_eq!(policy.of(false).unwrap().device, Some("a"));
+        assert_eq!(policy.of(true).unwrap().device, Some("b"));
+        let one = OutboundPolicy { interface_v6: None, ..policy };
+        assert_eq!(one.of(true).unwrap().device, None);
+        assert!(one.follows());
     }
 }

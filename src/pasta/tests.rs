@@ -179,6 +179,18 @@ fn another_interface_may_be_the_template_and_less_of_it_copied() {
 }
 
 #[test]
+fn the_interface_that_a_family_leaves_by_is_its_template() {
+    let attach = attached(&host(), "--config-net --outbound-if4 wlan0 1");
+    assert_eq!(addresses(&attach), ["198.51.100.9/24", "2001:db8:5::1/64"]);
+    assert_eq!(attach.caller.outbound.interface_v4.as_deref(), Some("wlan0"));
+    assert_eq!(attach.caller.outbound.interface_v6, None);
+    let attach = attached(&host(), "--config-net -i eth0 --outbound-if4 wlan0 1");
+    assert_eq!(addresses(&attach)[0], "192.0.2.1/24");
+    let error = planned(&host(), "--outbound-if6 eth7 1").unwrap_err();
+    assert_eq!(error.to_string(), "the host has no interface eth7");
+}
+
+#[test]
 fn a_host_without_a_network_gives_a_network_of_its_own() {
     let attach = attached(&HostLinks::default(), PODMAN);
     assert_eq!(addresses(&attach), ["169.254.2.1/16"]);

@@ -233,6 +233,84 @@ fn ports_follow_what_the_container_listens_on() {
     });
 }
 
+/// A second uplink, with the LAN's hosts behind it as well.
+fn second_uplink(lab: &Lab) {
+    let lan = lab.lan_pid();
+    lab.sh(
+        Place::Host,
+        &format!(
+            "ip link add h1 type veth peer name l1 netns {lan}
+             ip addr add 198.51.100.1/24 dev h1; ip addr add 2001:db8:6::1/64 dev h1 nodad
+             ip link set h1 up"
+        ),
+    )
+    .ok();
+    lab.sh(
+        Place::Lan,
+        "ip addr add 198.51.100.9/24 dev l1; ip addr add 2001:db8:6::9/64 dev l1 nodad
+         ip link set l1 up; ip addr add 203.0.113.9/32 dev lo; ip addr add 2001:db8:7::9/128 dev lo",
+    )
+    .ok();
+}
+
+// L5 C8
+#[test]
+fn ports_of_an_interface_are_at_its_addresses_alone() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    second_uplink(&lab);
+    let ctr = lab.container();
+    lab.as_podman(&ctr, &["-t", "%h1/8080:80", "-u", "%h1/8080:80"]);
+    let _who = lab.who(Place::In(&ctr), 80);
+    assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8080), "198.51.100.9");
+    assert_eq!(lab.who_at_udp(Place::Lan, "2001:db8:6::1", 8080), "2001:db8:6::9");
+    let other = lab.py(Place::Lan, &format!("say(attempt('{HOST4}', 8080, 5))"));
+    assert!(other.ok().contains("ECONNREFUSED"), "{other}");
+    lab.sh(Place::Host, "ip addr add 198.51.100.3/24 dev h1").ok();
+    eventually(secs(5), "the port is at the new address too", || {
+        let sockets = lab.sockets(Place::Host, 8080);
+        if sockets.contains("198.51.100.3:8080") { Ok(()) } else { Err(sockets) }
+    });
+}
+
+// L5
+#[test]
+fn an_address_may_come_later_where_that_is_said() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    let ctr = lab.container();
+    let ports = ["-t", "192.0.2.50/8080:80", "-u", "none"];
+    let netns = format!("/proc/{}/ns/net", ctr.pid());
+    let absent = lab.pasta(&[PODMAN, &ports, &["--netns", &netns]].concat());
+    assert_eq!(absent.code(), 1, "{absent}");
+    lab.as_podman(&ctr, &[&ports[..], &["--freebind"]].concat());
+    let _who = lab.who(Place::In(&ctr), 80);
+    lab.sh(Place::Host, "ip addr add 192.0.2.50/24 dev h0").ok();
+    assert_eq!(lab.who_at(Place::Lan, "192.0.2.50", 8080), LAN4);
+}
+
+// L5 B7
+#[test]
+fn each_family_leaves_by_its_interface() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    second_uplink(&lab);
+    lab.sh(Place::Host, "ip route add default via 198.51.100.9 dev h1 metric 4000").ok();
+    let _who = lab.who(Place::Lan, 80);
+    for (options, seen4, name) in
+        [(&[][..], HOST4, "h0"), (&["--outbound-if4", "h1"], "198.51.100.1", "h1")]
+    {
+        let ctr = lab.container();
+        lab.as_podman(&ctr, &[NO_PORTS, options].concat());
+        assert_eq!(lab.who_at(Place::In(&ctr), "203.0.113.9", 80), seen4);
+        assert_eq!(lab.who_at_udp(Place::In(&ctr), "203.0.113.9", 80), seen4);
+        // The other family's way is the same.
+        assert_eq!(lab.who_at(Place::In(&ctr), "2001:db8:7::9", 80), HOST6);
+        let shown = lab.sh(Place::In(&ctr), "ip -br -4 addr show scope global");
+        assert!(shown.ok().starts_with(name) && shown.ok().contains(seen4), "{shown}");
+    }
+}
+
 // L5
 #[test]
 fn protocols_can_be_switched_off() {

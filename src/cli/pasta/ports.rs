@@ -1,4 +1,4 @@
-//! Port specifications of `-t`, `-u`, `-T` and `-U`: `none`, or `[ADDR/]` and a list of ports,
+//! Port specifications of `-t`, `-u`, `-T` and `-U`: `none`, or `[ADDR/]` or `[%IFACE/]` and a list of ports,
 //! ranges with a mapping, exclusions, `auto` and `all`. What they lead to is bound elsewhere.
 
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::cli::values;
 use crate::config::pasta::{Mirror, Ports};
-use crate::config::{Protocol, Publish};
+use crate::config::{self, Bind, HostPorts, Protocol, Publish};
 
 /// What is wrong with a specification.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,14 +26,20 @@ pub enum PortsError {
     None,
     #[error("{0:?} leads to an address of its own, which is not supported")]
     ToAddress(String),
-    #[error("{0:?} is bound to an interface, which is not supported: give an address of it")]
+    #[error("{0:?} is no name of an interface")]
     Interface(String),
+    #[error("give an interface or an address, not both: an interface means all its addresses")]
+    InterfaceAndAddress,
+    #[error("{0:?} are ports that follow the container, which cannot be an interface's: name them")]
+    InterfaceFollowed(String),
 }
 
 /// One specification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Spec {
     pub(super) bind: Option<IpAddr>,
+    /// Instead of an address.
+    interface: Option<String>,
     /// The host's ports, and the first of the container's.
     ranges: Vec<(RangeInclusive<u16>, u16)>,
     exclude: Vec<RangeInclusive<u16>>,
@@ -46,8 +52,12 @@ pub(super) fn parse(text: &str) -> Result<Option<Spec>, PortsError> {
     if text == "none" {
         return Ok(None);
     }
-    let (bind, list) = split_address(text)?;
-    let mut spec = Spec { bind, ..Spec::default() };
+    let (place, list) = split_place(text)?;
+    let mut spec = match place {
+        Some(Place::Address(address)) => Spec { bind: Some(address), ..Spec::default() },
+        Some(Place::Interface(name)) => Spec { interface: Some(name), ..Spec::default() },
+        None => Spec::default(),
+    };
     let mut all = false;
     for item in list.split(',') {
         match item {
@@ -68,26 +78,38 @@ pub(super) fn parse(text: &str) -> Result<Option<Spec>, PortsError> {
     if all {
         spec.ranges.clear();
     }
+    if spec.follows && spec.interface.is_some() {
+        return Err(PortsError::InterfaceFollowed(text.to_owned()));
+    }
     Ok(Some(spec))
 }
 
 impl Spec {
     /// Adds what it stands for to `ports`.
-    pub(super) fn add_to(self, protocol: Protocol, ports: &mut Ports) {
-        let Self { bind, ranges, exclude, follows } = self;
+    pub(super) fn add_to(self, protocol: Protocol, freebind: bool, ports: &mut Ports) {
+        let Self { bind, interface, ranges, exclude, follows } = self;
         if follows {
             let mut include: Vec<_> = ranges.into_iter().map(|(range, _)| range).collect();
             if include.is_empty() {
                 include.push(1..=u16::MAX);
             }
-            ports.mirrors.push(Mirror { protocol, bind, include, exclude });
+            ports.mirrors.push(Mirror { protocol, bind, include, exclude, freebind });
             return;
         }
         for (range, first_inside) in ranges {
             let start = *range.start();
             for host_port in range.filter(|port| !exclude.iter().any(|r| r.contains(port))) {
                 let guest_port = first_inside + (host_port - start);
-                let publish = Publish::one(bind, host_port, guest_port, protocol);
+                let publish = match &interface {
+                    None => Publish::one(bind, host_port, guest_port, protocol),
+                    Some(name) => Publish::at(
+                        Bind::Interface(name.clone()),
+                        HostPorts::Exactly(config::Ports::one(host_port)),
+                        config::Ports::one(guest_port),
+                        protocol,
+                    ),
+                };
+                let publish = Publish { freebind, ..publish };
                 if !ports.fixed.contains(&publish) {
                     ports.fixed.push(publish);
                 }
@@ -96,20 +118,36 @@ impl Spec {
     }
 }
 
-/// The address before the first slash, if there is one, and the rest.
-fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), PortsError> {
+/// What stands before the ports.
+enum Place {
+    Address(IpAddr),
+    Interface(String),
+}
+
+/// The address or interface before the first slash, if there is one, and the rest.
+fn split_place(text: &str) -> Result<(Option<Place>, &str), PortsError> {
     let Some((before, list)) = text.split_once('/') else {
-        // `%IFACE` needs no address, and no slash where nothing follows.
-        return Ok((None, text));
+        // All ports, by what goes without saying.
+        return match text.split_once('%') {
+            Some(_) => Err(PortsError::InterfaceFollowed(text.to_owned())),
+            None => Ok((None, text)),
+        };
     };
     // `5000:192.0.2.5/6000`: the slash belongs to where it leads.
     let unbracketed = before.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = unbracketed.unwrap_or(before);
-    if let Some((_, _)) = address.split_once('%') {
-        return Err(PortsError::Interface(before.to_owned()));
+    if let Some((address, name)) = address.split_once('%') {
+        if !matches!(address, "" | "*") {
+            return Err(PortsError::InterfaceAndAddress);
+        }
+        // Unlike the container's own it may be `lo`.
+        return match values::ifname(name) {
+            Err(_) if name != "lo" => Err(PortsError::Interface(before.to_owned())),
+            _ => Ok((Some(Place::Interface(name.to_owned())), list)),
+        };
     }
     match address.parse() {
-        Ok(address) => Ok((Some(address), list)),
+        Ok(address) => Ok((Some(Place::Address(address)), list)),
         Err(_) if address == "*" => Ok((None, list)),
         Err(_) if before.split_once(':').is_some_and(|(ports, _)| range(ports, ports).is_ok()) => {
             Err(PortsError::ToAddress(text.to_owned()))

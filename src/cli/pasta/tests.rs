@@ -32,7 +32,7 @@ fn fixed(text: &str) -> Vec<String> {
         HostSide::Bound { on, ports: HostPorts::Exactly(host) } => match on {
             Bind::Addresses(bind) => format!("{} {host}:{}", bind[0], publish.guest),
             Bind::All => format!("{host}:{}", publish.guest),
-            Bind::Interface(name) => panic!("an interface {name}"),
+            Bind::Interface(name) => format!("%{name} {host}:{}", publish.guest),
         },
         other => panic!("{other:?}"),
     };
@@ -218,6 +218,8 @@ fn ports_are_ranges_with_mappings_and_exclusions() {
     assert_eq!(fixed("::1/8080-8080:80-80"), ["::1 8080:80"]);
     assert_eq!(fixed("[::1]/8080:80"), ["::1 8080:80"]);
     assert_eq!(fixed("*/22"), ["22:22"]);
+    assert_eq!(fixed("%eth0/22,80:81"), ["%eth0 22:22", "%eth0 80:81"]);
+    assert_eq!(fixed("*%lo/22"), ["%lo 22:22"]);
     assert_eq!(fixed("8080-8083:80-83,~8081-8082"), ["8080:80", "8083:83"]);
     assert_eq!(fixed("22 -t 23 -t 22"), ["22:22", "23:23"]);
     assert_eq!(fixed("none"), [""; 0]);
@@ -248,6 +250,28 @@ fn ports_that_follow_have_bounds() {
 }
 
 #[test]
+fn addresses_that_are_to_come_are_bound_for_all_ports_alike() {
+    let ports = understood("--freebind -t 192.0.2.8/22 -u %wlan0/53 -u auto 1").ports;
+    assert_eq!(ports.fixed.len(), 2);
+    assert!(ports.fixed.iter().all(|publish| publish.freebind));
+    assert!(ports.mirrors[0].freebind);
+    let ports = understood("-t 192.0.2.8/22 1").ports;
+    assert!(!ports.fixed[0].freebind && !ports.mirrors[0].freebind);
+}
+
+#[test]
+fn each_family_may_leave_by_an_interface() {
+    let pasta = understood("--outbound-if4 eth1 --outbound-if6=wg0 -o 192.0.2.7 1");
+    let (v4, v6) = (pasta.v4.unwrap(), pasta.v6.unwrap());
+    assert_eq!(v4.outbound_interface.as_deref(), Some("eth1"));
+    assert_eq!(v4.outbound, Some(Ipv4Addr::new(192, 0, 2, 7)));
+    assert_eq!(v6.outbound_interface.as_deref(), Some("wg0"));
+    assert!(refused("--outbound-if4 a/b 1").contains("outbound-if4"));
+    assert!(refused("-6 --outbound-if4 eth1 1").contains("--ipv6-only"));
+    assert!(refused("-4 --outbound-if6 eth1 1").contains("--ipv4-only"));
+}
+
+#[test]
 fn ports_that_are_none_are_refused_with_what_was_typed() {
     for (text, part) in [
         ("", "empty"),
@@ -260,8 +284,13 @@ fn ports_that_are_none_are_refused_with_what_was_typed() {
         ("22-23:80-85", "not as many"),
         ("65530-65535:65531", "not as many"),
         ("127.0.0/22", "no address"),
-        ("127.0.0.1%eth0/22", "interface"),
-        ("%eth0/22", "interface"),
+        ("127.0.0.1%eth0/22", "not both"),
+        ("fe80::1%eth0/22", "not both"),
+        ("%/22", "no name of an interface"),
+        ("%a:b/22", "no name of an interface"),
+        ("%eth0/auto", "follow the container"),
+        ("%eth0/~22", "follow the container"),
+        ("%eth0", "follow the container"),
         ("22:192.0.2.5/80", "an address of its own"),
         ("all:192.0.2.5", "an address of its own"),
         ("22,none", "none goes"),
