@@ -618,6 +618,7 @@ fn inherited(option: &'static str, fd: i32) -> Result<OwnedFd, ProcessError> {
 /// The exit code of a session; an error is told on stderr, and ends it with `code(error)`.
 #[allow(clippy::print_stderr)] // the one place that tells errors
 pub fn finish(result: Result<u8, Error>, code: impl FnOnce(&Error) -> u8) -> u8 {
+    log::logger().flush();
     result.unwrap_or_else(|error| {
         eprintln!("{}", report(&error));
         code(&error)

@@ -1,18 +1,35 @@
 //! Log lines on stderr, or in a file: `rnsnet: warn: ...`.
 //!
-//! One write a line, so that lines of several processes do not mix. What a container can make us
-//! log is `debug` or below, except for warnings that are given once a cause.
+//! One write a line, so that lines of several processes do not mix. Most of what a container can
+//! make us log is `debug` or below, which nobody sees who has not asked for it. Warnings, errors
+//! and the messages of panics have a bound in time, and what it leaves out is counted and told.
 
+use std::fmt::{Arguments, Display};
 use std::fs::File;
 use std::io::Write;
-use std::sync::OnceLock;
+use std::panic::PanicHookInfo;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use smoltcp::time::Duration;
+
+use super::clock::Clock;
+use crate::engine::Instant;
+
+/// So many warnings at once are told: more than an honest start or shutdown has.
+const BURST: u32 = 50;
+
+/// Afterwards one in this time, which is 17 MB a day at 100 bytes a line.
+const PAUSE: Duration = Duration::from_millis(500);
 
 struct Lines;
 
 /// Where lines go instead of stderr.
 static FILE: OnceLock<File> = OnceLock::new();
+
+static CLOCK: OnceLock<Clock> = OnceLock::new();
+
+static BOUND: Mutex<Bound> = Mutex::new(Bound { left: BURST, since: None, left_out: 0 });
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -23,26 +40,145 @@ impl Log for Lines {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let level = record.level().as_str().to_ascii_lowercase();
-        let line = format!("rnsnet: {level}: {}\n", record.args());
-        // There is nowhere to report that the log is gone.
-        drop(match FILE.get() {
-            Some(file) => (&*file).write_all(line.as_bytes()),
-            None => std::io::stderr().write_all(line.as_bytes()),
-        });
+        if record.level() <= Level::Warn {
+            write_within_bound(record.level(), record.args());
+        } else {
+            write(record.level(), record.args());
+        }
     }
 
-    fn flush(&self) {}
+    /// Tells of lines that were left out and not told of yet.
+    fn flush(&self) {
+        let left_out = std::mem::take(&mut bound().left_out);
+        tell_left_out(left_out);
+    }
 }
 
-/// Sends the log to stderr from `level` on. Called once, by `main`.
+/// Sends the log to stderr from `level` on, and the messages of panics to the log. Called once, by
+/// `main`.
 pub fn init(level: LevelFilter) {
     if log::set_logger(&Lines).is_ok() {
         log::set_max_level(level);
+        // The standard library's has no bound, and for a backtrace it would read files that are
+        // out of reach by now.
+        std::panic::set_hook(Box::new(tell_panic));
     }
 }
 
 /// Sends the log to `file` from now on; the first call counts.
 pub fn redirect(file: File) {
     drop(FILE.set(file));
+}
+
+/// At any log level: the process may be about to end.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("(no message)");
+    let at: &dyn Display = panic.location().map_or(&"an unknown place", |at| at as _);
+    write_within_bound(Level::Error, &format_args!("panicked at {at}: {message}"));
+}
+
+fn write_within_bound(level: Level, line: &Arguments<'_>) {
+    let left_out = bound().take(CLOCK.get_or_init(Clock::new).now());
+    if let Some(left_out) = left_out {
+        tell_left_out(left_out);
+        write(level, line);
+    }
+}
+
+fn tell_left_out(left_out: u64) {
+    if left_out > 0 {
+        write(Level::Warn, &format_args!("{left_out} warnings were left out of the log"));
+    }
+}
+
+fn write(level: Level, line: &Arguments<'_>) {
+    let level = level.as_str().to_ascii_lowercase();
+    let line = format!("rnsnet: {level}: {line}\n");
+    // There is nowhere to report that the log is gone.
+    drop(match FILE.get() {
+        Some(file) => (&*file).write_all(line.as_bytes()),
+        None => std::io::stderr().write_all(line.as_bytes()),
+    });
+}
+
+fn bound() -> std::sync::MutexGuard<'static, Bound> {
+    BOUND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many more lines may be told.
+#[derive(Debug)]
+struct Bound {
+    left: u32,
+    /// Since when there has been less than a whole burst.
+    since: Option<Instant>,
+    left_out: u64,
+}
+
+impl Bound {
+    /// Whether a line may be told at `now`: if so, how many were left out before it.
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        if let Some(since) = self.since {
+            let pauses = (now - since).total_micros() / PAUSE.total_micros();
+            let pauses = u32::try_from(pauses).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(pauses).min(BURST);
+            let full = self.left == BURST;
+            self.since = if full { None } else { Some(since + PAUSE * pauses) };
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        };
+        self.left = left;
+        self.since.get_or_insert(now);
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Bound {
+        Bound { left: BURST, since: None, left_out: 0 }
+    }
+
+    fn take_many(bound: &mut Bound, lines: u32, now: Instant) -> u32 {
+        (0..lines).filter_map(|_| bound.take(now)).count().try_into().unwrap()
+    }
+
+    #[test]
+    fn a_burst_is_told_and_the_rest_is_counted() {
+        let (mut bound, now) = (full(), Instant::ZERO);
+        assert_eq!(take_many(&mut bound, 1_000_000, now), BURST);
+        assert_eq!(bound.take(now + PAUSE), Some(u64::from(1_000_000 - BURST)));
+        assert_eq!(bound.take(now + PAUSE), None);
+        assert_eq!(bound.take(now + PAUSE * 2), Some(1), "each is counted once");
+    }
+
+    #[test]
+    fn a_day_of_warnings_is_a_bounded_number_of_lines() {
+        let (mut bound, start) = (full(), Instant::ZERO);
+        let day = 24 * 3600 * 1000;
+        let told = (0..day)
+            .step_by(20)
+            .filter(|&at| bound.take(start + Duration::from_millis(at)).is_some());
+        let most = u64::from(BURST) + day / PAUSE.total_millis();
+        assert!((most - 2..=most).contains(&(told.count() as u64)));
+    }
+
+    #[test]
+    fn silence_earns_a_burst_and_no_more() {
+        let (mut bound, now) = (full(), Instant::ZERO);
+        assert_eq!(take_many(&mut bound, BURST / 2, now), BURST / 2);
+        let later = now + Duration::from_secs(1_000_000_000);
+        assert_eq!(take_many(&mut bound, 1000, later), BURST);
+        assert_eq!(take_many(&mut bound, 1000, later + PAUSE * 3), 3);
+    }
+
+    #[test]
+    fn few_warnings_are_all_told() {
+        let (mut bound, start) = (full(), Instant::ZERO);
+        let told = (0..10_000).filter(|&n| bound.take(start + PAUSE * n) == Some(0));
+        assert_eq!(told.count(), 10_000);
+    }
 }

@@ -12,6 +12,7 @@ mod lab;
 mod rnsnet;
 
 mod attach;
+mod bounds;
 mod control;
 mod dhcp;
 mod completion;
