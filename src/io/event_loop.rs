@@ -14,6 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
+use nix::unistd::Gid;
 
 use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
@@ -172,6 +173,8 @@ struct Server {
     datagram: Box<[u8]>,
     batch: Batch,
     pings_refused: bool,
+    /// The process's group, for the message about pings.
+    gid: Gid,
 }
 
 impl Server {
@@ -306,6 +309,7 @@ impl Server {
             datagram: vec![0; MAX_DATAGRAM].into_boxed_slice(),
             batch: Batch::new(PER_CALL),
             pings_refused: false,
+            gid: nix::unistd::getegid(),
         })
     }
 
@@ -696,7 +700,7 @@ impl Server {
         let forbidden = error.kind() == io::ErrorKind::PermissionDenied;
         if matches!(kind, SocketKind::Ping { .. }) && forbidden && !self.pings_refused {
             self.pings_refused = true;
-            let gid = nix::unistd::getegid();
+            let gid = self.gid;
             log::warn!(
                 "ping disabled: net.ipv4.ping_group_range excludes gid {gid} \
                  (sysctl -w net.ipv4.ping_group_range='{gid} {gid}' allows it)"

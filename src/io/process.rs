@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use crate::sys::fd::remove_file;
+
 /// A pid file, removed when dropped.
 #[derive(Debug)]
 pub struct PidFile {
@@ -51,7 +53,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = remove_file(&self.path) {
             log::debug!("cannot remove {}: {error}", self.path.display());
         }
     }

@@ -3,13 +3,13 @@
 //! Only `nameserver` lines count here. A server may be on the host's loopback (systemd-resolved,
 //! dnsmasq): that is the host's choice, not a guest's.
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 use crate::config::{Name, Resolver, Route, Server};
 use crate::engine::dns::Resolvers;
+use crate::sys::fd::read_file;
 use crate::sys::sock::interface_index;
 
 /// Where every C library looks.
@@ -78,7 +78,7 @@ impl HostResolvers {
         if !self.instead.is_empty() {
             return Resolvers::new(self.instead.clone());
         }
-        let servers = match fs::read(&self.path) {
+        let servers = match read_file(&self.path) {
             Ok(bytes) => parse(&String::from_utf8_lossy(&bytes), scope_id),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT))]

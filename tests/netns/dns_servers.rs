@@ -91,20 +91,7 @@ fn a_server_that_takes_connections_and_says_nothing_is_left_for_the_next() {
 #[test]
 fn a_changed_resolv_conf_counts_at_once() {
     let Some(lab) = Lab::new() else { return };
-    // A folder of its own: a file that is bound over cannot be replaced by a rename.
-    let etc = lab.dir().join("etc");
-    fs::create_dir_all(&etc).expect("the folder is ours");
-    let etc = etc.display().to_string();
-    lab.sh(
-        Place::Host,
-        &format!(
-            "for file in passwd group nsswitch.conf hosts hostname resolv.conf; do
-                 if [ -r /etc/$file ]; then cat /etc/$file > {etc}/$file; fi
-             done
-             mount --bind {etc} /etc"
-        ),
-    )
-    .ok();
+    lab.replaceable_etc();
     let _first = lab.lan_dns(LAN4, &["--host-record=who.test,192.0.2.101"]);
     let _second = lab.lan_dns(OTHER4, &["--host-record=who.test,192.0.2.102"]);
     let link_local = lab.link_local();

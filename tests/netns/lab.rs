@@ -48,7 +48,7 @@ const PRELUDE: &str = include_str!("prelude.py");
 /// Programs the tests call; a missing one is a missing lab, not a failed test.
 const TOOLS: &[&str] = &[
     "busybox", "curl", "dhclient", "dig", "dnsmasq", "ip", "iperf3", "nft", "nsenter", "ping",
-    "python3", "setpriv", "socat", "ss", "tcpdump", "unshare",
+    "python3", "setpriv", "socat", "ss", "strace", "tcpdump", "unshare",
 ];
 
 /// The user's run-time directory, in the host's mount namespace: short, as the paths of sockets are.
@@ -191,6 +191,25 @@ impl Lab {
     /// Replaces what the host's `/etc/resolv.conf` says. Call it before `rnsnet` starts.
     pub(crate) fn set_resolv_conf(&self, text: &str) {
         fs::write(self.dir.join("resolv.conf"), text).expect("the folder is ours");
+    }
+
+    /// Makes the host's /etc a folder of its own: a file that is bound over, as `resolv.conf` is,
+    /// cannot be replaced by a rename, nor is anybody told of its changes.
+    #[track_caller]
+    pub(crate) fn replaceable_etc(&self) {
+        let etc = self.dir.join("etc");
+        fs::create_dir_all(&etc).expect("the folder is ours");
+        let etc = etc.display().to_string();
+        self.sh(
+            Place::Host,
+            &format!(
+                "for file in passwd group nsswitch.conf hosts hostname resolv.conf; do
+                     if [ -r /etc/$file ]; then cat /etc/$file > {etc}/$file; fi
+                 done
+                 mount --bind {etc} /etc"
+            ),
+        )
+        .ok();
     }
 
     /// Lets the user that runs `rnsnet` open ping sockets, as distributions do.

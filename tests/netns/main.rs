@@ -33,6 +33,7 @@ mod publish;
 mod readonly;
 mod run;
 mod survive;
+mod syscalls;
 mod tcp;
 mod trace;
 mod udp;

@@ -34,6 +34,7 @@ pub(crate) struct Invocation<'a> {
     env: Vec<(&'static str, String)>,
     log_level: &'static str,
     name: &'static str,
+    traced: bool,
 }
 
 impl Lab {
@@ -54,6 +55,7 @@ impl Lab {
             env: Vec::new(),
             log_level: "debug",
             name: "rnsnet",
+            traced: false,
         }
     }
 
@@ -107,6 +109,12 @@ impl Invocation<'_> {
         self
     }
 
+    /// Has strace(1) write its system calls to `NAME.strace`.
+    pub(crate) fn traced(mut self) -> Self {
+        self.traced = true;
+        self
+    }
+
     /// Names its log and capture, where a test runs several.
     pub(crate) fn named(mut self, name: &'static str) -> Self {
         self.name = name;
@@ -126,6 +134,10 @@ impl Invocation<'_> {
         let exit_fd = if self.exit_fd { "4<&0" } else { "" };
         let script = format!("exec \"$@\" 3>\"$READY\" {exit_fd} </dev/null >/dev/null 2>\"$LOG\"");
         let mut command = self.lab.cmd(Place::User, &["sh", "-c", &script, "sh"]);
+        if self.traced {
+            let file = self.lab.dir().join(format!("{}.strace", self.name));
+            command.args(["strace", "--daemonize", "-q", "-o"]).arg(file);
+        }
         command.arg(binary()).env("LOG", &log).env("READY", &ready);
         command.args(self.verb).args(["--ready-fd", "3"]);
         if self.verb.is_none() {

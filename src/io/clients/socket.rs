@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, geteuid};
 
+use crate::sys::fd::remove_file;
+
 /// The length of `sun_path` in unix(7).
 pub const MAX_PATH: usize = 108;
 
@@ -69,7 +71,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = remove_file(&self.path) {
             log::debug!("cannot remove {}: {error}", self.path.display());
         }
     }

@@ -3,9 +3,8 @@
 //! The reader may be slow or stop: what does not fit its pipe is counted and left out, and never
 //! keeps a packet waiting. A record that was begun is finished first, so the file stays readable.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -42,8 +41,8 @@ impl ActiveCapture {
     ) -> Result<Self, Refusal> {
         let failed = |errno: Errno| Refusal::new(Kind::Failed, format!("the pipe: {errno}"));
         let pipe = File::from(pipe);
-        let is_pipe = |there: Metadata| there.file_type().is_fifo();
-        if !pipe.metadata().is_ok_and(is_pipe) {
+        // Nothing else has a size of this kind.
+        if fcntl(&pipe, FcntlArg::F_GETPIPE_SZ).is_err() {
             return Err(Refusal::new(Kind::Arguments, "the descriptor is no pipe"));
         }
         let flags = OFlag::from_bits_truncate(fcntl(&pipe, FcntlArg::F_GETFL).map_err(failed)?);
