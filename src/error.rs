@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use crate::attach::AttachError;
+use crate::cli::HookError;
 use crate::cli::UsageError;
 use crate::cli::output::{OutputError, TemplateError};
 use crate::client::ClientError;
@@ -73,6 +74,9 @@ pub enum Error {
     /// What was to be done to a named network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// A hook of an OCI runtime.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// A `--format` does not fit what is to be printed.
     #[error("cannot fill in --format")]
     Template(#[from] TemplateError),
@@ -98,6 +102,7 @@ impl Error {
             | Self::Output(_)
             | Self::Client(_)
             | Self::Network(_)
+            | Self::Hook(_)
             | Self::Template(_)
             | Self::Reattach(_) => EXIT_FAILURE,
         }
@@ -123,6 +128,7 @@ impl Error {
             | Self::Loop(_)
             | Self::Output(_)
             | Self::Network(_)
+            | Self::Hook(_)
             | Self::Template(_) => None,
         }
     }

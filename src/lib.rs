@@ -11,7 +11,7 @@
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
 //! - [`control`]: what is said on control sockets, which are where [`runtime_dir`] says; [`client`]
 //!   is the side of the verbs that ask.
-//! - [`network`]: named networks, which several containers share.
+//! - [`network`]: named networks, which several containers share; [`user`]: whose they are.
 //! - [`sys`]: system calls, and all `unsafe` code.
 //!
 //! # One packet's way
@@ -36,3 +36,4 @@ pub mod runtime_dir;
 pub mod session;
 pub mod survivor;
 pub mod sys;
+pub mod user;

@@ -1,6 +1,7 @@
 //! Where the control sockets are: `rnsnet/` in the user's run-time directory.
 //!
-//! `$XDG_RUNTIME_DIR/rnsnet`, else `/run/user/UID/rnsnet`, else `/tmp/rnsnet-UID`; in it
+//! `$XDG_RUNTIME_DIR/rnsnet`, else `/run/user/UID/rnsnet`, else `/tmp/rnsnet-UID`, UID being the
+//! user outside of this user namespace; in it
 //! `containers/NAME/control.sock` for a container with a network of its own and
 //! `networks/NAME/control.sock` for a named network. Directories of ours have mode 0700 and our
 //! owner and are no symbolic links: anything else was put there by somebody else and is not used.
@@ -199,7 +200,7 @@ pub fn make_parents() -> Result<Vec<PathBuf>, RuntimeDirError> {
 
 /// Where to look, the best first.
 fn bases() -> Vec<PathBuf> {
-    let uid = geteuid();
+    let uid = crate::user::outer();
     let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match named.filter(|path| path.is_absolute()) {
         Some(path) => vec![path.join("rnsnet")],

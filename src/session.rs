@@ -7,6 +7,7 @@
 
 pub mod named;
 pub mod network;
+pub mod oci;
 
 use std::error::Error as _;
 use std::fs::{File, OpenOptions};

@@ -284,7 +284,7 @@ fn a_damaged_file_is_named_and_the_others_are_listed() {
 fn without_a_home_there_is_no_place_for_networks() {
     let user = User::new("homeless");
     let mut command = user.command("ls");
-    let printed = printed(command.env_remove("XDG_CONFIG_HOME"));
+    let printed = printed(command.env_remove("XDG_CONFIG_HOME").env("HOME", ""));
     assert_eq!(
         printed.fails(),
         "rnsnet: neither HOME nor XDG_CONFIG_HOME says where networks are kept"

@@ -31,7 +31,7 @@ use argh::FromArgs as _;
 pub use getopt::GetoptError;
 pub use publish::{PublishDefaults, PublishError, Side, parse as parse_publish};
 pub use values::ValueError;
-pub use verbs::Action;
+pub use verbs::{Action, HookError};
 
 use crate::config::{
     Attach, Caller, Confinement, Endpoint, Lease, Mtu, Network, Outbound, Process, Publish,

@@ -75,7 +75,7 @@ impl Store {
             // The XDG base directory specification: a relative path is no path.
             path.filter(|path| path.is_absolute())
         };
-        let home = |below: &str| absolute("HOME").map(|home| home.join(below));
+        let home = |below: &str| crate::user::home().map(|home| home.join(below));
         let config = absolute("XDG_CONFIG_HOME").or_else(|| home(".config"));
         let config = config.ok_or(StoreError::NoHome)?;
         let state = absolute("XDG_STATE_HOME").or_else(|| home(".local/state"));

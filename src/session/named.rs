@@ -228,7 +228,8 @@ impl Tickets {
         Self::for_container(membership, who)
     }
 
-    fn for_container(membership: &Membership, who: Who) -> Result<Self, Error> {
+    /// Leases for a container that is there.
+    pub(super) fn for_container(membership: &Membership, who: Who) -> Result<Self, Error> {
         let tickets: Result<Vec<_>, Error> =
             membership.joins.iter().map(|join| Ticket::get(join, &who)).collect();
         Ok(Self { tickets: tickets?, who, publish: membership.publish.clone() })

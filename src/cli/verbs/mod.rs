@@ -10,8 +10,11 @@ mod completion;
 mod doctor;
 mod instances;
 mod network;
+mod oci_hook;
 mod reattach;
 mod version;
+
+pub use oci_hook::HookError;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -36,6 +39,7 @@ pub(super) const VERBS: &[Entry] = &[
     Entry::Verb(&instances::DETACH),
     Entry::Group(&network::NETWORK),
     Entry::Verb(&reattach::VERB),
+    Entry::Verb(&oci_hook::VERB),
     Entry::Verb(&doctor::VERB),
     Entry::Verb(&completion::VERB),
     Entry::Verb(&version::VERB),
