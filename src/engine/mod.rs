@@ -232,6 +232,12 @@ impl Engine {
         }
     }
 
+    /// Whether a host socket is for asking a DNS server.
+    #[must_use]
+    pub fn is_for_dns(&self, socket: SocketId) -> bool {
+        matches!(self.fx.host.owner(socket), Some(Owner::Dns(_)))
+    }
+
     /// Takes an event of a host socket.
     pub fn handle_host(&mut self, socket: SocketId, event: HostEvent<'_>, now: Instant) {
         self.dispatch_host(socket, event, now);

@@ -19,7 +19,7 @@ use nix::unistd::Gid;
 use super::api::{self, Api, ApiSocket};
 use super::clock::Clock;
 use super::control::{self, Control, ControlSocket, Instance, Serves};
-use super::host::{Socket, Sockets};
+use super::host::{Purpose, Socket, Sockets};
 use super::listen::{Published, in_words};
 use super::mirror::{Mirrors, SocketTables};
 use super::outbound::OutboundPolicy;
@@ -261,6 +261,10 @@ impl Server {
             .transpose()
             .map_err(set_up("watch the control socket"))?;
         let mut sockets = Sockets::new(registry, FIRST_SOCKET, network.outbound);
+        if let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
+            #[allow(clippy::useless_conversion)] // 32 bits where the C library has it so
+            sockets.keep_reserve(descriptors.into());
+        }
         let mut published = PublishedPorts::default();
         let to = container.map(|(port, _)| Destination { port, address: None });
         let to: Vec<Destination> = to.into_iter().collect();
@@ -572,9 +576,14 @@ impl Server {
     /// Accepts the clients of a published port.
     fn accept(&mut self, id: SocketId, now: Instant) {
         for _ in 0..PER_SOCKET {
+            let crowded = self.sockets.is_crowded();
             let Some(Socket::Listener(socket)) = self.sockets.get_mut(id) else {
                 return;
             };
+            if crowded {
+                self.starved.push(id);
+                return;
+            }
             let (stream, client) = match sock::tcp_accept(socket.as_fd()) {
                 Ok(accepted) => accepted,
                 Err(error) => match error.raw_os_error() {
@@ -662,7 +671,9 @@ impl Server {
         while let Some(op) = self.engine.poll_host() {
             match op {
                 HostOp::Open { socket, kind } => {
-                    if let Err(error) = self.sockets.open(socket, kind) {
+                    let purpose =
+                        if self.engine.is_for_dns(socket) { Purpose::Dns } else { Purpose::Flow };
+                    if let Err(error) = self.sockets.open(socket, kind, purpose) {
                         self.explain(kind, &error);
                         self.engine.handle_host(socket, HostEvent::Failed(error.kind()), now);
                     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use mio::event::Event;
 use mio::unix::SourceFd;
@@ -56,13 +56,67 @@ pub(super) struct Sockets {
     pub(super) outbound: OutboundPolicy,
     first_token: usize,
     entries: Vec<Option<Socket>>,
+    reserve: Reserve,
+    /// Whether the last socket of a flow had to come from the reserve.
+    crowded: bool,
 }
+
+/// What a socket is for, which says how far it may go into the reserve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Flow,
+    Dns,
+}
+
+/// Descriptors that flows must leave alone, so that DNS and control clients can have some when a
+/// container has used up the rest.
+///
+/// The kernel gives the lowest number that is free (open(2)): one in the reserve means that all
+/// others are in use, by whomever.
+#[derive(Debug, Clone, Copy)]
+struct Reserve {
+    /// No flow has this descriptor or a higher one.
+    flows: RawFd,
+    /// No DNS query has this one or a higher one: the rest is for control.
+    dns: RawFd,
+}
+
+impl Reserve {
+    const NONE: Self = Self { flows: RawFd::MAX, dns: RawFd::MAX };
+
+    /// A quarter of all, at most [`MAX_RESERVE`].
+    fn of(descriptors: u64) -> Self {
+        let descriptors = RawFd::try_from(descriptors).unwrap_or(RawFd::MAX);
+        let kept = (descriptors / 4).min(MAX_RESERVE);
+        Self { flows: descriptors - kept, dns: descriptors - kept / 2 }
+    }
+}
+
+/// As many as there can be control clients, and as many again for DNS.
+const MAX_RESERVE: RawFd = 128;
 
 impl Sockets {
     /// Sockets register with `registry` under their id plus `first_token`; those that are opened
     /// have the local ends that `outbound` says.
     pub(super) fn new(registry: Registry, first_token: usize, outbound: OutboundPolicy) -> Self {
-        Self { registry, outbound, first_token, entries: Vec::new() }
+        Self {
+            registry,
+            outbound,
+            first_token,
+            entries: Vec::new(),
+            reserve: Reserve::NONE,
+            crowded: false,
+        }
+    }
+
+    /// Keeps some of so many descriptors for DNS and control.
+    pub(super) fn keep_reserve(&mut self, descriptors: u64) {
+        self.reserve = Reserve::of(descriptors);
+    }
+
+    /// Whether another flow would have to wait for a descriptor.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded
     }
 
     pub(super) fn id_of(&self, token: Token) -> Option<SocketId> {
@@ -74,13 +128,32 @@ impl Sockets {
     }
 
     /// Opens what the engine asked for.
-    pub(super) fn open(&mut self, id: SocketId, kind: SocketKind) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// `EMFILE` too where only the reserve is left.
+    pub(super) fn open(
+        &mut self,
+        id: SocketId,
+        kind: SocketKind,
+        purpose: Purpose,
+    ) -> io::Result<()> {
         let opened = self.open_socket(kind);
         // There is no such interface now, which is as good as no route.
         let socket = opened.map_err(|error| match error.raw_os_error() {
             Some(libc::ENODEV) => io::ErrorKind::NetworkUnreachable.into(),
             _ => error,
         })?;
+        let fd = socket.as_raw_fd();
+        let most = match purpose {
+            Purpose::Flow => {
+                self.crowded = fd >= self.reserve.flows;
+                self.reserve.flows
+            }
+            Purpose::Dns => self.reserve.dns,
+        };
+        if fd >= most {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         self.add(id, socket)
     }
 
@@ -137,6 +210,7 @@ impl Sockets {
 
     /// Takes an accepted connection.
     pub(super) fn add_accepted(&mut self, id: SocketId, stream: OwnedFd) -> io::Result<()> {
+        self.crowded = stream.as_raw_fd() >= self.reserve.flows;
         self.add(id, Socket::Tcp(TcpStream::new(stream, false)))
     }
 
@@ -161,6 +235,9 @@ impl Sockets {
         let Some(Some(socket)) = self.entries.get_mut(id.0).map(Option::take) else {
             return;
         };
+        if socket.as_raw_fd() < self.reserve.flows {
+            self.crowded = false;
+        }
         if let (Socket::Tcp(stream), true) = (&socket, reset)
             && let Err(error) = sock::tcp_set_reset_on_close(stream.socket.as_fd())
         {
@@ -336,6 +413,24 @@ impl HostStream for TcpStream {
     fn finish(&mut self) {
         if let Err(error) = shutdown(self.socket.as_raw_fd(), Shutdown::Write) {
             log::trace!("cannot finish a connection that is gone: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_a_quarter_of_few_and_little_of_many() {
+        for (descriptors, flows, dns) in [
+            (64, 48, 56),
+            (1024, 896, 960),
+            (1 << 20, (1 << 20) - 128, (1 << 20) - 64),
+            (u64::MAX, RawFd::MAX - 128, RawFd::MAX - 64),
+        ] {
+            let reserve = Reserve::of(descriptors);
+            assert_eq!((reserve.flows, reserve.dns), (flows, dns), "{descriptors}");
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What a container cannot use up: the host's log. Rows K4 K8.
+//! What a container cannot use up: the host's log, the last descriptors. Rows K4 K8.
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, Place};
+use crate::eventually::{eventually, secs};
+use crate::lab::{DNS4, HOST4, LAN4, Lab, Place};
 
 // K8: a container that has something to complain about, all the time.
 #[test]
@@ -36,4 +37,60 @@ attempt('10.0.2.2', 9)
         .map(|number| number.parse::<usize>().expect("a number"))
         .sum();
     assert!(left_out > 1000, "{log}");
+}
+
+// K4: with every descriptor that flows may have in use, names resolve and the user is obeyed.
+#[test]
+fn flows_leave_descriptors_for_dns_and_control() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dns_server(LAN4);
+    lab.set_resolv_conf(&format!("nameserver {LAN4}\n"));
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
+    for inbound in [false, true] {
+        let ctr = lab.container();
+        let net = lab
+            .rnsnet(&ctr)
+            .descriptors(96)
+            .with(&["-p", "127.0.0.1:8081:80", "-p", &format!("{HOST4}:8080:80"), "-n", "web"])
+            .start();
+        let _inside = lab.serve(Place::In(&ctr), "echo_tcp(80)");
+        // Flows until no more can be had, from within or from outside, and one at last of each kind.
+        let (place, to) =
+            if inbound { (Place::Lan, (HOST4, 8080)) } else { (Place::In(&ctr), (LAN4, 7)) };
+        let program = format!(
+            "
+held = []
+for _ in range(200):
+    try:
+        s = tcp('{}', {}, 0.5)
+        s.sendall(b'x')
+        s.recv(1)
+        held.append(s)
+    except OSError:
+        break
+say(len(held))
+sys.stdin.readline()
+",
+            to.0, to.1
+        );
+        let mut holder = lab.spawn_py(place, &program);
+        let held: u32 = holder.line(secs(20)).parse().expect("a number");
+        assert!((20..96).contains(&held), "{held} flows, inbound: {inbound}");
+        for transport in ["+notcp", "+tcp"] {
+            let dig = format!("dig +short +tries=1 +time=5 {transport} @{DNS4} a.test");
+            assert_eq!(lab.sh(Place::In(&ctr), &dig).ok(), LAN4, "{held} flows");
+        }
+        let flows = lab.rnsnet_ends(&["flows", "web"]);
+        assert!(flows.ok().lines().count() > 20, "{flows}");
+        assert!(lab.rnsnet_ends(&["ps"]).ok().contains("web"));
+        // They are not kept from flows for longer than they have to be.
+        drop(holder);
+        eventually(secs(5), "a new flow finds a place", || {
+            let program =
+                format!("s = tcp('{}', {}, 1); s.sendall(b'x'); say(s.recv(1))", to.0, to.1);
+            let again = lab.py(place, &program);
+            if again.stdout.contains("b'x'") { Ok(()) } else { Err(again.to_string()) }
+        });
+        drop(net);
+    }
 }

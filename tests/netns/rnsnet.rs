@@ -35,6 +35,7 @@ pub(crate) struct Invocation<'a> {
     log_level: &'static str,
     name: &'static str,
     traced: bool,
+    descriptors: Option<u32>,
 }
 
 impl Lab {
@@ -56,6 +57,7 @@ impl Lab {
             log_level: "debug",
             name: "rnsnet",
             traced: false,
+            descriptors: None,
         }
     }
 
@@ -115,6 +117,12 @@ impl Invocation<'_> {
         self
     }
 
+    /// Lets it have no more than so many descriptors.
+    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     /// Names its log and capture, where a test runs several.
     pub(crate) fn named(mut self, name: &'static str) -> Self {
         self.name = name;
@@ -134,6 +142,9 @@ impl Invocation<'_> {
         let exit_fd = if self.exit_fd { "4<&0" } else { "" };
         let script = format!("exec \"$@\" 3>\"$READY\" {exit_fd} </dev/null >/dev/null 2>\"$LOG\"");
         let mut command = self.lab.cmd(Place::User, &["sh", "-c", &script, "sh"]);
+        if let Some(limit) = self.descriptors {
+            command.args(["prlimit", &format!("--nofile={limit}:{limit}")]);
+        }
         if self.traced {
             let file = self.lab.dir().join(format!("{}.strace", self.name));
             command.args(["strace", "--daemonize", "-q", "-o"]).arg(file);
