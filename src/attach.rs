@@ -8,6 +8,7 @@
 //! next one takes it over. The system calls are in `sys/netns.rs`, `tun.rs` and `link.rs`.
 
 mod join;
+mod outward;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -28,6 +29,7 @@ use crate::sys::sock;
 use crate::sys::tun::{self, Tap};
 
 pub use join::{Ifname, Joined, Joint, join};
+pub use outward::outward_sockets;
 
 /// A container whose namespaces are open and cannot be exchanged any more.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub enum AttachError {
     Child { label: String, source: ChildError },
     #[error("cannot answer DNS at {address} in {label}")]
     DnsListen { address: SocketAddr, label: String, source: io::Error },
+    #[error("cannot listen at {address}/{protocol} in {label}")]
+    Outward { address: SocketAddr, protocol: Protocol, label: String, source: io::Error },
     #[error("cannot use the TAP device")]
     UseTap { source: io::Error },
     #[error("descriptor {fd} is a TAP's, not a namespace's")]

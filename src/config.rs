@@ -117,6 +117,8 @@ pub struct Caller {
     pub layout: Option<Layout>,
     /// Rules for ports that follow what the container listens on.
     pub mirrors: Vec<pasta::Mirror>,
+    /// Ports of the container's loopback that lead to the host's.
+    pub outwards: Vec<pasta::Outward>,
     /// The end of a namespace is not the end of the process.
     pub outlive_netns: bool,
     /// A command sees the host's `resolv.conf` and `hosts`.

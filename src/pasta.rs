@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use crate::config::pasta::{HostLoopback, Job, Mirror, Pasta, Wish};
+use crate::config::pasta::{HostLoopback, Job, Mirror, Outward, Pasta, Wish};
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, Layout, Lease, LinkRoute, Map, Neighbours,
     Network, Offload, Outbound, Refusal, Resolver, Rules, Run, Server, Setup, Source,
@@ -308,6 +308,13 @@ fn assemble(
     };
     let fixed = pasta.ports.fixed.into_iter();
     let mirrors = pasta.ports.mirrors.into_iter();
+    let (without_v4, without_v6) = (pasta.v4.is_none(), pasta.v6.is_none());
+    let loopback: Option<IpAddr> = match (without_v4, without_v6) {
+        (true, _) => Some(Ipv6Addr::LOCALHOST.into()),
+        (_, true) => Some(Ipv4Addr::LOCALHOST.into()),
+        (false, false) => None,
+    };
+    let outwards = pasta.ports.outwards.into_iter();
     let network = Network {
         addresses: Addresses { v4: v4_family, v6: v6_family.map(|(_, family)| family) },
         mtu: pasta.mtu,
@@ -343,6 +350,9 @@ fn assemble(
                 exclude.push(ephemeral.clone());
                 Mirror { bind: bind(mirror.bind), exclude, ..mirror }
             })
+            .collect(),
+        outwards: outwards
+            .map(|outward| Outward { at: outward.at.or(loopback), ..outward })
             .collect(),
         outlive_netns: !pasta.quit_with_netns,
         host_files: true,

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::getopt::{GetoptError, Order, Word, Words};
 use super::values::{self, ValueError};
-use crate::config::pasta::{HostLoopback, Job, Pasta, Ports, Wish};
+use crate::config::pasta::{HostLoopback, Job, MAX_OUTWARDS, Pasta, Ports, Wish};
 use crate::config::{LogLevel, Mtu, Process, Protocol, Protocols, Target};
 pub use ports::PortsError;
 use words::{Id, OPTIONS};
@@ -56,8 +56,6 @@ pub enum PastaError {
     NoFamily,
     #[error("invalid --{option} {text:?}: {source}")]
     Ports { option: &'static str, text: String, source: PortsError },
-    #[error("--{0} {1} is not supported: a service of the host's is at --map-host-loopback")]
-    Outwards(&'static str, String),
     #[error("PID must be a positive integer")]
     Pid,
     #[error("--{0} and {1:?} both say what is to have the network")]
@@ -70,6 +68,8 @@ pub enum PastaError {
     Fd,
     #[error("--{0}: what listens behind a TAP of --fd is not known; name ports")]
     FdFollowed(&'static str),
+    #[error("--{0} cannot be combined with --fd: there is no namespace to listen in")]
+    FdOutwards(&'static str),
     #[error("--ns-mac-addr needs --config-net")]
     MacUnconfigured,
     #[error("--config-net cannot be combined with --fd: there is no namespace to enter")]
@@ -238,8 +238,6 @@ impl Given {
         if self.last(Id::NsMacAddr).is_some() && !self.has(Id::ConfigNet) {
             return Err(PastaError::MacUnconfigured);
         }
-        self.inwards_only(Id::TcpNs, "tcp-ns")?;
-        self.inwards_only(Id::UdpNs, "udp-ns")?;
         Ok(Pasta {
             v4,
             v6,
@@ -411,15 +409,32 @@ impl Given {
                 }
             }
         }
+        self.add_outwards(&mut ports)?;
         Ok(ports)
     }
 
-    /// Ports from the container to the host's loopback: none.
-    fn inwards_only(&self, id: Id, option: &'static str) -> Result<(), PastaError> {
-        match self.all(id).find(|text| *text != "none") {
-            None => Ok(()),
-            Some(text) => Err(PastaError::Outwards(option, text.to_owned())),
+    /// Ports from the container's loopback to the host's: none unless told.
+    fn add_outwards(&self, ports: &mut Ports) -> Result<(), PastaError> {
+        for (id, option, protocol) in
+            [(Id::TcpNs, "tcp-ns", Protocol::Tcp), (Id::UdpNs, "udp-ns", Protocol::Udp)]
+        {
+            for text in self.all(id) {
+                let invalid = |source| PastaError::Ports { option, text: text.to_owned(), source };
+                let Some(spec) = ports::parse(text).map_err(invalid)? else { continue };
+                if self.last(Id::Fd).is_some() {
+                    return Err(PastaError::FdOutwards(option));
+                }
+                for outward in ports::outwards(spec, protocol).map_err(invalid)? {
+                    if !ports.outwards.contains(&outward) {
+                        ports.outwards.push(outward);
+                    }
+                    if ports.outwards.len() > MAX_OUTWARDS {
+                        return Err(invalid(PortsError::TooManyOutwards(MAX_OUTWARDS)));
+                    }
+                }
+            }
         }
+        Ok(())
     }
 
     fn process(&self, job: &Job) -> Result<Process, PastaError> {
@@ -536,8 +551,9 @@ What addresses mean:
 Ports:
   -t, --tcp-ports=SPEC     TCP from the host to the container (default: auto)
   -u, --udp-ports=SPEC     UDP from the host to the container (default: auto)
-  -T, --tcp-ns=none        from the container to the host's loopback: only none
-  -U, --udp-ns=none
+  -T, --tcp-ns=SPEC        TCP from the container's loopback to the host's
+                           (default: none); neither auto nor all
+  -U, --udp-ns=SPEC        UDP from the container's loopback to the host's
       --freebind           bind addresses that are not there yet, too
   SPEC is none, or [ADDR/] or [%IFACE/] and a list, with commas, of
     22, 8000-8010          these ports

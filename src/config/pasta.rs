@@ -93,7 +93,25 @@ pub struct Ports {
     pub fixed: Vec<Publish>,
     /// Bound while somebody in the container listens on the same port, where that is possible.
     pub mirrors: Vec<Mirror>,
+    /// Ports of the container's loopback that lead to the host's.
+    pub outwards: Vec<Outward>,
 }
+
+/// A port of the container's loopback that leads to one of the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outward {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// An address of the container's loopback; `None` is 127.0.0.1, and ::1 where there is one.
+    pub at: Option<IpAddr>,
+    /// The container's port.
+    pub inside: u16,
+    /// The host's.
+    pub host: u16,
+}
+
+/// Most ports that lead to the host's loopback, of both protocols together.
+pub const MAX_OUTWARDS: usize = 256;
 
 /// A rule for ports that follow what the container listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]

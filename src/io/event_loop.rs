@@ -25,6 +25,7 @@ use super::mirror::{Mirrors, SocketTables};
 use super::outbound::OutboundPolicy;
 use super::ports::{self, AttachPortError, Container, Ports};
 use super::published::{Place, PublishedPorts};
+use super::relay::{self, Relay};
 use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
 use super::watch::{File, Watches};
@@ -49,7 +50,8 @@ const CONTROL: Token = Token(7);
 const FIRST_API_CLIENT: usize = 8;
 const FIRST_CONTROL_CLIENT: usize = FIRST_API_CLIENT + api::MAX_CLIENTS;
 const FIRST_PORT: usize = FIRST_CONTROL_CLIENT + control::MAX_CLIENTS;
-const FIRST_SOCKET: usize = FIRST_PORT + ports::TOKENS;
+const FIRST_RELAYED: usize = FIRST_PORT + ports::TOKENS;
+const FIRST_SOCKET: usize = FIRST_RELAYED + relay::TOKENS;
 
 /// Frames read from a TAP before other sources have their turn (measured: 32 is best).
 const FRAMES_IN: usize = 32;
@@ -98,6 +100,8 @@ pub struct Network {
     pub outbound: OutboundPolicy,
     /// Rules for ports that follow what the container listens on, and where that is seen.
     pub mirrors: (Vec<config::pasta::Mirror>, SocketTables),
+    /// Ports of the container's loopback that lead to the host's.
+    pub outwards: Vec<relay::Outward>,
 }
 
 /// Why the loop ended in order.
@@ -158,6 +162,7 @@ struct Server {
     interfaces: Option<Interfaces>,
     api: Option<Api>,
     mirrors: Mirrors,
+    relay: Relay,
     control: Option<Control>,
     signals: Signals,
     watches: Watches,
@@ -260,6 +265,9 @@ impl Server {
             })
             .transpose()
             .map_err(set_up("watch the control socket"))?;
+        let relay_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
+        let relay = Relay::new(relay_registry, FIRST_RELAYED, network.outwards)
+            .map_err(set_up("watch the ports of the container's loopback"))?;
         let mut sockets = Sockets::new(registry, FIRST_SOCKET, network.outbound);
         if let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
             #[allow(clippy::useless_conversion)] // 32 bits where the C library has it so
@@ -301,6 +309,7 @@ impl Server {
             interfaces,
             api,
             mirrors,
+            relay,
             control,
             signals: network.signals,
             watches,
@@ -373,6 +382,7 @@ impl Server {
             api.flush(now);
             api.handle_timeout(now);
         }
+        self.relay.handle_timeout(now);
         self.mirrors.handle_timeout(&mut self.engine, &mut self.sockets, now);
         if let Some(control) = &mut self.control {
             control.flush(now);
@@ -394,14 +404,15 @@ impl Server {
 
     /// How long to wait: not at all while something is left to do, else until the next deadline.
     fn timeout(&self) -> Option<Duration> {
-        if self.more_frames || self.ports.any_readable() || !self.unfinished.is_empty() {
+        let unfinished = !self.unfinished.is_empty() || self.relay.is_unfinished();
+        if self.more_frames || self.ports.any_readable() || unfinished {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now();
         let api = self.api.as_ref().and_then(Api::poll_timeout);
         let mirrors = self.mirrors.poll_timeout();
         let control = self.control.as_ref().and_then(|control| control.poll_timeout(now));
-        let others = api.into_iter().chain(mirrors).chain(control);
+        let others = api.into_iter().chain(mirrors).chain(control).chain(self.relay.poll_timeout());
         self.engine.poll_timeout().into_iter().chain(others).min().map(|at| {
             let micros = at.total_micros().saturating_sub(now.total_micros());
             // Rounded up by epoll to whole milliseconds, so that it does not wake early and spin.
@@ -469,6 +480,7 @@ impl Server {
             token if let Some(source) = self.ports.source_of(token) => {
                 self.handle_port(source, event, now);
             }
+            token if self.relay.is_ours(token) => self.relay.handle_event(event, now),
             token => {
                 let id = self.sockets.id_of(token)?;
                 self.handle_socket(id, event, now);

@@ -364,7 +364,7 @@ impl AsFd for DatagramSocket {
 }
 
 impl TcpStream {
-    fn new(socket: OwnedFd, connecting: bool) -> Self {
+    pub(super) fn new(socket: OwnedFd, connecting: bool) -> Self {
         Self { socket, connecting, readable: false, writable: false, read_closed: false }
     }
 
@@ -379,6 +379,12 @@ impl TcpStream {
         }
         self.connecting = false;
         Some(sock::tcp_take_error(self.socket.as_fd()))
+    }
+}
+
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

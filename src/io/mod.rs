@@ -18,6 +18,7 @@ mod pcap;
 mod ports;
 pub mod process;
 mod published;
+pub mod relay;
 mod resolv;
 mod signals;
 mod tap;

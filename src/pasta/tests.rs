@@ -214,6 +214,15 @@ fn ipv6_alone_has_no_ipv4_at_all() {
 }
 
 #[test]
+fn ports_of_the_loopback_are_of_the_families_that_are_there() {
+    let at = |line: &str| attached(&host(), line).caller.outwards[0].at;
+    assert_eq!(at("-T 22 1"), None);
+    assert_eq!(at("-4 -T 22 1"), Some(Ipv4Addr::LOCALHOST.into()));
+    assert_eq!(at("-6 -T 22 1"), Some(Ipv6Addr::LOCALHOST.into()));
+    assert_eq!(at("-4 -T 127.0.0.9/22 1"), Some(Ipv4Addr::new(127, 0, 0, 9).into()));
+}
+
+#[test]
 fn ports_of_outgoing_connections_are_published_by_name_alone() {
     let attach = attached(&host(), "-t auto -u 40000 1");
     assert!(attach.caller.mirrors[0].covers(8080));

@@ -311,6 +311,99 @@ fn each_family_leaves_by_its_interface() {
     }
 }
 
+// L5: the container's loopback leads to the host's, at the ports that are named and nowhere else.
+#[test]
+fn ports_of_the_loopback_lead_to_the_hosts() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    let _service = lab.serve(
+        Place::Host,
+        "u = udp('127.0.0.1', 5432, timeout=None)
+def answer():
+    while True:
+        data, peer = u.recvfrom(65535); u.sendto(b'udp ' + data, peer)
+threading.Thread(target=answer, daemon=True).start()
+l = listen(5432, '127.0.0.1'); say('ready')
+while True:
+    s, peer = l.accept(); s.sendall(peer[0].encode()); s.close()",
+    );
+    let ctr = lab.container();
+    let netns = format!("/proc/{}/ns/net", ctr.pid());
+    let ports = ["-T", "5432,6000-6002:5430,~6001", "-U", "5432", "--no-map-gw", "-q"];
+    lab.pasta(&[&["--config-net"], NO_PORTS, &ports, &["--netns", &netns]].concat()).ok();
+    let fetch = |address: &str, port: u16| {
+        let program = format!("say(read_all(tcp('{address}', {port}, 5)).decode())");
+        lab.py(Place::In(&ctr), &program)
+    };
+    assert_eq!(fetch("127.0.0.1", 5432).ok(), "127.0.0.1");
+    // The service is on IPv4 alone.
+    assert_eq!(fetch("::1", 5432).ok(), "127.0.0.1");
+    assert_eq!(fetch("127.0.0.1", 6002).ok(), "127.0.0.1");
+    // Excluded; and led to where nobody listens.
+    assert_ne!(fetch("127.0.0.1", 6001).code(), 0);
+    assert_ne!(fetch("127.0.0.1", 6000).code(), 0);
+    assert_ne!(fetch("192.0.2.1", 5432).code(), 0);
+    let datagrams = "
+for round in range(3):
+    s = udp(timeout=3); s.connect(('127.0.0.1', 5432))
+    for size in (0, 1, 1400, 60000):
+        s.send(b'x' * size); assert s.recv(65535) == b'udp ' + b'x' * size
+say('good')";
+    assert_eq!(lab.py(Place::In(&ctr), datagrams).ok(), "good");
+}
+
+// L5
+#[test]
+fn streams_to_the_hosts_loopback_keep_bytes_ends_and_resets() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    let _service = lab.serve(
+        Place::Host,
+        "def serve(s):
+    try:
+        data = read_all(s)
+        if data == b'reset':
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        else:
+            s.sendall(data[::-1])
+        s.close()
+    except OSError as e: say(type(e).__name__)
+l = listen(5432, '127.0.0.1'); say('ready')
+while True: threading.Thread(target=serve, args=(l.accept()[0],), daemon=True).start()",
+    );
+    let ctr = lab.container();
+    let netns = format!("/proc/{}/ns/net", ctr.pid());
+    let ports = ["-T", "5432", "-q", "--netns", &netns];
+    lab.pasta(&[&["--config-net"], NO_PORTS, &ports].concat()).ok();
+    let program = "
+def ask(data):
+    s = tcp('127.0.0.1', 5432, 20)
+    threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR)), daemon=True).start()
+    return read_all(s)
+data = random.randbytes(16 << 20)
+assert ask(data) == data[::-1]
+for _ in range(200): assert ask(b'ab') == b'ba'
+try: say('no reset', ask(b'reset'))
+except ConnectionResetError: say('reset')";
+    assert_eq!(lab.py(Place::In(&ctr), program).ok(), "reset");
+}
+
+// L5
+#[test]
+fn a_port_of_the_loopback_that_is_taken_is_told() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    let ctr = lab.container();
+    lab.sh(Place::In(&ctr), "ip link set lo up").ok();
+    let _own = lab.who(Place::In(&ctr), 5432);
+    let ran =
+        lab.pasta(&[&["--config-net"], NO_PORTS, &["-T", "5432", &ctr.pid().to_string()]].concat());
+    assert_eq!(ran.code(), 1, "{ran}");
+    assert!(ran.stderr.contains("cannot listen at 127.0.0.1:5432/tcp"), "{ran}");
+    let links = lab.sh(Place::In(&ctr), "ip -br link");
+    assert_eq!(links.ok().lines().count(), 1, "{links}");
+}
+
 // L5
 #[test]
 fn protocols_can_be_switched_off() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::cli::values;
-use crate::config::pasta::{Mirror, Ports};
+use crate::config::pasta::{Mirror, Outward, Ports};
 use crate::config::{self, Bind, HostPorts, Protocol, Publish};
 
 /// What is wrong with a specification.
@@ -30,6 +30,12 @@ pub enum PortsError {
     Interface(String),
     #[error("give an interface or an address, not both: an interface means all its addresses")]
     InterfaceAndAddress,
+    #[error("auto, all and exclusions alone are not supported: name the ports")]
+    OutwardsFollow,
+    #[error("only addresses of the container's loopback lead to the host's")]
+    NoLoopback,
+    #[error("at most {0} ports lead to the host's loopback")]
+    TooManyOutwards(usize),
     #[error("{0:?} are ports that follow the container, which cannot be an interface's: name them")]
     InterfaceFollowed(String),
 }
@@ -122,6 +128,25 @@ impl Spec {
 enum Place {
     Address(IpAddr),
     Interface(String),
+}
+
+/// What a specification of `-T` or `-U` comes to, as far as it can be had.
+pub(super) fn outwards(spec: Spec, protocol: Protocol) -> Result<Vec<Outward>, PortsError> {
+    let Spec { bind: at, interface, ranges, exclude, follows } = spec;
+    if follows {
+        return Err(PortsError::OutwardsFollow);
+    }
+    if interface.is_some() || at.is_some_and(|at| !at.is_loopback()) {
+        return Err(PortsError::NoLoopback);
+    }
+    let mut outwards = Vec::new();
+    for (range, first) in ranges {
+        let start = *range.start();
+        for inside in range.filter(|port| !exclude.iter().any(|r| r.contains(port))) {
+            outwards.push(Outward { protocol, at, inside, host: first + (inside - start) });
+        }
+    }
+    Ok(outwards)
 }
 
 /// The address or interface before the first slash, if there is one, and the rest.

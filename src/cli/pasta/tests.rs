@@ -1,7 +1,7 @@
 //! Tests of pasta's command line: spellings, meanings, refusals, and whose a line is.
 
 use super::*;
-use crate::config::pasta::Mirror;
+use crate::config::pasta::{Mirror, Outward};
 use crate::config::{Bind, HostPorts, HostSide, Publish};
 
 fn line(text: &str) -> Vec<OsString> {
@@ -68,7 +68,10 @@ fn podman_s_line_is_understood() {
         publish(None, 18512, 92, Protocol::Tcp),
         publish(Some("127.0.0.1"), 18501, 81, Protocol::Udp),
     ];
-    assert_eq!(pasta.ports, Ports { fixed: expected.into(), mirrors: Vec::new() });
+    assert_eq!(
+        pasta.ports,
+        Ports { fixed: expected.into(), mirrors: Vec::new(), outwards: Vec::new() }
+    );
     assert_eq!(pasta.mtu, Mtu::LARGEST);
 }
 
@@ -228,6 +231,25 @@ fn ports_are_ranges_with_mappings_and_exclusions() {
 }
 
 #[test]
+fn ports_lead_to_the_hosts_loopback_where_they_are_named() {
+    let outwards = |text: &str| {
+        let ports = understood(&format!("-t none -u none {text} 1")).ports;
+        assert_eq!((ports.fixed, ports.mirrors), (Vec::new(), Vec::new()), "{text}");
+        let show = |o: &Outward| {
+            let at = o.at.map(|at| format!("{at} ")).unwrap_or_default();
+            format!("{at}{}:{}/{}", o.inside, o.host, o.protocol)
+        };
+        ports.outwards.iter().map(show).collect::<Vec<_>>()
+    };
+    assert_eq!(outwards("-T none -U none"), [""; 0]);
+    // As Podman has it for `--network pasta:-T,5432`.
+    assert_eq!(outwards("-T 5432 -U none"), ["5432:5432/tcp"]);
+    assert_eq!(outwards("-T none -T 22,80:8080 -T 22"), ["22:22/tcp", "80:8080/tcp"]);
+    assert_eq!(outwards("-U 5000-5002:53,~5001"), ["5000:53/udp", "5002:55/udp"]);
+    assert_eq!(outwards("-T 127.0.0.9/22 -T ::1/22"), ["127.0.0.9 22:22/tcp", "::1 22:22/tcp"]);
+}
+
+#[test]
 fn ports_that_follow_have_bounds() {
     let one = |text: &str| {
         let ports = ports(text);
@@ -303,9 +325,13 @@ fn ports_that_are_none_are_refused_with_what_was_typed() {
 #[test]
 fn what_we_do_not_do_is_refused_by_name() {
     for (line, name) in [
-        ("-T auto 1", "tcp-ns auto"),
-        ("-U 53 1", "udp-ns 53"),
-        ("-T none -T 5 1", "tcp-ns 5"),
+        ("-T auto 1", "tcp-ns \"auto\""),
+        ("-U all 1", "udp-ns \"all\""),
+        ("-T ~22 1", "name the ports"),
+        ("-T 192.0.2.1/22 1", "container's loopback"),
+        ("-T %lo/22 1", "container's loopback"),
+        ("-U 1-300 1", "at most 256"),
+        ("--fd 7 -t none -u none -T 5", "--tcp-ns cannot be combined with --fd"),
         ("--stats 1 1", "--stats"),
         ("-c /s 1", "--conf-path"),
         ("--runas nobody 1", "--runas"),

@@ -46,6 +46,7 @@ impl Lab {
             control: None,
             outbound: OutboundPolicy::default(),
             mirrors: (Vec::new(), Vec::new()),
+            outwards: Vec::new(),
         };
         Self { server: Server::new(network).unwrap(), events: Events::with_capacity(64) }
     }
