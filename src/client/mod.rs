@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 pub use connection::{Connection, Line};
 
 use crate::control::{Container, Info, Kind, Refusal};
-use crate::runtime_dir::{self, RuntimeDirError};
+use crate::runtime_dir::{self, Owner, RuntimeDirError};
 
 /// What a verb cannot do with running networks.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,8 @@ use crate::runtime_dir::{self, RuntimeDirError};
 pub enum ClientError {
     #[error("cannot look for running networks")]
     Directory(#[source] RuntimeDirError),
+    #[error("nobody is on a network {name:?}")]
+    NobodyThere { name: String },
     #[error("there is no container {name:?}")]
     NotFound { name: String },
     #[error("{name:?} is the beginning of the id of more than one container")]
@@ -99,6 +101,22 @@ pub fn instances() -> Result<Vec<Instance>, ClientError> {
         }
     }
     Ok(found)
+}
+
+/// The process of a named network.
+///
+/// # Errors
+/// There is none.
+pub fn network(name: &str) -> Result<Connection, ClientError> {
+    for (owner, other, socket) in runtime_dir::sockets().map_err(ClientError::Directory)? {
+        if owner == Owner::Network
+            && other == name
+            && let Some(connection) = Connection::open(name, &socket)?
+        {
+            return Ok(connection);
+        }
+    }
+    Err(ClientError::NobodyThere { name: name.to_owned() })
 }
 
 /// The container that is meant: by its name, by its pid, by its id or the beginning of it. Where it

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 pub use members::{Arrival, Leased, Wanted};
 pub use types::{
     Capture, CaptureEnd, Container, Event, Flow, Info, Interface, Named, PortMapping, Ports, Since,
-    Spec, Stats, Streaming,
+    Spec, Stats, Streaming, Whose,
 };
 
 /// The version of the protocol, in every request.

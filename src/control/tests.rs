@@ -12,7 +12,7 @@ fn a_request_is_an_object_of_this_version() {
     assert_eq!((request.execute.as_str(), request.arguments.len()), ("info", 0));
     let request = r#"{"version":1,"execute":"publish","arguments":{"spec":"8080:80"}}"#;
     let request = parsed(request).unwrap();
-    let Spec { spec, container } = request.arguments().unwrap();
+    let Spec { spec, container, .. } = request.arguments().unwrap();
     assert_eq!((spec.as_str(), container), ("8080:80", None));
     assert_eq!(Request::parse(request.line().strip_suffix(b"\n").unwrap()), Ok(request));
 }

@@ -34,6 +34,7 @@ pub(super) struct Rule {
     id: u64,
     publish: Publish,
     to: Vec<Destination>,
+    service: Option<String>,
     pairs: Vec<(u16, u16)>,
     sockets: Vec<(SocketId, SocketAddr, u16)>,
 }
@@ -47,6 +48,11 @@ impl Rule {
     /// Whether clients are led to the container at a port.
     pub(super) fn leads_to(&self, port: PortId) -> bool {
         self.to.iter().any(|to| to.port == port)
+    }
+
+    /// The name that it was published for, if not for a container: whoever has it is led to.
+    pub(super) fn service(&self) -> Option<&str> {
+        self.service.as_deref()
     }
 
     /// What was asked for.
@@ -108,7 +114,7 @@ impl PublishedPorts {
         self.last_id += 1;
         let Published { rule: publish, pairs, listeners } = published;
         let (id, to) = (self.last_id, to.to_vec());
-        let mut rule = Rule { id, publish, to, pairs, sockets: Vec::new() };
+        let mut rule = Rule { id, publish, to, service: None, pairs, sockets: Vec::new() };
         for listener in listeners {
             if let Err(error) = rule.open(listener, place) {
                 rule.close_all(place);
@@ -117,6 +123,28 @@ impl PublishedPorts {
         }
         self.rules.push(rule);
         Ok(id)
+    }
+
+    /// A rule is for a name from now on: it stays when nobody has it.
+    pub(super) fn set_service(&mut self, id: u64, service: &str) {
+        for rule in self.rules.iter_mut().filter(|rule| rule.id == id) {
+            rule.service = Some(service.to_owned());
+        }
+    }
+
+    /// A container has come. Clients of rules for one of its names are led to it too.
+    pub(super) fn welcome(
+        &mut self,
+        port: PortId,
+        is_called: impl Fn(&str) -> bool,
+        engine: &mut Engine,
+    ) {
+        for rule in &mut self.rules {
+            if rule.service.as_deref().is_some_and(&is_called) {
+                rule.to.push(Destination { port, address: None });
+                rule.retarget(engine);
+            }
+        }
     }
 
     /// Takes a rule back; connections that stand go on. Returns whether there was one.
@@ -129,13 +157,14 @@ impl PublishedPorts {
     }
 
     /// The container at a port is gone: clients are led there no more, and ports that lead nowhere
-    /// else are taken back.
+    /// else are taken back, but for those of names.
     pub(super) fn forget(&mut self, port: PortId, place: &mut Place<'_>) {
-        for rule in &mut self.rules {
+        for rule in self.rules.iter_mut().filter(|rule| rule.leads_to(port)) {
             rule.to.retain(|to| to.port != port);
+            rule.retarget(place.engine);
         }
-        let (gone, kept) =
-            std::mem::take(&mut self.rules).into_iter().partition(|rule| rule.to.is_empty());
+        let is_gone = |rule: &Rule| rule.to.is_empty() && rule.service.is_none();
+        let (gone, kept) = std::mem::take(&mut self.rules).into_iter().partition(is_gone);
         self.rules = kept;
         let gone: Vec<Rule> = gone;
         gone.into_iter().for_each(|rule| rule.close_all(place));
@@ -167,6 +196,13 @@ impl Rule {
         }
         self.sockets.push((id, address, guest_port));
         sockets.add_listener(id, listener)
+    }
+
+    /// Tells the engine where clients are led to now.
+    fn retarget(&self, engine: &mut Engine) {
+        for (id, ..) in &self.sockets {
+            engine.retarget(*id, self.to.clone());
+        }
     }
 
     fn close_all(self, place: &mut Place<'_>) {

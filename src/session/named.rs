@@ -177,7 +177,8 @@ impl Member {
     /// The first that cannot be had; those before it stay.
     pub fn publish(&mut self, specs: &[String]) -> Result<(), Error> {
         for spec in specs {
-            let spec = Spec { spec: spec.clone(), container: Some(self.name.clone()) };
+            let container = Some(self.name.clone());
+            let spec = Spec { spec: spec.clone(), container, service: None };
             let Ports { ports } = self.connection.ask("publish", &spec)?;
             self.ports.extend(ports);
         }

@@ -31,6 +31,7 @@ mod pasta;
 mod ports;
 mod publish;
 mod readonly;
+mod replicas;
 mod run;
 mod survive;
 mod syscalls;

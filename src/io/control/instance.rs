@@ -112,18 +112,15 @@ impl Instance {
     }
 
     /// Adds a container that is attached.
-    pub(super) fn add(
-        &mut self,
-        facts: Facts,
-        port: PortId,
-        lease: Lease,
-        published: &PublishedPorts,
-    ) -> Container {
+    pub(super) fn add(&mut self, facts: Facts, port: PortId, lease: Lease) {
         let attached = since_epoch().as_secs();
-        let member = Member { facts, port: Some(port), lease, attached };
-        let container = self.container(&member, published);
-        self.containers.push(member);
-        container
+        self.containers.push(Member { facts, port: Some(port), lease, attached });
+    }
+
+    /// The container at a port.
+    pub(super) fn at(&self, port: PortId) -> Result<&Member, Refusal> {
+        let member = self.containers.iter().find(|member| member.port == Some(port));
+        member.ok_or_else(|| Refusal::new(Kind::NotFound, "it has gone"))
     }
 
     /// Forgets the container at a port; its lease is free again.
@@ -194,6 +191,12 @@ impl Instance {
         }
     }
 
+    /// The ports of the containers that have a name on a named network.
+    pub(super) fn called(&self, service: &str) -> Vec<PortId> {
+        let called = self.containers.iter().filter(|member| member.is_called(service));
+        called.filter_map(|member| member.port).collect()
+    }
+
     /// Everything, as `info` tells it.
     pub(super) fn info(&self, published: &PublishedPorts) -> Info {
         Info {
@@ -206,7 +209,8 @@ impl Instance {
         }
     }
 
-    fn container(&self, member: &Member, published: &PublishedPorts) -> Container {
+    /// A container, as clients see it.
+    pub(super) fn container(&self, member: &Member, published: &PublishedPorts) -> Container {
         let Member { facts, port, lease, attached, .. } = member;
         let config::Addresses { v4, v6 } = &self.config.addresses;
         let v6 = v6.as_ref().filter(|_| lease.v6.is_some());
@@ -239,6 +243,12 @@ impl Instance {
 }
 
 impl Member {
+    /// Whether this is its name or one of its aliases.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let Facts { name: own, aliases, .. } = &self.facts;
+        std::iter::once(own).chain(aliases).any(|known| known.eq_ignore_ascii_case(name))
+    }
+
     /// Its published ports in the order of `docker port`.
     pub(super) fn ports(&self, published: &PublishedPorts) -> Vec<PortMapping> {
         let of = |rule: &&Rule| self.port.is_some_and(|port| rule.leads_to(port));

@@ -1,12 +1,22 @@
 //! `rnsnet port`, `publish` and `unpublish`.
 
 use super::super::{Action, Argument, Count, Typed, UsageError, Verb};
-use super::{CTR, host_end, print_line};
+use super::{host_end, print_line};
+use crate::cli::join;
 use crate::cli::publish::{self, PublishDefaults};
 use crate::cli::values::{Input, ValueError, is_digits};
-use crate::client::{self, ClientError};
-use crate::control::{PortMapping, Ports, Spec};
+use crate::client::{self, ClientError, Connection};
+use crate::control::{PortMapping, Ports, Spec, Whose};
 use crate::error::Error;
+use crate::network::definition::check_name;
+
+/// Whose ports a verb is about.
+const CTR: Argument = Argument {
+    name: "CTR",
+    count: Count::One,
+    help: "The container: its name, its pid, its id or the beginning of it. @NETWORK/NAME is every \
+           container that has this name or alias on a named network.",
+};
 
 pub(in crate::cli::verbs) const PORT: Verb = Verb {
     name: "port",
@@ -28,7 +38,7 @@ pub(in crate::cli::verbs) const PORT: Verb = Verb {
     ],
     parse: |typed| {
         let only = typed.argument(1).map(|text| Input::new("PORT", text).read(port)).transpose()?;
-        Ok(Box::new(Port { container: container(typed), only }))
+        Ok(Box::new(Port { whose: whose(typed)?, only }))
     },
 };
 
@@ -42,14 +52,18 @@ pub(in crate::cli::verbs) const PUBLISH: Verb = Verb {
     name: "publish",
     aliases: &[],
     about: "Publish a port of a running container",
-    more: "All ports of SPEC are published, or none. What was published is printed.",
+    more: "All ports of SPEC are published, or none. What was published is printed. Clients of \
+           @NETWORK/NAME are led to one of its containers after the other; one that does not \
+           answer the call is passed over, and containers may come and go for as long as somebody \
+           is on the network.",
     arguments: &[CTR, SPEC],
     options: &[],
     examples: &[
         ("rnsnet publish web 8080:80", "Port 8080 of the host is port 80 of web from now on."),
         ("rnsnet publish web 127.0.0.1:5353:53/udp", "For this machine only."),
+        ("rnsnet publish @n1/web 8080:80", "All containers that are called web on n1, in turns."),
     ],
-    parse: |typed| Ok(Box::new(Publish { container: container(typed), spec: spec(typed)? })),
+    parse: |typed| Ok(Box::new(Publish { whose: whose(typed)?, spec: spec(typed)? })),
 };
 
 pub(in crate::cli::verbs) const UNPUBLISH: Verb = Verb {
@@ -60,30 +74,64 @@ pub(in crate::cli::verbs) const UNPUBLISH: Verb = Verb {
     arguments: &[CTR, SPEC],
     options: &[],
     examples: &[("rnsnet unpublish web 8080:80", "Port 8080 of the host is free again.")],
-    parse: |typed| Ok(Box::new(Unpublish { container: container(typed), spec: spec(typed)? })),
+    parse: |typed| Ok(Box::new(Unpublish { whose: whose(typed)?, spec: spec(typed)? })),
 };
+
+/// Whose ports are meant.
+#[derive(Debug)]
+enum Meant {
+    Container(String),
+    Service { network: String, service: String },
+}
 
 #[derive(Debug)]
 struct Port {
-    container: String,
+    whose: Meant,
     /// The container's port and the protocol.
     only: Option<(u16, String)>,
 }
 
 #[derive(Debug)]
 struct Publish {
-    container: String,
+    whose: Meant,
     spec: String,
 }
 
 #[derive(Debug)]
 struct Unpublish {
-    container: String,
+    whose: Meant,
     spec: String,
 }
 
-fn container(typed: &Typed) -> String {
-    typed.argument(0).unwrap_or_default().to_owned()
+fn whose(typed: &Typed) -> Result<Meant, UsageError> {
+    let word = typed.argument(0).unwrap_or_default();
+    let Some(name) = word.strip_prefix('@') else {
+        return Ok(Meant::Container(word.to_owned()));
+    };
+    Input::new("CTR", word).read(|_| {
+        let (network, service) =
+            name.split_once('/').ok_or(ValueError::Expected("@NETWORK/NAME"))?;
+        check_name(network)?;
+        join::alias(service)?;
+        Ok(Meant::Service { network: network.to_owned(), service: service.to_owned() })
+    })
+}
+
+impl Meant {
+    /// Who is to be asked about them, and how they are called there.
+    fn ask(self) -> Result<(Connection, Whose), Error> {
+        match self {
+            Self::Container(name) => {
+                let found = client::find(&name)?;
+                let whose = Whose { container: found.named(), service: None };
+                Ok((found.instance.connection, whose))
+            }
+            Self::Service { network, service } => {
+                let whose = Whose { container: None, service: Some(service) };
+                Ok((client::network(&network)?, whose))
+            }
+        }
+    }
 }
 
 /// Reads `SPEC`, so that what is wrong with it is said without asking anybody.
@@ -111,12 +159,12 @@ fn port(text: &str) -> Result<(u16, String), ValueError> {
 
 impl Action for Port {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let found = client::find(&self.container)?;
-        let mut ports = found.container.ports;
+        let (mut connection, whose) = self.whose.ask()?;
+        let Ports { mut ports } = connection.ask("ports", &whose)?;
         if let Some((port, protocol)) = self.only {
             ports.retain(|p| p.guest_port == port && p.protocol == protocol);
             if ports.is_empty() {
-                let name = found.container.name;
+                let name = whose.container.or(whose.service).unwrap_or_default();
                 return Err(ClientError::NoPort { port: format!("{port}/{protocol}"), name }.into());
             }
             for port in &ports {
@@ -131,9 +179,9 @@ impl Action for Port {
 
 impl Action for Publish {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let mut found = client::find(&self.container)?;
-        let spec = Spec { spec: self.spec, container: found.named() };
-        let Ports { ports } = found.ask("publish", &spec)?;
+        let (mut connection, Whose { container, service }) = self.whose.ask()?;
+        let spec = Spec { spec: self.spec, container, service };
+        let Ports { ports } = connection.ask("publish", &spec)?;
         print_ports(&ports)?;
         Ok(0)
     }
@@ -141,9 +189,9 @@ impl Action for Publish {
 
 impl Action for Unpublish {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let mut found = client::find(&self.container)?;
-        let spec = Spec { spec: self.spec, container: found.named() };
-        let Ports { .. } = found.ask("unpublish", &spec)?;
+        let (mut connection, Whose { container, service }) = self.whose.ask()?;
+        let spec = Spec { spec: self.spec, container, service };
+        let Ports { .. } = connection.ask("unpublish", &spec)?;
         Ok(0)
     }
 }

@@ -103,7 +103,10 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     }
     let network = context.instance.network().to_owned();
     context.events.push("connect", &network, &facts.id, &facts.name, None);
-    Ok(value(&context.instance.add(facts, port, lease, context.published)))
+    context.instance.add(facts, port, lease);
+    let member = context.instance.at(port)?;
+    context.published.welcome(port, |service| member.is_called(service), context.engine);
+    Ok(value(&context.instance.container(member, context.published)))
 }
 
 fn take_tap(tap: OwnedFd, vnet_header: bool) -> std::io::Result<Tap> {

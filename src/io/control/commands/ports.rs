@@ -1,11 +1,11 @@
 //! Published ports: `ports`, `publish`, `unpublish`.
 
-use super::super::instance::mappings;
+use super::super::instance::{Facts, mappings};
 use super::{Command, Context, Reply, value};
 use crate::cli::publish::{self, PublishDefaults};
-use crate::config::{Bind, HostPorts, HostSide, Publish};
-use crate::control::{Kind, Named, PortMapping, Ports, Refusal, Request, Spec};
-use crate::engine::Destination;
+use crate::config::{Bind, HostPorts, HostSide, Name, Publish};
+use crate::control::{Kind, PortMapping, Ports, Refusal, Request, Spec, Whose};
+use crate::engine::{Destination, PortId};
 use crate::io::published::{Place, Rule};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -18,14 +18,74 @@ pub(super) const COMMANDS: &[Command] = &[
 const MAX_PORTS: usize = 4096;
 
 fn ports(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
-    let Named { container } = request.arguments()?;
-    let member = context.instance.find(container.as_deref())?;
-    Ok(value(&Ports { ports: member.ports(context.published) }))
+    let whose = request.arguments()?;
+    // Clients of a name's ports come to each of its containers, too.
+    let ports = match Of::read(context, whose)? {
+        Of::Container { port: Some(port), .. } => {
+            mappings(context.published.iter().filter(|rule| rule.leads_to(port)))
+        }
+        Of::Container { port: None, .. } => Vec::new(),
+        of @ Of::Service(_) => mappings(context.published.iter().filter(|rule| of.has(rule))),
+    };
+    Ok(value(&Ports { ports }))
+}
+
+/// What ports are published for.
+enum Of {
+    /// One container.
+    Container { port: Option<PortId>, id: String, name: String },
+    /// Every container that has this name.
+    Service(String),
+}
+
+impl Of {
+    fn read(context: &mut Context<'_>, whose: Whose) -> Result<Self, Refusal> {
+        match whose {
+            Whose { container: Some(_), service: Some(_) } => {
+                Err(Refusal::new(Kind::Arguments, "it is for a container or for a service"))
+            }
+            Whose { service: Some(service), .. } => {
+                // Nobody could have any other.
+                let name: Result<Name, _> = service.parse();
+                let refuse = |error| format!("invalid service {service:?}: {error}");
+                name.map_err(|error| Refusal::new(Kind::Arguments, refuse(error)))?;
+                context.instance.shared()?;
+                Ok(Self::Service(service))
+            }
+            Whose { container, .. } => {
+                let member = context.instance.find(container.as_deref())?;
+                let Facts { id, name, .. } = &member.facts;
+                Ok(Self::Container { port: member.port, id: id.clone(), name: name.clone() })
+            }
+        }
+    }
+
+    /// Whether a rule was published for this.
+    fn has(&self, rule: &Rule) -> bool {
+        match (self, rule.service()) {
+            (Self::Container { port: Some(port), .. }, None) => rule.leads_to(*port),
+            (Self::Service(own), Some(service)) => own.eq_ignore_ascii_case(service),
+            (Self::Container { .. }, _) | (Self::Service(_), None) => false,
+        }
+    }
+
+    /// An event for each port.
+    fn tell(&self, context: &mut Context<'_>, action: &str, ports: &[PortMapping]) {
+        let network = context.instance.network().to_owned();
+        let (id, name) = match self {
+            Self::Container { id, name, .. } => (id.as_str(), name.clone()),
+            Self::Service(service) => ("", format!("@{network}/{service}")),
+        };
+        for port in ports {
+            context.events.push(action, &network, id, &name, Some(port.clone()));
+        }
+    }
 }
 
 /// All ports of the specification are bound, or none.
 fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
-    let Spec { spec, container } = request.arguments()?;
+    let Spec { spec, container, service } = request.arguments()?;
+    let of = Of::read(context, Whose { container, service })?;
     let rule = read(&spec, &context.instance.publish_defaults())?;
     let v6 = context.instance.has_ipv6();
     let bound: usize = context.published.iter().map(|rule| rule.bound().count()).sum();
@@ -33,30 +93,36 @@ fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
         let message = format!("more than {MAX_PORTS} ports would be published");
         return Err(Refusal::new(Kind::Failed, message));
     }
-    let Some(port) = context.instance.find(container.as_deref())?.port else {
-        return Err(Refusal::new(Kind::Failed, "the container has no interface"));
+    let to = match &of {
+        Of::Container { port: Some(port), .. } => vec![*port],
+        Of::Container { port: None, .. } => {
+            return Err(Refusal::new(Kind::Failed, "the container has no interface"));
+        }
+        Of::Service(service) => context.instance.called(service),
     };
-    let to = Destination { port, address: None };
+    let to: Vec<_> = to.into_iter().map(|port| Destination { port, address: None }).collect();
     let mut place = Place { engine: context.engine, sockets: context.sockets };
     let interfaces = context.interfaces.as_deref_mut();
-    let published = context.published.publish(&[rule], &[to], v6, interfaces, &mut place);
+    let published = context.published.publish(&[rule], &to, v6, interfaces, &mut place);
     let ids = published.map_err(|error| {
         let kind = if error.is_taken() { Kind::Conflict } else { Kind::Failed };
         Refusal::new(kind, error.with_cause())
     })?;
+    if let Of::Service(service) = &of {
+        ids.iter().for_each(|id| context.published.set_service(*id, service));
+    }
     let new = context.published.iter().filter(|rule| ids.contains(&rule.id()));
     let ports = mappings(new);
-    tell(context, "publish", container.as_deref(), &ports)?;
+    of.tell(context, "publish", &ports);
     Ok(value(&Ports { ports }))
 }
 
 /// Connections that stand go on.
 fn remove(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
-    let Spec { spec, container } = request.arguments()?;
+    let Spec { spec, container, service } = request.arguments()?;
     let asked = read(&spec, &PublishDefaults::default())?;
-    let port = context.instance.find(container.as_deref())?.port;
-    let of_container = |rule: &&Rule| port.is_some_and(|port| rule.leads_to(port));
-    let rules = || context.published.iter().filter(of_container);
+    let of = Of::read(context, Whose { container, service })?;
+    let rules = || context.published.iter().filter(|rule| of.has(rule));
     // As it was written, or else by the ports alone where it was bound by a default.
     let exact = rules().find(|rule| *rule.publish() == asked);
     let Some(found) = exact.or_else(|| rules().find(|rule| is_meant(&asked, rule.publish())))
@@ -66,23 +132,8 @@ fn remove(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let (id, ports) = (found.id(), mappings([found].into_iter()));
     let mut place = Place { engine: context.engine, sockets: context.sockets };
     context.published.unpublish(id, &mut place);
-    tell(context, "unpublish", container.as_deref(), &ports)?;
+    of.tell(context, "unpublish", &ports);
     Ok(value(&Ports { ports }))
-}
-
-/// An event for each port.
-fn tell(
-    context: &mut Context<'_>,
-    action: &str,
-    container: Option<&str>,
-    ports: &[PortMapping],
-) -> Result<(), Refusal> {
-    let network = context.instance.network().to_owned();
-    let facts = &context.instance.find(container)?.facts;
-    for port in ports {
-        context.events.push(action, &network, &facts.id, &facts.name, Some(port.clone()));
-    }
-    Ok(())
 }
 
 fn read(spec: &str, defaults: &PublishDefaults) -> Result<Publish, Refusal> {
