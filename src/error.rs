@@ -24,7 +24,7 @@ use crate::survivor::ReattachError;
 use crate::sys::isolate::IsolateError;
 
 /// Why rnsnet ends without having done what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The command line cannot be carried out as written.
     #[error(transparent)]
@@ -81,6 +81,8 @@ pub enum Error {
     #[error("cannot fill in --format")]
     Template(#[from] TemplateError),
 }
+
+debug_as_display!(Error);
 
 impl Error {
     /// The exit code of the process: 2 for a wrong command line, 1 for everything else.

@@ -20,6 +20,18 @@
 //! [`engine::Engine::relay`] with the host's socket lent to it -> the kernel. The whole walk is in
 //! `docs/packet-path.md`.
 
+/// `Debug` of an error is its message. The standard library keeps `Debug` of whatever becomes a
+/// `dyn Error`, though nobody prints it, and a derived one of an enum with texts in it is large.
+macro_rules! debug_as_display {
+    ($error:ty) => {
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
 pub mod attach;
 pub mod cli;
 pub mod client;

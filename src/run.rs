@@ -58,7 +58,7 @@ pub struct Names {
 }
 
 /// Why a command could not be run.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum RunError {
     #[error("cannot start a child process")]
@@ -74,6 +74,8 @@ pub enum RunError {
     #[error("cannot run {command:?}")]
     Exec { command: OsString, source: io::Error },
 }
+
+debug_as_display!(RunError);
 
 impl RunError {
     /// What the user can do about it, where user namespaces are not to be had.

@@ -26,7 +26,7 @@ pub enum Owner {
 }
 
 /// A control socket that cannot be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum RuntimeDirError {
     #[error("the name {name:?} is in use")]
@@ -40,6 +40,8 @@ pub enum RuntimeDirError {
     #[error("no directory for control sockets can be made")]
     None,
 }
+
+debug_as_display!(RuntimeDirError);
 
 /// A listening control socket. It goes with its directory when this does.
 #[derive(Debug)]

@@ -50,7 +50,7 @@ struct Namespace {
 }
 
 /// Why nothing is attached again.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum ReattachError {
     #[error("nothing to reattach: no rnsnet was killed that served a container which still runs")]
@@ -76,6 +76,8 @@ pub enum ReattachError {
     #[error("cannot go to the directory {}", path.display())]
     Directory { path: PathBuf, source: io::Error },
 }
+
+debug_as_display!(ReattachError);
 
 impl ReattachError {
     /// What to do about it.

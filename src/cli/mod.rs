@@ -59,7 +59,7 @@ pub enum Command {
 }
 
 /// A command line that cannot be carried out as written. The exit code is 2.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// An option that does not exist.
     #[error("unknown option {option:?}{}", did_you_mean(*suggestion))]
@@ -272,6 +272,8 @@ pub enum UsageError {
         message: String,
     },
 }
+
+debug_as_display!(UsageError);
 
 impl UsageError {
     /// What to do about it, where the message does not say so itself.

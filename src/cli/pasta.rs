@@ -23,7 +23,7 @@ pub use ports::PortsError;
 use words::{Id, OPTIONS};
 
 /// A command line of pasta that cannot be carried out as written. The exit code is 1.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum PastaError {
     #[error(transparent)]
@@ -75,6 +75,8 @@ pub enum PastaError {
     #[error("--config-net cannot be combined with --fd: there is no namespace to enter")]
     FdConfigured,
 }
+
+debug_as_display!(PastaError);
 
 /// What a line of pasta's asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::values::{self, ValueError};
 use crate::config::{Bind, Cidr, HostPorts, HostSide, Ports, Prefix, Protocol, Publish};
 
 /// What is wrong with one `--publish` value. Its Display names the part, not the whole.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// Nothing after the last colon, or nothing at all.
     #[error("the container port is missing: write HOST:CONTAINER, as in 8080:80")]
@@ -156,6 +156,8 @@ pub enum PublishError {
         other: String,
     },
 }
+
+debug_as_display!(PublishError);
 
 /// The side of a published port that a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::network::options::OptionError;
 use crate::network::prefix::PrefixError;
 
 /// What is wrong with the value of an option. Its Display names neither option nor value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// An empty string.
     #[error("it is empty")]
@@ -160,6 +160,8 @@ pub enum ValueError {
     #[error("longer than 63 bytes")]
     HostnameTooLong,
 }
+
+debug_as_display!(ValueError);
 
 /// The text of one value, with the name to use for it in a refusal.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 /// Descriptors that are not for us, or not there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum ActivationError {
     #[error("{name} is {value:?}, which is no number")]
@@ -18,6 +18,8 @@ pub enum ActivationError {
     #[error("LISTEN_FDS says that there are {} to {}", .0.start, .0.end - 1)]
     Others(Range<i32>),
 }
+
+debug_as_display!(ActivationError);
 
 /// The variables as they are set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -124,7 +124,7 @@ pub struct Made {
 }
 
 /// Why a network cannot be as it was asked for, or as its file has it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum DefinitionError {
     #[error("the file has version {found}, and this rnsnet knows version {VERSION}")]
@@ -154,6 +154,8 @@ pub enum DefinitionError {
     #[error("an MTU of {mtu} is not from {} to {}", Mtu::MIN, Mtu::MAX)]
     Mtu { mtu: u16 },
 }
+
+debug_as_display!(DefinitionError);
 
 /// What is wrong with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

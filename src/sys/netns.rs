@@ -57,7 +57,7 @@ pub struct Failure {
 }
 
 /// Why [`in_child`] brought nothing back.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum ChildError {
     /// No child could be made or heard.
     #[error("cannot start a helper process")]
@@ -75,6 +75,8 @@ pub enum ChildError {
     #[error("{}", .0.text)]
     Work(Failure),
 }
+
+debug_as_display!(ChildError);
 
 /// Opens a descriptor of the process `pid` that no later process of that number can take over.
 ///

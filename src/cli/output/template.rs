@@ -20,7 +20,7 @@ pub struct Template {
 }
 
 /// A template that cannot be read, or that does not fit the value it is for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// It is not written as a template is.
     #[error("{0}")]
@@ -83,6 +83,8 @@ pub enum TemplateError {
         what: String,
     },
 }
+
+debug_as_display!(TemplateError);
 
 impl Template {
     /// Reads a template. `\t` and `\n` in its text stand for a tab and a line break, as in Docker.
