@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::FileExt;
 
 use super::host::Sockets;
 use super::listen::Binder;
@@ -31,7 +32,7 @@ pub(super) struct Mirrors {
     to: Vec<Destination>,
     bound: BTreeMap<(Protocol, u16), Vec<SocketId>>,
     due: Instant,
-    text: String,
+    bytes: Vec<u8>,
 }
 
 impl Mirrors {
@@ -42,7 +43,7 @@ impl Mirrors {
         to: Vec<Destination>,
         now: Instant,
     ) -> Self {
-        Self { rules, tables, v6, to, bound: BTreeMap::new(), due: now, text: String::new() }
+        Self { rules, tables, v6, to, bound: BTreeMap::new(), due: now, bytes: Vec::new() }
     }
 
     /// When to look again; `None` is never.
@@ -87,11 +88,10 @@ impl Mirrors {
 
     fn look(&mut self) -> io::Result<BTreeSet<(Protocol, u16)>> {
         let mut found = BTreeSet::new();
-        for (protocol, table) in &mut self.tables {
-            self.text.clear();
-            table.rewind()?;
-            table.read_to_string(&mut self.text)?;
-            found.extend(listening(*protocol, &self.text).map(|port| (*protocol, port)));
+        for (protocol, table) in &self.tables {
+            read(table, &mut self.bytes)?;
+            let text = String::from_utf8_lossy(&self.bytes);
+            found.extend(listening(*protocol, &text).map(|port| (*protocol, port)));
         }
         Ok(found)
     }
@@ -141,6 +141,26 @@ impl Mirrors {
         }
     }
 }
+
+/// Reads a file of /proc from its beginning, with pread(2) alone.
+fn read(table: &File, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let mut length = 0;
+    loop {
+        bytes.resize(length + CHUNK, 0);
+        let rest = bytes.get_mut(length..).unwrap_or_default();
+        match table.read_at(rest, u64::try_from(length).unwrap_or(u64::MAX)) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(length);
+    Ok(())
+}
+
+/// Bytes read at once.
+const CHUNK: usize = 4096;
 
 /// The ports on which somebody listens, other than on loopback, in one table.
 fn listening(protocol: Protocol, table: &str) -> impl Iterator<Item = u16> {

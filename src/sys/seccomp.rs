@@ -59,6 +59,7 @@ const INET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
 // The hot ones first: the kernel walks the program from the top where it cannot cache the answer.
 rules! {
     SYS_read Any, "tap::Port::read, signals, inotify, resolv.conf";
+    SYS_pread64 Any, "mirror::read: the container's tables of sockets";
     SYS_write Any, "tap::Port::write, log lines, capture files, --ready-fd";
     SYS_recvfrom Any, "host::TcpStream::recv";
     SYS_sendto Any, "host::TcpStream::send, connected datagrams";

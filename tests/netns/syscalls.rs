@@ -152,6 +152,20 @@ fn serve_in_the_background(lab: &Lab) {
     ctr.kill();
 }
 
+/// In the place of pasta: ports that follow what the container listens on.
+fn follow_ports(lab: &Lab) {
+    let ctr = lab.container();
+    let pid = ctr.pid().to_string();
+    let options = ["--config-net", "-q", "-t", "auto", "-u", "none", &pid];
+    run(&mut traced(lab, "pasta", &options), b"", secs(10)).ok();
+    let _who = lab.who(Place::In(&ctr), 8089);
+    eventually(secs(5), "the host listens on 8089", || {
+        let sockets = lab.sockets(Place::Host, 8089);
+        if sockets.is_empty() { Err(sockets) } else { Ok(()) }
+    });
+    ctr.kill();
+}
+
 // K1
 #[test]
 fn every_allowed_system_call_is_needed() {
@@ -159,8 +173,9 @@ fn every_allowed_system_call_is_needed() {
     serve_everything(&lab);
     run_a_command(&lab);
     serve_in_the_background(&lab);
+    follow_ports(&lab);
     let made: BTreeSet<String> =
-        ["all", "run", "background"].iter().flat_map(|name| calls(&lab, name)).collect();
+        ["all", "run", "background", "pasta"].iter().flat_map(|name| calls(&lab, name)).collect();
     let list = fs::read_to_string(format!("{LIST}{}.list", std::env::consts::ARCH))
         .expect("the list is in the source tree");
     let listed: Vec<&str> = list.lines().filter_map(|line| line.split(['(', ' ']).next()).collect();
