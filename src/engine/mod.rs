@@ -132,6 +132,17 @@ impl Engine {
         self.tables.echo.renew(&mut self.fx);
     }
 
+    /// How many TCP flows there are.
+    #[must_use]
+    pub fn tcp_flows(&self) -> usize {
+        self.tables.tcp.flows.len()
+    }
+
+    /// Gives up the room that TCP flows had, if there are none left.
+    pub fn shrink(&mut self) {
+        self.tables.tcp.flows.shrink();
+    }
+
     /// Sets how many host sockets the guests' UDP endpoints may have at once.
     pub fn set_max_udp_sockets(&mut self, sockets: usize) {
         self.tables.udp.set_max_endpoints(sockets);

@@ -45,6 +45,15 @@ impl<E: Entry> Table<E> {
         Self { by_key: GuestMap::with_hasher(hash), slots: Slab::new(), timers: Timers::default() }
     }
 
+    /// Gives up the room that entries had, if there are none left.
+    pub(super) fn shrink(&mut self) {
+        if self.slots.is_empty() {
+            self.by_key.shrink_to_fit();
+            self.slots = Slab::new();
+            self.timers = Timers::default();
+        }
+    }
+
     pub(super) fn find(&self, key: &E::Key) -> Option<usize> {
         self.by_key.get(key).copied()
     }

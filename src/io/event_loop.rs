@@ -33,6 +33,7 @@ use crate::config::{self, Sharing};
 use crate::engine::frame::MAX_FRAME_LEN;
 use crate::engine::host::{Bounce, HostEvent, HostOp, SocketId, SocketKind};
 use crate::engine::{Destination, Engine, Instant};
+use crate::sys::alloc;
 use crate::sys::datagram::{self, Batch};
 use crate::sys::interfaces::Interfaces;
 use crate::sys::netns;
@@ -66,6 +67,8 @@ const PER_SOCKET: usize = 64;
 const MAX_QUOTE: usize = 128;
 /// Datagrams received by one system call.
 const PER_CALL: usize = 32;
+/// TCP flows whose memory is worth a system call when they are gone.
+const CROWD: usize = 500;
 /// The largest datagram, in bytes.
 const MAX_DATAGRAM: usize = 65_536;
 
@@ -178,6 +181,8 @@ struct Server {
     datagram: Box<[u8]>,
     batch: Batch,
     pings_refused: bool,
+    /// There have been more than [`CROWD`] TCP flows since memory was given back.
+    crowded: bool,
     /// The process's group, for the message about pings.
     gid: Gid,
 }
@@ -322,6 +327,7 @@ impl Server {
             datagram: vec![0; MAX_DATAGRAM].into_boxed_slice(),
             batch: Batch::new(PER_CALL),
             pings_refused: false,
+            crowded: false,
             gid: nix::unistd::getegid(),
         })
     }
@@ -378,6 +384,7 @@ impl Server {
         self.handle_ops(now);
         self.engine.handle_timeout(now);
         self.handle_ops(now);
+        self.give_memory_back();
         if let Some(api) = &mut self.api {
             api.flush(now);
             api.handle_timeout(now);
@@ -675,6 +682,18 @@ impl Server {
             }
         }
         self.unfinished.push(id);
+    }
+
+    /// Once a crowd of flows has left, what they had of the heap is nobody's.
+    fn give_memory_back(&mut self) {
+        match self.engine.tcp_flows() {
+            0 if self.crowded => {
+                self.crowded = false;
+                self.engine.shrink();
+                alloc::trim();
+            }
+            flows => self.crowded |= flows >= CROWD,
+        }
     }
 
     /// Carries out the engine's requests.

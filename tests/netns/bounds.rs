@@ -94,3 +94,64 @@ sys.stdin.readline()
         drop(net);
     }
 }
+
+/// Opens as many files as this machine lets a user open.
+const MANY_FILES: &str = "
+import resource
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+";
+
+// B10: every connection stands or is refused, and a byte goes each way on those that stand.
+#[test]
+fn ten_thousand_connections_cost_little_and_leave_nothing() {
+    let Some(lab) = Lab::alone() else { return };
+    let hold = "
+listener = listen(7, backlog=4096)
+say('ready')
+held = []
+while True:
+    held.append(listener.accept()[0])
+    held[-1].sendall(b'x')
+";
+    let mut server = lab.spawn_py(Place::Lan, &format!("{MANY_FILES}{hold}"));
+    assert_eq!(server.line(secs(5)), "ready");
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).without_pcap().start();
+    let pss = || {
+        let file = format!("/proc/{}/smaps_rollup", net.pid());
+        let line = lab.sh(Place::Host, &format!("grep ^Pss: {file}"));
+        line.ok().split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB")
+    };
+    let before = pss();
+    let open = format!(
+        "
+open, refused = [], 0
+for _ in range(10_000):
+    try:
+        open.append(tcp('{LAN4}', 7, 10))
+        assert open[-1].recv(1) == b'x'
+    except (ConnectionRefusedError, ConnectionResetError):
+        refused += 1
+say(len(open), refused)
+sys.stdin.readline()
+"
+    );
+    let mut client = lab.spawn_py(Place::In(&ctr), &format!("{MANY_FILES}{open}"));
+    let said = client.line(secs(120));
+    let during = pss();
+    let (open, refused) = said.split_once(' ').expect("two numbers");
+    let (open, refused): (u64, u64) = (open.parse().unwrap(), refused.parse().unwrap());
+    assert_eq!(open + refused, 10_000, "{said}");
+    // A machine may have a lower limit on open files, but not one that leaves no room at all.
+    assert!(open >= 900, "{said}");
+    assert!(during < 64 << 10, "{during} KiB with {open} connections");
+    assert!(during - before < 10 * open + 2048, "{during} after {before} KiB with {open}");
+    client.tell("done");
+    client.finish(secs(10));
+    drop(server);
+    eventually(secs(30), "the connections leave nothing", || {
+        let now = pss();
+        if now < before + before / 5 + 2048 { Ok(()) } else { Err(format!("{now} KiB")) }
+    });
+}

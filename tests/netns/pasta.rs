@@ -224,8 +224,10 @@ fn ports_follow_what_the_container_listens_on() {
     assert_eq!(lab.who_at(Place::Lan, HOST4, 8080), LAN4);
     assert_eq!(lab.who_at(Place::Lan, HOST6, 8080), LAN6);
     assert_eq!(lab.who_at_udp(Place::Lan, HOST4, 8080), LAN4);
-    // By UDP alone.
-    assert_eq!(lab.sockets(Place::Host, 8081).matches(":8081").count(), 2);
+    eventually(secs(5), "the host listens on 8081 by UDP alone", || {
+        let sockets = lab.sockets(Place::Host, 8081);
+        if sockets.matches(":8081").count() == 2 { Ok(()) } else { Err(sockets) }
+    });
     drop(who);
     eventually(secs(5), "the port is given back", || {
         let sockets = lab.sockets(Place::Host, 8080);
