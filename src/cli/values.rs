@@ -13,6 +13,7 @@ use super::output::TemplateError;
 use crate::config::{
     Addresses, Cidr, Family, HostAccess, Lease, LogLevel, MacAddress, Mtu, NameError, Offload,
 };
+use crate::control::filter::FilterError;
 use crate::network::definition;
 use crate::network::options::OptionError;
 use crate::network::prefix::PrefixError;
@@ -150,6 +151,9 @@ pub enum ValueError {
     /// A `--format` that is no template.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// A `--filter` that is none.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// What another program has and this one does not.
     #[error("{0}")]
     Refused(&'static str),

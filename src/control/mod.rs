@@ -4,6 +4,7 @@
 //! ([`crate::client`]). docs/control-socket.md describes the protocol with an example of every
 //! command. Types are strict: an unknown field, a wrong type or another version is refused.
 
+pub mod filter;
 mod members;
 mod types;
 

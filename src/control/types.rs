@@ -221,6 +221,9 @@ pub struct Capture {
     /// Keep that many bytes of a frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snap: Option<u32>,
+    /// Only frames that this expression is about: [`super::filter`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 /// How a capture ended: the last event of `capture`.

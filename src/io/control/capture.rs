@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::write;
 
+use crate::control::filter::Filter;
 use crate::control::{Capture, CaptureEnd, Kind, Refusal};
 use crate::engine::PortId;
 use crate::io::pcap;
@@ -26,6 +27,8 @@ pub(super) struct ActiveCapture {
     /// How many more frames; `None` is no limit.
     left: Option<u64>,
     snap: u32,
+    /// What it keeps; `None` is all.
+    filter: Option<Filter>,
     captured: u64,
     missed: u64,
     /// Whether the reader is gone or has what it wanted.
@@ -47,6 +50,10 @@ impl ActiveCapture {
         }
         let flags = OFlag::from_bits_truncate(fcntl(&pipe, FcntlArg::F_GETFL).map_err(failed)?);
         fcntl(&pipe, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(failed)?;
+        let filter =
+            asked.filter.as_deref().map(Filter::parse).transpose().map_err(|error| {
+                Refusal::new(Kind::Arguments, format!("capture: filter: {error}"))
+            })?;
         let snap = asked.snap.filter(|snap| *snap > 0).unwrap_or(pcap::SNAP_LEN);
         let rest = pcap::header(snap.min(pcap::SNAP_LEN));
         let mut capture = Self {
@@ -55,6 +62,7 @@ impl ActiveCapture {
             rest,
             left: asked.count,
             snap: snap.min(pcap::SNAP_LEN),
+            filter,
             captured: 0,
             missed: 0,
             over: asked.count == Some(0),
@@ -66,7 +74,8 @@ impl ActiveCapture {
     /// Takes a frame.
     pub(super) fn record(&mut self, port: PortId, frame: &[u8], passed_on: bool, time: Duration) {
         let wanted = self.port.map_or(!passed_on, |only| only == port);
-        if self.over || !wanted {
+        if self.over || !wanted || self.filter.as_ref().is_some_and(|filter| !filter.matches(frame))
+        {
             return;
         }
         self.flush();
