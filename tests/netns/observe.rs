@@ -243,3 +243,28 @@ fn a_filtered_capture_is_piped_into_tcpdump() {
     assert_eq!(refused.code(), 2, "{refused}");
     assert!(refused.stderr.contains("port needs a number"), "{refused}");
 }
+
+// G4
+#[test]
+fn a_capture_of_a_network_has_what_its_containers_say_to_each_other() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rnsnet_ends(&["network", "create", "n1"]).ok();
+    let containers = [lab.container(), lab.container()];
+    for (container, name) in containers.iter().zip(["one", "two"]) {
+        let pid = container.pid().to_string();
+        lab.rnsnet_ends(&["-d", "--network", "n1", "--name", name, &pid]).ok();
+    }
+    let script = "\"$0\" capture network:n1 --filter icmp | tcpdump -lnr - -c4 2>&1";
+    let program = binary();
+    let mut live = lab.spawn(Place::User, &["sh", "-c", script, program.to_str().unwrap()]);
+    let first = live.line(secs(10));
+    assert!(first.contains("link-type EN10MB"), "{first}");
+    lab.sh(Place::In(&containers[0]), "ping -c2 -W5 10.89.0.3").ok();
+    // Each frame once, though two containers had it.
+    let ran = live.finish(secs(10));
+    let ways: Vec<bool> = ran.ok().lines().map(|l| l.contains("10.89.0.2 > 10.89.0.3")).collect();
+    assert_eq!(ways, [true, false, true, false], "{ran}");
+    let nobody = lab.rnsnet_ends(&["capture", "network:n2", "-w", "-"]);
+    assert_eq!(nobody.code(), 1, "{nobody}");
+    assert!(nobody.stderr.contains("nobody is on a network \"n2\""), "{nobody}");
+}

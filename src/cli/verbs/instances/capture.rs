@@ -6,11 +6,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::super::{Action, Typed, UsageError, Verb};
+use super::super::{Action, Argument, Typed, UsageError, Verb};
 use super::CTR;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::{ValueError, is_digits};
@@ -27,7 +30,11 @@ pub(in crate::cli::verbs) const CAPTURE: Verb = Verb {
            as tcpdump's, of these words: ip, ip6, arp, tcp, udp, icmp, icmp6; [src|dst] host \
            ADDRESS, net PREFIX, [tcp|udp] port N, portrange N-M; ether [src|dst] host MAC; less N, \
            greater N; and, or, not, ( ).",
-    arguments: &[CTR],
+    arguments: &[Argument {
+        help: "The container: its name, its pid, its id or the beginning of it; or network:NAME \
+               for all containers of a network.",
+        ..CTR
+    }],
     options: &[
         OptionSpec {
             long: "--write",
@@ -59,6 +66,10 @@ pub(in crate::cli::verbs) const CAPTURE: Verb = Verb {
     ],
     examples: &[
         ("rnsnet capture web -w - --filter 'tcp port 80' | tcpdump -nr -", "Live, with a filter."),
+        (
+            "rnsnet capture network:n1 -w n1.pcap",
+            "What the containers of n1 say, also to each other.",
+        ),
         ("rnsnet capture web -w web.pcap -c 100", "A hundred frames for Wireshark."),
     ],
     parse,
@@ -102,16 +113,26 @@ fn positive(text: &str) -> Result<u32, ValueError> {
 impl Action for CaptureTo {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let system = |step| move |source| ClientError::System { step, source };
-        let mut found = client::find(&self.container)?;
-        let (mut out, file): (Box<dyn Write>, _) = match &self.file {
+        let (mut connection, container) = match self.container.strip_prefix("network:") {
+            Some(network) => (client::network(network)?, None),
+            None => {
+                let found = client::find(&self.container)?;
+                let name = found.named();
+                (found.instance.connection, name)
+            }
+        };
+        let (mut out, file) = match &self.file {
             None if io::stdout().is_terminal() => return Err(ClientError::Terminal.into()),
-            None => (Box::new(io::stdout().lock()), "standard output"),
+            None => {
+                let stdout = io::stdout().as_fd().try_clone_to_owned();
+                (stdout.map_err(system("use standard output"))?.into(), "standard output")
+            }
             Some(file) => {
                 let mut options = OpenOptions::new();
                 let options = options.write(true).create(true).truncate(true).mode(0o600);
                 let opened = options.open(file);
                 let failed = |source| ClientError::Write { file: file.clone(), source };
-                (Box::new(opened.map_err(failed)?), file.as_str())
+                (opened.map_err(failed)?, file.as_str())
             }
         };
         let (reader, writer) = io::pipe().map_err(system("make a pipe"))?;
@@ -119,13 +140,7 @@ impl Action for CaptureTo {
         if let Err(errno) = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE_LEN)) {
             log::debug!("the pipe stays small: {errno}");
         }
-        let asked = Capture {
-            container: found.named(),
-            count: self.count,
-            snap: self.snap,
-            filter: self.filter,
-        };
-        let connection = &mut found.instance.connection;
+        let asked = Capture { container, count: self.count, snap: self.snap, filter: self.filter };
         let Streaming { .. } = connection.ask_with("capture", &asked, &[writer.into()])?;
         match copy(reader, &mut out) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
@@ -133,16 +148,30 @@ impl Action for CaptureTo {
                 other.map_err(|source| ClientError::Write { file: file.to_owned(), source })?
             }
         }
-        report(connection)?;
+        report(&mut connection)?;
         Ok(0)
     }
 }
 
-/// Every piece at once, so that a reader sees each frame as it comes.
-fn copy(reader: io::PipeReader, out: &mut impl Write) -> io::Result<()> {
-    let mut reader = File::from(std::os::fd::OwnedFd::from(reader));
+/// Every piece at once, so that a reader sees each frame as it comes. A reader that goes is noticed
+/// at once too, not only with the next frame.
+fn copy(reader: io::PipeReader, out: &mut File) -> io::Result<()> {
+    let mut reader = File::from(OwnedFd::from(reader));
     let mut buffer = vec![0; 64 * 1024];
     loop {
+        let mut fds = [
+            PollFd::new(reader.as_fd(), PollFlags::POLLIN),
+            // Without a reader a pipe is in error, a socket hung up: poll(2) always says so.
+            PollFd::new(out.as_fd(), PollFlags::empty()),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        let [_, out_of] = fds;
+        if out_of.any() == Some(true) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let length = reader.read(&mut buffer)?;
         if length == 0 {
             return Ok(());
