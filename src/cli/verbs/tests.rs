@@ -185,8 +185,11 @@ fn every_verb_has_a_help_that_fits_and_examples_that_work() {
             assert!(command.starts_with(&format!("rnsnet {name}")), "{command}");
             // Up to where the shell takes over.
             let own = command.split(['|', '>']).next().unwrap_or_default();
-            let words = own.split_whitespace().skip(1).map(|word| word.trim_matches('\''));
-            let parsed = crate::cli::parse(words.map(OsString::from));
+            let quoted = own.split('\'').enumerate().flat_map(|(index, part)| match index % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            });
+            let parsed = crate::cli::parse(quoted.skip(1).map(OsString::from));
             assert!(parsed.is_ok(), "{command}: {parsed:?}");
         }
     }
