@@ -4,6 +4,7 @@
 //! Types here are plain data that the pure engine may use too; they touch no kernel.
 
 pub(crate) mod name;
+mod between;
 mod ports;
 pub mod resolver;
 pub mod pasta;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+pub use between::{Between, Pass, PassError, PassKind};
 pub use name::{Name, NameError};
 pub use ports::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish};
 pub use resolver::{Host, HostAddress, Resolver, Route, Server};
@@ -241,6 +243,8 @@ pub struct Network {
     pub dhcp_pool: Option<Ipv4Addr>,
     /// Who may be on it.
     pub sharing: Sharing,
+    /// What passes all the same between containers of an isolated network.
+    pub between: Vec<Between>,
     /// Whether its containers reach nothing outside: no address, no resolver, no service of the
     /// host. Published ports still lead in.
     pub internal: bool,
@@ -630,6 +634,7 @@ impl Default for Network {
             refusal: Refusal::default(),
             dhcp_pool: None,
             sharing: Sharing::default(),
+            between: Vec::new(),
             internal: false,
             allow_broadcast: false,
             rules: Rules::default(),

@@ -530,6 +530,7 @@ fn link(
         refusal: Refusal::default(),
         dhcp_pool: None,
         sharing: Sharing::Private,
+        between: Vec::new(),
         internal: false,
         allow_broadcast: given.allow_broadcast,
         rules: Rules::default(),

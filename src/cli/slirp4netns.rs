@@ -228,6 +228,7 @@ impl Given {
             // As its users find it in their logs: .15 to .30.
             dhcp_pool: Some(Ipv4Addr::from_bits(addresses.v4.subnet.address.to_bits() | 15)),
             sharing: Sharing::Private,
+            between: Vec::new(),
             internal: false,
             allow_broadcast: false,
             rules: Rules::default(),

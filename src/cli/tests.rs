@@ -49,6 +49,7 @@ fn default_link() -> (Endpoint, Network) {
         refusal: Refusal::Prohibited,
         dhcp_pool: None,
         sharing: Sharing::Private,
+        between: Vec::new(),
         internal: false,
         allow_broadcast: false,
         rules: Rules::default(),

@@ -52,7 +52,7 @@ use self::stack::TxFrame;
 use self::stats::{DropReason, Stats, Verdict};
 use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
-use crate::config::{Mtu, Name, Network, Sharing};
+use crate::config::{Between, Host, Mtu, Name, Network, Sharing};
 
 pub use self::forward::Destination;
 pub use self::switch::{MAX_PORTS, PortCounters, PortError};
@@ -161,11 +161,32 @@ impl Engine {
     /// Gives the container at a port these names, and takes those from it that it had.
     pub fn set_names(&mut self, port: PortId, names: PortNames) {
         self.tables.dns.set_names(&self.network, port, names);
+        self.open_ways();
     }
 
     /// Takes all its names from the container at a port.
     pub fn remove_names(&mut self, port: PortId) {
         self.tables.dns.remove_names(&self.network, port);
+        self.open_ways();
+    }
+
+    /// Sets the names that the network knows by itself, in the place of those before.
+    pub fn set_hosts(&mut self, hosts: Vec<Host>) {
+        self.network.resolver.hosts = hosts;
+        self.tables.dns.set_hosts(&self.network);
+    }
+
+    /// Sets what passes between containers of an isolated network.
+    pub fn set_between(&mut self, between: Vec<Between>) {
+        self.network.between = between;
+        self.open_ways();
+    }
+
+    /// Works out which containers have the names between which something passes.
+    fn open_ways(&mut self) {
+        if self.network.sharing == Sharing::Isolated {
+            self.switch.ways.set(self.tables.dns.ways(&self.network));
+        }
     }
 
     /// Takes a frame as read from a port's TAP; its bytes may be changed.

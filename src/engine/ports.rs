@@ -84,6 +84,7 @@ impl Engine {
             published.to.retain(|destination| destination.port != port);
         }
         self.switch.remove(port);
+        self.open_ways();
         self.serve_refused(now);
     }
 }

@@ -34,7 +34,7 @@ use super::host::{HostStream, IpFields, Owner, SocketId, SocketKind};
 use super::stats::{DropReason, Verdict};
 use super::table::{Entry, Table};
 use super::{Instant, PortId, Turn};
-use crate::config::Network;
+use crate::config::{Between, Network, Pass};
 
 pub use self::names::PortNames;
 pub(super) use self::seen::Seen;
@@ -157,6 +157,28 @@ impl Forwarder {
     /// Sets the servers for the names below a domain.
     pub(super) fn add_route(&mut self, domain: crate::config::Name, resolvers: Resolvers) {
         self.upstreams.add_route(domain, resolvers);
+    }
+
+    pub(super) fn set_hosts(&mut self, network: &Network) {
+        self.names.set_hosts(network);
+    }
+
+    /// What may be opened between containers: by the network's rules, and by those that call others
+    /// by a name of their own.
+    pub(super) fn ways<'n>(
+        &'n self,
+        network: &'n Network,
+    ) -> impl Iterator<Item = ((PortId, PortId), Pass)> + 'n {
+        let owners = |name| self.names.owners(name).iter().copied();
+        let ruled = network.between.iter().flat_map(move |Between { from, to, pass }| {
+            let pairs = owners(from).flat_map(move |from| owners(to).map(move |to| (from, to)));
+            pairs.map(|pair| (pair, *pass))
+        });
+        let linked = self.names.links().flat_map(move |(from, name)| {
+            let pairs = owners(name).map(move |to| (from, to));
+            pairs.flat_map(|pair| Pass::ALL.map(|pass| (pair, pass)))
+        });
+        ruled.chain(linked).filter(|((from, to), _)| from != to)
     }
 
     pub(super) fn set_names(&mut self, network: &Network, port: PortId, names: PortNames) {

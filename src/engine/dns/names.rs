@@ -77,19 +77,38 @@ impl Names {
     /// The names of a network before it has containers.
     pub(super) fn new(network: &Network) -> Self {
         let mut names = Self::default();
+        names.set_hosts(network);
+        names
+    }
+
+    /// Takes the fixed names from the network's configuration, in the place of those before.
+    pub(super) fn set_hosts(&mut self, network: &Network) {
+        self.fixed.clear();
+        self.wildcards.clear();
+        self.pointers.retain(|_, pointer| pointer.owner.is_some());
         for host in &network.resolver.hosts {
-            let map = if host.wildcard { &mut names.wildcards } else { &mut names.fixed };
+            let map = if host.wildcard { &mut self.wildcards } else { &mut self.fixed };
             for address in host.address.resolve(&network.addresses) {
                 map.entry(host.name.clone()).or_default().push(address);
             }
             if !host.wildcard {
                 for address in host.address.resolve(&network.addresses) {
                     let pointer = Pointer { owner: None, name: host.name.clone() };
-                    names.pointers.entry(Name::reverse_of(address)).or_insert(pointer);
+                    self.pointers.entry(Name::reverse_of(address)).or_insert(pointer);
                 }
             }
         }
-        names
+    }
+
+    /// The containers that have a name.
+    pub(super) fn owners(&self, name: &Name) -> &[PortId] {
+        self.owners.get(name).map_or(&[], |owners| &owners.ports)
+    }
+
+    /// Who calls whom by a name of its own.
+    pub(super) fn links(&self) -> impl Iterator<Item = (PortId, &Name)> {
+        let ports = self.ports.iter();
+        ports.flat_map(|(port, names)| names.links.iter().map(|(_, name)| (*port, name)))
     }
 
     /// Gives a port these names, and takes those from it that it had.

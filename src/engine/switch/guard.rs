@@ -175,8 +175,8 @@ fn kind(packet: &IpPacket<'_>) -> Option<u8> {
     packet.payload().first_chunk::<4>().map(|[kind, ..]| *kind)
 }
 
-/// Source and destination port of a UDP datagram.
-fn ports(packet: &IpPacket<'_>) -> Option<(u16, u16)> {
+/// Source and destination port of a UDP datagram or TCP segment.
+pub(super) fn ports(packet: &IpPacket<'_>) -> Option<(u16, u16)> {
     let [s0, s1, d0, d1] = *packet.payload().first_chunk::<4>()?;
     Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])))
 }

@@ -9,6 +9,7 @@
 //! Not here: what is for the gateway ([`super::gateway`]), and the lone container of a private
 //! network, which has nobody to deceive.
 
+mod between;
 pub(super) mod groups;
 mod guard;
 
@@ -18,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use smoltcp::time::Duration;
 use smoltcp::wire::{ArpOperation, IpProtocol};
 
+use self::between::Ways;
 use self::groups::Groups;
 use self::guard::{Arp, Neighbour};
 use super::flow::{GuestMap, KeyedHash};
@@ -97,6 +99,7 @@ pub(super) struct Switch {
     /// By IPv4, IPv6 and link-local address.
     by_ip: BTreeMap<IpAddr, PortId>,
     pub(super) groups: Groups,
+    pub(super) ways: Ways,
     /// Whom the frame at hand is for, if for several.
     receivers: Vec<PortId>,
 }
@@ -123,6 +126,7 @@ impl Switch {
             by_mac: GuestMap::with_hasher(hash),
             by_ip: BTreeMap::new(),
             groups: Groups::default(),
+            ways: Ways::default(),
             receivers: Vec::new(),
         }
     }
@@ -273,33 +277,53 @@ impl Switch {
         if frame.source != port.lease.mac {
             return Err(DropReason::SpoofedMac);
         }
-        match &frame.payload {
+        let packet = match &frame.payload {
             Payload::Arp(body) => {
                 let arp = guard::arp(&port.lease, body)?;
                 if is_group(frame.destination) {
                     return self.way_of_arp(network, from, arp, now);
                 }
+                None
             }
             Payload::Ip(packet) => {
                 let neighbour = guard::ip(network, &port.lease, packet)?;
                 if is_group(frame.destination) {
                     return self.way_of_group(network, from, packet, neighbour, now);
                 }
+                neighbour.is_none().then_some(packet)
             }
-        }
+        };
         if frame.destination == network.rules.gateway_mac {
             return Ok(Way::Gateway);
         }
         match self.by_mac.get(&frame.destination) {
-            Some(to) if *to != from => self.way_to_port(network, *to),
+            Some(to) if *to != from && network.sharing == Sharing::Isolated => {
+                let to = *to;
+                let passes = match packet {
+                    Some(packet) => {
+                        self.by_ip.get(&packet.destination) == Some(&to)
+                            && self.ways.pass(from, to, packet, now)
+                    }
+                    // Who may talk may find each other.
+                    None => self.ways.know_each_other(from, to),
+                };
+                if passes { Ok(Way::Port(to)) } else { Err(DropReason::Isolated) }
+            }
+            Some(to) if *to != from => Ok(Way::Port(*to)),
             _ => Err(DropReason::NotForUs),
         }
     }
 
-    fn way_to_port(&self, network: &Network, to: PortId) -> Result<Way, DropReason> {
+    /// A question for an address goes to whom has it.
+    fn way_of_question(
+        &self,
+        network: &Network,
+        from: PortId,
+        to: PortId,
+    ) -> Result<Way, DropReason> {
         match network.sharing {
-            Sharing::Isolated => Err(DropReason::Isolated),
-            Sharing::Private | Sharing::Shared => Ok(Way::Port(to)),
+            Sharing::Isolated if !self.ways.know_each_other(from, to) => Err(DropReason::Isolated),
+            Sharing::Private | Sharing::Shared | Sharing::Isolated => Ok(Way::Port(to)),
         }
     }
 
@@ -317,7 +341,7 @@ impl Switch {
                 return Ok(Way::Gateway);
             }
             match self.by_ip.get(&IpAddr::V4(arp.target)) {
-                Some(to) if *to != from => return self.way_to_port(network, *to),
+                Some(to) if *to != from => return self.way_of_question(network, from, *to),
                 Some(_) => {}
                 // Nobody has it, so nobody answers.
                 None => return Ok(Way::Done),
@@ -344,7 +368,7 @@ impl Switch {
                     return Ok(Way::Gateway);
                 }
                 return match self.by_ip.get(&IpAddr::V6(target)) {
-                    Some(to) if *to != from => self.way_to_port(network, *to),
+                    Some(to) if *to != from => self.way_of_question(network, from, *to),
                     _ => Ok(Way::Done),
                 };
             }

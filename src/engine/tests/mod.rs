@@ -8,6 +8,7 @@ mod net;
 pub(super) mod packets;
 
 mod batches;
+mod between;
 mod dhcp;
 mod dns;
 mod dns_here;

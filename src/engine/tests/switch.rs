@@ -14,16 +14,16 @@ use crate::engine::host::SocketKind;
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::{Destination, Engine, MAX_PORTS, PortError, PortId};
 
-const A: PortId = PortId(0);
-const B: PortId = PortId(1);
-const C: PortId = PortId(2);
+pub(super) const A: PortId = PortId(0);
+pub(super) const B: PortId = PortId(1);
+pub(super) const C: PortId = PortId(2);
 
-const ARP: u16 = 0x0806;
-const V4: u16 = 0x0800;
-const V6: u16 = 0x86dd;
+pub(super) const ARP: u16 = 0x0806;
+pub(super) const V4: u16 = 0x0800;
+pub(super) const V6: u16 = 0x86dd;
 
 /// What the container at a port has.
-fn lease(port: PortId) -> Lease {
+pub(super) fn lease(port: PortId) -> Lease {
     if port == A {
         return super::net::lease(true);
     }
@@ -42,7 +42,7 @@ fn link_local(port: PortId) -> IpAddr {
 }
 
 /// Three containers on one network.
-fn lan_of(options: Options) -> Net {
+pub(super) fn lan_of(options: Options) -> Net {
     let mut net = Net::new(&options);
     for port in [B, C] {
         assert_eq!(net.engine.add_port(lease(port), options.vnet, net.now), Ok(port));
@@ -61,18 +61,18 @@ fn got(net: &mut Net) -> Vec<(PortId, usize)> {
     counts.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-fn arp(operation: u16, sender: ([u8; 6], Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
+pub(super) fn arp(operation: u16, sender: ([u8; 6], Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
     let (mac, ip) = sender;
     let target = target.octets();
     [&[0, 1, 8, 0, 6, 4], &operation.to_be_bytes()[..], &mac, &ip.octets(), &[0; 6], &target]
         .concat()
 }
 
-fn unicast(from: PortId, to: PortId, kind: u16, packet: &[u8]) -> Vec<u8> {
+pub(super) fn unicast(from: PortId, to: PortId, kind: u16, packet: &[u8]) -> Vec<u8> {
     ethernet(lease(to).mac.0, lease(from).mac.0, kind, packet)
 }
 
-fn broadcast(from: PortId, kind: u16, packet: &[u8]) -> Vec<u8> {
+pub(super) fn broadcast(from: PortId, kind: u16, packet: &[u8]) -> Vec<u8> {
     ethernet(BROADCAST_MAC, lease(from).mac.0, kind, packet)
 }
 
