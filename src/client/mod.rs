@@ -36,6 +36,10 @@ pub enum ClientError {
     Language { name: String },
     #[error("no public port {port:?} published for {name}")]
     NoPort { port: String, name: String },
+    #[error("{name} has no interface")]
+    NoInterface { name: String },
+    #[error("no port of {name} is published")]
+    NothingPublished { name: String },
     #[error("a capture is not for a terminal")]
     Terminal,
     #[error("cannot write {file}")]
@@ -52,6 +56,9 @@ impl ClientError {
             Self::NotFound { .. } => Some("rnsnet ps lists the containers there are".into()),
             Self::Terminal => {
                 Some("rnsnet capture CTR -w FILE, or rnsnet capture CTR | tcpdump -nr -".into())
+            }
+            Self::NothingPublished { name } => {
+                Some(format!("name its ports: rnsnet link-env {name}:ALIAS 5432").into())
             }
             _ => None,
         }

@@ -26,6 +26,14 @@ pub struct Wanted {
     pub keep: bool,
 }
 
+/// Arguments of `update`: what a network is from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// The network, as its file has it.
+    pub network: Definition,
+}
+
 /// What `lease` returns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leased {

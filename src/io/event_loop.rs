@@ -233,7 +233,8 @@ impl Server {
             }
         }
         let mut watches = Watches::new().map_err(set_up("watch files"))?;
-        if let Some(path) = network.resolvers.path()
+        // Those of a named network may be the host's later.
+        if let Some(path) = network.resolvers.path(!private)
             && let Err(error) = watches.add(path, File::Resolvers)
         {
             log::debug!("changes of the host's resolvers go unnoticed: {error}");
@@ -378,6 +379,7 @@ impl Server {
                 published: &mut self.published,
                 interfaces: self.interfaces.as_mut(),
                 ports: &mut self.ports,
+                resolvers: &mut self.resolvers,
                 now,
             });
         }
@@ -399,6 +401,7 @@ impl Server {
                 published: &mut self.published,
                 interfaces: self.interfaces.as_mut(),
                 ports: &mut self.ports,
+                resolvers: &mut self.resolvers,
                 now,
             });
             if control.asked_to_end() || control.is_over(now) {
@@ -479,6 +482,7 @@ impl Server {
                         published: &mut self.published,
                         interfaces: self.interfaces.as_mut(),
                         ports: &mut self.ports,
+                        resolvers: &mut self.resolvers,
                         now,
                     };
                     control.handle_client(token, &mut target);

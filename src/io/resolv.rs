@@ -61,9 +61,9 @@ impl HostResolvers {
         })
     }
 
-    /// The file to watch, if it counts.
-    pub(super) fn path(&self) -> Option<&PathBuf> {
-        self.instead.is_empty().then_some(&self.path)
+    /// The file to watch, if it counts or `may` do so later.
+    pub(super) fn path(&self, may: bool) -> Option<&PathBuf> {
+        (may || self.instead.is_empty()).then_some(&self.path)
     }
 
     /// The servers of single domains.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::prefix::Prefix;
 use super::subnets;
-use crate::config::{Addresses, Cidr, Family, Mtu};
+use crate::config::{Addresses, Between, Cidr, Family, Host, HostAddress, Mtu, Resolver, Server};
 
 /// A network as its file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,12 @@ pub struct Definition {
     /// The options as they were typed.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// Names with fixed addresses: `printer`, or `*.apps` for every name below `apps`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<(String, IpAddr)>,
+    /// What passes between containers of an isolated network: from, to, and what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub between: Vec<(String, String, String)>,
 }
 
 /// The addresses of one family.
@@ -151,6 +157,10 @@ pub enum DefinitionError {
     Two { what: &'static str, subnet: Prefix },
     #[error("{subnet} is no subnet of IPv{version}")]
     Family { subnet: Prefix, version: u8 },
+    #[error("the name {name:?} of a record is no name")]
+    Record { name: String },
+    #[error("the rule {rule:?} cannot be understood")]
+    Between { rule: String },
     #[error("an MTU of {mtu} is not from {} to {}", Mtu::MIN, Mtu::MAX)]
     Mtu { mtu: u16 },
 }
@@ -198,7 +208,37 @@ impl Definition {
             }
             pool.check()?;
         }
+        for (name, address) in &self.records {
+            record(name, *address).map_err(|_| DefinitionError::Record { name: name.clone() })?;
+        }
+        for (from, to, pass) in &self.between {
+            let failed = || DefinitionError::Between { rule: format!("{from} {to} {pass}") };
+            rule(from, to, pass).ok_or_else(failed)?;
+        }
         Ok(())
+    }
+
+    /// Whom its DNS asks, and what it knows itself.
+    #[must_use]
+    pub fn resolver(&self) -> Resolver {
+        let server = |address: &IpAddr| Server { address: *address, zone: None, port: DNS_PORT };
+        let records = self.records.iter();
+        let hosts = records.filter_map(|(name, address)| record(name, *address).ok());
+        let mut resolver = Resolver {
+            servers: self.resolvers.iter().map(server).collect(),
+            hosts: hosts.collect(),
+            // Containers are known as `web` and as `web.n1`.
+            domain: self.name.parse().ok(),
+            ..Resolver::default()
+        };
+        resolver.add_host_names();
+        resolver
+    }
+
+    /// What passes between containers that do not reach each other.
+    #[must_use]
+    pub fn ways(&self) -> Vec<Between> {
+        self.between.iter().filter_map(|(from, to, pass)| rule(from, to, pass)).collect()
     }
 
     /// The id as tables show it.
@@ -325,6 +365,8 @@ impl Plan {
             attachable: self.attachable,
             labels: self.labels,
             options: self.options,
+            records: Vec::new(),
+            between: Vec::new(),
         };
         definition.check()?;
         for subnet in definition.subnets() {
@@ -425,6 +467,21 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     if reserved.contains(&name) { Err(NameError::Reserved) } else { Ok(()) }
 }
 
+/// Reads the name of a record: `printer`, or `*.apps` for every name below `apps`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn record(name: &str, address: IpAddr) -> Result<Host, crate::config::NameError> {
+    let below = name.strip_prefix("*.");
+    let address = HostAddress::Is(address);
+    Ok(Host { name: below.unwrap_or(name).parse()?, wildcard: below.is_some(), address })
+}
+
+fn rule(from: &str, to: &str, pass: &str) -> Option<Between> {
+    let (from, to, pass) = (from.parse().ok()?, to.parse().ok()?, pass.parse().ok()?);
+    Some(Between { from, to, pass })
+}
+
 /// An id as it is shown.
 pub(super) fn hexadecimal(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -441,6 +498,9 @@ fn default_ifname_prefix() -> String {
 fn yes() -> bool {
     true
 }
+
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
 
 /// The version of the file's form that is written and read.
 pub const VERSION: u32 = 1;

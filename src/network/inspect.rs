@@ -34,6 +34,18 @@ pub struct Inspected {
     pub containers: BTreeMap<String, InspectedContainer>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub more: Option<More>,
+}
+
+/// What `network inspect --verbose` prints as well.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[allow(missing_docs)] // as in `Definition`
+pub struct More {
+    pub resolvers: Vec<IpAddr>,
+    pub records: Vec<(String, IpAddr)>,
+    pub between: Vec<(String, String, String)>,
 }
 
 /// How addresses are given.
@@ -129,7 +141,17 @@ impl Inspected {
             containers,
             options,
             labels,
+            more: None,
         }
+    }
+}
+
+impl More {
+    /// What a network's definition says.
+    #[must_use]
+    pub fn of(definition: &Definition) -> Self {
+        let Definition { resolvers, records, between, .. } = definition.clone();
+        Self { resolvers, records, between }
     }
 }
 

@@ -41,6 +41,16 @@ pub enum NetworkError {
     NoNamespace { name: String },
     #[error("{address} is not a resolver of the network {name}")]
     NoResolver { address: IpAddr, name: String },
+    #[error("the network {name} has no record {record}")]
+    NoRecord { record: String, name: String },
+    #[error("the network {name} has no rule {rule}")]
+    NoRule { rule: String, name: String },
+    #[error(
+        "the containers of {name} reach each other anyway: it was made without --opt icc=false"
+    )]
+    NotIsolated { name: String },
+    #[error("no more fits into the definition of the network {name}")]
+    Large { name: String },
 }
 
 /// A network that was made.
@@ -93,21 +103,30 @@ pub fn create(
     Ok(Created { definition, hidden })
 }
 
-/// Changes a network's definition.
+/// Changes a network's definition, and tells its process by `tell`, one change after the other.
 ///
 /// # Errors
-/// There is no such network, or `change` refuses.
-pub fn update(
+/// There is no such network, or `change` refuses, or `tell` does.
+pub fn update<E: From<NetworkError>>(
     store: &Store,
     word: &str,
     change: impl FnOnce(&mut Definition) -> Result<(), NetworkError>,
-) -> Result<Definition, NetworkError> {
-    let lock = store.lock()?;
-    let mut definition = store.find(word)?;
+    tell: impl FnOnce(&Definition) -> Result<(), E>,
+) -> Result<Definition, E> {
+    let lock = store.lock().map_err(NetworkError::from)?;
+    let mut definition = store.find(word).map_err(NetworkError::from)?;
     change(&mut definition)?;
-    store.write(&lock, &definition)?;
+    let name = definition.name.clone();
+    if serde_json::to_string(&definition).map_or(0, |text| text.len()) > MAX_DEFINITION {
+        return Err(NetworkError::Large { name }.into());
+    }
+    store.write(&lock, &definition).map_err(NetworkError::from)?;
+    tell(&definition)?;
     Ok(definition)
 }
+
+/// How long a definition may become in bytes, so that it is one request to the network's process.
+const MAX_DEFINITION: usize = 60 * 1024;
 
 /// Removes a network, once `end` has ended its process.
 ///

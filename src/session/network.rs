@@ -12,14 +12,13 @@ use serde_json::{Value, json};
 
 use super::{Announcement, Background, Served, Watched, finish, serve, set_up};
 use crate::client::{ClientError, Connection};
-use crate::config::resolver::Server;
-use crate::config::{self, Caller, Endpoint, Lease, Offload, Process, Resolver, Sharing};
-use crate::control::{self, Info, Kind, Named};
+use crate::config::{self, Caller, Endpoint, Lease, Offload, Process, Sharing};
+use crate::control::{self, Info, Kind, Named, Update};
 use crate::error::Error;
 use crate::io::Signals;
 use crate::io::control::{ControlSocket, Serves};
 use crate::network::definition::Definition;
-use crate::network::manage::NetworkError;
+use crate::network::manage::{self, NetworkError};
 use crate::network::store::{Store, StoreError};
 use crate::runtime_dir::{Owner, Place, sockets};
 use crate::sys::isolate::close_all_but;
@@ -104,6 +103,25 @@ pub fn end(name: &str, force: bool) -> Result<(), Error> {
     }
 }
 
+/// Changes a network, and its process if that runs.
+///
+/// # Errors
+/// There is no such network, `change` refuses, or its process cannot be told.
+pub fn update(
+    word: &str,
+    change: impl FnOnce(&mut Definition) -> Result<(), NetworkError>,
+) -> Result<Definition, Error> {
+    let store = Store::of_user().map_err(NetworkError::from)?;
+    manage::update(&store, word, change, |definition| {
+        let Some(mut connection) = find(&definition.name)? else { return Ok(()) };
+        match connection.ask::<Value>("update", &Update { network: definition.clone() }) {
+            // It has ended since it was connected to.
+            Ok(_) | Err(ClientError::Talk { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    })
+}
+
 /// Starts the process of a network, and returns once it serves.
 fn start(store: &Store, definition: Definition) -> Result<(), Error> {
     let name = definition.name.clone();
@@ -157,27 +175,14 @@ fn run(store: &Store, definition: Definition, background: Background) -> Result<
 /// How the engine is to behave for a network.
 pub(super) fn config(definition: &Definition) -> config::Network {
     let sharing = if definition.isolate { Sharing::Isolated } else { Sharing::Shared };
-    let mut resolver = Resolver {
-        servers: definition
-            .resolvers
-            .iter()
-            .map(|address| Server { address: *address, zone: None, port: DNS_PORT })
-            .collect(),
-        // Containers are known as `web` and as `web.n1`.
-        domain: definition.name.parse().ok(),
-        ..Resolver::default()
-    };
-    resolver.add_host_names();
     config::Network {
         addresses: definition.addresses(),
         mtu: definition.mtu(),
         dns: definition.dns,
-        resolver,
+        resolver: definition.resolver(),
         sharing,
+        between: definition.ways(),
         internal: definition.internal,
         ..config::Network::default()
     }
 }
-
-/// The port of DNS.
-const DNS_PORT: u16 = 53;

@@ -28,6 +28,7 @@ mod names;
 mod networks;
 mod observe;
 mod pasta;
+mod policy;
 mod ports;
 mod publish;
 mod readonly;

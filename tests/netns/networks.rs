@@ -12,14 +12,14 @@ use crate::lab::{Container, HOST4, LAN4, Lab, Place};
 impl Lab {
     /// `rnsnet WORDS`, which has to work; what it prints.
     #[track_caller]
-    fn rn(&self, words: &str) -> String {
+    pub(crate) fn rn(&self, words: &str) -> String {
         let args: Vec<&str> = words.split(' ').collect();
         self.rnsnet_ends(&args).ok().to_owned()
     }
 
     /// `rnsnet WORDS`, which has to fail; its line on standard error.
     #[track_caller]
-    fn rn_fails(&self, words: &str) -> String {
+    pub(crate) fn rn_fails(&self, words: &str) -> String {
         let args: Vec<&str> = words.split(' ').collect();
         let ran = self.rnsnet_ends(&args);
         assert_eq!((ran.code(), ran.stdout.as_str()), (1, ""), "{words}: {ran}");
@@ -29,19 +29,19 @@ impl Lab {
 
     /// A new container on networks, in the background.
     #[track_caller]
-    fn member(&self, options: &str) -> Container {
+    pub(crate) fn member(&self, options: &str) -> Container {
         let container = self.container();
         self.rn(&format!("-d {options} {}", container.pid()));
         container
     }
 
-    fn within(&self, container: &Container, script: &str) -> Ran {
+    pub(crate) fn within(&self, container: &Container, script: &str) -> Ran {
         self.sh(Place::In(container), script)
     }
 
     /// What a container's resolver has for a name, in order.
     #[track_caller]
-    fn asks(&self, container: &Container, gateway: &str, question: &str) -> String {
+    pub(crate) fn asks(&self, container: &Container, gateway: &str, question: &str) -> String {
         let dig = self.within(container, &format!("dig +short +tries=1 @{gateway} {question}"));
         let mut lines: Vec<&str> = dig.ok().lines().collect();
         lines.sort_unstable();
@@ -54,7 +54,7 @@ impl Lab {
 }
 
 /// Whether pings from one container to an address are answered.
-fn pings(lab: &Lab, from: &Container, to: &str) -> bool {
+pub(crate) fn pings(lab: &Lab, from: &Container, to: &str) -> bool {
     lab.within(from, &format!("ping -c1 -W1 {to}")).status.success()
 }
 
@@ -382,7 +382,7 @@ fn link_ipv4(text: &str) -> Option<&str> {
 }
 
 /// The process of a network, as it says itself.
-fn info_process(lab: &Lab, network: &str) -> u32 {
+pub(crate) fn info_process(lab: &Lab, network: &str) -> u32 {
     let socket = lab.runtime().join("rnsnet/networks").join(network).join("control.sock");
     let program = format!(
         "import json\ns = socket.socket(socket.AF_UNIX); s.connect('{}')\n\

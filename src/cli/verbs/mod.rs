@@ -7,10 +7,12 @@
 //! What a verb does when it runs is not decided here but where the action is.
 
 mod completion;
+mod dns;
 mod doctor;
 mod instances;
 mod network;
 mod oci_hook;
+mod policy;
 mod reattach;
 mod version;
 
@@ -38,6 +40,9 @@ pub(super) const VERBS: &[Entry] = &[
     Entry::Verb(&instances::EVENTS),
     Entry::Verb(&instances::DETACH),
     Entry::Group(&network::NETWORK),
+    Entry::Group(&dns::DNS),
+    Entry::Group(&policy::POLICY),
+    Entry::Verb(&instances::LINK_ENV),
     Entry::Verb(&reattach::VERB),
     Entry::Verb(&oci_hook::VERB),
     Entry::Verb(&doctor::VERB),

@@ -32,10 +32,7 @@ pub(in crate::engine) struct Ways {
 
 impl Ways {
     /// These are the ways from now on.
-    pub(in crate::engine) fn set(
-        &mut self,
-        ways: impl Iterator<Item = ((PortId, PortId), Pass)>,
-    ) {
+    pub(in crate::engine) fn set(&mut self, ways: impl Iterator<Item = ((PortId, PortId), Pass)>) {
         self.open.clear();
         for (pair, pass) in ways {
             self.open.entry(pair).or_default().push(pass);

@@ -129,9 +129,7 @@ fn a_datagram_opens_the_way_for_its_answers_alone() {
     assert_eq!(send(&mut net, C, A, &unreachable), REFUSED);
     // One container does not fill the table for others.
     net.engine.set_between(vec![between("app", "db", "udp"), between("other", "db", "udp:7")]);
-    let passed = (1..3000).filter(|port| {
-        udp(&mut net, (A, 5000), (B, *port)) == Verdict::Port(B)
-    });
+    let passed = (1..3000).filter(|port| udp(&mut net, (A, 5000), (B, *port)) == Verdict::Port(B));
     assert_eq!(passed.count(), 1024);
     assert_eq!(udp(&mut net, (C, 5000), (B, 7)), Verdict::Port(B));
 }

@@ -21,6 +21,7 @@ use self::capture::ActiveCapture;
 use self::commands::{Context, Reply};
 pub(super) use self::instance::Instance;
 pub use self::instance::{Facts, Serves};
+use super::HostResolvers;
 use super::clients::{Clients, Limits};
 use super::clock::since_epoch;
 use super::host::Sockets;
@@ -99,6 +100,7 @@ pub(super) struct Target<'a> {
     pub(super) published: &'a mut PublishedPorts,
     pub(super) interfaces: Option<&'a mut Interfaces>,
     pub(super) ports: &'a mut Ports,
+    pub(super) resolvers: &'a mut HostResolvers,
     pub(super) now: Instant,
 }
 
@@ -184,6 +186,7 @@ impl Control {
                 published: target.published,
                 interfaces: target.interfaces.as_deref_mut(),
                 ports: target.ports,
+                resolvers: target.resolvers,
                 now: target.now,
                 instance: &mut self.instance,
                 events: &mut self.events,

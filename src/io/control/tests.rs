@@ -23,6 +23,7 @@ struct Lab {
     sockets: Sockets,
     published: PublishedPorts,
     ports: Ports,
+    resolvers: HostResolvers,
     now: Instant,
 }
 
@@ -58,7 +59,9 @@ impl Lab {
         let sockets = Sockets::new(registry(), 100, OutboundPolicy::default());
         let published = PublishedPorts::default();
         let ports = Ports::new(registry(), 200);
-        Self { path, poll, control, engine, sockets, published, ports, now: Instant::ZERO }
+        let resolvers = HostResolvers::default();
+        let now = Instant::ZERO;
+        Self { path, poll, control, engine, sockets, published, ports, resolvers, now }
     }
 
     fn connect(&self) -> UnixStream {
@@ -83,6 +86,7 @@ impl Lab {
                 published: &mut self.published,
                 interfaces: None,
                 ports: &mut self.ports,
+                resolvers: &mut self.resolvers,
                 now: self.now,
             };
             for event in &events {

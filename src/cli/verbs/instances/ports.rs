@@ -144,7 +144,7 @@ fn spec(typed: &Typed) -> Result<String, UsageError> {
 }
 
 /// Reads `PORT[/PROTO]`.
-fn port(text: &str) -> Result<(u16, String), ValueError> {
+pub(super) fn port(text: &str) -> Result<(u16, String), ValueError> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     if !matches!(protocol, "tcp" | "udp") {
         return Err(ValueError::Expected("PORT, PORT/tcp or PORT/udp"));

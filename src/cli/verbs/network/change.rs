@@ -64,7 +64,7 @@ pub(super) const UPDATE: Verb = Verb {
     name: "update",
     aliases: &[],
     about: "Change a network's labels and resolvers",
-    more: "",
+    more: "Containers that are on it see the change at once.",
     arguments: &[Argument { count: Count::One, ..NETWORKS }],
     options: &[
         OptionSpec {
@@ -162,8 +162,7 @@ fn is_unknown(error: &Error) -> bool {
 
 impl Action for Update {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let store = Store::of_user().map_err(NetworkError::from)?;
-        let network = manage::update(&store, &self.network, |network| self.apply(network))?;
+        let network = network::update(&self.network, |network| self.apply(network))?;
         output::print(&format!("{}\n", network.name))?;
         Ok(0)
     }
@@ -204,7 +203,8 @@ impl Action for Prune {
         let mut errors: Vec<Error> = bad.map(|error| NetworkError::from(error).into()).collect();
         let mut removed = String::new();
         for network in networks.good.into_values() {
-            if !filter::passes(&self.filters, &network) {
+            // One in use is not removed anyway.
+            if !filter::passes(&self.filters, &network, &|| false) {
                 continue;
             }
             match manage::remove(&store, &network.name, |name| network::end(name, false)) {

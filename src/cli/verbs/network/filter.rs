@@ -20,6 +20,8 @@ pub(super) enum Filter {
     Type(String),
     /// With a value where one is given; false for `label!=`.
     Label(String, Option<String>, bool),
+    /// That no container is on, or some are.
+    Dangling(bool),
     /// Made before this, in seconds since 1970.
     Until(f64),
 }
@@ -29,7 +31,7 @@ pub(super) fn read(text: &str, prune: bool) -> Result<Filter, ValueError> {
     let expected = if prune {
         ValueError::Expected("until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]")
     } else {
-        ValueError::Expected("driver=, id=, name=, scope=, type=, label= or until=")
+        ValueError::Expected("dangling=, driver=, id=, name=, scope=, type=, label= or until=")
     };
     let Some((key, value)) = text.split_once('=') else { return Err(expected) };
     let owned = value.to_owned();
@@ -48,6 +50,11 @@ pub(super) fn read(text: &str, prune: bool) -> Result<Filter, ValueError> {
             ))?;
             Ok(Filter::Until(until))
         }
+        "dangling" if !prune => match value {
+            "true" | "1" => Ok(Filter::Dangling(true)),
+            "false" | "0" => Ok(Filter::Dangling(false)),
+            _ => Err(ValueError::Expected("dangling=true or dangling=false")),
+        },
         "driver" if !prune => Ok(Filter::Driver(owned)),
         "id" if !prune => Ok(Filter::Id(owned)),
         "name" if !prune => Ok(Filter::Name(owned)),
@@ -60,8 +67,8 @@ pub(super) fn read(text: &str, prune: bool) -> Result<Filter, ValueError> {
     }
 }
 
-/// Whether a network passes them all.
-pub(super) fn passes(filters: &[Filter], network: &Definition) -> bool {
+/// Whether a network passes them all. `in_use` is asked only where that counts.
+pub(super) fn passes(filters: &[Filter], network: &Definition, in_use: &dyn Fn() -> bool) -> bool {
     let mut alternatives: BTreeMap<u8, bool> = BTreeMap::new();
     for filter in filters {
         let (group, fits) = match filter {
@@ -70,6 +77,7 @@ pub(super) fn passes(filters: &[Filter], network: &Definition) -> bool {
             Filter::Name(part) => (2, network.name.contains(part.as_str())),
             Filter::Scope(scope) => (3, scope == SCOPE),
             Filter::Type(kind) => (4, kind == "custom"),
+            Filter::Dangling(dangling) => (5, in_use() != *dangling),
             Filter::Label(key, value, wanted) => {
                 let label = network.labels.get(key);
                 let has = label.is_some_and(|has| value.as_ref().is_none_or(|value| value == has));

@@ -8,7 +8,7 @@ use crate::cli::output::{self, Column, Format, Template, TemplateError, Value};
 use crate::control::Container;
 use crate::error::Error;
 use crate::network::definition::Definition;
-use crate::network::inspect::{Inspected, InspectedContainer, Listed};
+use crate::network::inspect::{Inspected, InspectedContainer, Listed, More};
 use crate::network::manage::NetworkError;
 use crate::network::store::{Store, StoreError};
 use crate::session::{self, network};
@@ -24,7 +24,8 @@ pub(super) const LS: Verb = Verb {
             long: "--filter",
             short: Some('f'),
             kind: Kind::List("KEY=VALUE"),
-            help: "Only those: driver=, id=, name=, scope=, type=, label= or until=.",
+            help: "Only those: dangling=true (nobody is on it), driver=, id=, name=, scope=, type=, \
+                   label= or until=.",
             ..VERB
         },
         OptionSpec {
@@ -52,14 +53,22 @@ pub(super) const INSPECT: Verb = Verb {
     about: "Show all that is known of networks",
     more: "",
     arguments: &[NETWORKS],
-    options: &[OptionSpec {
-        long: "--format",
-        short: Some('f'),
-        kind: Kind::Value("TEMPLATE"),
-        help: "What to print of each, as '{{.IPAM.Config}}' or '{{json .Labels}}'; json for one \
-               line each.",
-        ..VERB
-    }],
+    options: &[
+        OptionSpec {
+            long: "--format",
+            short: Some('f'),
+            kind: Kind::Value("TEMPLATE"),
+            help: "What to print of each, as '{{.IPAM.Config}}' or '{{json .Labels}}'; json for \
+                   one line each.",
+            ..VERB
+        },
+        OptionSpec {
+            long: "--verbose",
+            short: Some('v'),
+            help: "Also what Docker has no word for: .Resolvers, .Records and .Between.",
+            ..VERB
+        },
+    ],
     examples: &[
         ("rnsnet network inspect n1", "JSON."),
         ("rnsnet network inspect -f {{.IPAM.Config}} n1", "Its subnets."),
@@ -91,6 +100,7 @@ struct Ls {
 struct Inspect {
     networks: Vec<String>,
     format: Option<Template>,
+    verbose: bool,
 }
 
 #[derive(Debug)]
@@ -123,14 +133,19 @@ fn parse_inspect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         let text = if text == "json" { "{{json .}}" } else { text };
         Ok(Template::parse(text)?)
     })?;
-    Ok(Box::new(Inspect { networks: typed.arguments().to_vec(), format }))
+    let verbose = typed.switch("--verbose");
+    Ok(Box::new(Inspect { networks: typed.arguments().to_vec(), format, verbose }))
 }
 
 impl Action for Ls {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let networks = Store::of_user().and_then(|store| store.networks());
         let networks = networks.map_err(NetworkError::from)?;
-        let shown = networks.good.values().filter(|network| filter::passes(&self.filters, network));
+        let shown = networks.good.values().filter(|network| {
+            // One that cannot be asked is in use.
+            let in_use = || network::containers(&network.name).map_or(true, |all| !all.is_empty());
+            filter::passes(&self.filters, network, &in_use)
+        });
         let rows: Result<Vec<Value>, TemplateError> =
             shown.map(|network| row(network, self.whole_ids)).collect();
         output::print(&self.format.list(&rows?, &COLUMNS, 4)?)?;
@@ -148,7 +163,9 @@ impl Action for Inspect {
                 Ok(network) => {
                     let containers = network::containers(&network.name)?;
                     let containers = containers.into_iter().filter_map(container).collect();
-                    values.push(output::value_of(&Inspected::new(&network, containers))?);
+                    let mut inspected = Inspected::new(&network, containers);
+                    inspected.more = self.verbose.then(|| More::of(&network));
+                    values.push(output::value_of(&inspected)?);
                 }
                 Err(error) => errors.push(NetworkError::from(error).into()),
             }

@@ -81,7 +81,7 @@ fn what_is_wrong_is_named() {
         ),
         (
             "ls -f colour=red",
-            "invalid --filter \"colour=red\": expected driver=, id=, name=, scope=, type=, label= \
+            "invalid --filter \"colour=red\": expected dangling=, driver=, id=, name=, scope=, type=, label= \
              or until=",
         ),
         ("ls --format {{.Name", "invalid --format \"{{.Name\": {{ without }}"),

@@ -1,13 +1,18 @@
-//! The end: `detach` and `quit`.
+//! The end, `detach` and `quit`; and what can be otherwise before that, `update`.
 
 use serde_json::json;
 
 use super::info::Nothing;
 use super::{Command, Context, Reply};
-use crate::control::{Kind, Named, Refusal, Request};
+use crate::control::{Kind, Named, Refusal, Request, Update};
+use crate::io::HostResolvers;
+use crate::network::definition::Definition;
 
-pub(super) const COMMANDS: &[Command] =
-    &[Command { name: "detach", run: detach }, Command { name: "quit", run: quit }];
+pub(super) const COMMANDS: &[Command] = &[
+    Command { name: "detach", run: detach },
+    Command { name: "quit", run: quit },
+    Command { name: "update", run: update },
+];
 
 /// Takes a container's network away. A private network ends with its only container, a named one
 /// loses it.
@@ -35,5 +40,26 @@ fn quit(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> 
         return Err(Refusal::new(Kind::Conflict, message));
     }
     *context.end = true;
+    Ok(Reply::Value(json!({})))
+}
+
+/// Takes over what can change while a named network is served: whom its DNS asks, the names that it
+/// knows itself, what passes between containers, and what is only shown.
+fn update(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
+    let Update { network } = request.arguments()?;
+    let refuse = |message: String| Refusal::new(Kind::Arguments, message);
+    network.check().map_err(|error| refuse(error.to_string()))?;
+    let current = &mut context.instance.shared()?.definition;
+    if network.id != current.id {
+        return Err(refuse("it is about another network".to_owned()));
+    }
+    let Definition { labels, resolvers, records, between, .. } = network;
+    *current = Definition { labels, resolvers, records, between, ..current.clone() };
+    let (resolver, ways) = (current.resolver(), current.ways());
+    let failed = |error: crate::io::ResolverError| Refusal::new(Kind::Failed, error.to_string());
+    *context.resolvers = HostResolvers::of(&resolver).map_err(failed)?;
+    context.engine.set_resolvers(context.resolvers.read(), context.now);
+    context.engine.set_hosts(resolver.hosts);
+    context.engine.set_between(ways);
     Ok(Reply::Value(json!({})))
 }

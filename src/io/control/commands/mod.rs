@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{EventLog, Instance, Session};
 use crate::control::{Kind, Refusal, Request};
 use crate::engine::{Engine, Instant, PortId};
+use crate::io::HostResolvers;
 use crate::io::host::Sockets;
 use crate::io::ports::Ports;
 use crate::io::published::{Place, PublishedPorts};
@@ -29,6 +30,7 @@ pub(super) struct Context<'a> {
     pub(super) published: &'a mut PublishedPorts,
     pub(super) interfaces: Option<&'a mut Interfaces>,
     pub(super) ports: &'a mut Ports,
+    pub(super) resolvers: &'a mut HostResolvers,
     pub(super) now: Instant,
     pub(super) instance: &'a mut Instance,
     pub(super) events: &'a mut EventLog,
