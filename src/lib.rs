@@ -11,6 +11,7 @@
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
 //! - [`control`]: what is said on control sockets, which are where [`runtime_dir`] says; [`client`]
 //!   is the side of the verbs that ask.
+//! - [`json`]: how JSON is read.
 //! - [`network`]: named networks, which several containers share; [`user`]: whose they are.
 //! - [`sys`]: system calls, and all `unsafe` code.
 //!
@@ -41,6 +42,7 @@ pub mod control;
 pub mod engine;
 pub mod error;
 pub mod io;
+pub mod json;
 pub mod network;
 pub mod pasta;
 pub mod run;

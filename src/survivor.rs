@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{self, Command, UsageError};
 use crate::config::{Attach, HostPorts, HostSide, Ports, Process, Publish, Target};
 use crate::error::report;
+use crate::json;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
 use crate::sys::netns;
 
@@ -141,7 +142,7 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| ReattachError::Read { path: path.into(), source })?,
         };
-        let state: Self = serde_json::from_str(&text)
+        let state: Self = json::read(text.as_bytes())
             .map_err(|source| ReattachError::Understand { path: path.into(), source })?;
         if state.version != VERSION {
             return Err(ReattachError::Version { path: path.into() });

@@ -15,6 +15,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Lease, MacAddress};
+use crate::json;
 
 /// The journal of a network's leases.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Journal {
 }
 
 fn read(line: &[u8]) -> Option<(String, Lease)> {
-    let Line { name, mac, v4, v6 } = serde_json::from_slice(line).ok()?;
+    let Line { name, mac, v4, v6 } = json::read(line).ok()?;
     Some((name, Lease { mac: mac_address(&mac)?, v4, v6 }))
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::definition::{Definition, DefinitionError};
 use super::leases::Journal;
+use crate::json;
 
 /// The networks of a user.
 #[derive(Debug, Clone)]
@@ -192,7 +193,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Read { path, source }),
         };
-        let definition: Definition = match serde_json::from_str(&text) {
+        let definition: Definition = match json::read(text.as_bytes()) {
             Ok(definition) => definition,
             Err(source) => return Err(StoreError::Parse { path, source }),
         };

@@ -15,6 +15,7 @@ use crate::cli::values::{self, Input};
 use crate::cli::{join, join::Asked};
 use crate::config::{HostSide, Membership, Name};
 use crate::error::Error;
+use crate::json;
 use crate::network::manage::new_id;
 use crate::session::named::Who;
 use crate::session::oci;
@@ -134,8 +135,7 @@ impl Action for Hook {
         let stdin = io::stdin().lock();
         let read = stdin.take(MAX_STATE).read_to_end(&mut text);
         read.map_err(|source| HookError::Read { source })?;
-        let state: State =
-            serde_json::from_slice(&text).map_err(|source| HookError::Parse { source })?;
+        let state: State = json::read(&text).map_err(|source| HookError::Parse { source })?;
         let Some(Asks { membership, name: (name, keep) }) = state.asks()? else {
             log::debug!("container {} asks for no network", state.id);
             return Ok(0);
