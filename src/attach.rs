@@ -10,7 +10,7 @@
 mod join;
 mod outward;
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +21,7 @@ use crate::config::{
     Addresses, Caller, Endpoint, Layout, Lease, LinkRoute, MacAddress, Network, Offload, Protocol,
     Setup, Target,
 };
-use crate::io::mirror::SocketTables;
+use crate::io::mirror::{SocketTables, TABLES, open_table};
 use crate::sys::fd::take_inherited;
 use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
@@ -29,7 +29,7 @@ use crate::sys::sock;
 use crate::sys::tun::{self, Tap};
 
 pub use join::{Ifname, Joined, Joint, join};
-pub use outward::outward_sockets;
+pub use outward::relayed;
 
 /// A container whose namespaces are open and cannot be exchanged any more.
 #[derive(Debug)]
@@ -244,23 +244,14 @@ pub fn attach(
 /// # Errors
 /// See [`AttachError`].
 pub fn socket_tables(container: &Container) -> Result<SocketTables, AttachError> {
+    // A table belongs to the namespace that its reader was in when it was opened.
     let mut tables = SocketTables::new();
-    for (protocol, name) in [
-        (Protocol::Tcp, "tcp"),
-        (Protocol::Tcp, "tcp6"),
-        (Protocol::Udp, "udp"),
-        (Protocol::Udp, "udp6"),
-    ] {
-        // A table belongs to the namespace that its reader was in when it was opened.
-        let reply =
-            in_container(container, || match File::open(format!("/proc/self/net/{name}")) {
-                Ok(table) => Ok(Reply { fd: Some(table.into()), flags: 0 }),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Ok(Reply { fd: None, flags: 0 })
-                }
-                Err(error) => Err(failure(CONFIGURE, &error, "cannot see the container's sockets")),
-            })
-            .map_err(|error| describe(error, &container.label, name))?;
+    for (protocol, name) in TABLES {
+        let reply = in_container(container, || match open_table(name) {
+            Ok(table) => Ok(Reply { fd: table.map(Into::into), flags: 0 }),
+            Err(error) => Err(failure(CONFIGURE, &error, "cannot see the container's sockets")),
+        })
+        .map_err(|error| describe(error, &container.label, name))?;
         tables.extend(reply.fd.map(|table| (protocol, table.into())));
     }
     Ok(tables)

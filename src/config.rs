@@ -121,6 +121,10 @@ pub struct Caller {
     pub mirrors: Vec<pasta::Mirror>,
     /// Ports of the container's loopback that lead to the host's.
     pub outwards: Vec<pasta::Outward>,
+    /// Rules for such ports that follow what the host listens on.
+    pub outward_mirrors: Vec<pasta::Mirror>,
+    /// Clients of published ports who are on the host's loopback are led to the container's.
+    pub to_loopback: bool,
     /// The end of a namespace is not the end of the process.
     pub outlive_netns: bool,
     /// A command sees the host's `resolv.conf` and `hosts`.

@@ -354,6 +354,17 @@ fn assemble(
         outwards: outwards
             .map(|outward| Outward { at: outward.at.or(loopback), ..outward })
             .collect(),
+        outward_mirrors: pasta
+            .ports
+            .outward_mirrors
+            .into_iter()
+            .map(|mirror| {
+                let mut exclude = mirror.exclude;
+                exclude.push(ephemeral.clone());
+                Mirror { bind: mirror.bind.or(loopback), exclude, ..mirror }
+            })
+            .collect(),
+        to_loopback: pasta.ports.to_loopback,
         outlive_netns: !pasta.quit_with_netns,
         host_files: true,
         ..Caller::default()

@@ -292,7 +292,7 @@ struct Served {
     outbound: OutboundPolicy,
     resolvers: HostResolvers,
     mirrors: (Vec<Mirror>, SocketTables),
-    outwards: Vec<io::relay::Outward>,
+    relayed: io::relay::Relayed,
     forward_signals: bool,
     control: Option<ControlSocket>,
 }
@@ -309,7 +309,7 @@ impl Served {
             outbound: OutboundPolicy::default(),
             resolvers: HostResolvers::default(),
             mirrors: (Vec::new(), SocketTables::new()),
-            outwards: Vec::new(),
+            relayed: io::relay::Relayed::default(),
             forward_signals: false,
             control: None,
         }
@@ -364,7 +364,7 @@ impl Served {
     ) -> Result<Self, Error> {
         let mut served = Self::wanted(endpoint, config, caller)?;
         let attached = attach::attach(container, endpoint, &served.config, caller)?;
-        served.outwards = attach::outward_sockets(container, &caller.outwards)?;
+        served.relayed = attach::relayed(container, caller)?;
         if !caller.mirrors.is_empty() {
             served.mirrors = (caller.mirrors.clone(), attach::socket_tables(container)?);
         }
@@ -433,7 +433,7 @@ impl Served {
             api: self.api,
             outbound: self.outbound,
             mirrors: self.mirrors,
-            outwards: self.outwards,
+            relayed: self.relayed,
             control: self.control,
         }
     }

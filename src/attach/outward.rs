@@ -1,69 +1,79 @@
-//! Sockets on a container's own loopback whose clients are led to the host's: each made by a child
-//! that enters the container, and served from here (`io/relay`).
+//! What is between a container's loopback and the host's: sockets in the container and who makes
+//! more of them, handed to `io/relay`, which serves them from here.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 
-use super::{AttachError, Container, LISTEN, describe, failure, in_container};
-use crate::config::Protocol;
+use super::{AttachError, CONFIGURE, Container, describe, failure};
 use crate::config::pasta::Outward;
-use crate::io::relay;
-use crate::sys::netns::{ChildError, Failure, Reply};
-use crate::sys::sock;
+use crate::config::{Caller, Protocol};
+use crate::io::mirror::open_tables;
+use crate::io::relay::{self, Relayed};
+use crate::sys::maker::{Maker, Wanted};
+use crate::sys::netns::ChildError;
 
-/// Listens where `outwards` says, with IPv6 as far as the container has it.
+/// Makes what `caller` asks for, with IPv6 as far as the container has it.
 ///
-/// The process must be single-threaded, as children are forked.
+/// The process must be single-threaded, as a child is forked.
 ///
 /// # Errors
 /// See [`AttachError`]; an address that somebody in the container has.
-pub fn outward_sockets(
-    container: &Container,
-    outwards: &[Outward],
-) -> Result<Vec<relay::Outward>, AttachError> {
-    let mut sockets = Vec::new();
+pub fn relayed(container: &Container, caller: &Caller) -> Result<Relayed, AttachError> {
+    let Caller { outwards, outward_mirrors, to_loopback, .. } = caller;
+    if outwards.is_empty() && outward_mirrors.is_empty() && !to_loopback {
+        return Ok(Relayed::default());
+    }
+    let userns = container.userns.as_ref().map(AsFd::as_fd);
+    let mut maker = Maker::start(container.netns.as_fd(), userns)
+        .map_err(|error| describe(error, &container.label, ""))?;
+    let mut relayed = Relayed { to_loopback: *to_loopback, ..Relayed::default() };
     for outward in outwards {
-        let v6 = (IpAddr::from(Ipv6Addr::LOCALHOST), outward.at.is_none());
         let addresses = match outward.at {
             Some(at) => vec![(at, false)],
-            None => vec![(Ipv4Addr::LOCALHOST.into(), false), v6],
+            None => vec![(Ipv4Addr::LOCALHOST.into(), false), (Ipv6Addr::LOCALHOST.into(), true)],
         };
         for (ip, may_lack) in addresses {
             let address = SocketAddr::new(ip, outward.inside);
-            sockets.extend(listen(container, outward, address, may_lack)?);
+            let made = listen(&mut maker, container, outward, address, may_lack)?;
+            relayed.outwards.extend(made);
         }
     }
-    Ok(sockets)
+    if !outward_mirrors.is_empty() {
+        let tables = open_tables().map_err(|error| {
+            let failed = failure(CONFIGURE, &error, "cannot see the host's sockets");
+            describe(ChildError::Work(failed), &container.label, "")
+        })?;
+        relayed.follows = (outward_mirrors.clone(), tables);
+    }
+    if *to_loopback || !outward_mirrors.is_empty() {
+        relayed.maker = Some(maker);
+    }
+    Ok(relayed)
 }
 
 /// `None` where the container has no such family, and may lack it.
 fn listen(
+    maker: &mut Maker,
     container: &Container,
     outward: &Outward,
     address: SocketAddr,
     may_lack: bool,
 ) -> Result<Option<relay::Outward>, AttachError> {
-    let (label, protocol) = (&container.label, outward.protocol);
-    let refused = |source| AttachError::Outward { address, protocol, label: label.clone(), source };
-    let reply = in_container(container, || {
-        // The loopback may be down yet, and without its addresses.
-        let bound = match protocol {
-            Protocol::Tcp => sock::tcp_listen(address, true),
-            Protocol::Udp => sock::udp_bind(address, true),
-        };
-        let socket = bound.map_err(|error| failure(LISTEN, &error, ""))?;
-        Ok(Reply { fd: Some(socket), flags: 0 })
+    let (label, protocol) = (container.label.clone(), outward.protocol);
+    // The loopback may be down yet, and without its addresses: both are bound all the same.
+    let made = maker.make(match protocol {
+        Protocol::Tcp => Wanted::TcpListener(address),
+        Protocol::Udp => Wanted::UdpBound(address),
     });
-    let socket = match reply {
-        Ok(reply) => reply.fd.ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?,
-        Err(ChildError::Work(Failure { code: LISTEN, errno, .. })) => {
-            let lacks = matches!(errno, libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL);
-            if may_lack && lacks {
-                return Ok(None);
-            }
-            return Err(refused(io::Error::from_raw_os_error(errno)));
-        }
-        Err(error) => return Err(describe(error, label, "")),
+    let lacks = |error: &io::Error| {
+        matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
     };
-    Ok(Some(relay::Outward { socket, protocol, v6: address.is_ipv6(), port: outward.host }))
+    match made {
+        Ok(socket) => {
+            Ok(Some(relay::Outward { socket, protocol, v6: address.is_ipv6(), port: outward.host }))
+        }
+        Err(error) if may_lack && lacks(&error) => Ok(None),
+        Err(source) => Err(AttachError::Outward { address, protocol, label, source }),
+    }
 }

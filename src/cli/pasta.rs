@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::getopt::{GetoptError, Order, Word, Words};
 use super::values::{self, ValueError};
-use crate::config::pasta::{HostLoopback, Job, MAX_OUTWARDS, Pasta, Ports, Wish};
+use crate::config::pasta::{HostLoopback, Job, Pasta, Ports, Wish};
 use crate::config::{LogLevel, Mtu, Process, Protocol, Protocols, Target};
 pub use ports::PortsError;
 use words::{Id, OPTIONS};
@@ -68,7 +68,7 @@ pub enum PastaError {
     Fd,
     #[error("--{0}: what listens behind a TAP of --fd is not known; name ports")]
     FdFollowed(&'static str),
-    #[error("--{0} cannot be combined with --fd: there is no namespace to listen in")]
+    #[error("--{0} cannot be combined with --fd: there is no namespace to make sockets in")]
     FdOutwards(&'static str),
     #[error("--ns-mac-addr needs --config-net")]
     MacUnconfigured,
@@ -392,7 +392,7 @@ impl Given {
     }
 
     fn ports(&self) -> Result<Ports, PastaError> {
-        let mut ports = Ports::default();
+        let mut ports = Ports { to_loopback: self.has(Id::HostLoToNsLo), ..Ports::default() };
         for (id, option, protocol) in
             [(Id::TcpPorts, "tcp-ports", Protocol::Tcp), (Id::UdpPorts, "udp-ports", Protocol::Udp)]
         {
@@ -411,6 +411,9 @@ impl Given {
                 }
             }
         }
+        if ports.to_loopback && self.last(Id::Fd).is_some() {
+            return Err(PastaError::FdOutwards("host-lo-to-ns-lo"));
+        }
         self.add_outwards(&mut ports)?;
         Ok(ports)
     }
@@ -426,14 +429,7 @@ impl Given {
                 if self.last(Id::Fd).is_some() {
                     return Err(PastaError::FdOutwards(option));
                 }
-                for outward in ports::outwards(spec, protocol).map_err(invalid)? {
-                    if !ports.outwards.contains(&outward) {
-                        ports.outwards.push(outward);
-                    }
-                    if ports.outwards.len() > MAX_OUTWARDS {
-                        return Err(invalid(PortsError::TooManyOutwards(MAX_OUTWARDS)));
-                    }
-                }
+                ports::add_outwards(spec, protocol, ports).map_err(invalid)?;
             }
         }
         Ok(())
@@ -554,15 +550,18 @@ Ports:
   -t, --tcp-ports=SPEC     TCP from the host to the container (default: auto)
   -u, --udp-ports=SPEC     UDP from the host to the container (default: auto)
   -T, --tcp-ns=SPEC        TCP from the container's loopback to the host's
-                           (default: none); neither auto nor all
+                           (default: none)
   -U, --udp-ns=SPEC        UDP from the container's loopback to the host's
+      --host-lo-to-ns-lo   clients on the host's loopback are led to the
+                           container's, not to its address
       --freebind           bind addresses that are not there yet, too
   SPEC is none, or [ADDR/] or [%IFACE/] and a list, with commas, of
     22, 8000-8010          these ports
     8080:80, 8000-8010:80-90
                            other ports in the container
     ~25, ~1-1023           but not these
-    auto                   those on which the container listens, as it does
+    auto                   those on which the container listens, as it does; for
+                           -T and -U, the host's loopback
     all                    the same
 Off:
       --no-tcp --no-udp --no-icmp --no-ndp --no-ra --no-dhcp --no-dhcpv6

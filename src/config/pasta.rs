@@ -95,6 +95,10 @@ pub struct Ports {
     pub mirrors: Vec<Mirror>,
     /// Ports of the container's loopback that lead to the host's.
     pub outwards: Vec<Outward>,
+    /// Such ports that are there while somebody on the host's loopback listens on the same port.
+    pub outward_mirrors: Vec<Mirror>,
+    /// Clients on the host's loopback are led to the container's loopback, not to its address.
+    pub to_loopback: bool,
 }
 
 /// A port of the container's loopback that leads to one of the host's.
@@ -113,12 +117,13 @@ pub struct Outward {
 /// Most ports that lead to the host's loopback, of both protocols together.
 pub const MAX_OUTWARDS: usize = 256;
 
-/// A rule for ports that follow what the container listens on.
+/// A rule for ports that follow what the container listens on, or the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// The host's address; `None` is every address of both families.
+    /// The address that they are bound at; `None` is every address of both families, or both
+    /// loopbacks.
     pub bind: Option<IpAddr>,
     /// The ports it is for.
     pub include: Vec<RangeInclusive<u16>>,

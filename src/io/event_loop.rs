@@ -39,6 +39,7 @@ use crate::sys::interfaces::Interfaces;
 use crate::sys::netns;
 use crate::sys::sock;
 
+mod follow;
 mod frames;
 
 const SIGNALS: Token = Token(1);
@@ -103,8 +104,8 @@ pub struct Network {
     pub outbound: OutboundPolicy,
     /// Rules for ports that follow what the container listens on, and where that is seen.
     pub mirrors: (Vec<config::pasta::Mirror>, SocketTables),
-    /// Ports of the container's loopback that lead to the host's.
-    pub outwards: Vec<relay::Outward>,
+    /// What is between the container's loopback and the host's.
+    pub relayed: relay::Relayed,
 }
 
 /// Why the loop ended in order.
@@ -272,13 +273,14 @@ impl Server {
             .transpose()
             .map_err(set_up("watch the control socket"))?;
         let relay_registry = registry.try_clone().map_err(set_up("create an epoll instance"))?;
-        let relay = Relay::new(relay_registry, FIRST_RELAYED, network.outwards)
-            .map_err(set_up("watch the ports of the container's loopback"))?;
         let mut sockets = Sockets::new(registry, FIRST_SOCKET, network.outbound);
         if let Ok((descriptors, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
             #[allow(clippy::useless_conversion)] // 32 bits where the C library has it so
             sockets.keep_reserve(descriptors.into());
         }
+        let (relayed, limit) = (network.relayed, sockets.flow_limit());
+        let relay = Relay::new(relay_registry, FIRST_RELAYED, relayed, limit, clock.now())
+            .map_err(set_up("watch the ports of the container's loopback"))?;
         let mut published = PublishedPorts::default();
         let to = container.map(|(port, _)| Destination { port, address: None });
         let to: Vec<Destination> = to.into_iter().collect();
@@ -391,8 +393,8 @@ impl Server {
             api.flush(now);
             api.handle_timeout(now);
         }
-        self.relay.handle_timeout(now);
-        self.mirrors.handle_timeout(&mut self.engine, &mut self.sockets, now);
+        self.relay.handle_timeout(&mut self.sockets, now);
+        self.follow_ports(now);
         if let Some(control) = &mut self.control {
             control.flush(now);
             control.handle_abandoned(&mut control::Target {
@@ -491,28 +493,15 @@ impl Server {
             token if let Some(source) = self.ports.source_of(token) => {
                 self.handle_port(source, event, now);
             }
-            token if self.relay.is_ours(token) => self.relay.handle_event(event, now),
+            token if self.relay.is_ours(token) => {
+                self.relay.handle_event(event, &mut self.sockets, now);
+            }
             token => {
                 let id = self.sockets.id_of(token)?;
                 self.handle_socket(id, event, now);
             }
         }
         None
-    }
-
-    /// The host's addresses have changed: published ports and what goes out follow.
-    fn follow_interfaces(&mut self) {
-        let Some(interfaces) = &mut self.interfaces else {
-            return;
-        };
-        if !interfaces.changed() {
-            return;
-        }
-        let (engine, sockets) = (&mut self.engine, &mut self.sockets);
-        self.published.follow(interfaces, &mut Place { engine, sockets });
-        if self.sockets.outbound.note(interfaces) {
-            self.engine.renew_sockets();
-        }
     }
 
     /// Returns whether the signal ends the process.
@@ -620,6 +609,12 @@ impl Server {
                     _ => continue,
                 },
             };
+            if self.relay.leads_inside(client.ip()) {
+                if let Some(port) = self.published.guest_port(id) {
+                    self.relay.take_client(stream, client.is_ipv6(), port);
+                }
+                continue;
+            }
             match self.engine.accept(id, client, now) {
                 Some(flow) => {
                     if let Err(error) = self.sockets.add_accepted(flow, stream) {
@@ -652,10 +647,16 @@ impl Server {
             taken += received.max(1);
             for (datagram, bytes) in (0..received).filter_map(|index| self.batch.get(index)) {
                 let (from, to) = (datagram.from, datagram.to);
+                let inside = self.relay.leads_inside(from.ip());
+                let inside = inside.then(|| self.published.guest_port(id)).flatten();
                 // An empty one is one; several are never empty.
                 let length = datagram.segment.unwrap_or(bytes.len()).max(1);
                 let (first, rest) = bytes.split_at(length.min(bytes.len()));
                 for payload in std::iter::once(first).chain(rest.chunks(length)) {
+                    if let Some(port) = inside {
+                        self.relay.take_datagram((id, to), from, port, payload, now);
+                        continue;
+                    }
                     self.engine.handle_host(id, HostEvent::Datagram { from, to, payload }, now);
                 }
             }
@@ -732,6 +733,7 @@ impl Server {
                 }
                 HostOp::Close { socket, reset } => {
                     self.sockets.close(socket, reset);
+                    self.relay.forget(socket);
                     closed = true;
                 }
             }

@@ -114,6 +114,11 @@ impl Sockets {
         self.reserve = Reserve::of(descriptors);
     }
 
+    /// No flow has this descriptor or a higher one.
+    pub(super) fn flow_limit(&self) -> RawFd {
+        self.reserve.flows
+    }
+
     /// Whether another flow would have to wait for a descriptor.
     pub(super) fn is_crowded(&self) -> bool {
         self.crowded

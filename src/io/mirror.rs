@@ -9,30 +9,86 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::FileExt;
 
-use super::host::Sockets;
-use super::listen::Binder;
+use super::published::{Place, PublishedPorts};
 use crate::config::pasta::Mirror;
 use crate::config::{Protocol, Publish};
-use crate::engine::host::SocketId;
-use crate::engine::{Destination, Engine, Instant};
+use crate::engine::{Destination, Instant};
+use crate::sys::interfaces::Interfaces;
 
 /// The tables of sockets of a namespace, opened in it.
 pub type SocketTables = Vec<(Protocol, File)>;
 
+/// Those tables, by their names in /proc/self/net.
+pub const TABLES: [(Protocol, &str); 4] = [
+    (Protocol::Tcp, "tcp"),
+    (Protocol::Tcp, "tcp6"),
+    (Protocol::Udp, "udp"),
+    (Protocol::Udp, "udp6"),
+];
+
+/// Opens a table of the namespace that the caller is in; `None` where it has no such family.
+///
+/// # Errors
+/// What open(2) reports.
+pub fn open_table(name: &str) -> io::Result<Option<File>> {
+    match File::open(format!("/proc/self/net/{name}")) {
+        Ok(table) => Ok(Some(table)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens all tables of the namespace that the caller is in.
+///
+/// # Errors
+/// What open(2) reports.
+pub fn open_tables() -> io::Result<SocketTables> {
+    let open = |(protocol, name)| Ok(open_table(name)?.map(|table| (protocol, table)));
+    TABLES.into_iter().filter_map(|table| open(table).transpose()).collect()
+}
+
 /// How long a new port may wait for being bound.
-const PERIOD: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);
+pub(super) const PERIOD: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);
 
 /// Rules, and the ports that are bound by them.
 #[derive(Debug)]
 pub(super) struct Mirrors {
     rules: Vec<Mirror>,
-    tables: SocketTables,
+    tables: Tables,
     v6: bool,
     /// The container.
     to: Vec<Destination>,
-    bound: BTreeMap<(Protocol, u16), Vec<SocketId>>,
+    /// The names of what was published for each.
+    bound: BTreeMap<(Protocol, u16), Vec<u64>>,
     due: Instant,
+}
+
+/// Tables of sockets, and room to read them.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    tables: SocketTables,
     bytes: Vec<u8>,
+}
+
+impl Tables {
+    pub(super) fn new(tables: SocketTables) -> Self {
+        Self { tables, bytes: Vec::new() }
+    }
+
+    /// The ports that somebody listens on at an address that is `wanted`.
+    pub(super) fn look(
+        &mut self,
+        wanted: impl Fn((Protocol, u16), IpAddr) -> bool,
+    ) -> io::Result<BTreeSet<(Protocol, u16)>> {
+        let mut found = BTreeSet::new();
+        for (protocol, table) in &self.tables {
+            read(table, &mut self.bytes)?;
+            let text = String::from_utf8_lossy(&self.bytes);
+            let all = listening(*protocol, &text).map(|(ip, port)| ((*protocol, port), ip));
+            found.extend(all.filter(|(key, ip)| wanted(*key, *ip)).map(|(key, _)| key));
+        }
+        Ok(found)
+    }
 }
 
 impl Mirrors {
@@ -43,7 +99,8 @@ impl Mirrors {
         to: Vec<Destination>,
         now: Instant,
     ) -> Self {
-        Self { rules, tables, v6, to, bound: BTreeMap::new(), due: now, bytes: Vec::new() }
+        let tables = Tables::new(tables);
+        Self { rules, tables, v6, to, bound: BTreeMap::new(), due: now }
     }
 
     /// When to look again; `None` is never.
@@ -51,18 +108,21 @@ impl Mirrors {
         if self.rules.is_empty() { None } else { Some(self.due) }
     }
 
-    /// Looks again if it is time, binds what is new and gives back what is gone.
+    /// Looks again if it is time, binds what is new and gives back what is gone. What listens on
+    /// the container's loopback counts where `loopback` says so of a port.
     pub(super) fn handle_timeout(
         &mut self,
-        engine: &mut Engine,
-        sockets: &mut Sockets,
+        published: &mut PublishedPorts,
+        place: &mut Place<'_>,
+        mut interfaces: Option<&mut Interfaces>,
+        loopback: impl Fn((Protocol, u16)) -> bool,
         now: Instant,
     ) {
         if self.rules.is_empty() || now < self.due {
             return;
         }
         self.due = now + PERIOD;
-        let listening = match self.look() {
+        let listening = match self.tables.look(|key, ip| !ip.is_loopback() || loopback(key)) {
             Ok(listening) => listening,
             Err(error) => {
                 log::debug!("cannot see what the container listens on: {error}");
@@ -72,65 +132,41 @@ impl Mirrors {
         self.bound.retain(|key, ids| {
             let stays = listening.contains(key);
             if !stays {
-                ids.iter().for_each(|id| engine.unpublish(*id));
+                for id in ids {
+                    published.unpublish(*id, place);
+                }
             }
             stays
         });
         for (protocol, port) in listening {
-            if !self.bound.contains_key(&(protocol, port)) {
-                let ids = self.bind(protocol, port, engine, sockets);
-                if !ids.is_empty() {
-                    self.bound.insert((protocol, port), ids);
+            if self.bound.contains_key(&(protocol, port)) {
+                continue;
+            }
+            let mut ids = Vec::new();
+            for rule in self.places(protocol, port) {
+                let interfaces = interfaces.as_deref_mut();
+                match published.publish(&[rule], &self.to, self.v6, interfaces, place) {
+                    Ok(made) => ids.extend(made),
+                    Err(error) => log::debug!("{}", error.with_cause()),
                 }
+            }
+            if !ids.is_empty() {
+                self.bound.insert((protocol, port), ids);
             }
         }
     }
 
-    fn look(&mut self) -> io::Result<BTreeSet<(Protocol, u16)>> {
-        let mut found = BTreeSet::new();
-        for (protocol, table) in &self.tables {
-            read(table, &mut self.bytes)?;
-            let text = String::from_utf8_lossy(&self.bytes);
-            found.extend(listening(*protocol, &text).map(|port| (*protocol, port)));
-        }
-        Ok(found)
-    }
-
-    /// Binds a port by every rule that is for it, as far as that is possible.
-    fn bind(
-        &self,
-        protocol: Protocol,
-        port: u16,
-        engine: &mut Engine,
-        sockets: &mut Sockets,
-    ) -> Vec<SocketId> {
-        let mut ids = Vec::new();
+    /// What a port comes to by every rule that is for it; each is bound as far as that is possible.
+    fn places(&self, protocol: Protocol, port: u16) -> Vec<Publish> {
         let rules = self.rules.iter().filter(|r| r.protocol == protocol && r.covers(port));
-        let places =
-            rules.flat_map(|rule| self.addresses(rule).into_iter().map(move |a| (a, rule)));
-        for (address, Mirror { freebind, .. }) in places {
+        let place = |(address, freebind)| {
             let publish = Publish::one(Some(address), port, port, protocol);
-            let publish = Publish { freebind: *freebind, ..publish };
-            let mut binder = Binder { v6: self.v6, interfaces: None, may_inherit: false };
-            let listeners = match binder.bind(&[publish]) {
-                Ok(published) => published.into_iter().flat_map(|p| p.listeners),
-                Err(error) => {
-                    log::debug!("{}", error.with_cause());
-                    continue;
-                }
-            };
-            for listener in listeners {
-                let id = engine.publish(listener.protocol, self.to.clone(), listener.guest_port);
-                match sockets.add_listener(id, listener) {
-                    Ok(()) => ids.push(id),
-                    Err(error) => {
-                        log::debug!("cannot watch {address} port {port}: {error}");
-                        engine.unpublish(id);
-                    }
-                }
-            }
-        }
-        ids
+            Publish { freebind, ..publish }
+        };
+        rules
+            .flat_map(|rule| self.addresses(rule).into_iter().map(|a| (a, rule.freebind)))
+            .map(place)
+            .collect()
     }
 
     fn addresses(&self, rule: &Mirror) -> Vec<IpAddr> {
@@ -162,8 +198,8 @@ fn read(table: &File, bytes: &mut Vec<u8>) -> io::Result<()> {
 /// Bytes read at once.
 const CHUNK: usize = 4096;
 
-/// The ports on which somebody listens, other than on loopback, in one table.
-fn listening(protocol: Protocol, table: &str) -> impl Iterator<Item = u16> {
+/// The addresses and ports on which somebody listens in one table.
+fn listening(protocol: Protocol, table: &str) -> impl Iterator<Item = (IpAddr, u16)> {
     // TCP_LISTEN, and TCP_CLOSE for a UDP socket without a peer (net/tcp_states.h).
     let state = match protocol {
         Protocol::Tcp => "0A",
@@ -172,10 +208,10 @@ fn listening(protocol: Protocol, table: &str) -> impl Iterator<Item = u16> {
     table.lines().filter_map(move |line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (address, port) = fields.next()?.split_once(':')?;
-        if fields.nth(1)? != state || ip(address)?.is_loopback() {
+        if fields.nth(1)? != state {
             return None;
         }
-        u16::from_str_radix(port, 16).ok()
+        Some((ip(address)?, u16::from_str_radix(port, 16).ok()?))
     })
 }
 
@@ -198,23 +234,28 @@ fn ip(hex: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    fn found(protocol: Protocol, table: &str) -> Vec<String> {
+        let show = |(ip, port)| std::net::SocketAddr::new(ip, port).to_string();
+        listening(protocol, table).map(show).collect()
+    }
+
     #[test]
-    fn listeners_are_told_from_connections_and_from_loopback() {
+    fn listeners_are_told_from_connections() {
         let tcp = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n\
             \x20  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000\n\
             \x20  1: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000\n\
             \x20  2: 0A020002:0016 0100000A:C350 01 00000000:00000000 00:00000000 00000000\n";
-        assert_eq!(listening(Protocol::Tcp, tcp).collect::<Vec<_>>(), [80]);
+        assert_eq!(found(Protocol::Tcp, tcp), ["127.0.0.1:8080", "0.0.0.0:80"]);
         let tcp6 = "   0: 00000000000000000000000001000000:0016 \
             00000000000000000000000000000000:0000 0A 0:0\n\
             \x20  1: 00000000000000000000000000000000:0050 \
             00000000000000000000000000000000:0000 0A 0:0\n\
             \x20  2: 0000000000000000FFFF00000100007F:0051 \
             00000000000000000000000000000000:0000 0A 0:0\n";
-        assert_eq!(listening(Protocol::Tcp, tcp6).collect::<Vec<_>>(), [80]);
+        assert_eq!(found(Protocol::Tcp, tcp6), ["[::1]:22", "[::]:80", "127.0.0.1:81"]);
         let udp = "  10: 00000000:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000\n\
             \x20 11: 0A020002:0036 0100000A:C350 01 00000000:00000000 00:00000000 00000000\n";
-        assert_eq!(listening(Protocol::Udp, udp).collect::<Vec<_>>(), [53]);
+        assert_eq!(found(Protocol::Udp, udp), ["0.0.0.0:53"]);
     }
 
     #[test]

@@ -170,6 +170,12 @@ impl PublishedPorts {
         gone.into_iter().for_each(|rule| rule.close_all(place));
     }
 
+    /// The container's port behind a socket.
+    pub(super) fn guest_port(&self, socket: SocketId) -> Option<u16> {
+        let sockets = self.rules.iter().flat_map(|rule| &rule.sockets);
+        sockets.into_iter().find(|(id, ..)| *id == socket).map(|(.., guest_port)| *guest_port)
+    }
+
     /// The rules, in the order in which they came.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()

@@ -220,6 +220,11 @@ fn ports_of_the_loopback_are_of_the_families_that_are_there() {
     assert_eq!(at("-4 -T 22 1"), Some(Ipv4Addr::LOCALHOST.into()));
     assert_eq!(at("-6 -T 22 1"), Some(Ipv6Addr::LOCALHOST.into()));
     assert_eq!(at("-4 -T 127.0.0.9/22 1"), Some(Ipv4Addr::new(127, 0, 0, 9).into()));
+    let caller = attached(&host(), "-4 -T auto --host-lo-to-ns-lo 1").caller;
+    let [mirror] = caller.outward_mirrors.as_slice() else { panic!() };
+    assert_eq!(mirror.bind, Some(Ipv4Addr::LOCALHOST.into()));
+    assert_eq!([8080, 40_000].map(|port| mirror.covers(port)), [true, false]);
+    assert!(caller.to_loopback);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 
 /// Where resolv.conf and what it links to may be (resolv.conf(5), systemd-resolved(8)).
@@ -33,10 +33,7 @@ pub struct Removable<'a> {
 /// What the kernel reports beyond not knowing Landlock.
 pub fn restrict(removable: &Removable<'_>) -> Result<bool, RulesetError> {
     let readable = AccessFs::ReadFile | AccessFs::ReadDir;
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))?
-        .create()?;
+    let mut ruleset = nothing()?;
     for path in READABLE {
         if let Ok(directory) = PathFd::new(path) {
             ruleset = ruleset.add_rule(PathBeneath::new(directory, readable))?;
@@ -50,6 +47,22 @@ pub fn restrict(removable: &Removable<'_>) -> Result<bool, RulesetError> {
         }
     }
     Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+}
+
+/// Allows no use of files at all.
+///
+/// # Errors
+/// As [`restrict`].
+pub(super) fn forbid() -> Result<(), RulesetError> {
+    nothing()?.restrict_self()?;
+    Ok(())
+}
+
+fn nothing() -> Result<RulesetCreated, RulesetError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .create()
 }
 
 /// The version of Landlock that the kernel has; `None` if it has none or has it switched off.

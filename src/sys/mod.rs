@@ -16,6 +16,7 @@ pub mod interfaces;
 pub mod isolate;
 pub mod landlock;
 pub mod link;
+pub mod maker;
 pub mod netns;
 pub mod seccomp;
 pub mod sock;

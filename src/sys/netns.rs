@@ -225,14 +225,17 @@ where
     match reply.map_err(ChildError::Start)? {
         None => Err(ChildError::Died(status)),
         Some(Ok(reply)) => Ok(reply),
-        Some(Err(failure)) => {
-            let source = || io::Error::from_raw_os_error(failure.errno);
-            Err(match failure.code {
-                ENTER_USER => ChildError::EnterUser(source()),
-                ENTER_NETWORK => ChildError::EnterNetwork(source()),
-                _ => ChildError::Work(failure),
-            })
-        }
+        Some(Err(failure)) => Err(child_error(failure)),
+    }
+}
+
+/// What a child has told of its failure.
+pub(super) fn child_error(failure: Failure) -> ChildError {
+    let source = || io::Error::from_raw_os_error(failure.errno);
+    match failure.code {
+        ENTER_USER => ChildError::EnterUser(source()),
+        ENTER_NETWORK => ChildError::EnterNetwork(source()),
+        _ => ChildError::Work(failure),
     }
 }
 
@@ -384,7 +387,7 @@ impl Kind {
 /// It keeps the caller's user and groups: entering a user namespace grants every capability there
 /// whatever the ids are, while becoming that namespace's root (often a subordinate id) could lose
 /// the right to open `/dev/net/tun`.
-fn enter(
+pub(super) fn enter(
     netns: BorrowedFd<'_>,
     userns: Option<BorrowedFd<'_>>,
     parent: Pid,
@@ -401,7 +404,7 @@ fn enter(
 }
 
 /// One message: a byte that says which kind, then flags, or code, errno and text.
-fn send_reply(socket: BorrowedFd<'_>, reply: Result<Reply, Failure>) -> io::Result<()> {
+pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: Result<Reply, Failure>) -> io::Result<()> {
     match reply {
         Ok(Reply { fd, flags }) => send(socket, &[REPLY, flags], fd.as_ref().map(AsFd::as_fd)),
         Err(Failure { code, errno, text }) => {
@@ -415,7 +418,7 @@ fn send_reply(socket: BorrowedFd<'_>, reply: Result<Reply, Failure>) -> io::Resu
 }
 
 /// The other end of [`send_reply`]; `None` when the child closed without a message.
-fn receive_reply(socket: BorrowedFd<'_>) -> io::Result<Option<Result<Reply, Failure>>> {
+pub(super) fn receive_reply(socket: BorrowedFd<'_>) -> io::Result<Option<Result<Reply, Failure>>> {
     let (message, fd) = receive(socket)?;
     match message.as_slice() {
         [] => Ok(None),

@@ -79,8 +79,7 @@ pub fn tcp_accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)>
 /// # Errors
 /// What is known at once: `ENETUNREACH`, `EADDRNOTAVAIL`, `EACCES`, or no descriptor left.
 pub fn tcp_connect_start(to: SocketAddr, local: Local<'_>) -> io::Result<OwnedFd> {
-    let stream = open(to.is_ipv6(), SockType::Stream, None)?;
-    tune_stream(&stream)?;
+    let stream = tcp_open(to.is_ipv6())?;
     bind_to_device(&stream, local)?;
     if let Some(from) = local.address {
         // The port is chosen when both ends are known, so that one local port can serve many
@@ -88,8 +87,27 @@ pub fn tcp_connect_start(to: SocketAddr, local: Local<'_>) -> io::Result<OwnedFd
         setsockopt(&stream, sockopt::IpBindAddressNoPort, &true)?;
         bind_to(&stream, SocketAddr::new(from, 0))?;
     }
-    match connect(stream.as_raw_fd(), &SockaddrStorage::from(to)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(stream),
+    connect_to(&stream, to)?;
+    Ok(stream)
+}
+
+/// A TCP socket that is to be connected by [`connect_to`].
+///
+/// # Errors
+/// No descriptor left; `EAFNOSUPPORT` without IPv6.
+pub fn tcp_open(v6: bool) -> io::Result<OwnedFd> {
+    let stream = open(v6, SockType::Stream, None)?;
+    tune_stream(&stream)?;
+    Ok(stream)
+}
+
+/// Connects a UDP socket, or starts to connect a TCP one, as [`tcp_connect_start`] does.
+///
+/// # Errors
+/// What is known at once.
+pub fn connect_to(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -164,13 +182,21 @@ pub fn udp_any(v6: bool, local: Local<'_>) -> io::Result<OwnedFd> {
 /// # Errors
 /// `ENETUNREACH`, or no port or descriptor left; `EADDRNOTAVAIL` for an address that is not local.
 pub fn udp_connected(to: SocketAddr, local: Local<'_>) -> io::Result<OwnedFd> {
-    let socket = open(to.is_ipv6(), SockType::Datagram, None)?;
+    let socket = udp_open(to.is_ipv6())?;
     bind_to_device(&socket, local)?;
     if let Some(from) = local.address {
         bind_to(&socket, SocketAddr::new(from, 0))?;
     }
-    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    connect_to(&socket, to)?;
     Ok(socket)
+}
+
+/// A UDP socket that is to be connected by [`connect_to`].
+///
+/// # Errors
+/// No descriptor left; `EAFNOSUPPORT` without IPv6.
+pub fn udp_open(v6: bool) -> io::Result<OwnedFd> {
+    open(v6, SockType::Datagram, None)
 }
 
 /// A socket for echo requests, whose identifier the kernel chooses and checks in replies, with the

@@ -23,6 +23,7 @@ mod errors;
 mod icmp;
 mod isolation;
 mod lifecycle;
+mod loopback;
 mod manager;
 mod names;
 mod networks;

@@ -27,13 +27,25 @@ const MAPPED: &str = "169.254.1.2";
 impl Lab {
     /// `pasta ARGS`, to its end: in the background it has begun to serve then.
     #[track_caller]
-    fn pasta(&self, args: &[&str]) -> Ran {
+    pub(crate) fn pasta(&self, args: &[&str]) -> Ran {
+        self.pasta_by(&[], args)
+    }
+
+    /// The same with a limit of open files.
+    #[track_caller]
+    pub(crate) fn pasta_limited(&self, limit: u32, args: &[&str]) -> Ran {
+        self.pasta_by(&["prlimit", &format!("--nofile={limit}:{limit}")], args)
+    }
+
+    #[track_caller]
+    fn pasta_by(&self, by: &[&str], args: &[&str]) -> Ran {
         let link = self.dir().join("pasta");
         if !link.exists() {
             std::os::unix::fs::symlink(binary(), &link).expect("the folder is ours");
         }
         let link = link.to_string_lossy().into_owned();
-        run(&mut self.cmd(Place::User, &[&[link.as_str()], args].concat()), b"", DEFAULT_DEADLINE)
+        let argv = [by, &[link.as_str()], args].concat();
+        run(&mut self.cmd(Place::User, &argv), b"", DEFAULT_DEADLINE)
     }
 
     /// The same for a container, as Podman calls it; nothing may be said.
@@ -46,7 +58,7 @@ impl Lab {
     }
 
     /// A router for the host, as most hosts have one.
-    fn default_route(&self) {
+    pub(crate) fn default_route(&self) {
         self.sh(
             Place::Host,
             &format!("ip route add default via {LAN4}; ip route add default via {LAN6} dev h0"),
@@ -56,13 +68,13 @@ impl Lab {
 
     /// Whom a `who` service at an address has seen.
     #[track_caller]
-    fn who_at(&self, place: Place<'_>, host: &str, port: u16) -> String {
+    pub(crate) fn who_at(&self, place: Place<'_>, host: &str, port: u16) -> String {
         let program = format!("say(read_all(tcp('{host}', {port}, 5)).decode().split()[0])");
         self.py(place, &program).ok().to_owned()
     }
 
     #[track_caller]
-    fn who_at_udp(&self, place: Place<'_>, host: &str, port: u16) -> String {
+    pub(crate) fn who_at_udp(&self, place: Place<'_>, host: &str, port: u16) -> String {
         let program = format!(
             "s = udp(v6=':' in '{host}', timeout=3); s.connect(('{host}', {port})); s.send(b'?')\n\
              say(s.recv(99).decode().split()[0])"

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::cli::values;
-use crate::config::pasta::{Mirror, Outward, Ports};
+use crate::config::pasta::{MAX_OUTWARDS, Mirror, Outward, Ports};
 use crate::config::{self, Bind, HostPorts, Protocol, Publish};
 
 /// What is wrong with a specification.
@@ -30,8 +30,6 @@ pub enum PortsError {
     Interface(String),
     #[error("give an interface or an address, not both: an interface means all its addresses")]
     InterfaceAndAddress,
-    #[error("auto, all and exclusions alone are not supported: name the ports")]
-    OutwardsFollow,
     #[error("only addresses of the container's loopback lead to the host's")]
     NoLoopback,
     #[error("at most {0} ports lead to the host's loopback")]
@@ -93,15 +91,11 @@ pub(super) fn parse(text: &str) -> Result<Option<Spec>, PortsError> {
 impl Spec {
     /// Adds what it stands for to `ports`.
     pub(super) fn add_to(self, protocol: Protocol, freebind: bool, ports: &mut Ports) {
-        let Self { bind, interface, ranges, exclude, follows } = self;
-        if follows {
-            let mut include: Vec<_> = ranges.into_iter().map(|(range, _)| range).collect();
-            if include.is_empty() {
-                include.push(1..=u16::MAX);
-            }
-            ports.mirrors.push(Mirror { protocol, bind, include, exclude, freebind });
+        if self.follows {
+            ports.mirrors.push(self.mirror(protocol, freebind));
             return;
         }
+        let Self { bind, interface, ranges, exclude, .. } = self;
         for (range, first_inside) in ranges {
             let start = *range.start();
             for host_port in range.filter(|port| !exclude.iter().any(|r| r.contains(port))) {
@@ -124,29 +118,52 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// The rule of ports that follow.
+    fn mirror(self, protocol: Protocol, freebind: bool) -> Mirror {
+        let Self { bind, ranges, exclude, .. } = self;
+        let mut include: Vec<_> = ranges.into_iter().map(|(range, _)| range).collect();
+        if include.is_empty() {
+            include.push(1..=u16::MAX);
+        }
+        Mirror { protocol, bind, include, exclude, freebind }
+    }
+}
+
 /// What stands before the ports.
 enum Place {
     Address(IpAddr),
     Interface(String),
 }
 
-/// What a specification of `-T` or `-U` comes to, as far as it can be had.
-pub(super) fn outwards(spec: Spec, protocol: Protocol) -> Result<Vec<Outward>, PortsError> {
-    let Spec { bind: at, interface, ranges, exclude, follows } = spec;
-    if follows {
-        return Err(PortsError::OutwardsFollow);
-    }
-    if interface.is_some() || at.is_some_and(|at| !at.is_loopback()) {
+/// Adds what a specification of `-T` or `-U` stands for to `ports`.
+pub(super) fn add_outwards(
+    spec: Spec,
+    protocol: Protocol,
+    ports: &mut Ports,
+) -> Result<(), PortsError> {
+    let at = spec.bind;
+    if spec.interface.is_some() || at.is_some_and(|at| !at.is_loopback()) {
         return Err(PortsError::NoLoopback);
     }
-    let mut outwards = Vec::new();
+    if spec.follows {
+        ports.outward_mirrors.push(spec.mirror(protocol, false));
+        return Ok(());
+    }
+    let Spec { ranges, exclude, .. } = spec;
     for (range, first) in ranges {
         let start = *range.start();
         for inside in range.filter(|port| !exclude.iter().any(|r| r.contains(port))) {
-            outwards.push(Outward { protocol, at, inside, host: first + (inside - start) });
+            let outward = Outward { protocol, at, inside, host: first + (inside - start) };
+            if !ports.outwards.contains(&outward) {
+                ports.outwards.push(outward);
+            }
+            if ports.outwards.len() > MAX_OUTWARDS {
+                return Err(PortsError::TooManyOutwards(MAX_OUTWARDS));
+            }
         }
     }
-    Ok(outwards)
+    Ok(())
 }
 
 /// The address or interface before the first slash, if there is one, and the rest.

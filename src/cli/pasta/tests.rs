@@ -68,10 +68,7 @@ fn podman_s_line_is_understood() {
         publish(None, 18512, 92, Protocol::Tcp),
         publish(Some("127.0.0.1"), 18501, 81, Protocol::Udp),
     ];
-    assert_eq!(
-        pasta.ports,
-        Ports { fixed: expected.into(), mirrors: Vec::new(), outwards: Vec::new() }
-    );
+    assert_eq!(pasta.ports, Ports { fixed: expected.into(), ..Ports::default() });
     assert_eq!(pasta.mtu, Mtu::LARGEST);
 }
 
@@ -106,11 +103,11 @@ fn rootlesskit_s_lines_are_understood() {
     let target = Target::Path { netns: "/x".into(), userns: Some("/proc/5/ns/user".into()) };
     assert_eq!(pasta.job, Job::Attach(target));
     // Asked with the version: whether there is this option.
-    assert!(refused("--host-lo-to-ns-lo --version").contains("--host-lo-to-ns-lo"));
-    assert!(refused("--version --host-lo-to-ns-lo").contains("--host-lo-to-ns-lo"));
-    assert!(
-        matches!(parse(&line("--version")), Ok(Command::Print(text)) if text.contains("rnsnet"))
-    );
+    for text in ["--version", "--host-lo-to-ns-lo --version", "--version --host-lo-to-ns-lo"] {
+        let version = parse(&line(text));
+        assert!(matches!(version, Ok(Command::Print(text)) if text.contains("rnsnet")), "{text}");
+    }
+    assert!(refused("--version --splice-only").contains("--splice-only"));
 }
 
 #[test]
@@ -250,6 +247,30 @@ fn ports_lead_to_the_hosts_loopback_where_they_are_named() {
 }
 
 #[test]
+fn ports_to_the_hosts_loopback_may_follow_the_host() {
+    let one = |text: &str| {
+        let ports = understood(&format!("-t none -u none {text} 1")).ports;
+        assert_eq!((ports.fixed, ports.mirrors, ports.outwards), Default::default(), "{text}");
+        let [mirror] = <[Mirror; 1]>::try_from(ports.outward_mirrors).unwrap();
+        mirror
+    };
+    for text in ["-T auto", "-T all", "-T none -T all,80"] {
+        let mirror = one(text);
+        assert_eq!((mirror.protocol, mirror.bind), (Protocol::Tcp, None));
+        assert!([1, 80, 65535].iter().all(|port| mirror.covers(*port)), "{text}");
+    }
+    let mirror = one("-U 127.0.0.9/~1-1023");
+    assert_eq!((mirror.protocol, mirror.bind), (Protocol::Udp, "127.0.0.9".parse().ok()));
+    assert_eq!([1023, 1024].map(|port| mirror.covers(port)), [false, true]);
+    let mirror = one("-T 80-82,auto,~81");
+    assert_eq!([79, 80, 81].map(|port| mirror.covers(port)), [false, true, false]);
+    // Unless told, none.
+    assert_eq!(understood("1").ports.outward_mirrors, []);
+    let to_loopback = |text: &str| understood(text).ports.to_loopback;
+    assert_eq!([to_loopback("1"), to_loopback("--host-lo-to-ns-lo 1")], [false, true]);
+}
+
+#[test]
 fn ports_that_follow_have_bounds() {
     let one = |text: &str| {
         let ports = ports(text);
@@ -325,13 +346,13 @@ fn ports_that_are_none_are_refused_with_what_was_typed() {
 #[test]
 fn what_we_do_not_do_is_refused_by_name() {
     for (line, name) in [
-        ("-T auto 1", "tcp-ns \"auto\""),
-        ("-U all 1", "udp-ns \"all\""),
-        ("-T ~22 1", "name the ports"),
         ("-T 192.0.2.1/22 1", "container's loopback"),
         ("-T %lo/22 1", "container's loopback"),
         ("-U 1-300 1", "at most 256"),
         ("--fd 7 -t none -u none -T 5", "--tcp-ns cannot be combined with --fd"),
+        ("--fd 7 -t none -u none -U auto", "--udp-ns cannot be combined with --fd"),
+        ("--fd 7 -t none -u none --host-lo-to-ns-lo", "--host-lo-to-ns-lo cannot be combined"),
+        ("-T all:192.0.2.1 1", "an address of its own"),
         ("--stats 1 1", "--stats"),
         ("-c /s 1", "--conf-path"),
         ("--runas nobody 1", "--runas"),

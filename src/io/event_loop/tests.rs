@@ -46,7 +46,7 @@ impl Lab {
             control: None,
             outbound: OutboundPolicy::default(),
             mirrors: (Vec::new(), Vec::new()),
-            outwards: Vec::new(),
+            relayed: relay::Relayed::default(),
         };
         Self { server: Server::new(network).unwrap(), events: Events::with_capacity(64) }
     }

@@ -1,4 +1,4 @@
-//! Connections between a container's loopback and the host's.
+//! Connections between a container's loopback and the host's, whichever asks.
 //!
 //! Each way has at most one chunk that the reader has yet to take, and while it is there nothing
 //! more is read: back-pressure is the kernel's. An end of one side is passed on once all before it
@@ -9,16 +9,19 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use mio::event::Event;
 
-use super::{MAX_CONNECTIONS, Outward, Source, Watch, free_place, loopback};
+use super::{
+    Dialer, MAX_CONNECTIONS, Outward, Service, Source, Watch, free_place, is_starved, loopback,
+};
+use crate::config::Protocol;
 use crate::engine::host::HostStream;
 use crate::io::host::TcpStream;
-use crate::sys::sock::{self, Local};
+use crate::sys::sock;
 
 /// One end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    Inside,
-    Host,
+    Client,
+    Server,
 }
 
 /// How far a connection has come.
@@ -49,19 +52,20 @@ pub(super) struct Connections {
 
 #[derive(Debug)]
 struct Connection {
-    inside: TcpStream,
-    host: TcpStream,
+    client: TcpStream,
+    server: TcpStream,
     stage: Stage,
+    service: Service,
     port: u16,
-    outwards: Way,
-    inwards: Way,
+    there: Way,
+    back: Way,
     /// An event told of an error that reading did not meet.
     failed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The host's end is on its way to an address of this family; then the other may be tried.
+    /// The server's end is on its way to an address of this family; then the other may be tried.
     Connecting {
         v6: bool,
         other: bool,
@@ -86,32 +90,87 @@ struct Way {
 const PER_TURN: usize = 16;
 
 impl Connections {
-    pub(super) fn accept(&mut self, listener: &Outward, watch: &Watch) -> Accepted {
+    pub(super) fn accept(
+        &mut self,
+        listener: &Outward,
+        watch: &Watch,
+        dialer: &mut Dialer,
+    ) -> Accepted {
         loop {
             let Some(index) = free_place(&mut self.places, MAX_CONNECTIONS) else {
                 return Accepted::Full;
             };
-            let inside = match sock::tcp_accept(listener.socket.as_fd()) {
-                Ok((inside, _)) => inside,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => return Accepted::All,
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
-                        log::debug!("a client of port {} has to wait: {error}", listener.port);
-                        return Accepted::Starved;
-                    }
-                    // That client is gone already; the next one may not be.
-                    _ => continue,
-                },
-            };
-            match Connection::start(index, inside, listener, watch) {
-                Ok(connection) => {
-                    if let Some(place) = self.places.get_mut(index) {
-                        *place = Some(connection);
-                    }
+            // Before the client is taken: it waits where there is no descriptor for both ends.
+            let mut v6 = listener.v6;
+            let mut server = dialer.open(Service::Host, Protocol::Tcp, v6);
+            if server.as_ref().is_err_and(|error| !is_starved(error)) {
+                v6 = !v6;
+                server = dialer.open(Service::Host, Protocol::Tcp, v6);
+            }
+            let server = match server {
+                Ok(server) => server,
+                Err(error) => {
+                    log::debug!("a client of port {} has to wait: {error}", listener.port);
+                    return Accepted::Starved;
                 }
-                Err(error) => log::debug!("port {} is not reached: {error}", listener.port),
+            };
+            let client = match sock::tcp_accept(listener.socket.as_fd()) {
+                Ok((client, _)) => client,
+                Err(error) if is_starved(&error) => {
+                    log::debug!("a client of port {} has to wait: {error}", listener.port);
+                    return Accepted::Starved;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::All,
+                // That client is gone already; the next one may not be.
+                Err(_) => continue,
+            };
+            let to = (Service::Host, v6, listener.port);
+            if let Err(error) = self.start(index, client, server, to, watch, dialer) {
+                log::debug!("port {} is not reached: {error}", listener.port);
             }
         }
+    }
+
+    /// Takes a client of the host's to a port of the container's; it is reset if that cannot be.
+    pub(super) fn take(
+        &mut self,
+        client: OwnedFd,
+        v6: bool,
+        port: u16,
+        watch: &Watch,
+        dialer: &mut Dialer,
+    ) -> io::Result<()> {
+        let mut opened = || {
+            let full = || io::Error::from(io::ErrorKind::QuotaExceeded);
+            let index = free_place(&mut self.places, MAX_CONNECTIONS).ok_or_else(full)?;
+            Ok((index, dialer.open(Service::Container, Protocol::Tcp, v6)?))
+        };
+        match opened() {
+            Ok((index, server)) => {
+                let to = (Service::Container, v6, port);
+                self.start(index, client, server, to, watch, dialer)
+            }
+            Err(error) => {
+                sock::tcp_set_reset_on_close(client.as_fd())?;
+                Err(error)
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        index: usize,
+        client: OwnedFd,
+        server: OwnedFd,
+        to: (Service, bool, u16),
+        watch: &Watch,
+        dialer: &mut Dialer,
+    ) -> io::Result<()> {
+        let connection = Connection::start(index, client, server, to, watch, dialer)?;
+        if let Some(place) = self.places.get_mut(index) {
+            *place = Some(connection);
+        }
+        Ok(())
     }
 
     pub(super) fn note(&mut self, index: usize, end: End, event: &Event) {
@@ -120,11 +179,17 @@ impl Connections {
         }
     }
 
-    pub(super) fn pump(&mut self, index: usize, watch: &Watch, scratch: &mut [u8]) -> Went {
+    pub(super) fn pump(
+        &mut self,
+        index: usize,
+        watch: &Watch,
+        dialer: &mut Dialer,
+        scratch: &mut [u8],
+    ) -> Went {
         let Some(Some(connection)) = self.places.get_mut(index) else {
             return Went::Idle;
         };
-        let went = connection.pump(index, watch, scratch).unwrap_or_else(|error| {
+        let went = connection.pump(index, watch, dialer, scratch).unwrap_or_else(|error| {
             log::debug!("a connection to port {} ends: {error}", connection.port);
             connection.reset();
             Went::Over
@@ -144,72 +209,85 @@ impl Connections {
 }
 
 impl Connection {
-    fn start(index: usize, inside: OwnedFd, listener: &Outward, watch: &Watch) -> io::Result<Self> {
-        let (v6, port) = (listener.v6, listener.port);
-        let connected = sock::tcp_connect_start(loopback(v6, port), Local::default());
+    fn start(
+        index: usize,
+        client: OwnedFd,
+        mut server: OwnedFd,
+        (service, mut v6, port): (Service, bool, u16),
+        watch: &Watch,
+        dialer: &mut Dialer,
+    ) -> io::Result<Self> {
+        let mut other = true;
         // Refused at once, as may be on the loopback.
-        let (host, v6, other) = match connected {
-            Ok(host) => (host, v6, true),
-            Err(_) => match sock::tcp_connect_start(loopback(!v6, port), Local::default()) {
-                Ok(host) => (host, !v6, false),
+        if sock::connect_to(&server, loopback(v6, port)).is_err() {
+            (v6, other) = (!v6, false);
+            server = match dialer.connect((service, v6, port), Protocol::Tcp) {
+                Ok(server) => server,
                 Err(error) => {
-                    sock::tcp_set_reset_on_close(inside.as_fd())?;
+                    sock::tcp_set_reset_on_close(client.as_fd())?;
                     return Err(error);
                 }
-            },
-        };
-        watch.add(&host, Source::Connection(index, End::Host))?;
-        watch.add(&inside, Source::Connection(index, End::Inside))?;
+            };
+        }
+        watch.add(&server, Source::Connection(index, End::Server))?;
+        watch.add(&client, Source::Connection(index, End::Client))?;
         Ok(Self {
-            inside: TcpStream::new(inside, false),
-            host: TcpStream::new(host, true),
+            client: TcpStream::new(client, false),
+            server: TcpStream::new(server, true),
             stage: Stage::Connecting { v6, other },
+            service,
             port,
-            outwards: Way::default(),
-            inwards: Way::default(),
+            there: Way::default(),
+            back: Way::default(),
             failed: false,
         })
     }
 
     fn note(&mut self, end: End, event: &Event) {
         match (end, self.stage) {
-            (End::Host, Stage::Connecting { v6, other }) => match self.host.note(event) {
+            (End::Server, Stage::Connecting { v6, other }) => match self.server.note(event) {
                 Some(Ok(())) => self.stage = Stage::Open,
                 Some(Err(_)) => self.stage = Stage::Refused { v6, other },
                 None => {}
             },
-            (End::Host, _) => {
+            (End::Server, _) => {
                 self.failed |= event.is_error();
-                self.host.note(event);
+                self.server.note(event);
             }
-            (End::Inside, _) => {
+            (End::Client, _) => {
                 self.failed |= event.is_error();
-                self.inside.note(event);
+                self.client.note(event);
             }
         }
     }
 
-    fn pump(&mut self, index: usize, watch: &Watch, scratch: &mut [u8]) -> io::Result<Went> {
+    fn pump(
+        &mut self,
+        index: usize,
+        watch: &Watch,
+        dialer: &mut Dialer,
+        scratch: &mut [u8],
+    ) -> io::Result<Went> {
         if let Stage::Refused { v6, other } = self.stage {
             if !other {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
-            let host = sock::tcp_connect_start(loopback(!v6, self.port), Local::default())?;
-            watch.add(&host, Source::Connection(index, End::Host))?;
-            self.host = TcpStream::new(host, true);
+            let server = dialer.connect((self.service, !v6, self.port), Protocol::Tcp)?;
+            watch.add(&server, Source::Connection(index, End::Server))?;
+            self.server = TcpStream::new(server, true);
             self.stage = Stage::Connecting { v6: !v6, other: false };
         }
         if matches!(self.stage, Stage::Connecting { .. }) {
             // A client that is gone is found out when there is somebody to tell.
             return Ok(Went::Idle);
         }
-        let mut more = self.outwards.pump(&mut self.inside, &mut self.host, scratch)?;
-        more |= self.inwards.pump(&mut self.host, &mut self.inside, scratch)?;
+        let mut more = self.there.pump(&mut self.client, &mut self.server, scratch)?;
+        more |= self.back.pump(&mut self.server, &mut self.client, scratch)?;
         if std::mem::take(&mut self.failed) {
-            sock::tcp_take_error(self.inside.as_fd())?;
-            sock::tcp_take_error(self.host.as_fd())?;
+            sock::tcp_take_error(self.client.as_fd())?;
+            sock::tcp_take_error(self.server.as_fd())?;
         }
-        Ok(match (self.outwards.passed_on && self.inwards.passed_on, more) {
+        Ok(match (self.there.passed_on && self.back.passed_on, more) {
             (true, _) => Went::Over,
             (false, true) => Went::More,
             (false, false) => Went::Idle,
@@ -218,7 +296,7 @@ impl Connection {
 
     /// Lets both ends know that this was no orderly end.
     fn reset(&self) {
-        for stream in [&self.inside, &self.host] {
+        for stream in [&self.client, &self.server] {
             if let Err(error) = sock::tcp_set_reset_on_close(stream.as_fd()) {
                 log::trace!("a connection is closed without a reset: {error}");
             }

@@ -8,12 +8,15 @@ use std::time::Duration as Patience;
 use mio::{Events, Poll};
 
 use super::*;
+use crate::io::outbound::OutboundPolicy;
+use crate::sys::netns::{Kind, own};
 use crate::sys::sock;
 
 struct Rig {
     poll: Poll,
     events: Events,
     relay: Relay,
+    sockets: Sockets,
     now: Instant,
     /// Where the relay listens.
     at: SocketAddr,
@@ -21,6 +24,10 @@ struct Rig {
 
 impl Rig {
     fn new(protocol: Protocol, port: u16) -> Self {
+        Self::with(protocol, port, Relayed::default())
+    }
+
+    fn with(protocol: Protocol, port: u16, relayed: Relayed) -> Self {
         let at = "127.0.0.1:0".parse().unwrap();
         let socket = match protocol {
             Protocol::Tcp => sock::tcp_listen(at, false).unwrap(),
@@ -30,8 +37,11 @@ impl Rig {
         let poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
         let outward = Outward { socket, protocol, v6: false, port };
-        let relay = Relay::new(registry, 100, vec![outward]).unwrap();
-        Self { poll, events: Events::with_capacity(64), relay, now: Instant::ZERO, at }
+        let relayed = Relayed { outwards: vec![outward], ..relayed };
+        let relay = Relay::new(registry, 100, relayed, RawFd::MAX, Instant::ZERO).unwrap();
+        let sockets = poll.registry().try_clone().unwrap();
+        let sockets = Sockets::new(sockets, 100 + TOKENS, OutboundPolicy::default());
+        Self { poll, events: Events::with_capacity(64), relay, sockets, now: Instant::ZERO, at }
     }
 
     fn turn(&mut self) {
@@ -39,9 +49,9 @@ impl Rig {
         self.poll.poll(&mut self.events, Some(Patience::from_millis(wait))).unwrap();
         for event in &self.events {
             assert!(self.relay.is_ours(event.token()));
-            self.relay.handle_event(event, self.now);
+            self.relay.handle_event(event, &mut self.sockets, self.now);
         }
-        self.relay.handle_timeout(self.now);
+        self.relay.handle_timeout(&mut self.sockets, self.now);
     }
 
     /// Turns until there is something.
@@ -78,6 +88,28 @@ impl Rig {
     }
 }
 
+/// Makes sockets where the test is.
+fn maker() -> Option<Maker> {
+    drop(crate::sys::link::bring_up("lo"));
+    let netns = own(Kind::Network).unwrap();
+    Some(Maker::start(netns.as_fd(), None).unwrap())
+}
+
+fn client(to: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect(to).unwrap();
+    client.set_nonblocking(true).unwrap();
+    client
+}
+
+/// A UDP socket on the loopback, and its port.
+fn udp_socket() -> (UdpSocket, u16) {
+    drop(crate::sys::link::bring_up("lo"));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
 fn service() -> (TcpListener, u16) {
     drop(crate::sys::link::bring_up("lo"));
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -91,7 +123,7 @@ fn every_source_has_a_token_of_its_own() {
     let watch = Watch { registry, first: 7 };
     let listeners = (0..MAX_OUTWARD).map(Source::Listener);
     let connections = (0..MAX_CONNECTIONS)
-        .flat_map(|i| [tcp::End::Inside, tcp::End::Host].map(|end| Source::Connection(i, end)));
+        .flat_map(|i| [tcp::End::Client, tcp::End::Server].map(|end| Source::Connection(i, end)));
     let all = listeners.chain(connections).chain((0..MAX_PEERS).map(Source::Peer));
     for (offset, source) in all.enumerate() {
         assert_eq!(watch.token(source), Token(7 + offset));
@@ -230,4 +262,207 @@ fn the_client_that_is_silent_longest_gives_way() {
         rig.until(|_| service.recv_from(&mut buffer).ok());
     }
     assert_eq!(rig.relay.udp.count(), MAX_PEERS);
+}
+
+// A limit that nothing is below stands for a process whose descriptors are all in use.
+#[test]
+fn a_client_waits_for_descriptors_and_nothing_spins_meanwhile() {
+    let (service, port) = service();
+    service.set_nonblocking(true).unwrap();
+    let mut rig = Rig::new(Protocol::Tcp, port);
+    rig.relay.dialer.limit = 0;
+    let mut early = client(rig.at);
+    early.write_all(b"early").unwrap();
+    rig.until(|relay| relay.retry_at);
+    assert!(!rig.relay.is_unfinished());
+    assert_eq!(rig.relay.poll_timeout(), Some(rig.now + RETRY));
+    // The next look is no sooner, and finds the same.
+    rig.turn();
+    assert!(rig.events.is_empty());
+    rig.now += RETRY;
+    rig.turn();
+    assert_eq!(rig.relay.poll_timeout(), Some(rig.now + RETRY));
+    assert_eq!((rig.relay.tcp.count(), rig.relay.waiting.len()), (0, 1));
+    assert_eq!(service.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    rig.relay.dialer.limit = RawFd::MAX;
+    rig.now += RETRY - Duration::from_micros(1);
+    rig.turn();
+    assert_eq!(rig.relay.tcp.count(), 0);
+    rig.now += Duration::from_micros(1);
+    let served = rig.until(|_| service.accept().ok()).0;
+    served.set_nonblocking(true).unwrap();
+    drop(early);
+    assert_eq!(rig.read(&served).unwrap(), b"early");
+    assert_eq!((rig.relay.retry_at, rig.relay.waiting.len()), (None, 0));
+}
+
+#[test]
+fn a_connection_that_ends_makes_room_for_who_waits() {
+    let (service, port) = service();
+    let mut rig = Rig::new(Protocol::Tcp, port);
+    let (first, served) = rig.connect(&service);
+    rig.relay.dialer.limit = 0;
+    let _second = client(rig.at);
+    rig.until(|relay| relay.retry_at);
+    rig.relay.dialer.limit = RawFd::MAX;
+    // Without waiting for the time to look again.
+    drop((first, served));
+    rig.until(|_| service.accept().ok());
+}
+
+#[test]
+fn the_oldest_client_of_udp_makes_room_where_descriptors_are_few() {
+    let (service, port) = udp_socket();
+    let mut rig = Rig::new(Protocol::Udp, port);
+    let mut buffer = [0; 8];
+    let clients = [(); 2].map(|()| udp_socket().0);
+    clients[0].send_to(b"a", rig.at).unwrap();
+    rig.until(|_| service.recv_from(&mut buffer).ok());
+    rig.relay.dialer.limit = 0;
+    clients[1].send_to(b"b", rig.at).unwrap();
+    rig.until(|relay| (relay.udp.count() == 0).then_some(()));
+    assert!(!rig.relay.is_unfinished());
+    rig.relay.dialer.limit = RawFd::MAX;
+    clients[1].send_to(b"c", rig.at).unwrap();
+    rig.until(|_| service.recv_from(&mut buffer).ok());
+    assert_eq!(&buffer[..1], b"c");
+}
+
+/// Rules for every port, bound at an address that no service of the test has.
+fn following(protocol: Protocol) -> Relayed {
+    let rule = Mirror {
+        protocol,
+        bind: Some(Ipv4Addr::new(127, 0, 0, 9).into()),
+        include: vec![1..=u16::MAX],
+        exclude: Vec::new(),
+        freebind: false,
+    };
+    let tables = crate::io::mirror::open_tables().unwrap();
+    Relayed { follows: (vec![rule], tables), maker: maker(), ..Relayed::default() }
+}
+
+impl Rig {
+    /// Looks for what listens, at the time to do so.
+    fn look(&mut self, ours: &[(Protocol, u16)]) {
+        self.now = self.relay.poll_timeout().unwrap();
+        self.relay.follow(self.now, || ours.iter().copied().collect());
+    }
+
+    /// Looks until a port is gone: children of other tests may have its socket for a moment.
+    #[track_caller]
+    fn look_until_gone(&mut self, key: (Protocol, u16)) {
+        for _ in 0..1000 {
+            self.look(&[]);
+            self.turn();
+            if !self.relay.listens_inside(key) {
+                return;
+            }
+        }
+        panic!("{key:?} stays");
+    }
+}
+
+#[test]
+fn a_port_is_there_while_the_host_listens_on_it() {
+    let (service, port) = service();
+    let mut rig = Rig::with(Protocol::Tcp, 1, following(Protocol::Tcp));
+    let at = SocketAddr::from(([127, 0, 0, 9], port));
+    let key = (Protocol::Tcp, port);
+    // What leads into the container would lead back.
+    rig.look(&[key]);
+    assert!(!rig.relay.listens_inside(key));
+    assert!(TcpStream::connect(at).is_err());
+    rig.look(&[]);
+    assert!(rig.relay.listens_inside(key));
+    rig.at = at;
+    let (mut there, served) = rig.connect(&service);
+    // The connection outlives the port.
+    drop(service);
+    rig.look_until_gone(key);
+    rig.until(|_| TcpStream::connect(at).err());
+    there.write_all(b"more").unwrap();
+    drop(there);
+    assert_eq!(rig.read(&served).unwrap(), b"more");
+    // Not before it is time.
+    rig.relay.follow(rig.now, || panic!("looked"));
+}
+
+#[test]
+fn a_place_that_is_free_again_serves_another_port() {
+    let (first, port) = udp_socket();
+    let mut rig = Rig::with(Protocol::Udp, 1, following(Protocol::Udp));
+    rig.look(&[]);
+    let (client, mut buffer) = (udp_socket().0, [0; 8]);
+    client.send_to(b"a", ("127.0.0.9", port)).unwrap();
+    let (_, relayed) = rig.until(|_| first.recv_from(&mut buffer).ok());
+    assert_eq!(rig.relay.udp.count(), 1);
+    drop(first);
+    rig.look_until_gone((Protocol::Udp, port));
+    // Answers to what is gone have no way back.
+    assert_eq!(rig.relay.udp.count(), 0);
+    let late = udp_socket().0;
+    late.send_to(b"late", relayed).ok();
+    let (second, port) = udp_socket();
+    rig.look(&[]);
+    client.send_to(b"b", ("127.0.0.9", port)).unwrap();
+    let (_, from) = rig.until(|_| second.recv_from(&mut buffer).ok());
+    second.send_to(b"B", from).unwrap();
+    let (_, from) = rig.until(|_| client.recv_from(&mut buffer).ok());
+    assert_eq!((&buffer[..1], from), (&b"B"[..], SocketAddr::from(([127, 0, 0, 9], port))));
+}
+
+#[test]
+fn a_client_of_the_hosts_is_led_to_the_containers_loopback() {
+    let (service, port) = service();
+    let relayed = Relayed { maker: maker(), to_loopback: true, ..Relayed::default() };
+    let mut rig = Rig::with(Protocol::Tcp, 1, relayed);
+    let leads = |rig: &Rig, ip: &str| rig.relay.leads_inside(ip.parse().unwrap());
+    assert!(leads(&rig, "127.0.0.1") && leads(&rig, "::1") && !leads(&rig, "192.0.2.1"));
+    // A client of a published port, accepted.
+    let accept = |rig: &mut Rig, v6, port| {
+        let published = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(published.local_addr().unwrap());
+        let (accepted, _) = published.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        rig.relay.take_client(accepted.into(), v6, port);
+        client
+    };
+    service.set_nonblocking(true).unwrap();
+    // The service is of IPv4 alone, and found by the other family too.
+    for v6 in [false, true] {
+        let mut client = accept(&mut rig, v6, port);
+        let served = rig.until(|_| service.accept().ok()).0;
+        served.set_nonblocking(true).unwrap();
+        client.write_all(b"question").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(rig.read(&served).unwrap(), b"question");
+    }
+    drop(service);
+    let refused = accept(&mut rig, false, port);
+    assert_eq!(rig.read(&refused).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    rig.relay.dialer.limit = 0;
+    let starved = accept(&mut rig, false, port);
+    assert_eq!(rig.read(&starved).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn datagrams_are_led_to_the_containers_loopback_and_answered_where_they_came() {
+    let (service, port) = udp_socket();
+    let relayed = Relayed { maker: maker(), to_loopback: true, ..Relayed::default() };
+    let mut rig = Rig::with(Protocol::Udp, 1, relayed);
+    let published = sock::udp_bind("0.0.0.0:0".parse().unwrap(), false).unwrap();
+    let at = sock::local_addr(published.as_fd()).unwrap().port();
+    rig.sockets.add_bound(SocketId(3), Protocol::Udp, published).unwrap();
+    let (client, mut buffer) = (udp_socket().0, [0; 8]);
+    client.connect(("127.0.0.8", at)).unwrap();
+    let from = client.local_addr().unwrap();
+    let origin = (SocketId(3), "127.0.0.8".parse().ok());
+    rig.relay.take_datagram(origin, from, port, b"ask", rig.now);
+    let (_, relayed) = rig.until(|_| service.recv_from(&mut buffer).ok());
+    service.send_to(b"answer", relayed).unwrap();
+    assert_eq!(rig.until(|_| client.recv(&mut buffer).ok()), 6);
+    rig.relay.forget(SocketId(4));
+    assert_eq!(rig.relay.udp.count(), 1);
+    rig.relay.forget(SocketId(3));
+    assert_eq!(rig.relay.udp.count(), 0);
 }

@@ -1,0 +1,34 @@
+//! What follows changes of the machine while the loop runs: published ports the host's addresses,
+//! ports of either side what listens on the other. What follows what is decided elsewhere.
+
+use super::Server;
+use crate::engine::Instant;
+use crate::io::published::{Place, Rule};
+
+impl Server {
+    /// The host's addresses have changed: published ports and what goes out follow.
+    pub(super) fn follow_interfaces(&mut self) {
+        let Some(interfaces) = &mut self.interfaces else {
+            return;
+        };
+        if !interfaces.changed() {
+            return;
+        }
+        let (engine, sockets) = (&mut self.engine, &mut self.sockets);
+        self.published.follow(interfaces, &mut Place { engine, sockets });
+        if self.sockets.outbound.note(interfaces) {
+            self.engine.renew_sockets();
+        }
+    }
+
+    /// Ports that follow what listens in the container, or on the host.
+    pub(super) fn follow_ports(&mut self, now: Instant) {
+        let (engine, sockets) = (&mut self.engine, &mut self.sockets);
+        let (relay, interfaces) = (&self.relay, self.interfaces.as_mut());
+        let loopback = |key| relay.leads_to_loopback() && !relay.listens_inside(key);
+        let mut place = Place { engine, sockets };
+        self.mirrors.handle_timeout(&mut self.published, &mut place, interfaces, loopback, now);
+        let bound = || self.published.iter().flat_map(Rule::bound);
+        self.relay.follow(now, || bound().map(|b| (b.protocol, b.address.port())).collect());
+    }
+}
