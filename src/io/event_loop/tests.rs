@@ -2,6 +2,7 @@
 
 use std::io::{PipeReader, PipeWriter, Write as _};
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -9,7 +10,7 @@ use nix::sys::socket::{
 };
 
 use super::*;
-use crate::config::Lease;
+use crate::config::{Lease, Sharing};
 use crate::engine::PortId;
 use crate::engine::stats::DropReason;
 use crate::io::tap::MAX_WAITING;

@@ -1,0 +1,240 @@
+//! What the loop waits for, registered once; every descriptor has its token here.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Registry, Token};
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::{
+    API, CONTAINER, CONTROL, EXIT, FIRST_API_CLIENT, FIRST_CONTROL_CLIENT, FIRST_PORT,
+    FIRST_RELAYED, FIRST_SOCKET, INTERFACES, LoopError, MAX_DATAGRAM, Network, PER_CALL, SIGNALS,
+    Server, WATCHES,
+};
+use crate::config::{self, Lease, Sharing};
+use crate::engine::frame::MAX_FRAME_LEN;
+use crate::engine::{Destination, Engine, Instant, PortId};
+use crate::io::api::{self, Api};
+use crate::io::clock::Clock;
+use crate::io::control::{Control, ControlSocket, Instance, Serves};
+use crate::io::host::Sockets;
+use crate::io::listen::Published;
+use crate::io::mirror::Mirrors;
+use crate::io::ports::Ports;
+use crate::io::published::{Place, PublishedPorts};
+use crate::io::relay::Relay;
+use crate::io::resolv::HostResolvers;
+use crate::io::watch::{File, Watches};
+use crate::sys::datagram::Batch;
+
+type Result<T> = std::result::Result<T, LoopError>;
+
+impl Server {
+    pub(super) fn new(network: Network) -> Result<Self> {
+        let poll = Poll::new().map_err(set_up("create an epoll instance"))?;
+        let registry = || another(poll.registry());
+        let clock = Clock::new();
+        let now = clock.now();
+        let config = network.config;
+        let addresses = config.addresses;
+        let private = config.sharing == Sharing::Private;
+        let mut engine = new_engine(config.clone(), &network.resolvers, &network.published, now)?;
+        let mut sockets = Sockets::new(registry()?, FIRST_SOCKET, network.outbound);
+        if let Some(descriptors) = max_descriptors() {
+            sockets.keep_reserve(descriptors);
+        }
+
+        let mut ports = Ports::new(registry()?, FIRST_PORT);
+        let mut container = None;
+        for mut attached in network.containers {
+            let lease = attached.lease;
+            let dns = std::mem::take(&mut attached.dns);
+            let port = ports.attach(&mut engine, attached, now)?;
+            for (protocol, socket) in dns {
+                sockets
+                    .add_bound(engine.listen_dns(port), protocol, socket)
+                    .map_err(set_up("watch the DNS sockets in the container"))?;
+            }
+            container.get_or_insert((port, lease));
+        }
+
+        watch(&poll, network.signals.raw_fd(), SIGNALS).map_err(set_up("watch signals"))?;
+        if let Some(pidfd) = &network.pidfd {
+            watch(&poll, pidfd.as_raw_fd(), CONTAINER).map_err(set_up("watch the container"))?;
+        }
+        if let Some(exit) = &network.exit {
+            watch_exit(&poll, exit)?;
+        }
+        let watches =
+            watch_files(&poll, &network.resolvers, private, network.watch_path.as_deref())?;
+
+        let api = network
+            .api
+            .zip(container)
+            .map(|(socket, (port, lease))| {
+                let container = api::Container { port, lease, addresses };
+                Api::new(socket, registry()?, API, FIRST_API_CLIENT, container)
+                    .map_err(set_up("watch the API socket"))
+            })
+            .transpose()?;
+        let control = network
+            .control
+            .map(|socket| {
+                let ControlSocket { place, serves } = socket;
+                let instance = instance(serves, config, container);
+                Control::new(place, registry()?, CONTROL, FIRST_CONTROL_CLIENT, instance)
+                    .map_err(set_up("watch the control socket"))
+            })
+            .transpose()?;
+        let limit = sockets.flow_limit();
+        let relay = Relay::new(registry()?, FIRST_RELAYED, network.relayed, limit, now)
+            .map_err(set_up("watch the ports of the container's loopback"))?;
+
+        let to: Vec<Destination> =
+            container.iter().map(|&(port, _)| Destination { port, address: None }).collect();
+        let mut published = PublishedPorts::default();
+        for bound in network.published {
+            let mut place = Place { engine: &mut engine, sockets: &mut sockets };
+            published.adopt(bound, &to, &mut place).map_err(set_up("watch a published port"))?;
+        }
+        let mirrors = Mirrors::new(network.mirrors, addresses.v6.is_some(), to, now);
+        let mut interfaces = network.interfaces;
+        if let Some(interfaces) = &mut interfaces {
+            watch(&poll, interfaces.raw_fd(), INTERFACES)
+                .map_err(set_up("watch the host's interfaces"))?;
+            if sockets.outbound.follows() {
+                interfaces.follow().map_err(set_up("list the host's interfaces"))?;
+                sockets.outbound.note(interfaces);
+            }
+        }
+        Ok(Self {
+            engine,
+            poll,
+            clock,
+            ports,
+            private,
+            frame: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
+            more_frames: false,
+            sockets,
+            published,
+            interfaces,
+            api,
+            mirrors,
+            relay,
+            control,
+            signals: network.signals,
+            watches,
+            resolvers: network.resolvers,
+            pidfd: network.pidfd,
+            _exit: network.exit,
+            forward_signals: network.forward_signals,
+            unfinished: Vec::new(),
+            starved: Vec::new(),
+            datagram: vec![0; MAX_DATAGRAM].into_boxed_slice(),
+            batch: Batch::new(PER_CALL),
+            pings_refused: false,
+            crowded: false,
+            gid: nix::unistd::getegid(),
+        })
+    }
+}
+
+/// What an error of a step of setting up becomes.
+fn set_up(step: &'static str) -> impl FnOnce(io::Error) -> LoopError {
+    move |source| LoopError::SetUp { step, source }
+}
+
+fn another(registry: &Registry) -> Result<Registry> {
+    registry.try_clone().map_err(set_up("create an epoll instance"))
+}
+
+fn watch(poll: &Poll, fd: i32, token: Token) -> io::Result<()> {
+    poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)
+}
+
+/// The engine, knowing the host's resolvers and how many sockets it may ask for.
+fn new_engine(
+    config: config::Network,
+    resolvers: &HostResolvers,
+    published: &[Published],
+    now: Instant,
+) -> Result<Engine> {
+    let mut engine = Engine::new(config, seed()?);
+    engine.set_resolvers(resolvers.read(), now);
+    for (domain, servers) in resolvers.routes() {
+        engine.add_dns_route(domain, servers);
+    }
+    // Half of the descriptors that published ports leave: connections need the others, and a
+    // datagram's socket can be given up for a new one while theirs cannot.
+    if let Some(descriptors) = max_descriptors() {
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        let listeners: usize = published.iter().map(|published| published.listeners.len()).sum();
+        engine.set_max_udp_sockets(descriptors.saturating_sub(listeners) / 2);
+    }
+    Ok(engine)
+}
+
+/// A secret from the kernel.
+fn seed() -> Result<[u64; 4]> {
+    let mut seed = [0; 4];
+    for word in &mut seed {
+        *word = getrandom::u64()
+            .map_err(io::Error::other)
+            .map_err(set_up("get random numbers from the kernel"))?;
+    }
+    Ok(seed)
+}
+
+/// How many files may be open; `None` where the kernel does not say.
+fn max_descriptors() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    #[allow(clippy::useless_conversion)] // 32 bits where the C library has it so
+    Some(soft.into())
+}
+
+fn watch_exit(poll: &Poll, exit: &OwnedFd) -> Result<()> {
+    match watch(poll, exit.as_raw_fd(), EXIT) {
+        // epoll(7) takes no regular files, and those never hang up.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            log::warn!("--exit-fd is a file, which nobody can close from afar");
+            Ok(())
+        }
+        other => other.map_err(set_up("watch --exit-fd")),
+    }
+}
+
+/// The host's `resolv.conf`, where it can be watched, and the namespace's path, which must be.
+fn watch_files(
+    poll: &Poll,
+    resolvers: &HostResolvers,
+    private: bool,
+    namespace: Option<&std::path::Path>,
+) -> Result<Watches> {
+    let mut watches = Watches::new().map_err(set_up("watch files"))?;
+    // Those of a named network may be the host's later.
+    if let Some(path) = resolvers.path(!private)
+        && let Err(error) = watches.add(path, File::Resolvers)
+    {
+        log::debug!("changes of the host's resolvers go unnoticed: {error}");
+    }
+    if let Some(path) = namespace {
+        watches.add(path, File::Namespace).map_err(set_up("watch the network namespace's path"))?;
+    }
+    watch(poll, watches.raw_fd(), WATCHES).map_err(set_up("watch files"))?;
+    Ok(watches)
+}
+
+/// What the control socket says of this process.
+fn instance(
+    serves: Serves,
+    config: config::Network,
+    container: Option<(PortId, Lease)>,
+) -> Instance {
+    match serves {
+        Serves::Private(facts) => Instance::private(facts, config, container),
+        Serves::Shared(definition, journal) => {
+            Instance::shared_by_many(*definition, journal, config)
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Sockets of the host: what is ready is read for the engine, and what it asks for is carried out.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use mio::event::Event;
+
+use super::Server;
+use crate::engine::Instant;
+use crate::engine::host::{Bounce, HostEvent, HostOp, SocketId, SocketKind};
+use crate::io::host::{Purpose, Socket};
+use crate::sys::{datagram, sock};
+
+/// Datagrams read from one socket, and clients accepted from one listener, in a turn.
+const PER_SOCKET: usize = 64;
+/// How much of a datagram that did not arrive is quoted to the guest, in bytes.
+const MAX_QUOTE: usize = 128;
+
+impl Server {
+    pub(super) fn handle_socket(&mut self, id: SocketId, event: &Event, now: Instant) {
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return;
+        };
+        if let Socket::Tcp(stream) = socket {
+            match stream.note(event) {
+                Some(Ok(())) => self.engine.handle_host(id, HostEvent::Connected, now),
+                Some(Err(error)) => {
+                    self.engine.handle_host(id, HostEvent::Failed(error.kind()), now);
+                }
+                None => self.engine.relay(id, stream, now),
+            }
+        } else {
+            if event.is_error() {
+                self.report_icmp_errors(id, now);
+            }
+            self.handle_readable(id, now);
+        }
+    }
+
+    /// Tells the engine of the datagrams that did not arrive.
+    fn report_icmp_errors(&mut self, id: SocketId, now: Instant) {
+        for _ in 0..PER_SOCKET {
+            let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
+                return;
+            };
+            let mut payload = [0; MAX_QUOTE];
+            let Ok(Some(error)) = datagram::take_error(socket.as_fd(), &mut payload) else {
+                return;
+            };
+            let (to, mtu) = (error.to, error.mtu);
+            let bounce = match (error.by, error.errno) {
+                (Some(by), _) => Bounce::Icmp { by, kind: error.kind, code: error.code, mtu },
+                (None, libc::EMSGSIZE) => Bounce::TooLong { mtu },
+                // Any other error of the kernel's own is what the call returned that sent.
+                (None, _) => continue,
+            };
+            let payload = payload.get(..error.len).unwrap_or_default();
+            self.engine.handle_host(id, HostEvent::Bounced { to, bounce, payload }, now);
+        }
+    }
+
+    pub(super) fn handle_readable(&mut self, id: SocketId, now: Instant) {
+        match self.sockets.get_mut(id) {
+            Some(Socket::Listener(_)) => self.accept(id, now),
+            Some(Socket::Datagram(_)) => self.receive_batch(id, now),
+            Some(Socket::Connected(_)) => self.receive(id, now),
+            Some(Socket::Tcp(_)) | None => {}
+        }
+    }
+
+    /// Accepts the clients of a published port.
+    fn accept(&mut self, id: SocketId, now: Instant) {
+        for _ in 0..PER_SOCKET {
+            let crowded = self.sockets.is_crowded();
+            let Some(Socket::Listener(socket)) = self.sockets.get_mut(id) else {
+                return;
+            };
+            if crowded {
+                self.starved.push(id);
+                return;
+            }
+            let (stream, client) = match sock::tcp_accept(socket.as_fd()) {
+                Ok(accepted) => accepted,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return,
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
+                        self.starved.push(id);
+                        log::debug!("a client has to wait: {error}");
+                        return;
+                    }
+                    // That client is gone already; the next one may not be.
+                    _ => continue,
+                },
+            };
+            if self.relay.leads_inside(client.ip()) {
+                if let Some(port) = self.published.guest_port(id) {
+                    self.relay.take_client(stream, client.is_ipv6(), port);
+                }
+                continue;
+            }
+            match self.engine.accept(id, client, now) {
+                Some(flow) => {
+                    if let Err(error) = self.sockets.add_accepted(flow, stream) {
+                        self.engine.handle_host(flow, HostEvent::Failed(error.kind()), now);
+                    }
+                }
+                None => {
+                    if let Err(error) = sock::tcp_set_reset_on_close(stream.as_fd()) {
+                        log::debug!("a client is turned away without a reset: {error}");
+                    }
+                }
+            }
+        }
+        self.unfinished.push(id);
+    }
+
+    /// Receives the datagrams of a socket with many peers.
+    fn receive_batch(&mut self, id: SocketId, now: Instant) {
+        let mut taken = 0;
+        while taken < PER_SOCKET {
+            let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
+                return;
+            };
+            let received = match self.batch.receive(socket.as_fd()) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Of an earlier datagram, and in the error queue too: the next call works.
+                Err(_) => 0,
+            };
+            taken += received.max(1);
+            for (datagram, bytes) in (0..received).filter_map(|index| self.batch.get(index)) {
+                let (from, to) = (datagram.from, datagram.to);
+                let inside = self.relay.leads_inside(from.ip());
+                let inside = inside.then(|| self.published.guest_port(id)).flatten();
+                // An empty one is one; several are never empty.
+                let length = datagram.segment.unwrap_or(bytes.len()).max(1);
+                let (first, rest) = bytes.split_at(length.min(bytes.len()));
+                for payload in std::iter::once(first).chain(rest.chunks(length)) {
+                    if let Some(port) = inside {
+                        self.relay.take_datagram((id, to), from, port, payload, now);
+                        continue;
+                    }
+                    self.engine.handle_host(id, HostEvent::Datagram { from, to, payload }, now);
+                }
+            }
+        }
+        self.unfinished.push(id);
+    }
+
+    /// Receives datagrams of a socket with one peer.
+    fn receive(&mut self, id: SocketId, now: Instant) {
+        for _ in 0..PER_SOCKET {
+            // The engine may close the socket in answer to any datagram.
+            let Some(Socket::Connected(socket)) = self.sockets.get_mut(id) else {
+                return;
+            };
+            match datagram::recv_from(socket.as_fd(), &mut self.datagram) {
+                Ok(received) => {
+                    let payload = self.datagram.get(..received.len).unwrap_or_default();
+                    let event =
+                        HostEvent::Datagram { from: received.from, to: received.to, payload };
+                    self.engine.handle_host(id, event, now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.engine.handle_host(id, HostEvent::Failed(error.kind()), now);
+                    return;
+                }
+            }
+        }
+        self.unfinished.push(id);
+    }
+
+    /// Carries out the engine's requests.
+    pub(super) fn handle_ops(&mut self, now: Instant) {
+        let mut closed = false;
+        while let Some(op) = self.engine.poll_host() {
+            match op {
+                HostOp::Open { socket, kind } => {
+                    let purpose =
+                        if self.engine.is_for_dns(socket) { Purpose::Dns } else { Purpose::Flow };
+                    if let Err(error) = self.sockets.open(socket, kind, purpose) {
+                        self.explain(kind, &error);
+                        self.engine.handle_host(socket, HostEvent::Failed(error.kind()), now);
+                    }
+                }
+                HostOp::Send { socket, to, from, fields, segment, payload } => {
+                    let sent = self.sockets.send(socket, to, from, fields, segment, &payload);
+                    self.engine.recycle(payload);
+                    if let Err(error) = sent {
+                        log::debug!("a datagram to {to:?} is lost: {error}");
+                        self.engine.handle_host(
+                            socket,
+                            HostEvent::Unsent { to, error: error.kind() },
+                            now,
+                        );
+                    }
+                }
+                HostOp::Relay(socket) => {
+                    if let Some(Socket::Tcp(stream)) = self.sockets.get_mut(socket) {
+                        self.engine.relay(socket, stream, now);
+                    }
+                }
+                HostOp::Close { socket, reset } => {
+                    self.sockets.close(socket, reset);
+                    self.relay.forget(socket);
+                    closed = true;
+                }
+            }
+        }
+        if closed {
+            self.unfinished.append(&mut self.starved);
+        }
+    }
+
+    /// Says once why pings do not work, where the host forbids them.
+    fn explain(&mut self, kind: SocketKind, error: &io::Error) {
+        let forbidden = error.kind() == io::ErrorKind::PermissionDenied;
+        if matches!(kind, SocketKind::Ping { .. }) && forbidden && !self.pings_refused {
+            self.pings_refused = true;
+            let gid = self.gid;
+            log::warn!(
+                "ping disabled: net.ipv4.ping_group_range excludes gid {gid} \
+                 (sysctl -w net.ipv4.ping_group_range='{gid} {gid}' allows it)"
+            );
+        } else {
+            log::debug!("cannot open {kind:?}: {error}");
+        }
+    }
+}
