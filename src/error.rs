@@ -121,6 +121,9 @@ impl Error {
             Self::Plan(error) => error.hint().map(Cow::Borrowed),
             Self::Reattach(error) => error.hint().map(Cow::Borrowed),
             Self::Client(error) => error.hint(),
+            Self::Network(NetworkError::NotServed { .. }) => {
+                Some("its owner starts it: rnsnet network start NETWORK".into())
+            }
             Self::Isolate(_)
             | Self::Process(_)
             | Self::Api(_)

@@ -7,14 +7,18 @@
 //! owner and are no symbolic links: anything else was put there by somebody else and is not used.
 //! Nothing here is needed for packets: who cannot have a directory serves without a socket.
 
+mod shared;
+
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
-use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use nix::unistd::{Uid, UnlinkatFlags, geteuid, unlinkat};
 
 use crate::io::clients::{BindError, SocketFile};
+
+pub use shared::{remember, remembered, sockets_of};
 
 /// What a control socket belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,8 +184,24 @@ pub fn sockets() -> Result<Vec<(Owner, String, PathBuf)>, RuntimeDirError> {
             }
         }
     }
+    found.extend(shared::own());
+    found.retain(|(_, name, _)| remembered(name).is_none());
     found.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
     Ok(found)
+}
+
+/// Other users' networks that containers of ours were brought to: whose, what they are called, and
+/// the directory that says so.
+#[must_use]
+pub fn of_others() -> Vec<(Uid, String, PathBuf)> {
+    let parents = bases().into_iter().map(|base| base.join(Owner::Network.directory()));
+    let entries = parents.filter_map(|parent| std::fs::read_dir(parent).ok()).flatten().flatten();
+    let known = entries.filter_map(|entry| {
+        let directory = entry.file_name().into_string().ok()?;
+        let (owner, name) = remembered(&directory)?;
+        Some((owner, name.to_owned(), entry.path()))
+    });
+    known.collect()
 }
 
 /// The directories in which control sockets of new networks will be: made if they are not there.

@@ -16,6 +16,13 @@ pub fn outer() -> Uid {
     outside(uid.as_raw(), &map).map_or(uid, Uid::from_raw)
 }
 
+/// A user of this process's user namespace as it is outside; `None` where it is not there.
+#[must_use]
+pub fn outer_of(uid: Uid) -> Option<Uid> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outside(uid.as_raw(), &map).map(Uid::from_raw)
+}
+
 /// The home directory: `$HOME`, else what the user database says of [`outer`].
 #[must_use]
 pub fn home() -> Option<PathBuf> {

@@ -77,7 +77,7 @@ fn parse(text: &str) -> Result<Join, ValueError> {
                 "a container in another's namespace has that one's network already",
             ));
         }
-        _ => check_name(network)?,
+        _ => check_network(network)?,
     }
     let mut join = Join { network: network.to_owned(), ..Join::default() };
     for pair in rest.split(',').filter(|pair| !pair.is_empty()) {
@@ -85,6 +85,14 @@ fn parse(text: &str) -> Result<Join, ValueError> {
         set(&mut join, key, value)?;
     }
     Ok(join)
+}
+
+/// Holds the name of a network against what there can be: one of our own, or `OWNER/NAME`.
+fn check_network(text: &str) -> Result<(), ValueError> {
+    match text.split_once('/') {
+        Some((owner, name)) if !owner.is_empty() => Ok(check_name(name)?),
+        _ => Ok(check_name(text)?),
+    }
 }
 
 /// Applies one key.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Uid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,6 +17,7 @@ use serde_json::Value;
 use super::ClientError;
 use crate::control::{Request, Said, take_line};
 use crate::sys::unix;
+use crate::{runtime_dir, user};
 
 /// How long an answer may take, in milliseconds.
 const PATIENCE_MS: u16 = 5000;
@@ -59,6 +62,31 @@ impl Connection {
             }
             Err(source) => Err(ClientError::Talk { name: name.to_owned(), source }),
         }
+    }
+
+    /// Connects to the process of another user's network, `None` if nobody listens there. Anybody may
+    /// have put a socket where that one should be, so whose process it is counts.
+    ///
+    /// # Errors
+    /// What connect(2) reports, and a process of somebody else.
+    pub fn open_of(owner: Uid, name: &str) -> Result<Option<Self>, ClientError> {
+        let called = format!("{owner}/{name}");
+        let mut failed = None;
+        for path in runtime_dir::sockets_of(owner, name) {
+            match Self::open(&called, &path) {
+                Ok(None) => {}
+                Ok(Some(connection)) => {
+                    let peer = getsockopt(&connection.stream, sockopt::PeerCredentials);
+                    let peer = peer.ok().and_then(|peer| user::outer_of(Uid::from_raw(peer.uid())));
+                    if peer == Some(owner) {
+                        return Ok(Some(connection));
+                    }
+                    failed = Some(ClientError::Impostor { name: called.clone() });
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(None), Err)
     }
 
     /// Asks, and waits for the answer.

@@ -8,6 +8,7 @@ mod connection;
 use std::borrow::Cow;
 use std::io;
 
+use nix::unistd::Uid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,6 +37,8 @@ pub enum ClientError {
     Language { name: String },
     #[error("no public port {port:?} published for {name}")]
     NoPort { port: String, name: String },
+    #[error("the socket of {name} is not its owner's")]
+    Impostor { name: String },
     #[error("{name} has no interface")]
     NoInterface { name: String },
     #[error("no port of {name} is published")]
@@ -54,6 +57,14 @@ impl ClientError {
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::NotFound { .. } => Some("rnsnet ps lists the containers there are".into()),
+            Self::Talk { name, source }
+                if name.contains('/') && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(
+                    "it is for the members of its group: see `id`, and log in anew after a change"
+                        .into(),
+                )
+            }
             Self::Terminal => {
                 Some("rnsnet capture CTR -w FILE, or rnsnet capture CTR | tcpdump -nr -".into())
             }
@@ -70,6 +81,8 @@ impl ClientError {
 pub struct Instance {
     /// What its socket is called by.
     pub name: String,
+    /// The user whose network it is, if that is another.
+    pub owner: Option<Uid>,
     /// Everything about it.
     pub info: Info,
     /// The connection, ready for the next request.
@@ -91,20 +104,27 @@ pub struct Found {
 /// Directories that cannot be read.
 pub fn instances() -> Result<Vec<Instance>, ClientError> {
     let mut found = Vec::new();
+    let mut add = |name: String, owner, connection| match Instance::of(name, connection) {
+        Ok(instance) => found.push(Instance { owner, ..instance }),
+        // Gone since it was connected to, or of another version.
+        Err(error) => {
+            let because = std::error::Error::source(&error);
+            let because = because.map(|source| format!(": {source}")).unwrap_or_default();
+            log::warn!("{error}{because}");
+        }
+    };
     for (_, name, socket) in runtime_dir::sockets().map_err(ClientError::Directory)? {
-        match Connection::open(&name, &socket) {
-            Ok(Some(connection)) => match Instance::of(name, connection) {
-                Ok(instance) => found.push(instance),
-                // Gone since it was connected to, or of another version.
-                Err(error) => {
-                    let because = std::error::Error::source(&error);
-                    let because = because.map(|source| format!(": {source}")).unwrap_or_default();
-                    log::warn!("{error}{because}");
-                }
-            },
-            // Killed, or not yet there.
-            Ok(None) => {}
-            Err(error) => return Err(error),
+        // None where it was killed, or is not yet there.
+        if let Some(connection) = Connection::open(&name, &socket)? {
+            add(name, None, connection);
+        }
+    }
+    for (owner, name, known) in runtime_dir::of_others() {
+        match Connection::open_of(owner, &name) {
+            Ok(Some(connection)) => add(format!("{owner}/{name}"), Some(owner), connection),
+            Ok(None) => drop(std::fs::remove_dir(known)),
+            // Closed to us now.
+            Err(error) => log::debug!("{error}"),
         }
     }
     Ok(found)
@@ -185,7 +205,7 @@ impl Instance {
     /// What it answers instead.
     pub fn of(name: String, mut connection: Connection) -> Result<Self, ClientError> {
         let info = connection.ask("info", &serde_json::json!({}))?;
-        Ok(Self { name, info, connection })
+        Ok(Self { name, owner: None, info, connection })
     }
 }
 

@@ -59,6 +59,8 @@ pub enum Kind {
     NotFound,
     /// It is there already, or in the way of something else.
     Conflict,
+    /// It is another user's.
+    Denied,
     /// The system refused.
     Failed,
 }
@@ -72,6 +74,7 @@ impl Kind {
             Self::Arguments => "arguments",
             Self::NotFound => "not-found",
             Self::Conflict => "conflict",
+            Self::Denied => "denied",
             Self::Failed => "failed",
         }
     }

@@ -60,6 +60,9 @@ pub struct Definition {
     /// The options as they were typed.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// Whose members may attach containers as well: a group's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
     /// Names with fixed addresses: `printer`, or `*.apps` for every name below `apps`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<(String, IpAddr)>,
@@ -107,6 +110,7 @@ pub struct Plan {
     pub attachable: bool,
     pub labels: BTreeMap<String, String>,
     pub options: BTreeMap<String, String>,
+    pub group: Option<u32>,
 }
 
 /// What a new network must not overlap.
@@ -365,6 +369,7 @@ impl Plan {
             attachable: self.attachable,
             labels: self.labels,
             options: self.options,
+            group: self.group,
             records: Vec::new(),
             between: Vec::new(),
         };

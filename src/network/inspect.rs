@@ -43,6 +43,7 @@ pub struct Inspected {
 #[serde(rename_all = "PascalCase")]
 #[allow(missing_docs)] // as in `Definition`
 pub struct More {
+    pub group: Option<u32>,
     pub resolvers: Vec<IpAddr>,
     pub records: Vec<(String, IpAddr)>,
     pub between: Vec<(String, String, String)>,
@@ -150,8 +151,8 @@ impl More {
     /// What a network's definition says.
     #[must_use]
     pub fn of(definition: &Definition) -> Self {
-        let Definition { resolvers, records, between, .. } = definition.clone();
-        Self { resolvers, records, between }
+        let Definition { group, resolvers, records, between, .. } = definition.clone();
+        Self { group, resolvers, records, between }
     }
 }
 

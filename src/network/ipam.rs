@@ -164,6 +164,13 @@ impl Ipam {
         kept.map(|(name, entry)| (name.as_str(), entry.lease))
     }
 
+    /// Whether a name's lease is kept for a container that is not there.
+    #[must_use]
+    pub fn is_kept(&self, name: &str) -> bool {
+        let known = self.leases.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        known.is_some_and(|(_, entry)| entry.state != State::Held)
+    }
+
     /// How many containers hold a lease.
     #[must_use]
     pub fn held(&self) -> usize {

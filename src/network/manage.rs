@@ -6,6 +6,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use nix::unistd::{Gid, Group, getegid, geteuid, getgroups};
+
 use super::definition::{Definition, DefinitionError, Made, Plan, Taken, hexadecimal};
 use super::prefix::Prefix;
 use super::store::{Store, StoreError};
@@ -33,6 +35,14 @@ pub enum NetworkError {
     Start { name: String },
     #[error("the process of the network {name} has ended")]
     Ended { name: String },
+    #[error("there is no user {user}")]
+    NoUser { user: String },
+    #[error("there is no group {group}")]
+    NoGroup { group: String },
+    #[error("permission denied: you are not in the group {group}")]
+    NotInGroup { group: String },
+    #[error("the network {name} is not served")]
+    NotServed { name: String },
     #[error("the network {name} has active endpoints: {}", containers.join(", "))]
     InUse { name: String, containers: Vec<String> },
     #[error("the container {container} is not connected to the network {name}")]
@@ -142,6 +152,22 @@ pub fn remove<E: From<NetworkError>>(
     end(&definition.name)?;
     store.remove(&lock, &definition).map_err(NetworkError::from)?;
     Ok(definition)
+}
+
+/// The number of a group that the calling user is in, by its name or number.
+///
+/// # Errors
+/// No such group, or another's.
+pub fn group(word: &str) -> Result<u32, NetworkError> {
+    let by_name = || Group::from_name(word).ok().flatten().map(|group| group.gid);
+    let found = word.parse().ok().map(Gid::from_raw).or_else(by_name);
+    let group = found.ok_or_else(|| NetworkError::NoGroup { group: word.to_owned() })?;
+    // A file of ours can be given to no other group, chown(2).
+    let mine = getegid() == group || getgroups().is_ok_and(|groups| groups.contains(&group));
+    if mine || geteuid().is_root() {
+        return Ok(group.as_raw());
+    }
+    Err(NetworkError::NotInGroup { group: word.to_owned() })
 }
 
 fn check_driver(driver: &str) -> Result<(), NetworkError> {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::sys::stat::fstat;
 
-use super::network;
+use super::network::{self, Foreign};
 use super::{Announcement, Served, Watched, names_inside, serve, set_up};
 use crate::attach::{self, Container, Ifname, Joint};
 use crate::client::{self, ClientError, Connection};
@@ -97,8 +97,14 @@ impl Ticket {
     /// # Errors
     /// No such network, an address or name that is taken, no address left.
     pub fn get(join: &Join, who: &Who) -> Result<Self, Error> {
-        let store = Store::of_user().map_err(NetworkError::from)?;
-        let definition = store.find(&join.network).map_err(NetworkError::from)?;
+        let own = match Foreign::named(&join.network)? {
+            Some(foreign) => Err(foreign),
+            None => {
+                let store = Store::of_user().map_err(NetworkError::from)?;
+                let definition = store.find(&join.network).map_err(NetworkError::from)?;
+                Ok((store, definition))
+            }
+        };
         let addresses = join.v4.map(Into::into).into_iter().chain(join.v6.map(Into::into));
         let wanted = Wanted {
             name: who.name.clone(),
@@ -109,14 +115,20 @@ impl Ticket {
         let mut tries = 0;
         loop {
             tries += 1;
-            let mut connection = network::connect(&store, &definition)?;
+            let mut connection = match &own {
+                Ok((store, definition)) => network::connect(store, definition)?,
+                Err(foreign) => foreign.connect()?,
+            };
             let leased: Leased = match connection.ask("lease", &wanted) {
                 Ok(leased) => leased,
                 // It was just about to end, since nobody had been there for a while.
                 Err(ClientError::Talk { .. }) if tries < TRIES => continue,
                 Err(error) => return Err(error.into()),
             };
-            let language = || ClientError::Language { name: definition.name.clone() };
+            let language = || ClientError::Language { name: join.network.clone() };
+            if let Err(foreign) = &own {
+                foreign.remember();
+            }
             let mac = mac_address(&leased.mac).ok_or_else(language)?;
             let lease = Lease { mac, v4: leased.ipv4, v6: leased.ipv6 };
             let (join, definition) = (join.clone(), leased.network);
@@ -410,10 +422,9 @@ pub fn connect(
 /// # Errors
 /// It is not connected to it, unless `force`.
 pub fn disconnect(network: &str, guest: &Guest, force: bool) -> Result<(), Error> {
-    let store = Store::of_user().map_err(NetworkError::from)?;
-    let definition = store.find(network).map_err(NetworkError::from)?;
+    let (definition, connection) = network::look_up(network)?;
     let mut known = None;
-    if let Some(mut connection) = network::find(&definition.name)? {
+    if let Some(mut connection) = connection {
         let info: Info = connection.ask("info", &serde_json::json!({}))?;
         let inode = match guest {
             Guest::At(target) => inode(&attach::open(target)?),

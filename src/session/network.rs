@@ -7,7 +7,7 @@
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
-use nix::unistd::setsid;
+use nix::unistd::{Gid, Uid, User, setsid};
 use serde_json::{Value, json};
 
 use super::{Announcement, Background, Served, Watched, finish, serve, set_up};
@@ -20,8 +20,8 @@ use crate::io::control::{ControlSocket, Serves};
 use crate::network::definition::Definition;
 use crate::network::manage::{self, NetworkError};
 use crate::network::store::{Store, StoreError};
-use crate::runtime_dir::{Owner, Place, sockets};
-use crate::sys::isolate::close_all_but;
+use crate::runtime_dir::{Owner, Place, remember, sockets};
+use crate::sys::isolate::{close_all_but, isolate_initial};
 use crate::sys::netns;
 
 /// A connection to the process of a network, if there is one.
@@ -61,12 +61,93 @@ pub fn connect(store: &Store, definition: &Definition) -> Result<Connection, Err
     find(name)?.ok_or_else(|| NetworkError::Start { name: name.clone() }.into())
 }
 
+/// A network of another user, written `OWNER/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// The owner, outside of this user namespace.
+    pub owner: Uid,
+    /// What the owner calls it.
+    pub name: String,
+}
+
+impl Foreign {
+    /// The network that a word names; `None` if it is one of our own.
+    ///
+    /// # Errors
+    /// No such user.
+    pub fn named(word: &str) -> Result<Option<Self>, Error> {
+        let Some((user, name)) = word.split_once('/') else { return Ok(None) };
+        let owner = match user.parse() {
+            Ok(number) => Some(Uid::from_raw(number)),
+            Err(_) => User::from_name(user).ok().flatten().map(|user| user.uid),
+        };
+        let unknown = || NetworkError::NoUser { user: user.to_owned() };
+        let owner = owner.ok_or_else(unknown)?;
+        Ok(Some(Self { owner, name: name.to_owned() }))
+    }
+
+    /// A connection to its process.
+    ///
+    /// # Errors
+    /// Its owner does not serve it, or not for us.
+    pub fn connect(&self) -> Result<Connection, Error> {
+        let Self { owner, name } = self;
+        let connection = Connection::open_of(*owner, name)?;
+        let called = format!("{owner}/{name}");
+        Ok(connection.ok_or(NetworkError::NotServed { name: called })?)
+    }
+
+    /// Remembers that a container of ours is there, so that the verbs find it.
+    pub fn remember(&self) {
+        if let Err(error) = remember(self.owner, &self.name) {
+            log::debug!("rnsnet ps will not know of this: {error}");
+        }
+    }
+}
+
+/// What a network is that a word names, one of our own or `OWNER/NAME`, and a connection to its
+/// process if that runs.
+///
+/// # Errors
+/// No such network, or what keeps it from being asked.
+pub fn look_up(word: &str) -> Result<(Definition, Option<Connection>), Error> {
+    if let Some(foreign) = Foreign::named(word)? {
+        let mut connection = foreign.connect()?;
+        let definition = connection.ask("network", &json!({}))?;
+        return Ok((definition, Some(connection)));
+    }
+    let store = Store::of_user().map_err(NetworkError::from)?;
+    let definition = store.find(word).map_err(NetworkError::from)?;
+    let connection = find(&definition.name)?;
+    Ok((definition, connection))
+}
+
+/// Starts the process of a network, if it does not run.
+///
+/// # Errors
+/// No such network, or what keeps its process from being started.
+pub fn ensure(word: &str) -> Result<(), Error> {
+    let store = Store::of_user().map_err(NetworkError::from)?;
+    let definition = store.find(word).map_err(NetworkError::from)?;
+    isolate_initial(&[])?;
+    connect(&store, &definition)?;
+    Ok(())
+}
+
 /// The containers of a network, if its process runs.
 ///
 /// # Errors
 /// What keeps it from being asked.
 pub fn containers(name: &str) -> Result<Vec<control::Container>, Error> {
-    let Some(mut connection) = find(name)? else { return Ok(Vec::new()) };
+    containers_of(find(name)?)
+}
+
+/// The same by a connection, if there is one.
+///
+/// # Errors
+/// What keeps it from being asked.
+pub fn containers_of(connection: Option<Connection>) -> Result<Vec<control::Container>, Error> {
+    let Some(mut connection) = connection else { return Ok(Vec::new()) };
     match connection.ask::<Info>("info", &json!({})) {
         Ok(info) => Ok(info.containers),
         // It has ended since it was connected to.
@@ -154,7 +235,11 @@ fn alone(foreground: OwnedFd) -> Result<Background, Error> {
 
 /// Serves a network until nobody is there any more.
 fn run(store: &Store, definition: Definition, background: Background) -> Result<u8, Error> {
-    let place = Place::take(Owner::Network, &definition.name)?;
+    let name = &definition.name;
+    let place = match definition.group {
+        Some(group) => Place::take_shared(name, Gid::from_raw(group))?,
+        None => Place::take(Owner::Network, name)?,
+    };
     let journal = store.journal(&definition);
     let config = config(&definition);
     let signals = Signals::new().map_err(set_up("receive signals"))?;

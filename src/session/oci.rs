@@ -4,6 +4,7 @@
 //! is: a hook may be listed for two stages, or run for each container of a pod.
 
 use super::named::{Tickets, Who, inode};
+use super::network::Foreign;
 use crate::attach;
 use crate::client;
 use crate::config::{Membership, Offload, Target};
@@ -22,13 +23,20 @@ pub fn attach(mut who: Who, pid: i32, mut membership: Membership) -> Result<(), 
     let target = Target::Pid(pid);
     let container = attach::open(&target)?;
     let inode = inode(&container);
-    let store = Store::of_user().map_err(NetworkError::from)?;
     let mut missing = Vec::new();
     let mut is_first_there = false;
     let instances = client::instances()?;
     for (place, join) in membership.joins.into_iter().enumerate() {
-        let network = store.find(&join.network).map_err(NetworkError::from)?.name;
-        let on_it = instances.iter().filter(|instance| instance.info.network == network);
+        let (owner, network) = match Foreign::named(&join.network)? {
+            Some(Foreign { owner, name }) => (Some(owner), name),
+            None => {
+                let store = Store::of_user().map_err(NetworkError::from)?;
+                (None, store.find(&join.network).map_err(NetworkError::from)?.name)
+            }
+        };
+        let on_it = instances
+            .iter()
+            .filter(|instance| (instance.owner, &instance.info.network) == (owner, &network));
         let mut containers = on_it.flat_map(|instance| &instance.info.containers);
         match containers.find(|other| other.inode.is_some() && other.inode == inode) {
             // Whoever came first has named it.

@@ -1,7 +1,7 @@
 //! Descriptors that the caller of the program handed in by number, and files by the fewest calls.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -32,6 +32,52 @@ pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// What a descriptor of unknown origin is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `/dev/net/tun`.
+    Tun,
+    /// A pipe or a FIFO.
+    Pipe,
+    /// A process.
+    Pidfd,
+    /// Anything else.
+    Other,
+}
+
+/// What a descriptor of unknown origin is of. Asks the kernel for what it knows already (statx(2),
+/// `AT_STATX_DONT_SYNC`, Linux 4.11): a file system in user space is not called.
+#[must_use]
+pub fn kind(fd: BorrowedFd<'_>) -> Kind {
+    // SAFETY: every field is an integer or an array of such, for which zero is a value.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let (number, flags) = (fd.as_raw_fd(), libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC);
+    let mask = libc::STATX_TYPE;
+    // SAFETY: the path is an empty string, and the structure outlives the call that fills it.
+    let result = unsafe {
+        libc::syscall(libc::SYS_statx, number, c"".as_ptr(), flags, mask, &raw mut found)
+    };
+    let device = (found.stx_rdev_major, found.stx_rdev_minor);
+    match libc::mode_t::from(found.stx_mode) & libc::S_IFMT {
+        libc::S_IFCHR if result == 0 && device == TUN_DEVICE => Kind::Tun,
+        libc::S_IFIFO if result == 0 => Kind::Pipe,
+        _ if is_pidfd(fd) => Kind::Pidfd,
+        _ => Kind::Other,
+    }
+}
+
+/// Whether it is a pidfd: no other file is asked anything.
+fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
+    let (number, nothing) = (fd.as_raw_fd(), std::ptr::null::<libc::c_void>());
+    // SAFETY: signal 0 is none, and null stands for the usual information about its sender.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, 0, nothing, 0) };
+    // That the process is another's, or gone, is no matter.
+    result == 0 || nix::errno::Errno::last() != nix::errno::Errno::EBADF
+}
+
+/// Major and minor number: Documentation/admin-guide/devices.txt.
+const TUN_DEVICE: (u32, u32) = (10, 200);
+
 /// Reads a file by `openat` and `read` alone, which a confined process may call. The standard
 /// library's way asks for its length first, by calls that differ between C libraries.
 ///
@@ -56,4 +102,28 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 /// What unlinkat(2) reports.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     Ok(unlinkat(AT_FDCWD, path, UnlinkatFlags::NoRemoveDir)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn descriptors_are_told_apart_without_being_used() {
+        let own = nix::unistd::getpid().as_raw();
+        // SAFETY: takes numbers only.
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, own, 0) };
+        // SAFETY: just opened, and nobody else's.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(pidfd).unwrap()) };
+        assert_eq!(kind(pidfd.as_fd()), Kind::Pidfd);
+        let (reader, _writer) = io::pipe().unwrap();
+        assert_eq!(kind(reader.as_fd()), Kind::Pipe);
+        assert_eq!(kind(File::open("/dev/null").unwrap().as_fd()), Kind::Other);
+        assert_eq!(kind(File::open("/proc/self/status").unwrap().as_fd()), Kind::Other);
+        if let Ok(tun) = File::options().read(true).write(true).open("/dev/net/tun") {
+            assert_eq!(kind(tun.as_fd()), Kind::Tun);
+        }
+    }
 }

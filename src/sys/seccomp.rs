@@ -60,6 +60,9 @@ const INET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
 rules! {
     SYS_read Any, "tap::Port::read, signals, inotify, resolv.conf";
     SYS_pread64 Any, "mirror::read: the container's tables of sockets";
+    SYS_preadv2 Any, "tun::Tap::read, of a TAP that another user has too";
+    SYS_pwritev2 Any, "tun::Tap::write, the same";
+    SYS_statx OneOf(2, &[DONT_SYNC]), "fd::kind: what another user sends";
     SYS_write Any, "tap::Port::write, log lines, capture files, --ready-fd";
     SYS_recvfrom Any, "host::TcpStream::recv";
     SYS_sendto Any, "host::TcpStream::send, connected datagrams";
@@ -101,7 +104,7 @@ rules! {
     SYS_ioctl OneOf(1, &[SIOCGIFINDEX, TUNSETPERSIST, TUNSETOFFLOAD]), "sock::interface_index, tun::Tap";
     SYS_unlinkat Any, "process::PidFile, control sockets";
     SYS_wait4 Any, "session::run: the command's status";
-    SYS_pidfd_send_signal Any, "event_loop: signals for the command of `rnsnet run`";
+    SYS_pidfd_send_signal Any, "event_loop: signals for the command of `rnsnet run`; fd::kind";
     #[cfg(not(target_arch = "aarch64"))]
     SYS_dup2 Any, "session::leave_terminal";
     #[cfg(target_arch = "aarch64")]
@@ -140,6 +143,9 @@ const SIOCGIFINDEX: u32 = 0x8933;
 const TUNSETPERSIST: u32 = 0x4004_54cb;
 /// `TUNSETOFFLOAD` of <linux/if_tun.h>: a container joins a named network.
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
+
+/// `AT_EMPTY_PATH` and `AT_STATX_DONT_SYNC`: what is known of an open file, asked of nobody.
+const DONT_SYNC: u32 = 0x1000 | 0x4000;
 
 /// The kernel's name for this architecture, <linux/audit.h>.
 #[cfg(target_arch = "x86_64")]

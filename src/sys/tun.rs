@@ -23,6 +23,8 @@ pub struct Tap {
     udp_offload: bool,
     /// The interface survives us if we are killed, but not an end in order.
     persistent: bool,
+    /// Another user has the descriptor too, who may set it to wait.
+    shared: bool,
 }
 
 impl Tap {
@@ -39,7 +41,23 @@ impl Tap {
         let device = File::from(fd);
         // Linux 6.2; an older kernel keeps what was set.
         let udp_offload = vnet_header && set_offload(&device, TCP_OFFLOADS | UDP_OFFLOADS).is_ok();
-        Ok(Self { fd: device.into(), vnet_header, udp_offload, persistent: false })
+        let fd = device.into();
+        Ok(Self { fd, vnet_header, udp_offload, persistent: false, shared: false })
+    }
+
+    /// The same for a descriptor that another user has as well, who could take away at any time
+    /// that it does not wait: every call says so itself (`RWF_NOWAIT`, Linux 5.9 for a TAP).
+    ///
+    /// # Errors
+    /// As [`Tap::from_fd`], and `EOPNOTSUPP` of an older kernel.
+    pub fn from_stranger(fd: OwnedFd, vnet_header: bool) -> io::Result<Self> {
+        let mut tap = Self::from_fd(fd, vnet_header)?;
+        tap.shared = true;
+        // No frame, so that nobody gets it.
+        match tap.write(&[0]) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Err(error),
+            _ => Ok(tap),
+        }
     }
 
     /// Takes over a TAP that somebody else has opened, as it is: with or without the virtio
@@ -111,6 +129,9 @@ impl Tap {
     /// `WouldBlock` when no frame waits, `EBADFD` once the interface was deleted, `EIO` while it
     /// is down.
     pub fn read(&self, frame: &mut [u8]) -> io::Result<usize> {
+        if self.shared {
+            return no_wait(libc::SYS_preadv2, &self.fd, frame.as_mut_ptr(), frame.len());
+        }
         Ok(nix::unistd::read(&self.fd, frame)?)
     }
 
@@ -120,6 +141,9 @@ impl Tap {
     /// `WouldBlock` when the kernel's socket buffer is full, `EINVAL` for a bad virtio header,
     /// `EIO` while the interface is down.
     pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
+        if self.shared {
+            return no_wait(libc::SYS_pwritev2, &self.fd, frame.as_ptr().cast_mut(), frame.len());
+        }
         Ok(nix::unistd::write(&self.fd, frame)?)
     }
 }
@@ -297,6 +321,18 @@ fn set_offload(device: &File, offloads: libc::c_uint) -> io::Result<()> {
     check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOFFLOAD, argument) })
 }
 
+/// preadv2(2) into these bytes, or pwritev2(2) of them, that does not wait whatever the descriptor
+/// says. The caller lends the bytes, to be written to for `SYS_preadv2`.
+fn no_wait(call: libc::c_long, fd: &OwnedFd, bytes: *mut u8, length: usize) -> io::Result<usize> {
+    let buffer = libc::iovec { iov_base: bytes.cast(), iov_len: length };
+    let (number, here): (_, libc::c_long) = (fd.as_raw_fd(), -1);
+    // SAFETY: one buffer, which outlives the call. -1 in both halves is the file's own position.
+    let result = unsafe {
+        libc::syscall(call, number, &raw const buffer, 1_usize, here, here, libc::RWF_NOWAIT)
+    };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -324,6 +360,20 @@ mod tests {
     fn refuses_an_interface_that_exists() {
         let error = create("lo", Offload::Off).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
+    }
+
+    #[test]
+    fn a_stranger_cannot_make_a_tap_wait() {
+        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let theirs_too = ours.try_clone().unwrap();
+        let tap = Tap::from_stranger(ours.into(), false).unwrap();
+        theirs_too.set_nonblocking(false).unwrap();
+        let mut frame = [0; 8];
+        assert_eq!(tap.read(&mut frame).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        theirs.send(b"back").unwrap();
+        assert_eq!(tap.read(&mut frame).unwrap(), 4);
+        while tap.write(b"on").is_ok() {}
+        assert_eq!(tap.write(b"on").unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -20,6 +20,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("epoll_wait", "glibc's epoll_wait(3); musl's calls epoll_pwait"),
     ("epoll_pwait", "musl's epoll_wait(3), and everybody's on aarch64; glibc's calls epoll_wait"),
     ("mprotect", "musl's malloc(3), for the pages of its own tables"),
+    ("preadv2", "containers of another user; see tests/e2e/sharing.bats"),
+    ("pwritev2", "the same"),
+    ("statx", "the same"),
     ("futex", "the first panic; see the unit test `a_panic_can_still_be_caught`"),
 ];
 

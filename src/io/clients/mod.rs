@@ -2,9 +2,12 @@
 //!
 //! Nothing here ever waits. Every client is an event source with a deadline for what it owes, so
 //! one that stays silent, or does not read its answer, costs a slot for a while and no packet and
-//! no other client any time. Only processes of our own user and of root are let in
-//! ([`Clients::may_enter`] is the one place). What is said is for the protocols: `io::api` and
-//! `io::control`.
+//! no other client any time. Only processes of our own user and of root are let in, and on a socket
+//! that is shared those whom the kernel lets connect ([`Clients::may_enter`] is the one place).
+//! What is said is for the protocols: `io::api` and `io::control`.
+//!
+//! A stranger's descriptors may be made to wait for ever, by a file system of its own, for whatever
+//! is asked of them, close(2) included: what is not surely a TAP, a pidfd or a pipe is never touched.
 
 mod socket;
 
@@ -20,7 +23,7 @@ use smoltcp::time::Duration;
 pub use socket::{BindError, MAX_PATH, SocketFile};
 
 use crate::engine::Instant;
-use crate::sys::unix;
+use crate::sys::{fd, unix};
 
 /// What clients of one socket may use.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +48,9 @@ pub(super) struct Limits {
 pub(super) struct Clients<T> {
     listener: mio::net::UnixListener,
     owner: Uid,
+    shared: bool,
+    /// Descriptors of strangers that are left open for ever.
+    abandoned: usize,
     registry: Registry,
     first: usize,
     limits: Limits,
@@ -64,6 +70,8 @@ pub(super) struct Client<T> {
     pub(super) received: Vec<u8>,
     /// The descriptors that came along.
     pub(super) fds: Vec<OwnedFd>,
+    /// Who it is, if it is neither ourselves nor root.
+    pub(super) stranger: Option<Uid>,
     /// Whether it sends no more.
     pub(super) ended: bool,
     stream: mio::net::UnixStream,
@@ -94,6 +102,10 @@ enum Stage {
     Leaving(usize),
 }
 
+/// Clients of one stranger at once.
+const MAX_OF_STRANGER: usize = 64;
+/// Descriptors that may be left open for ever before strangers are no longer let in.
+const MAX_ABANDONED: usize = 64;
 /// Clients accepted in a turn.
 const PER_TURN: usize = 16;
 /// When to try again where no descriptor or no place was left to accept a client with.
@@ -117,6 +129,8 @@ impl<T: Default> Clients<T> {
         Ok(Self {
             listener,
             owner: socket.owner,
+            shared: socket.shared,
+            abandoned: 0,
             registry,
             first,
             limits,
@@ -161,26 +175,33 @@ impl<T: Default> Clients<T> {
         owing.min().map(|(_, index)| index)
     }
 
-    /// Whether the process at the other end may ask us anything: one of our own user or of root.
-    fn may_enter(&self, stream: &mio::net::UnixStream) -> bool {
+    /// Whether the process at the other end may ask us anything: one of our own user or of root, or
+    /// on a shared socket a stranger, who is told apart.
+    fn may_enter(&self, stream: &mio::net::UnixStream) -> Option<Option<Uid>> {
         let name = self.limits.name;
         match getsockopt(stream, sockopt::PeerCredentials) {
-            Ok(peer) if peer.uid() == self.owner.as_raw() || peer.uid() == 0 => true,
+            Ok(peer) if peer.uid() == self.owner.as_raw() || peer.uid() == 0 => Some(None),
+            Ok(peer) if self.shared && self.abandoned < MAX_ABANDONED => {
+                let stranger = Some(Uid::from_raw(peer.uid()));
+                let same = |client: &&Client<T>| client.stranger == stranger;
+                let others = self.slots.iter().flatten().filter(same).count();
+                (others < MAX_OF_STRANGER).then_some(stranger)
+            }
             Ok(peer) => {
                 log::warn!("{name}: a client of uid {} is turned away", peer.uid());
-                false
+                None
             }
             Err(errno) => {
                 log::warn!("{name}: a client that cannot be identified: {errno}");
-                false
+                None
             }
         }
     }
 
     fn welcome(&mut self, index: usize, mut stream: mio::net::UnixStream, now: Instant) {
-        if !self.may_enter(&stream) {
+        let Some(stranger) = self.may_enter(&stream) else {
             return;
-        }
+        };
         let limits = self.limits;
         if let Some(slot) = self.slots.get_mut(index) {
             // Deregistered by being closed, before its token has another owner.
@@ -197,6 +218,7 @@ impl<T: Default> Clients<T> {
                 session: T::default(),
                 received: Vec::new(),
                 fds: Vec::new(),
+                stranger,
                 ended: false,
                 stream,
                 limits,
@@ -216,7 +238,8 @@ impl<T: Default> Clients<T> {
     pub(super) fn read(&mut self, token: Token) -> Option<&mut Client<T>> {
         let slot = self.slots.get_mut(token.0.checked_sub(self.first)?)?;
         let client = slot.as_mut().filter(|client| client.stage == Stage::Talking)?;
-        if let Err(error) = client.fill() {
+        let filled = client.fill(&mut self.abandoned);
+        if let Err(error) = filled {
             log::debug!("a client of the {} is gone: {error}", client.limits.name);
             *slot = None;
         }
@@ -293,7 +316,7 @@ impl<T: Default> Clients<T> {
 
 impl<T> Client<T> {
     /// Reads until there is nothing more for now or the request is too long.
-    fn fill(&mut self) -> io::Result<()> {
+    fn fill(&mut self, abandoned: &mut usize) -> io::Result<()> {
         let mut buffer = [0; READ];
         self.readable = true;
         while self.received.len() < self.limits.request && !self.ended {
@@ -303,6 +326,7 @@ impl<T> Client<T> {
                 Ok(0) => self.ended = true,
                 Ok(length) => {
                     self.received.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                    self.sift(abandoned)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
@@ -316,6 +340,22 @@ impl<T> Client<T> {
             self.readable = false;
         }
         Ok(())
+    }
+
+    /// Holds the descriptors that came against what a client may send.
+    fn sift(&mut self, abandoned: &mut usize) -> io::Result<()> {
+        let refused = || io::Error::new(io::ErrorKind::InvalidData, "descriptors of another kind");
+        if self.stranger.is_some() {
+            let before = self.fds.len();
+            let strange = |fd: &mut OwnedFd| fd::kind(fd.as_fd()) == fd::Kind::Other;
+            self.fds.extract_if(.., strange).for_each(std::mem::forget);
+            let strange = before - self.fds.len();
+            *abandoned += strange;
+            if strange > 0 {
+                return Err(refused());
+            }
+        }
+        if self.fds.len() > unix::MAX_FDS { Err(refused()) } else { Ok(()) }
     }
 
     /// Says something to the client.
@@ -391,6 +431,10 @@ impl<T> Client<T> {
         let mut buffer = [0; READ];
         while left > 0 && !self.ended {
             self.fds.clear();
+            if self.stranger.is_some() {
+                // What it may yet send is closed unseen with the connection.
+                return true;
+            }
             match unix::receive(self.stream.as_fd(), &mut buffer, &mut self.fds) {
                 Ok(0) => return true,
                 Ok(length) => left = left.saturating_sub(length),

@@ -1,13 +1,14 @@
 //! Sockets in the file system: made for one user alone, and taken away at the end.
 
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Uid, geteuid};
+use nix::unistd::{Gid, Uid, geteuid};
 
 use crate::sys::fd::remove_file;
 
@@ -20,6 +21,8 @@ pub struct SocketFile {
     pub(super) listener: UnixListener,
     path: PathBuf,
     pub(super) owner: Uid,
+    /// Whether the members of a group may connect as well.
+    pub(super) shared: bool,
 }
 
 /// A socket that cannot be had.
@@ -43,6 +46,15 @@ impl SocketFile {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(path: &Path) -> Result<Self, BindError> {
+        Self::bind_for(path, None)
+    }
+
+    /// The same for the calling user and the members of a group (mode 0660). Nobody else may reach
+    /// the directory that it is in: the socket is not the group's from the first moment on.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind_for(path: &Path, group: Option<Gid>) -> Result<Self, BindError> {
         if path.as_os_str().as_bytes().len() >= MAX_PATH {
             return Err(BindError::TooLong { path: path.into() });
         }
@@ -54,7 +66,12 @@ impl SocketFile {
             }
             other => other.map_err(failed)?,
         };
-        let socket = Self { listener, path: path.into(), owner: geteuid() };
+        let (owner, shared) = (geteuid(), group.is_some());
+        let socket = Self { listener, path: path.into(), owner, shared };
+        if let Some(group) = group {
+            chown(path, None, Some(group.as_raw())).map_err(failed)?;
+            std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
+        }
         socket.listener.set_nonblocking(true).map_err(failed)?;
         Ok(socket)
     }

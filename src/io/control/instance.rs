@@ -62,6 +62,8 @@ pub(super) struct Member {
     pub(super) port: Option<PortId>,
     lease: Lease,
     attached: u64,
+    /// The user whose it is, if that is another than ours.
+    pub(super) owner: Option<u32>,
 }
 
 impl Instance {
@@ -77,6 +79,7 @@ impl Instance {
             port: port.map(|(port, _)| port),
             lease: port.map_or_else(Lease::default, |(_, lease)| lease),
             attached: since_epoch().as_secs(),
+            owner: None,
         };
         let network = "default".to_owned();
         let process = std::process::id();
@@ -112,9 +115,9 @@ impl Instance {
     }
 
     /// Adds a container that is attached.
-    pub(super) fn add(&mut self, facts: Facts, port: PortId, lease: Lease) {
+    pub(super) fn add(&mut self, facts: Facts, port: PortId, lease: Lease, owner: Option<u32>) {
         let attached = since_epoch().as_secs();
-        self.containers.push(Member { facts, port: Some(port), lease, attached });
+        self.containers.push(Member { facts, port: Some(port), lease, attached, owner });
     }
 
     /// The container at a port.
@@ -211,7 +214,7 @@ impl Instance {
 
     /// A container, as clients see it.
     pub(super) fn container(&self, member: &Member, published: &PublishedPorts) -> Container {
-        let Member { facts, port, lease, attached, .. } = member;
+        let Member { facts, port, lease, attached, owner: _ } = member;
         let config::Addresses { v4, v6 } = &self.config.addresses;
         let v6 = v6.as_ref().filter(|_| lease.v6.is_some());
         let interface = port.map(|_| Interface {

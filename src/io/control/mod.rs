@@ -192,6 +192,7 @@ impl Control {
                 events: &mut self.events,
                 session: &mut client.session,
                 fds: std::mem::take(&mut client.fds),
+                stranger: client.stranger.map(nix::unistd::Uid::as_raw),
                 may_stream: streams < MAX_STREAMS,
                 end: &mut self.end,
             };

@@ -79,6 +79,10 @@ impl Shared {
     /// Whether nobody has been there for so long that the process may end; see
     /// [`Shared::ends_at`]. `anybody` says whether a container is attached.
     pub(super) fn is_over(&mut self, anybody: bool, now: Instant) -> bool {
+        if self.definition.group.is_some() {
+            // Others cannot start it again.
+            return false;
+        }
         // Asked for in every turn of the loop, so the leases are not counted while somebody is there.
         if !anybody {
             self.sweep();

@@ -96,6 +96,24 @@ pub(super) const UPDATE: Verb = Verb {
     parse: parse_update,
 };
 
+pub(super) const START: Verb = Verb {
+    name: "start",
+    aliases: &[],
+    about: "Start the process of a network",
+    more: "Who attaches a container does that anyway, but others than the owner cannot: a network \
+           that was made with --group is started so after the host was, and runs until it is \
+           removed. Another ends when nobody comes.",
+    arguments: &[NETWORKS],
+    options: &[],
+    examples: &[("rnsnet network start shared", "In a unit of systemd, as the owner.")],
+    parse: |typed| Ok(Box::new(Start { networks: typed.arguments().to_vec() })),
+};
+
+#[derive(Debug)]
+struct Start {
+    networks: Vec<String>,
+}
+
 #[derive(Debug)]
 struct Rm {
     networks: Vec<String>,
@@ -164,6 +182,15 @@ impl Action for Update {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let network = network::update(&self.network, |network| self.apply(network))?;
         output::print(&format!("{}\n", network.name))?;
+        Ok(0)
+    }
+}
+
+impl Action for Start {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        for word in &self.networks {
+            network::ensure(word)?;
+        }
         Ok(0)
     }
 }

@@ -7,11 +7,12 @@ use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::output;
 use crate::cli::values::{Input, ValueError};
 use crate::error::Error;
-use crate::network::definition::Plan;
+use crate::network::definition::{Definition, Plan};
 use crate::network::manage;
 use crate::network::options;
 use crate::network::prefix::Prefix;
 use crate::network::store::Store;
+use crate::session::network;
 
 pub(super) const CREATE: Verb = Verb {
     name: "create",
@@ -126,6 +127,13 @@ const OPTIONS: &[OptionSpec] = &[
         help: "Refused: giving addresses has no options.",
         ..VERB
     },
+    OptionSpec {
+        long: "--group",
+        kind: Kind::Value("GROUP"),
+        help: "Members of this group, by name or number, may attach containers of their own, as \
+               OWNER/NETWORK. Its process runs from now on.",
+        ..VERB
+    },
     OptionSpec { long: "--ingress", help: "Refused: it is a matter of Swarm.", ..VERB },
     OptionSpec { long: "--config-only", help: "Refused: it is a matter of Swarm.", ..VERB },
     OptionSpec {
@@ -140,6 +148,7 @@ const OPTIONS: &[OptionSpec] = &[
 struct Create {
     driver: String,
     plan: Plan,
+    group: Option<String>,
     ignore: bool,
 }
 
@@ -177,7 +186,8 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         Input::new("--opt", text).read(apply)?;
     }
     let driver = typed.value("--driver").unwrap_or("bridge").to_owned();
-    Ok(Box::new(Create { driver, plan, ignore: typed.switch("--ignore") }))
+    let group = typed.value("--group").map(str::to_owned);
+    Ok(Box::new(Create { driver, plan, group, ignore: typed.switch("--ignore") }))
 }
 
 /// Refuses what Docker has for Swarm, and for drivers of its own.
@@ -240,7 +250,8 @@ pub(super) fn label(text: &str) -> Result<(String, String), ValueError> {
 }
 
 impl Action for Create {
-    fn run(self: Box<Self>) -> Result<u8, Error> {
+    fn run(mut self: Box<Self>) -> Result<u8, Error> {
+        self.plan.group = self.group.as_deref().map(manage::group).transpose()?;
         let store = Store::of_user().map_err(manage::NetworkError::from)?;
         let created = manage::create(&store, &self.driver, self.plan, self.ignore)?;
         for (subnet, route) in created.hidden {
@@ -250,7 +261,15 @@ impl Action for Create {
                 created.definition.name
             );
         }
-        output::print(&format!("{}\n", created.definition.id))?;
+        let Definition { id, group, .. } = &created.definition;
+        if group.is_some()
+            && let Err(error) = network::ensure(id)
+        {
+            // One that nobody else can reach is not what was asked for.
+            manage::remove(&store, id, |_| Ok::<_, manage::NetworkError>(()))?;
+            return Err(error);
+        }
+        output::print(&format!("{id}\n"))?;
         Ok(0)
     }
 }

@@ -24,6 +24,7 @@ pub(super) const NETWORK: Group = Group {
         &show::LS,
         &show::INSPECT,
         &show::EXISTS,
+        &change::START,
         &change::UPDATE,
         &change::RM,
         &change::PRUNE,

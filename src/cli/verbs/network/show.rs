@@ -65,7 +65,7 @@ pub(super) const INSPECT: Verb = Verb {
         OptionSpec {
             long: "--verbose",
             short: Some('v'),
-            help: "Also what Docker has no word for: .Resolvers, .Records and .Between.",
+            help: "Also what Docker has no word for: .Group, .Resolvers, .Records and .Between.",
             ..VERB
         },
     ],
@@ -155,19 +155,18 @@ impl Action for Ls {
 
 impl Action for Inspect {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let store = Store::of_user().map_err(NetworkError::from)?;
         let mut values = Vec::new();
         let mut errors: Vec<Error> = Vec::new();
         for word in &self.networks {
-            match store.find(word) {
-                Ok(network) => {
-                    let containers = network::containers(&network.name)?;
+            match network::look_up(word) {
+                Ok((network, connection)) => {
+                    let containers = network::containers_of(connection)?;
                     let containers = containers.into_iter().filter_map(container).collect();
                     let mut inspected = Inspected::new(&network, containers);
                     inspected.more = self.verbose.then(|| More::of(&network));
                     values.push(output::value_of(&inspected)?);
                 }
-                Err(error) => errors.push(NetworkError::from(error).into()),
+                Err(error) => errors.push(error),
             }
         }
         match &self.format {

@@ -1,9 +1,9 @@
-//! The end, `detach` and `quit`; and what can be otherwise before that, `update`.
+//! The end, `detach` and `quit`; and what the network is before that, `network` and `update`.
 
 use serde_json::json;
 
 use super::info::Nothing;
-use super::{Command, Context, Reply};
+use super::{Command, Context, Reply, value};
 use crate::control::{Kind, Named, Refusal, Request, Update};
 use crate::io::HostResolvers;
 use crate::network::definition::Definition;
@@ -12,6 +12,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { name: "detach", run: detach },
     Command { name: "quit", run: quit },
     Command { name: "update", run: update },
+    Command { name: "network", run: network },
 ];
 
 /// Takes a container's network away. A private network ends with its only container, a named one
@@ -41,6 +42,12 @@ fn quit(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> 
     }
     *context.end = true;
     Ok(Reply::Value(json!({})))
+}
+
+/// What a named network is.
+fn network(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
+    let Nothing {} = request.arguments()?;
+    Ok(value(&context.instance.shared()?.definition))
 }
 
 /// Takes over what can change while a named network is served: whom its DNS asks, the names that it

@@ -1,6 +1,6 @@
 //! Containers come to a named network: `lease` and `attach`; and where its queries go.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 
 use super::super::instance::Facts;
@@ -9,10 +9,10 @@ use crate::config::{Lease, Name};
 use crate::control::{Arrival, Kind, Leased, Refusal, Request, Wanted};
 use crate::engine::dns::PortNames;
 use crate::io::Container;
-use crate::network::definition::check_name;
+use crate::network::definition::{Definition, check_name};
 use crate::network::ipam::{IpamError, Wish};
 use crate::network::leases::mac_address;
-use crate::sys::tun::Tap;
+use crate::sys::{fd, tun::Tap};
 
 pub(super) const COMMANDS: &[Command] =
     &[Command { name: "lease", run: lease }, Command { name: "attach", run: attach }];
@@ -28,16 +28,28 @@ pub(in crate::io::control) struct Pending {
 }
 
 fn lease(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
-    let Wanted { name, addresses, mac, keep } = request.arguments()?;
+    let Wanted { name, addresses, mac, mut keep } = request.arguments()?;
     let refuse = |message: String| Refusal::new(Kind::Arguments, message);
     check_name(&name).map_err(|error| refuse(format!("invalid name {name:?}: {error}")))?;
     let mac = mac
         .map(|mac| mac_address(&mac).ok_or_else(|| refuse(format!("invalid MAC {mac:?}"))))
         .transpose()?;
+    if let Some(uid) = context.stranger {
+        // What is remembered is the owner's.
+        keep = false;
+        let own = context.instance.containers.iter().filter(|m| m.owner == Some(uid)).count();
+        if own >= MAX_OF_STRANGER {
+            let message = format!("uid {uid} has {MAX_OF_STRANGER} containers, which is the most");
+            return Err(Refusal::new(Kind::Failed, message));
+        }
+    }
     // One at a time: an earlier lease of this client is given back.
     context.session.pending = None;
     let shared = context.instance.shared()?;
     shared.sweep();
+    if context.stranger.is_some() && shared.ipam.is_kept(&name) {
+        return Err(taken(&name));
+    }
     let wish = Wish { name: name.clone(), addresses, mac, keep };
     let lease = shared.ipam.lease(&wish).map_err(|error| {
         let kind = match error {
@@ -66,12 +78,13 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let aliases: Vec<Name> = aliases.collect::<Result<_, _>>()?;
     let links = arrival.links.iter().map(|(alias, name)| Ok((name_of(alias)?, name_of(name)?)));
     let links: Vec<(Name, Name)> = links.collect::<Result<_, Refusal>>()?;
+    context.check_names(&pending.name, &arrival)?;
     let mut fds = std::mem::take(&mut context.fds).into_iter();
     let (Some(tap), pidfd, None) = (fds.next(), fds.next(), fds.next()) else {
         return Err(Refusal::new(Kind::Arguments, "attach takes a TAP and a pidfd"));
     };
     let failed = |message: String| Refusal::new(Kind::Failed, message);
-    let tap = take_tap(tap, arrival.vnet_header)
+    let tap = take_tap(tap, arrival.vnet_header, context.stranger.is_some())
         .map_err(|error| failed(format!("cannot use the TAP: {error}")))?;
     let mut lease = pending.lease;
     lease.v6 = lease.v6.filter(|_| arrival.ipv6);
@@ -103,14 +116,66 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     }
     let network = context.instance.network().to_owned();
     context.events.push("connect", &network, &facts.id, &facts.name, None);
-    context.instance.add(facts, port, lease);
+    context.instance.add(facts, port, lease, context.stranger);
     let member = context.instance.at(port)?;
     context.published.welcome(port, |service| member.is_called(service), context.engine);
     Ok(value(&context.instance.container(member, context.published)))
 }
 
-fn take_tap(tap: OwnedFd, vnet_header: bool) -> std::io::Result<Tap> {
-    Tap::from_fd(tap, vnet_header)
+fn take_tap(tap: OwnedFd, vnet_header: bool, strange: bool) -> std::io::Result<Tap> {
+    match strange {
+        false => Tap::from_fd(tap, vnet_header),
+        true if fd::kind(tap.as_fd()) == fd::Kind::Tun => Tap::from_stranger(tap, vnet_header),
+        true => Err(std::io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Most containers of one user who is not the network's owner.
+const MAX_OF_STRANGER: usize = 128;
+
+fn taken(name: &str) -> Refusal {
+    Refusal::new(Kind::Denied, format!("permission denied: the name {name} is another's"))
+}
+
+impl Context<'_> {
+    /// Keeps a container of one user from being taken for one of another, or for what the network
+    /// or the world outside calls so.
+    fn check_names(&mut self, name: &str, arrival: &Arrival) -> Result<(), Refusal> {
+        let names = std::iter::once(name).chain(arrival.aliases.iter().map(String::as_str));
+        for name in names {
+            let members = &self.instance.containers;
+            if members.iter().any(|m| m.owner != self.stranger && m.is_called(name)) {
+                return Err(taken(name));
+            }
+            if self.stranger.is_none() {
+                continue;
+            }
+            let is_it = |other: &str| other.eq_ignore_ascii_case(name);
+            let published = self.published.iter().filter_map(|rule| rule.service()).any(is_it);
+            let shared = self.instance.shared()?;
+            let Definition { records, between, .. } = &shared.definition;
+            let named = records.iter().any(|(record, _)| is_it(record));
+            let ruled = between.iter().any(|(from, to, _)| is_it(from) || is_it(to));
+            let kept = shared.ipam.is_kept(name);
+            // One with a dot may be that of a machine somewhere else.
+            if name.contains('.') || is_it("localhost") || named || ruled || published || kept {
+                return Err(taken(name));
+            }
+        }
+        let isolated = self.instance.shared()?.definition.isolate;
+        match self.stranger {
+            Some(_) if isolated && !arrival.links.is_empty() => {
+                let message = "permission denied: a link opens a way on this network";
+                Err(Refusal::new(Kind::Denied, message))
+            }
+            // Others could not be attached beside a TAP without the header.
+            Some(_) if !arrival.vnet_header => {
+                let message = "the TAP of another user's container needs a virtio header";
+                Err(Refusal::new(Kind::Arguments, message))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 fn name_of(text: &str) -> Result<Name, Refusal> {

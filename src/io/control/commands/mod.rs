@@ -38,6 +38,8 @@ pub(super) struct Context<'a> {
     pub(super) session: &'a mut Session,
     /// The descriptors that came with the request.
     pub(super) fds: Vec<OwnedFd>,
+    /// The user whose request it is, if that is another than ours.
+    pub(super) stranger: Option<u32>,
     /// Whether another client may begin to read a stream.
     pub(super) may_stream: bool,
     /// Set to end the process.
@@ -84,7 +86,26 @@ impl Context<'_> {
             let message = format!("there is no command {:?}", request.execute);
             return Err(Refusal::new(Kind::Command, message));
         };
+        self.check_right(request)?;
         (command.run)(self, request)
+    }
+
+    /// Holds what another user asks against what a member of the network's group may: join, look
+    /// around, and do with containers of its own what goes by their names.
+    fn check_right(&mut self, request: &Request) -> Result<(), Refusal> {
+        let Some(uid) = self.stranger else { return Ok(()) };
+        let name = request.arguments.get("container").and_then(Value::as_str);
+        let may = match request.execute.as_str() {
+            "version" | "info" | "network" | "events" | "lease" | "attach" => true,
+            "detach" | "ports" | "publish" | "unpublish" | "flows" | "stats" => match name {
+                Some(name) => self.instance.find(Some(name))?.owner == Some(uid),
+                None => false,
+            },
+            _ => false,
+        };
+        let of = name.map(|name| format!(" with {name}")).unwrap_or_default();
+        let refuse = || format!("permission denied: {}{of} is for its owner", request.execute);
+        if may { Ok(()) } else { Err(Refusal::new(Kind::Denied, refuse())) }
     }
 
     /// Refuses a stream where too many are read already.

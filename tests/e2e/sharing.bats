@@ -1,0 +1,171 @@
+#!/usr/bin/env bats
+# One network of several users: members of a group attach their own containers, nobody else does.
+#
+# The users are subordinate ids of the one that runs the tests, in a user namespace where that one is
+# root: 1001, 1002 and 1004 are in group 500, 1003 is not.
+
+load common
+
+setup_file() {
+    unshare --user --map-root-user --map-auto sleep 1000 3>&- &
+    echo $! >"$HOME/realm"
+    realm=$!
+    eventually is_mapped
+    nsenter -t "$realm" -U sh -c 'for user in 1001 1002 1003 1004; do
+        mkdir -p "$HOME/$user/run"
+        chown -R "$user:$user" "$HOME/$user"
+        chmod 700 "$HOME/$user/run"
+    done'
+}
+
+teardown_file() {
+    kill "$(cat "$HOME/realm")"
+}
+
+setup() {
+    realm=$(cat "$HOME/realm")
+    pids=
+}
+
+teardown() {
+    as 1001 rnsnet network rm --force shared
+    nsenter -t "$realm" -U sh -c "kill $pids || true; rm -rf /tmp/rnsnet-shared-$(outer 1001) \
+        /tmp/rnsnet-shared-$(outer 1004) $HOME/*/pid"
+}
+
+is_mapped() { [ "$(wc -l <"/proc/$realm/uid_map")" -gt 1 ]; }
+
+# What a user of the tests is called outside.
+outer() { awk -v uid="$1" '$1 <= uid && uid < $1 + $3 { print $2 + uid - $1 }' "/proc/$realm/uid_map"; }
+
+# as USER COMMAND...
+as() {
+    local user="$1" groups="$1,500"
+    shift
+    [ "$user" != 1003 ] || groups=1003
+    nsenter -t "$realm" -U setpriv --reuid "$user" --regid "$user" --groups "$groups" \
+        env "HOME=$HOME/$user" "XDG_RUNTIME_DIR=$HOME/$user/run" "$@" 3>&-
+}
+
+# A container of USER, its pid in $pid.
+container() {
+    as "$1" rm -f "$HOME/$1/pid"
+    as "$1" unshare --user --map-root-user --net \
+        sh -c 'echo $$ >"$HOME/pid.new"; mv "$HOME/pid.new" "$HOME/pid"; exec sleep 1000' &
+    eventually test -s "$HOME/$1/pid"
+    pid=$(cat "$HOME/$1/pid")
+    pids="$pids $pid"
+}
+
+@test "two users of a group share a network, and a third is kept out" {
+    owner=$(outer 1001)
+    as 1001 rnsnet network create --group 500 shared
+    container 1002
+    as 1002 rnsnet -d --network "$owner/shared" --name two "$pid"
+    container 1001
+    as 1001 rnsnet -d --network shared --name one "$pid"
+    run as 1002 rnsnet run --network "$owner/shared" -- ping -c 2 -W 5 one
+    has "$output" " 0% packet loss"
+    run as 1001 rnsnet run --network shared -- ping -c 2 -W 5 two
+    has "$output" " 0% packet loss"
+
+    container 1003
+    run as 1003 rnsnet -d --network "$owner/shared" --name three "$pid"
+    [ "$status" = 1 ]
+    has "${output,,}" "permission denied"
+    run as 1003 rnsnet network inspect "$owner/shared"
+    has "${output,,}" "permission denied"
+    run as 1003 rnsnet network create --group 500 mine
+    [ "$status" = 1 ]
+    has "$output" "permission denied: you are not in the group 500"
+
+    # Everybody of the group sees who is there.
+    names='{{range .Containers}}{{.Name}} {{end}}'
+    run as 1002 rnsnet network inspect --format "$names" "$owner/shared"
+    has "$output" one
+    has "$output" two
+    run as 1002 rnsnet ps --format '{{.Name}}'
+    has "$output" two
+}
+
+@test "a member of the group has a say in its own containers alone" {
+    owner=$(outer 1001)
+    as 1001 rnsnet network create --group 500 shared
+    container 1001
+    as 1001 rnsnet -d --network shared --name one "$pid"
+    as 1001 rnsnet dns add shared printer 192.0.2.9
+    as 1001 rnsnet publish @shared/web 8091:80
+    for name in printer web localhost www.test; do
+        container 1002
+        run as 1002 rnsnet -d --network "$owner/shared:alias=$name" "$pid"
+        [ "$status" = 1 ]
+        has "$output" "permission denied: the name $name is another's"
+    done
+    as 1002 rnsnet -d --network "$owner/shared" --name two -p 8092:80 "$pid"
+    has "$(as 1002 rnsnet port two)" "80/tcp -> 0.0.0.0:8092"
+    for verb in "detach one" "publish one 8093:80" "publish @shared/two 8093:80"; do
+        run as 1002 rnsnet $verb
+        [ "$status" != 0 ]
+    done
+    run as 1002 rnsnet detach one
+    has "$output" "permission denied: detach with one is for its owner"
+    run as 1002 rnsnet capture one -w "$HOME/1002/frames"
+    has "$output" "permission denied"
+    run as 1002 rnsnet network disconnect "$owner/shared" one
+    has "$output" "permission denied"
+    # The other one's name cannot be had, by either.
+    container 1002
+    run as 1002 rnsnet -d --network "$owner/shared" --name one "$pid"
+    [ "$status" = 1 ]
+    run as 1002 rnsnet -d --network "$owner/shared:alias=ONE" "$pid"
+    has "$output" "permission denied: the name one is another's"
+    container 1001
+    run as 1001 rnsnet -d --network "shared:alias=two" "$pid"
+    has "$output" "permission denied: the name two is another's"
+    as 1002 rnsnet unpublish two 8092:80
+    as 1002 rnsnet network disconnect "$owner/shared" two
+    # The owner may remove anybody.
+    container 1002
+    as 1002 rnsnet -d --network "$owner/shared" --name two "$pid"
+    as 1001 rnsnet detach two
+    run nsenter -t "$realm" -U nsenter -t "$pid" -n ip -br link
+    [[ "$output" != *eth0* ]]
+}
+
+@test "a shared network's process waits for others, and is started again by its owner" {
+    owner=$(outer 1001)
+    as 1001 rnsnet network create --group 500 shared
+    sockets=/tmp/rnsnet-shared-$owner
+    same "$(as 1001 stat -c %a "$sockets" "$sockets/shared" "$sockets/shared/control.sock" | xargs)" "711 710 660"
+    process=$(echo '{"version":1,"execute":"info"}' |
+        as 1001 socat -t 5 - "UNIX-CONNECT:$sockets/shared/control.sock" | jq .return.process)
+    nsenter -t "$realm" -U kill -9 "$process"
+    container 1002
+    eventually is_not_served
+    run as 1002 rnsnet -d --network "$owner/shared" "$pid"
+    [ "$status" = 1 ]
+    has "$output" "the network $owner/shared is not served"
+    as 1001 rnsnet network start shared
+    as 1002 rnsnet -d --network "$owner/shared" "$pid"
+}
+
+is_not_served() { ! as 1002 rnsnet network inspect "$owner/shared"; }
+
+@test "a socket in the place of another user's is not trusted" {
+    victim=$(outer 1004)
+    place=/tmp/rnsnet-shared-$victim
+    as 1003 mkdir -p -m 777 "$place/shared"
+    as 1003 socat "UNIX-LISTEN:$place/shared/control.sock,mode=666,fork" PIPE &
+    eventually test -S "$place/shared/control.sock"
+    container 1002
+    run as 1002 rnsnet -d --network "$victim/shared" "$pid"
+    pids="$pids $(nsenter -t "$realm" -U pgrep -f "^socat UNIX-LISTEN:$place" | xargs)"
+    [ "$status" = 1 ]
+    has "$output" "the socket of $victim/shared is not its owner's"
+    # The victim cannot have that directory, and says so instead of sharing it.
+    run as 1004 rnsnet network create --group 500 shared
+    [ "$status" = 1 ]
+    has "$output" "$place belongs to somebody else"
+    run as 1004 rnsnet network exists shared
+    [ "$status" = 1 ]
+}
