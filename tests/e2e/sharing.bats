@@ -149,6 +149,55 @@ container() {
     as 1002 rnsnet -d --network "$owner/shared" "$pid"
 }
 
+# In a container of a member: `member.py SOCKET null` sends a descriptor of something else as its TAP,
+# `member.py SOCKET wait` one that it makes wait once it is served.
+write_member() {
+    cat >"$HOME/member.py" <<'END'
+import fcntl, json, os, socket, struct, subprocess, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+def ask(execute, fds=(), **arguments):
+    line = json.dumps({"version": 1, "execute": execute, "arguments": arguments}) + "\n"
+    socket.send_fds(s, [line.encode()], list(fds))
+    return s.recv(65536)
+def attach(fd):
+    return ask("attach", [fd], id="1" * 64, vnet_header=True, ipv6=False, ifname="eth0")
+lease = json.loads(ask("lease", name="m"))["return"]
+if sys.argv[2] == "null":
+    sys.exit(attach(os.open("/dev/null", os.O_RDWR)) != b"")
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"eth0", 0x5002))
+assert b"return" in attach(tap)
+fcntl.fcntl(tap, fcntl.F_SETFL, fcntl.fcntl(tap, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+subprocess.check_call(["ip", "link", "set", "eth0", "address", lease["mac"], "up"])
+subprocess.check_call(["ip", "addr", "add", lease["ipv4"] + "/24", "dev", "eth0"])
+print(subprocess.call(["ping", "-c", "3", "-i", "0.2", "-W", "5", "10.89.0.1"], stdout=2), flush=True)
+END
+}
+
+@test "a member that wants to stop the network stops nobody" {
+    owner=$(outer 1001)
+    as 1001 rnsnet network create --group 500 shared
+    container 1001
+    as 1001 rnsnet -d --network shared --name one "$pid"
+    write_member
+    member() {
+        as 1002 timeout 20 unshare --user --map-root-user --net \
+            python3 "$HOME/member.py" "/tmp/rnsnet-shared-$owner/shared/control.sock" "$1"
+    }
+    member null
+    same "$(as 1001 rnsnet ps --format '{{.Name}}')" one
+    same "$(member wait)" 0
+    as 1001 rnsnet detach m
+    # Again and again, and nobody but the owner is let in any more.
+    for _ in $(seq 70); do
+        member null || break
+    done
+    run member null
+    [ "$status" != 0 ]
+    same "$(as 1001 rnsnet ps --format '{{.Name}}')" one
+}
+
 is_not_served() { ! as 1002 rnsnet network inspect "$owner/shared"; }
 
 @test "a socket in the place of another user's is not trusted" {
