@@ -1,8 +1,8 @@
 # What the tests of every engine share.
 
-# eventually COMMAND...: until it succeeds, for 10 s
+# eventually COMMAND...: until it succeeds, for a minute: the machine may be busy
 eventually() {
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         "$@" >/dev/null 2>&1 && return
         sleep 0.05
     done
@@ -51,5 +51,5 @@ make_image() {
 }
 
 # tcp ADDRESS PORT, udp ADDRESS PORT: what is answered there
-tcp() { timeout 5 socat -t 5 - "TCP:$1:$2" </dev/null; }
-udp() { echo hello | timeout 5 socat -t 1 - "UDP:$1:$2"; }
+tcp() { timeout 30 socat -t 30 - "TCP:$1:$2" </dev/null; }
+udp() { echo hello | timeout 30 socat -t 3 - "UDP:$1:$2"; }

@@ -33,7 +33,7 @@ teardown() {
 
 @test "Docker's network is rnsnet's" {
     same "$(helpers | wc -l)" 1
-    run timeout 20 docker run --rm bb sh -c 'cat /etc/resolv.conf; nc 192.0.2.9 7; nslookup a.test'
+    run timeout 90 docker run --rm bb sh -c 'cat /etc/resolv.conf; nc 192.0.2.9 7; nslookup a.test'
     has "$output" "nameserver 10.0.2.3"
     has "$output" "192.0.2.1"
     has "$output" "Address: 192.0.2.9"
@@ -55,7 +55,7 @@ teardown() {
 @test "containers of a user network know each other and the world by name" {
     docker network create here
     docker run --detach --name server --network here bb socat TCP4-LISTEN:80,fork SYSTEM:'echo served'
-    run timeout 20 docker run --rm --network here bb sh -c 'nc server 80; nslookup a.test; nc 192.0.2.9 7'
+    run timeout 90 docker run --rm --network here bb sh -c 'nc server 80; nslookup a.test; nc 192.0.2.9 7'
     has "$output" "served"
     has "$output" "Address: 192.0.2.9"
     has "$output" "192.0.2.1"

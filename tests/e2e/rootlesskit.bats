@@ -35,7 +35,7 @@ served() { [ "$(tcp 127.0.0.1 18080)" = served ]; }
 }
 
 @test "cidr, interface name, IPv6, sandbox and seccomp" {
-    run timeout 30 rootlesskit --net slirp4netns --disable-host-loopback --mtu 1500 --cidr 10.9.8.0/24 \
+    run timeout 90 rootlesskit --net slirp4netns --disable-host-loopback --mtu 1500 --cidr 10.9.8.0/24 \
         --ifname eth9 --ipv6 --slirp4netns-sandbox true --slirp4netns-seccomp true --copy-up /etc \
         --slirp4netns-binary "$E2E/bin/slirp4netns" \
         sh -c 'ip addr show eth9; socat - TCP:192.0.2.9:7

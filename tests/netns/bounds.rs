@@ -77,7 +77,7 @@ sys.stdin.readline()
         let held: u32 = holder.line(secs(20)).parse().expect("a number");
         assert!((20..96).contains(&held), "{held} flows, inbound: {inbound}");
         for transport in ["+notcp", "+tcp"] {
-            let dig = format!("dig +short +tries=1 +time=5 {transport} @{DNS4} a.test");
+            let dig = format!("dig +short +tries=1 +time=15 {transport} @{DNS4} a.test");
             assert_eq!(lab.sh(Place::In(&ctr), &dig).ok(), LAN4, "{held} flows");
         }
         let flows = lab.rnsnet_ends(&["flows", "web"]);

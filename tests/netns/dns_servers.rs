@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::eventually::{eventually, secs};
+use crate::eventually::{eventually, less_than, one_of_three, promptly, secs};
 use crate::exec::Proc;
-use crate::lab::{Container, DNS4, HOST4, LAN4, Lab, Place};
+use crate::lab::{Container, DNS4, HOST4, LAN4, Lab, Place, arrivals};
 
 /// Another machine's address on the LAN.
 const OTHER4: &str = "192.0.2.10";
@@ -33,7 +33,7 @@ impl Lab {
     /// What `dig +short` says in the container; a single try.
     #[track_caller]
     fn dig(&self, container: &Container, question: &str) -> String {
-        let line = format!("dig +short +tries=1 +time=5 @{DNS4} {question}");
+        let line = format!("dig +short +tries=1 +time=15 @{DNS4} {question}");
         self.sh(Place::In(container), &line).stdout.trim_end().to_owned()
     }
 }
@@ -52,21 +52,27 @@ fn a_dead_server_costs_one_second_once() {
     let Some(lab) = Lab::new() else { return };
     lab.set_resolv_conf(&format!("nameserver 192.0.2.77\nnameserver {LAN4}\n"));
     let _dns = lab.dns_server(LAN4);
-    let ctr = lab.container();
-    let _net = lab.rnsnet(&ctr).start();
     let program = format!(
         "
 def ask():
-    s, start = udp(timeout=5), time.monotonic()
+    s, start = udp(timeout=30), time.monotonic()
     s.sendto(b'\\0\\7\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\x01a\\x04test\\0\\0\\1\\0\\1', ('{DNS4}', 53))
     assert s.recv(600).endswith(bytes([192, 0, 2, 9]))
     return ms(start)
-say(ask(), max(ask() for _ in range(5)))
+say(ask(), sorted(ask() for _ in range(5))[2])
 "
     );
-    let times = lab.py(Place::In(&ctr), &program);
-    let times: Vec<u32> = times.ok().split(' ').map(|ms| ms.parse().expect("a number")).collect();
-    assert!(times[0] < 2_000 && times[1] < 500, "milliseconds: {times:?}");
+    one_of_three("the first answer within 2 s, others within half of one", || {
+        let ctr = lab.container();
+        let _net = lab.rnsnet(&ctr).start();
+        let times = lab.py(Place::In(&ctr), &program);
+        let times: Vec<u32> =
+            times.ok().split(' ').map(|ms| ms.parse().expect("a number")).collect();
+        match times[..] {
+            [..2_000, ..500] => Ok(()),
+            _ => Err(format!("milliseconds: {times:?}")),
+        }
+    });
 }
 
 // D2 D17: over TCP too, whatever is wrong with the first server.
@@ -74,17 +80,17 @@ say(ask(), max(ask() for _ in range(5)))
 fn a_server_that_takes_connections_and_says_nothing_is_left_for_the_next() {
     let Some(lab) = Lab::new() else { return };
     lab.set_resolv_conf(&format!("nameserver {HOST4}\nnameserver {LAN4}\n"));
-    let _silent = lab.serve(Place::Host, "s = listen(53, '192.0.2.1')\nforever()");
+    let mut silent = lab.counter(Place::Host, &[53]);
     let _dns = lab.dns_server(LAN4);
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).start();
-    let line = format!("dig +short +tries=1 +time=5 +tcp @{DNS4} a.test");
-    let dig = lab.sh(Place::In(&ctr), &line);
-    assert_eq!(dig.ok(), LAN4);
-    assert!(dig.took < secs(4), "{dig}");
-    let again = lab.sh(Place::In(&ctr), &line);
-    assert_eq!(again.ok(), LAN4);
-    assert!(again.took < secs(1), "it is the first now: {again}");
+    let line = format!("dig +short +tries=1 +time=15 +tcp @{DNS4} a.test");
+    assert_eq!(lab.sh(Place::In(&ctr), &line).ok(), LAN4);
+    let asked = arrivals(&mut silent);
+    assert_eq!(asked, "1 connections 0 datagrams");
+    // The other one is the first now.
+    assert_eq!(lab.sh(Place::In(&ctr), &line).ok(), LAN4);
+    assert_eq!(arrivals(&mut silent), asked);
 }
 
 // D3
@@ -127,7 +133,7 @@ forever()
     ];
     for (answer, change) in changes {
         lab.sh(Place::Host, &change).ok();
-        eventually(secs(1), &format!("{answer} after {change}"), || {
+        promptly(secs(1), &format!("{answer} after {change}"), || {
             let seen = lab.dig(&ctr, "who.test");
             if seen == answer { Ok(()) } else { Err(seen) }
         });
@@ -213,7 +219,7 @@ fn what_was_answered_is_kept_and_serves_when_the_server_is_gone() {
     assert_eq!(lab.dig(&ctr, "a.test"), LAN4);
     drop(dns);
     let answer = eventually(secs(5), "the answer is stale", || {
-        let line = format!("dig +noall +answer +comments +tries=1 +time=5 @{DNS4} a.test");
+        let line = format!("dig +noall +answer +comments +tries=1 +time=15 @{DNS4} a.test");
         let seen = lab.sh(Place::In(&ctr), &line).ok().to_owned();
         let counted = counter(&net.dump(), "dns_stale_total");
         if counted > 0 { Ok(seen) } else { Err(seen) }
@@ -224,7 +230,7 @@ fn what_was_answered_is_kept_and_serves_when_the_server_is_gone() {
     assert!(answer.contains("EDE: 3"), "{answer}");
     assert_eq!(counter(&net.dump(), "dns_stale_total"), 1);
     // What was never asked has no answer.
-    let line = format!("dig +tries=1 +time=5 @{DNS4} six.test");
+    let line = format!("dig +tries=1 +time=15 @{DNS4} six.test");
     assert!(lab.sh(Place::In(&ctr), &line).ok().contains("status: SERVFAIL"));
 }
 
@@ -276,7 +282,7 @@ forever()
     let net = lab.rnsnet(&ctr).start();
     let client = format!(
         "
-s, good = udp(timeout=5), set()
+s, good = udp(timeout=20), set()
 for n in range(1000):
     name = f'{{n:04}}'.encode()
     s.sendto(struct.pack('!HHHHHH', n, 0x0100, 1, 0, 0, 0) + b'\\4' + name + b'\\4test\\0\\0\\1\\0\\1',
@@ -313,10 +319,14 @@ forever()
     );
     let _idle = lab.serve(Place::In(&ctr), &program);
     for transport in ["+notcp", "+tcp"] {
-        let line = format!("dig +short +tries=1 +time=5 {transport} @{DNS4} a.test");
-        let dig = lab.sh(Place::In(&ctr), &line);
-        assert_eq!(dig.ok(), LAN4, "{transport}");
-        assert!(dig.took < secs(1), "{dig}");
+        one_of_three(transport, || {
+            let line = format!("dig +short +tries=1 +time=5 {transport} @{DNS4} a.test");
+            let dig = lab.sh(Place::In(&ctr), &line);
+            if dig.stdout.trim_end() != LAN4 {
+                return Err(dig.to_string());
+            }
+            less_than(secs(1), dig.took)
+        });
     }
 }
 
@@ -328,7 +338,7 @@ fn the_case_of_a_name_is_the_client_s() {
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).start();
     for name in ["a.test", "A.tEsT", "a.TEST"] {
-        let line = format!("dig +tries=1 +time=5 @{DNS4} {name}");
+        let line = format!("dig +tries=1 +time=15 @{DNS4} {name}");
         let dig = lab.sh(Place::In(&ctr), &line);
         assert!(dig.ok().contains(&format!("\n;{name}.")), "{dig}");
         assert!(dig.ok().contains(LAN4), "{dig}");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::eventually::{now, pause};
+use crate::eventually::{PATIENCE, now, pause};
 
 /// How long a command may take where a test does not say otherwise.
 pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(20);
@@ -140,9 +140,11 @@ impl Proc {
     /// The next line of standard output.
     ///
     /// # Panics
-    /// When none comes within `deadline`, or the program closes its standard output.
+    /// When none comes within `deadline` ([`PATIENCE`] times), or the program closes its standard
+    /// output.
     #[track_caller]
     pub(crate) fn line(&mut self, deadline: Duration) -> String {
+        let deadline = deadline * PATIENCE;
         match self.lines.recv_timeout(deadline) {
             Ok(line) => line,
             Err(error) => {
@@ -164,9 +166,10 @@ impl Proc {
     /// Waits for the program's own end.
     ///
     /// # Panics
-    /// When it has not ended within `deadline`; it is killed then.
+    /// When it has not ended within `deadline` ([`PATIENCE`] times); it is killed then.
     #[track_caller]
     pub(crate) fn finish(mut self, deadline: Duration) -> Ran {
+        let deadline = deadline * PATIENCE;
         let waiting_since = now();
         let status = loop {
             if let Some(status) = self.ended() {

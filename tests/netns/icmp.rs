@@ -11,7 +11,7 @@ fn three_pings_give_three_replies_in_both_families() {
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).start();
     for address in [LAN4, LAN6, GATEWAY4, GATEWAY6] {
-        let ping = lab.sh(Place::In(&ctr), &format!("ping -c3 -i.2 -W2 {address}"));
+        let ping = lab.sh(Place::In(&ctr), &format!("ping -c3 -i.2 -W10 {address}"));
         assert!(ping.ok().contains("3 received"), "{ping}");
         assert!(!ping.stdout.contains("DUP"), "{ping}");
     }
@@ -35,7 +35,7 @@ while True:
         say('echo request', socket.inet_ntoa(ip[12:16]), '>', socket.inet_ntoa(ip[16:20]))
 ",
     );
-    lab.sh(Place::In(&ctr), &format!("ping -c3 -i.2 -W2 {LAN4}")).ok();
+    lab.sh(Place::In(&ctr), &format!("ping -c3 -i.2 -W10 {LAN4}")).ok();
     for _ in 0..3 {
         assert_eq!(witness.line(secs(2)), format!("echo request {HOST4} > {LAN4}"));
     }
@@ -50,7 +50,7 @@ fn large_and_empty_payloads_come_back_unchanged() {
     let _net = lab.rnsnet(&ctr).start();
     // iputils compares the payload itself and says `wrong data byte`.
     for size in [0, 56, 1400, 1472, 4000, 20000] {
-        let line = format!("ping -c2 -i.2 -W2 -p a5 -s {size} {LAN4}");
+        let line = format!("ping -c2 -i.2 -W10 -p a5 -s {size} {LAN4}");
         let ping = lab.sh(Place::In(&ctr), &line);
         assert!(ping.ok().contains("2 received"), "{ping}");
         assert!(!ping.stdout.contains("wrong data"), "{ping}");
@@ -82,7 +82,7 @@ fn without_ping_sockets_it_says_so_once() {
         assert!(ping.stdout.contains(" 0 received"), "{ping}");
     }
     // The gateway is rnsnet itself: it needs no ping socket.
-    lab.sh(Place::In(&ctr), &format!("ping -c1 -W2 {GATEWAY4}")).ok();
+    lab.sh(Place::In(&ctr), &format!("ping -c1 -W10 {GATEWAY4}")).ok();
     let log = net.log();
     let message = "ping disabled: net.ipv4.ping_group_range excludes gid 1000";
     assert_eq!(log.matches(message).count(), 1, "{log}");
@@ -95,7 +95,7 @@ fn pings_at_the_same_time_do_not_mix() {
     lab.allow_ping();
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).start();
-    let script = format!("for i in 1 2 3 4 5 6; do ping -c3 -i.2 -W2 {LAN4} & done; wait");
+    let script = format!("for i in 1 2 3 4 5 6; do ping -c3 -i.2 -W10 {LAN4} & done; wait");
     let pings = lab.sh(Place::In(&ctr), &script);
     assert_eq!(pings.ok().matches("3 received").count(), 6, "{pings}");
     assert!(!pings.stdout.contains("DUP"), "{pings}");

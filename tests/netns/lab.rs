@@ -9,6 +9,7 @@
 //! capability there; the containers are children of that inner one. Each namespace is held by a
 //! sleeping process that dies with the [`Lab`].
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use crate::eventually::{eventually, secs};
+use crate::eventually::{eventually, one_of_three, secs};
 use crate::exec::{DEFAULT_DEADLINE, Proc, Ran, run};
 
 /// The host's address on the LAN.
@@ -352,6 +353,30 @@ impl Lab {
     #[track_caller]
     pub(crate) fn who(&self, place: Place<'_>, port: u16) -> Proc {
         self.serve(place, &format!("who({port})"))
+    }
+
+    /// A thousand bytes there and back, each by itself: a busy machine makes some of them slow, and
+    /// less of them some other time; a delayed acknowledgement or lost wake-up makes hundreds slow.
+    #[track_caller]
+    pub(crate) fn round_trips(&self, place: Place<'_>, host: &str, port: u16) {
+        one_of_three("round trips that are not slow", || {
+            let trips = self.py(place, &format!("round_trips('{host}', {port}, 1000)"));
+            let slow = trips.ok().split(' ').next().unwrap_or_default();
+            if slow.parse::<u32>().is_ok_and(|slow| slow < 50) { Ok(()) } else { Err(trips.stdout) }
+        });
+    }
+
+    /// How connections of a container to an address fail, which all do in one way: at once, by the
+    /// fastest of five, as a machine that is busy makes some of them slow.
+    #[track_caller]
+    pub(crate) fn fails_at_once(&self, ctr: &Container, address: &str, port: u16) -> String {
+        let program = format!("for _ in range(5): attempt('{address}', {port})");
+        let attempts = self.py(Place::In(ctr), &program);
+        let words = attempts.ok().lines().map(|line| line.split_once(' ').expect("two words"));
+        let (ways, took): (BTreeSet<&str>, Vec<u32>) =
+            words.map(|(how, took)| (how, took.parse::<u32>().expect("milliseconds"))).unzip();
+        assert!(ways.len() == 1 && took.iter().any(|took| *took < 100), "{address}: {attempts}");
+        ways.into_iter().collect()
     }
 
     /// Counts what reaches `port` on TCP and UDP, both families. See [`arrivals`].

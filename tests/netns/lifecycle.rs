@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, now, pause, secs};
+use crate::eventually::{eventually, less_than, now, one_of_three, pause, promptly, secs};
 use crate::exec::signal_pid;
 use crate::lab::{GUEST4, HOST4, LAN4, Lab, Place};
 use crate::rnsnet::END;
@@ -27,12 +27,17 @@ fn assert_ports_free(lab: &Lab) {
 #[test]
 fn it_ends_with_the_container() {
     let Some(lab) = Lab::new() else { return };
-    let ctr = lab.container();
-    let net = lab.rnsnet(&ctr).with(PUBLISH).start();
-    assert_ne!(lab.sockets(Place::User, 8080), "");
-    ctr.kill();
-    assert!(net.ends().success(), "the container's end is no failure");
-    assert_ports_free(&lab);
+    one_of_three("it ends within a second", || {
+        let ctr = lab.container();
+        let net = lab.rnsnet(&ctr).with(PUBLISH).start();
+        assert_ne!(lab.sockets(Place::User, 8080), "");
+        ctr.kill();
+        let start = now();
+        assert!(net.ends().success(), "the container's end is no failure");
+        let took = start.elapsed();
+        assert_ports_free(&lab);
+        less_than(END, took)
+    });
 }
 
 // A5: attached by path, it is still the container's life that counts.
@@ -77,24 +82,30 @@ fn closing_the_exit_fd_ends_it() {
 fn open_connections_do_not_delay_the_end() {
     let Some(lab) = Lab::new() else { return };
     let _sink = lab.serve(Place::Lan, "serve_each(lambda s: read_all(s))");
-    let ctr = lab.container();
-    let net = lab.rnsnet(&ctr).with(PUBLISH).without_pcap().start();
-    let _who = lab.who(Place::In(&ctr), 80);
-    let mut sender = lab.spawn_py(
-        Place::In(&ctr),
-        "s = tcp('192.0.2.9', 7); s.sendall(b'x'); say('sending')\nwhile True: s.sendall(b'x' * 65536)",
-    );
-    assert_eq!(sender.line(secs(5)), "sending");
-    let mut holder = lab.spawn_py(
-        Place::Lan,
-        &format!("s = tcp('{HOST4}', 8080, 5); s.recv(1); say('held'); time.sleep(60)"),
-    );
-    assert_eq!(holder.line(secs(5)), "held");
-    net.signal(Signal::SIGTERM);
-    assert!(net.ends().success());
-    for port in [8080, 8081] {
-        assert!(!lab.sockets(Place::User, port).contains("LISTEN"));
-    }
+    one_of_three("it ends within a second", || {
+        let ctr = lab.container();
+        let net = lab.rnsnet(&ctr).with(PUBLISH).without_pcap().start();
+        let _who = lab.who(Place::In(&ctr), 80);
+        let mut sender = lab.spawn_py(
+            Place::In(&ctr),
+            "s = tcp('192.0.2.9', 7); s.sendall(b'x'); say('sending')\n\
+             while True: s.sendall(b'x' * 65536)",
+        );
+        assert_eq!(sender.line(secs(5)), "sending");
+        let mut holder = lab.spawn_py(
+            Place::Lan,
+            &format!("s = tcp('{HOST4}', 8080); s.recv(1); say('held'); threading.Event().wait()"),
+        );
+        assert_eq!(holder.line(secs(5)), "held");
+        net.signal(Signal::SIGTERM);
+        let start = now();
+        assert!(net.ends().success());
+        let took = start.elapsed();
+        for port in [8080, 8081] {
+            assert!(!lab.sockets(Place::User, port).contains("LISTEN"));
+        }
+        less_than(END, took)
+    });
 }
 
 // A5
@@ -155,12 +166,12 @@ fn detached_it_returns_when_ready_and_serves_on() {
     let pid = ctr.pid().to_string();
     let detached = lab.rnsnet_ends(&["-d", "--pid-file", name, &pid]);
     detached.ok();
-    let page = lab.sh(Place::In(&ctr), &format!("curl -sS -m5 http://{LAN4}:8080/"));
+    let page = lab.sh(Place::In(&ctr), &format!("curl -sS -m20 http://{LAN4}:8080/"));
     assert_eq!(page.ok(), "hello");
     let daemon = fs::read_to_string(&file).expect("the pid file is there").trim().to_owned();
     assert!(Path::new(&format!("/proc/{daemon}")).exists());
     signal_pid(daemon.parse().expect("a pid"), Signal::SIGTERM);
-    eventually(END, "the daemon has ended", || {
+    promptly(END, "the daemon has ended", || {
         match fs::read_to_string(format!("/proc/{daemon}/stat")) {
             // A zombie has ended; that nobody waits for it is not rnsnet's fault.
             Ok(stat) if !stat.contains(") Z ") => Err(stat),
@@ -217,12 +228,19 @@ serve_each(flood, 9)
     );
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).without_pcap().start();
+    // What is under way settles first: the kernel's buffers fill, ends are answered.
     let rest = |what: &str| {
-        let before = ticks(net.pid());
-        let since = now();
-        lab.sh(Place::User, "sleep 1").ok();
-        let used = ticks(net.pid()) - before;
-        assert!(used <= 5, "{what}: {} ms in {:?}", used * 10, since.elapsed());
+        eventually(secs(5), what, || {
+            let before = ticks(net.pid());
+            let since = now();
+            pause(secs(1));
+            let used = ticks(net.pid()) - before;
+            if used <= 5 {
+                Ok(())
+            } else {
+                Err(format!("{} ms in {:?}", used * 10, since.elapsed()))
+            }
+        });
     };
     rest("nothing has happened yet");
     for (what, port, more) in [
@@ -239,8 +257,6 @@ serve_each(flood, 9)
         );
         let mut client = lab.spawn_py(Place::In(&ctr), &program);
         assert_eq!(client.line(secs(5)), "held");
-        // What was under way settles first: the kernel's buffers fill, ends are answered.
-        lab.sh(Place::User, "sleep 0.5").ok();
         rest(what);
     }
 }
@@ -279,8 +295,12 @@ fn an_idle_network_sleeps() {
         let before = std::mem::replace(&mut last, wakeups());
         if before == last { Ok(()) } else { Err(format!("{before}, then {last} wake-ups")) }
     });
-    let before = wakeups();
-    pause(secs(30));
-    let woken = wakeups() - before;
-    assert!(woken <= 2, "{woken} wake-ups in 30 s");
+    one_of_three("no more than two wake-ups in 30 s", || {
+        let before = wakeups();
+        pause(secs(30));
+        match wakeups() - before {
+            ..=2 => Ok(()),
+            woken => Err(format!("{woken} wake-ups")),
+        }
+    });
 }

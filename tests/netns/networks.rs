@@ -5,7 +5,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, now, secs};
+use crate::eventually::{eventually, less_than, now, one_of_three, promptly, secs};
 use crate::exec::{Ran, signal_pid};
 use crate::lab::{Container, HOST4, LAN4, Lab, Place};
 
@@ -55,7 +55,7 @@ impl Lab {
 
 /// Whether pings from one container to an address are answered.
 pub(crate) fn pings(lab: &Lab, from: &Container, to: &str) -> bool {
-    lab.within(from, &format!("ping -c1 -W1 {to}")).status.success()
+    lab.within(from, &format!("ping -c1 -W3 {to}")).status.success()
 }
 
 // E17 D4: the documents' example, by the files that `rnsnet run` gives a command.
@@ -64,10 +64,10 @@ fn ping_by_name_takes_less_than_a_millisecond() {
     let Some(lab) = Lab::new() else { return };
     lab.rn("network create localnet");
     let _test2 = lab.member("--network localnet --name test2");
-    let args = ["run", "--network", "localnet", "--name", "test1", "--", "ping", "-c4", "test2"];
-    let ran = lab.rnsnet_ends(&args);
+    let ping = "run --network localnet --name test1 -- ping -c20 -i0.1 test2";
+    let ran = lab.rnsnet_ends(&ping.split(' ').collect::<Vec<_>>());
     let lines: Vec<&str> = ran.ok().lines().filter(|line| line.contains("64 bytes from")).collect();
-    assert_eq!(lines.len(), 4, "{ran}");
+    assert_eq!(lines.len(), 20, "{ran}");
     assert!(lines[0].contains("(10.89.0.2)"), "{ran}");
     // The first one has to ask for the hardware address; the machine may be busy for some others.
     let time = |line: &&str| {
@@ -124,13 +124,11 @@ fn a_container_that_has_gone_is_forgotten_within_a_second() {
     let web = lab.member("--network n1 --name web");
     let db = lab.member("--network n1 --name db");
     assert_eq!(lab.asks(&web, "10.89.0.1", "db"), "10.89.0.3");
-    let killed = now();
     db.kill();
-    eventually(secs(1), "the name is gone", || match lab.asks(&web, "10.89.0.1", "db") {
+    promptly(secs(1), "the name is gone", || match lab.asks(&web, "10.89.0.1", "db") {
         gone if gone.is_empty() => Ok(()),
         still => Err(still),
     });
-    assert!(killed.elapsed() < secs(1));
     assert!(!pings(&lab, &web, "10.89.0.3"));
 }
 
@@ -242,10 +240,12 @@ fn two_networks_are_apart_until_a_container_is_connected_to_both() {
         ),
     );
     assert_eq!(flow.line(secs(5)), "a");
-    let start = now();
-    lab.rn("network connect --alias four localnet demo4");
-    let took = start.elapsed();
-    assert!(took < secs(1), "{took:?}");
+    one_of_three("it is connected within a second", || {
+        let start = now();
+        lab.rn("network connect --alias four localnet demo4");
+        less_than(secs(1), start.elapsed())
+            .inspect_err(|_| drop(lab.rn("network disconnect localnet demo4")))
+    });
     assert!(pings(&lab, &demo5, "10.89.0.3") && pings(&lab, &demo4, "10.89.0.2"));
     assert_eq!(lab.asks(&demo5, "10.89.0.1", "four"), "10.89.0.3");
     assert_eq!(lab.asks(&demo5, "10.89.0.1", "demo4"), "10.89.0.3");
@@ -324,7 +324,7 @@ fn a_network_in_use_is_inspected_and_not_removed() {
     assert_eq!(lab.rn("network prune -f"), "Deleted Networks:\nspare");
     assert_eq!(lab.rn("network ls --format {{.Name}}"), "n1");
     assert_eq!(lab.rn("network rm -f n1"), "n1");
-    eventually(secs(1), "the interface is gone", || {
+    promptly(secs(1), "the interface is gone", || {
         let links = lab.within(&web, "ip -br link").ok().to_owned();
         if links.contains("eth0") { Err(links) } else { Ok(()) }
     });
@@ -402,7 +402,7 @@ fn without_icc_containers_reach_the_outside_and_not_each_other() {
     let _b = lab.member("--network n1 --name b");
     let _web = lab.web_server(Place::Lan, 80, "outside");
     assert!(!pings(&lab, &a, "10.89.0.3"));
-    assert_eq!(lab.within(&a, &format!("curl -sS -m3 http://{LAN4}/")).ok(), "outside");
+    assert_eq!(lab.within(&a, &format!("curl -sS -m20 http://{LAN4}/")).ok(), "outside");
 }
 
 // C12 C10 C11: the client's own address and names, both at once.
@@ -413,10 +413,10 @@ fn a_port_published_on_a_network_shows_the_clients_own_address() {
     let web = lab.member("--network n1 --name web -p 8080:80 -p 8080:80/udp");
     let other = lab.member("--network n1 --name other");
     let _who = lab.who(Place::In(&web), 80);
-    let program = format!("say(read_all(tcp('{HOST4}', 8080, 5)).decode().split()[0])");
+    let program = format!("say(read_all(tcp('{HOST4}', 8080, 20)).decode().split()[0])");
     assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4);
     let program = format!(
-        "s = udp(timeout=3); s.connect(('{HOST4}', 8080)); s.send(b'?')\n\
+        "s = udp(timeout=15); s.connect(('{HOST4}', 8080)); s.send(b'?')\n\
          say(s.recv(99).decode().split()[0])"
     );
     assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4);
@@ -460,11 +460,10 @@ fn an_internal_network_lets_clients_in_and_nothing_out() {
     let web = lab.member("--network back --name web -p 8080:80");
     let peer = lab.member("--network back --name peer");
     let _web = lab.web_server(Place::In(&web), 80, "inside");
-    assert_eq!(lab.sh(Place::Lan, &format!("curl -sS -m5 http://{HOST4}:8080/")).ok(), "inside");
-    let start = now();
-    let out = lab.within(&web, &format!("curl -sS -m2 http://{LAN4}:8080/"));
+    assert_eq!(lab.sh(Place::Lan, &format!("curl -sS -m20 http://{HOST4}:8080/")).ok(), "inside");
+    // Refused at once: after five seconds it would be 28.
+    let out = lab.within(&web, &format!("curl -sS -m20 http://{LAN4}:8080/"));
     assert_eq!(out.code(), 7, "{out}");
-    assert!(start.elapsed() < secs(1));
     assert!(!lab.within(&web, &format!("curl -sS -m2 http://{HOST4}:8080/")).status.success());
     assert!(pings(&lab, &web, "10.89.0.3") && pings(&lab, &peer, "10.89.0.2"));
     assert_eq!(lab.asks(&web, "10.89.0.1", "peer"), "10.89.0.3");

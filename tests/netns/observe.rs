@@ -38,7 +38,7 @@ fn the_capture_is_readable_and_holds_both_directions() {
     let _web = lab.web_server(Place::Lan, 8080, "captured page");
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).start();
-    lab.sh(Place::In(&ctr), &format!("curl -sS -m5 http://{LAN4}:8080/")).ok();
+    lab.sh(Place::In(&ctr), &format!("curl -sS -m20 http://{LAN4}:8080/")).ok();
     let read = || lab.run(Place::User, &["tcpdump", "-nvr", net.pcap(), "tcp"]);
     // What is written must be there for a reader at once, or soon.
     eventually(secs(2), "both directions are in the file", || {

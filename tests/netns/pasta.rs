@@ -76,7 +76,7 @@ impl Lab {
     #[track_caller]
     pub(crate) fn who_at_udp(&self, place: Place<'_>, host: &str, port: u16) -> String {
         let program = format!(
-            "s = udp(v6=':' in '{host}', timeout=3); s.connect(('{host}', {port})); s.send(b'?')\n\
+            "s = udp(v6=':' in '{host}', timeout=15); s.connect(('{host}', {port})); s.send(b'?')\n\
              say(s.recv(99).decode().split()[0])"
         );
         self.py(place, &program).ok().to_owned()
@@ -121,7 +121,7 @@ fn neighbours_on_the_lan_are_reached_and_see_the_host() {
     for (address, seen) in [(LAN4, HOST4), (LAN6, HOST6)] {
         assert_eq!(lab.who_at(Place::In(&ctr), address, 80), seen);
         assert_eq!(lab.who_at_udp(Place::In(&ctr), address, 80), seen);
-        lab.run(Place::In(&ctr), &["ping", "-c1", "-W2", address]).ok();
+        lab.run(Place::In(&ctr), &["ping", "-c1", "-W10", address]).ok();
     }
     // Nobody there: the host says so, not we.
     let dead = lab.py(Place::In(&ctr), "say(attempt('192.0.2.77', 80, 10))");
@@ -137,7 +137,7 @@ fn names_resolve_at_the_address_that_was_named() {
     let ctr = lab.container();
     lab.as_podman(&ctr, NO_PORTS);
     for transport in ["+notcp", "+tcp"] {
-        let dig = format!("dig +short +tries=1 +time=3 {transport} @169.254.1.1 a.test");
+        let dig = format!("dig +short +tries=1 +time=15 {transport} @169.254.1.1 a.test");
         assert_eq!(lab.sh(Place::In(&ctr), &dig).ok(), LAN4);
     }
 }
@@ -153,7 +153,7 @@ fn dns_host_is_asked_instead_of_the_hosts_resolvers() {
     let pid = ctr.pid().to_string();
     let dns = ["--dns-forward", "169.254.1.1", "--dns-host", "127.0.0.53"];
     lab.pasta(&[&["--config-net", "-q"], NO_PORTS, &dns, &[&pid]].concat()).ok();
-    let dig = "dig +short +tries=1 +time=3 @169.254.1.1 a.test";
+    let dig = "dig +short +tries=1 +time=15 @169.254.1.1 a.test";
     assert_eq!(lab.sh(Place::In(&ctr), dig).ok(), LAN4);
 }
 
@@ -170,7 +170,7 @@ fn the_host_is_reached_at_its_mapped_address_and_its_loopback_is_not() {
     let _private =
         lab.serve(Place::Host, "l = listen(81, '127.0.0.1'); say('ready')\nwhile True: l.accept()");
     for address in [MAPPED, "127.0.0.1", "192.0.2.1", LAN4] {
-        let attempt = lab.py(Place::In(&ctr), &format!("say(attempt('{address}', 81, 5))"));
+        let attempt = lab.py(Place::In(&ctr), &format!("say(attempt('{address}', 81, 20))"));
         assert!(!attempt.ok().starts_with("connected"), "{address}: {attempt}");
     }
 }
@@ -189,7 +189,7 @@ fn the_router_is_the_hosts_loopback_unless_told() {
         let ctr = lab.container();
         let pid = ctr.pid().to_string();
         lab.pasta(&[&["--config-net", "-q"], NO_PORTS, options, &[&pid]].concat()).ok();
-        let program = format!("say(read_all(tcp('{address}', 81, 5)).decode())");
+        let program = format!("say(read_all(tcp('{address}', 81, 20)).decode())");
         lab.py(Place::In(&ctr), &program)
     };
     assert_eq!(fetch(&[], LAN4).ok(), "private");
@@ -278,7 +278,7 @@ fn ports_of_an_interface_are_at_its_addresses_alone() {
     let _who = lab.who(Place::In(&ctr), 80);
     assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8080), "198.51.100.9");
     assert_eq!(lab.who_at_udp(Place::Lan, "2001:db8:6::1", 8080), "2001:db8:6::9");
-    let other = lab.py(Place::Lan, &format!("say(attempt('{HOST4}', 8080, 5))"));
+    let other = lab.py(Place::Lan, &format!("say(attempt('{HOST4}', 8080, 20))"));
     assert!(other.ok().contains("ECONNREFUSED"), "{other}");
     lab.sh(Place::Host, "ip addr add 198.51.100.3/24 dev h1").ok();
     eventually(secs(5), "the port is at the new address too", || {
@@ -359,7 +359,7 @@ while True:
     assert_ne!(fetch("192.0.2.1", 5432).code(), 0);
     let datagrams = "
 for round in range(3):
-    s = udp(timeout=3); s.connect(('127.0.0.1', 5432))
+    s = udp(timeout=15); s.connect(('127.0.0.1', 5432))
     for size in (0, 1, 1400, 60000):
         s.send(b'x' * size); assert s.recv(65535) == b'udp ' + b'x' * size
 say('good')";

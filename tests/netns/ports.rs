@@ -1,6 +1,6 @@
 //! The rest of the grammar of published ports. Rows C3 C5 C6 C14-C19 F8.
 
-use crate::eventually::{eventually, millis, now, secs};
+use crate::eventually::{eventually, less_than, millis, now, one_of_three, promptly, secs};
 use crate::lab::{HOST4, HOST6, LAN4, LAN6, Lab, Place};
 use crate::rnsnet::{Rnsnet, binary};
 
@@ -12,7 +12,7 @@ fn who_tcp(host: &str, port: u16) -> String {
 /// Asks a `who` service by UDP.
 fn who_udp(host: &str, port: u16) -> String {
     format!(
-        "s = udp(v6=':' in '{host}', timeout=3); s.connect(('{host}', {port})); s.send(b'?')\n\
+        "s = udp(v6=':' in '{host}', timeout=15); s.connect(('{host}', {port})); s.send(b'?')\n\
          say(s.recv(99).decode().split()[0])"
     )
 }
@@ -143,7 +143,7 @@ fn only_named_clients_are_let_in() {
         assert_eq!(lab.py(Place::Lan, &who_udp(host, 8080)).ok(), client);
     }
     let stranger = format!(
-        "s = socket.socket(); s.settimeout(3); s.bind(('192.0.2.77', 0))\n\
+        "s = socket.socket(); s.settimeout(20); s.bind(('192.0.2.77', 0))\n\
          try: s.connect(('{HOST4}', 8080)); say(ending(s))\n\
          except ConnectionError as e: say(errno.errorcode[e.errno])\n\
          u = udp('192.0.2.77', 0, timeout=0.5); u.sendto(b'?', ('{HOST4}', 8080))\n\
@@ -152,7 +152,7 @@ fn only_named_clients_are_let_in() {
     );
     assert_eq!(lab.py(Place::Lan, &stranger).ok(), "ECONNRESET\nsilence");
     // The host itself is no exception.
-    let local = "try: say(ending(tcp('127.0.0.1', 8080, 3)))\n\
+    let local = "try: say(ending(tcp('127.0.0.1', 8080, 20)))\n\
                  except ConnectionError as e: say(errno.errorcode[e.errno])";
     assert_eq!(lab.py(Place::User, local).ok(), "ECONNRESET");
     assert!(net.dump().contains("drop.forbidden-client 3"), "{}", net.dump());
@@ -180,7 +180,7 @@ fn ports_of_an_interface_follow_its_addresses() {
     )
     .ok();
     for (host, client) in [("192.0.2.5", LAN4), ("2001:db8:5::5", LAN6), (HOST6, LAN6)] {
-        eventually(secs(1), "the new address answers", || {
+        promptly(secs(1), "the new address answers", || {
             let answer = lab.py(Place::Lan, &who_tcp(host, 8080));
             if answer.status.success() { Ok(()) } else { Err(format!("{host}: {answer}")) }
         });
@@ -209,18 +209,16 @@ fn an_interface_that_is_not_there_is_refused_or_waited_for() {
             "ip link add vpn0 type veth peer name vpn1; ip addr add 10.99.0.1/24 dev vpn0; ip link set vpn0 up",
         )
         .ok();
-        eventually(secs(1), "the interface's address answers", || {
+        promptly(secs(1), "the interface's address answers", || {
             match attempt(&lab, Place::User, "10.99.0.1", 8080).as_str() {
                 "connected" => Ok(()),
                 other => Err(other.to_owned()),
             }
         });
         lab.sh(Place::Host, "ip link del vpn0").ok();
-        eventually(secs(1), "the port is let go", || {
-            match lab.sockets(Place::User, 8080).as_str() {
-                "" => Ok(()),
-                other => Err(other.to_owned()),
-            }
+        promptly(secs(1), "the port is let go", || match lab.sockets(Place::User, 8080).as_str() {
+            "" => Ok(()),
+            other => Err(other.to_owned()),
         });
     }
 }
@@ -366,11 +364,18 @@ fn a_wrong_descriptor_is_refused_by_name() {
 // C19
 #[test]
 fn two_thousand_ports_are_cheap() {
+    const RANGE: &[&str] = &["-p", "20000-21999:20000-21999"];
     let Some(lab) = Lab::alone() else { return };
+    one_of_three("it is ready soon, in a debug build and the test's poll included", || {
+        let ctr = lab.container();
+        let start = now();
+        let net = lab.rnsnet(&ctr).with(RANGE).without_pcap().start();
+        let took = start.elapsed();
+        drop(net);
+        less_than(millis(1000), took)
+    });
     let ctr = lab.container();
-    let start = now();
-    let net = lab.rnsnet(&ctr).with(&["-p", "20000-21999:20000-21999"]).without_pcap().start();
-    let took = start.elapsed();
+    let net = lab.rnsnet(&ctr).with(RANGE).without_pcap().start();
     let _who = lab.who(Place::In(&ctr), 21999);
     assert_eq!(
         summary(&net),
@@ -378,10 +383,6 @@ fn two_thousand_ports_are_cheap() {
     );
     assert_eq!(lab.py(Place::Lan, &who_tcp(HOST4, 21999)).ok(), LAN4);
     assert_eq!(lab.py(Place::Lan, &who_tcp(HOST6, 21999)).ok(), LAN6);
-    assert!(
-        took < millis(1000),
-        "ready after {took:?}, a debug build and the test's poll included"
-    );
 }
 
 // C19: too few descriptors are told of before any port is bound.
@@ -413,7 +414,7 @@ fn the_container_reaches_its_own_published_ports() {
     let other = lab.container();
     let _second = lab.rnsnet(&other).named("second").with(&["-p", "8081:8000"]).start();
     let _page = lab.web_server(Place::In(&other), 8000, "other page");
-    let curl = ["curl", "-sS", "-m3", "http://192.0.2.1:8081/"];
+    let curl = ["curl", "-sS", "-m20", "http://192.0.2.1:8081/"];
     assert_eq!(lab.run(Place::In(&ctr), &curl).ok(), "other page");
     assert_eq!(lab.run(Place::In(&other), &curl).ok(), "other page");
 }

@@ -23,7 +23,7 @@ def plain(address):
     return address.removeprefix("::ffff:").split("%")[0]
 
 
-def tcp(host, port, timeout=10):
+def tcp(host, port, timeout=30):
     s = socket.socket(family(host), socket.SOCK_STREAM)
     s.settimeout(timeout)
     s.connect((host, port))
@@ -69,7 +69,7 @@ def answer_udp(s, reply):
     s.sendmsg([reply(data, peer)], local, 0, peer)
 
 
-def attempt(host, port, timeout=10):
+def attempt(host, port, timeout=30):
     """Connects and says how that went: "connected" or the errno's name, and the milliseconds."""
     start = time.monotonic()
     try:
@@ -183,7 +183,7 @@ def serve_each(handle, port=7):
 
     def connection(s):
         with s:
-            s.settimeout(5)
+            s.settimeout(20)
             handle(s)
 
     def serve():
@@ -196,7 +196,7 @@ def serve_each(handle, port=7):
 
 def half_close_first(s):
     """Sends, ends its half, then reads everything."""
-    s.settimeout(5)
+    s.settimeout(20)
     s.sendall(b"q" * 100000)
     s.shutdown(socket.SHUT_WR)
     say("answer:", read_all(s)[:80].decode())
@@ -204,7 +204,7 @@ def half_close_first(s):
 
 def half_close_last(s):
     """Reads to the end, lets the half-closed state last, then answers in two parts and closes."""
-    s.settimeout(5)
+    s.settimeout(20)
     n = len(read_all(s))
     time.sleep(0.3)
     s.sendall(str(n).encode())
@@ -371,7 +371,7 @@ def tokens(host, port, threads, rounds):
 
 def round_trips(host, port, total):
     """One byte there and back, many times: any delayed acknowledgement or lost wake-up shows."""
-    s = tcp(host, port)
+    s = tcp(host, port, 30)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     slow, start = 0, time.monotonic()
     for number in range(total):
@@ -387,7 +387,7 @@ def round_trips(host, port, total):
 
 def udp_exact(host, port, sizes):
     """Sends one datagram of each size and compares its echo; names the sizes that failed."""
-    s = udp(v6=":" in host, timeout=2)
+    s = udp(v6=":" in host, timeout=10)
     s.connect((host, port))
     bad = []
     for size in sizes:
@@ -403,7 +403,7 @@ def udp_exact(host, port, sizes):
 
 def udp_many(host, port, total, window=16):
     """Sends many datagrams of 100 to 1400 bytes, some in flight at once; counts exact echoes."""
-    s = udp(v6=":" in host, timeout=2)
+    s = udp(v6=":" in host, timeout=10)
     s.connect((host, port))
     rng, flying, exact_ones, number = random.Random(1), {}, 0, 0
     while number < total or flying:
@@ -465,7 +465,7 @@ class Wire:
     def __init__(self, ifname="eth0", gateway="10.0.2.2"):
         self.s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.s.bind((ifname, 0))
-        self.s.settimeout(2)
+        self.s.settimeout(10)
         self.own = self.s.getsockname()[4]
         self.gateway = self.resolve(gateway)
 
@@ -474,7 +474,7 @@ class Wire:
         ask = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + self.own + me + bytes(6) \
             + socket.inet_aton(gateway)
         self.s.send(b"\xff" * 6 + self.own + b"\x08\x06" + ask)
-        until = time.monotonic() + 2
+        until = time.monotonic() + 10
         while time.monotonic() < until:
             frame = self.s.recv(65536)
             if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2":

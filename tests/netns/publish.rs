@@ -1,6 +1,6 @@
 //! Published ports, TCP and UDP. Rows C1 C2 C4 C8 C10 C11 C13.
 
-use crate::eventually::{eventually, secs};
+use crate::eventually::{eventually, less_than, millis, one_of_three, secs};
 use crate::lab::{GATEWAY4, GATEWAY6, HOST4, HOST6, LAN4, LAN6, Lab, Place};
 use crate::tcp::{eight, exact};
 
@@ -15,7 +15,7 @@ fn who_tcp(host: &str, port: u16) -> String {
 /// Asks a `who` service by UDP, from a connected socket: it takes an answer from nowhere else.
 fn who_udp(host: &str, port: u16) -> String {
     format!(
-        "s = udp(v6=':' in '{host}', timeout=3); s.connect(('{host}', {port})); s.send(b'?')\n\
+        "s = udp(v6=':' in '{host}', timeout=15); s.connect(('{host}', {port})); s.send(b'?')\n\
          say(s.recv(99).decode().split()[0])"
     )
 }
@@ -61,7 +61,7 @@ fn a_udp_answer_leaves_from_the_published_address() {
     let _who = lab.who(Place::In(&ctr), 80);
     for host in [HOST4, "192.0.2.3", HOST6, "2001:db8:5::3"] {
         let program = format!(
-            "s = udp(v6=':' in '{host}', timeout=3); s.sendto(b'?', ('{host}', 8080))\n\
+            "s = udp(v6=':' in '{host}', timeout=15); s.sendto(b'?', ('{host}', 8080))\n\
              data, peer = s.recvfrom(99); say(data.decode().split()[0], *peer[:2])"
         );
         let client = if host.contains(':') { LAN6 } else { LAN4 };
@@ -107,7 +107,7 @@ fn one_address_is_published_alone() {
         .start();
     let _web = lab.web_server(Place::In(&ctr), 80, "inside");
     let from = |place: Place<'_>, url: &str| {
-        let curl = lab.run(place, &["curl", "-sS", "-m3", url]);
+        let curl = lab.run(place, &["curl", "-sS", "-m20", url]);
         (curl.code(), curl.stdout.trim_end().to_owned())
     };
     let (page, refused) = ((0, "inside".to_owned()), (7, String::new()));
@@ -233,15 +233,16 @@ fn a_port_nobody_serves_resets_the_client() {
     for host in [HOST4, HOST6] {
         let program = format!(
             "start = time.monotonic()\n\
-             try: how = ending(tcp('{host}', 8080, 5))\n\
+             try: how = ending(tcp('{host}', 8080, 30))\n\
              except ConnectionError as e: how = errno.errorcode[e.errno]\n\
-             say(how, ms(start) < 500)"
+             say(how, ms(start))"
         );
-        let client = lab.py(Place::Lan, &program);
-        assert!(
-            ["ECONNRESET True", "ECONNREFUSED True"].contains(&client.ok()),
-            "{host}: {client}"
-        );
+        one_of_three(host, || {
+            let client = lab.py(Place::Lan, &program);
+            let (how, took) = client.ok().split_once(' ').expect("two words");
+            assert!(["ECONNRESET", "ECONNREFUSED"].contains(&how), "{host}: {client}");
+            less_than(millis(500), millis(took.parse().expect("milliseconds")))
+        });
     }
 }
 
@@ -310,9 +311,7 @@ fn a_thousand_published_round_trips_see_no_delay() {
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
     let _echo = lab.serve(Place::In(&ctr), "echo_tcp(80)");
-    let trips = lab.py(Place::Lan, &format!("round_trips('{HOST4}', 8080, 1000)"));
-    let slow = trips.ok().split(' ').next().unwrap_or_default();
-    assert!(slow.parse::<u32>().is_ok_and(|slow| slow < 5), "{trips}");
+    lab.round_trips(Place::Lan, HOST4, 8080);
 }
 
 // C4 C11
@@ -341,7 +340,7 @@ fn udp_clients_are_told_apart() {
     let _who = lab.who(Place::In(&ctr), 80);
     let program = format!(
         "
-socks = [udp(a, p, timeout=3) for a in ('192.0.2.9', '192.0.2.10') for p in (5000, 5001)]
+socks = [udp(a, p, timeout=15) for a in ('192.0.2.9', '192.0.2.10') for p in (5000, 5001)]
 for s in socks:
     s.sendto(b'?', ('{HOST4}', 8080))
 for s in socks:

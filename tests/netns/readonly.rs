@@ -19,8 +19,8 @@ done
 /// Attaches a container and runs a command, and has a page fetched in both.
 const BOTH: &str = r#"
 "$RNSNET" --detach --exit-fd 5 $OPTIONS "$CTR" 5<"$TOP/fifo"
-nsenter -t "$CTR" -U --preserve-credentials -n curl -sS -m5 "$URL"
-"$RNSNET" run -- curl -sS -m5 "$URL"
+nsenter -t "$CTR" -U --preserve-credentials -n curl -sS -m20 "$URL"
+"$RNSNET" run -- curl -sS -m20 "$URL"
 "#;
 
 #[track_caller]

@@ -24,7 +24,7 @@ fn replica(lab: &Lab, name: &str) -> (Container, Proc) {
 /// Who answers four clients, one after the other.
 fn four(lab: &Lab) -> String {
     let program = format!(
-        "for _ in range(4):\n    try: say(read_all(tcp('{HOST4}', 8080, 5)).decode())\n    \
+        "for _ in range(4):\n    try: say(read_all(tcp('{HOST4}', 8080, 20)).decode())\n    \
          except OSError as e: say(type(e).__name__)"
     );
     let said = lab.py(Place::Lan, &program).ok().to_owned();

@@ -37,7 +37,7 @@ fn the_command_has_a_network() {
     let routes = lab.rnsnet_run(&[], &["ip", "route"]);
     assert!(routes.ok().contains(&format!("default via {GATEWAY4}")), "{routes}");
     for url in [format!("http://{LAN4}:8080/"), format!("http://[{LAN6}]:8080/")] {
-        let page = lab.rnsnet_run(&[], &["curl", "-sS", "-m5", &url]);
+        let page = lab.rnsnet_run(&[], &["curl", "-sS", "-m20", &url]);
         assert_eq!(page.ok(), "hello from the lan");
         assert_eq!(page.stderr.matches("rror").count(), 0, "{page}");
     }

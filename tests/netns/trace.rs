@@ -114,7 +114,7 @@ fn unreachable_addresses_are_reported_by_who_knows_it() {
     let said = format!("From {LAN4} icmp_seq=1 Destination Host Unreachable");
     assert!(ping.stdout.contains(&said), "{ping}");
     let program = "
-s = udp(timeout=3)
+s = udp(timeout=15)
 s.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR: a host unreachable is no hard error
 s.connect(('198.51.100.65', 7))
 s.send(b'x')
@@ -148,7 +148,7 @@ fn the_path_mtu_is_told() {
         // IP_MTU_DISCOVER (DO), then IP_MTU of the connected socket.
         let program = format!(
             "
-s = udp(v6=':' in '{target}', timeout=3)
+s = udp(v6=':' in '{target}', timeout=15)
 s.setsockopt(socket.{level}, {discover}, 2)
 s.connect(('{target}', 7))
 s.send(bytes(1400))
@@ -186,7 +186,7 @@ fn a_published_service_hears_of_a_client_that_is_gone() {
     let mut service = lab.serve(
         Place::In(&ctr),
         "
-s = udp('0.0.0.0', 53, timeout=5)
+s = udp('0.0.0.0', 53, timeout=20)
 say('ready')
 data, peer = s.recvfrom(99)
 sys.stdin.readline()
@@ -212,7 +212,7 @@ fn a_peer_hears_that_the_containers_socket_is_closed() {
     let mut peer = lab.serve(
         Place::Lan,
         "
-s = udp('192.0.2.9', 7, timeout=5)
+s = udp('192.0.2.9', 7, timeout=20)
 say('ready')
 data, who = s.recvfrom(99)
 s.connect(who)
