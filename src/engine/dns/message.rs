@@ -232,6 +232,11 @@ impl Query {
     }
 }
 
+/// Whether an answer says that it is cut short (RFC 1035, section 4.1.1).
+pub(super) fn is_truncated(answer: &[u8]) -> bool {
+    answer.get(2).is_some_and(|flags| flags & FLAG_TRUNCATED != 0)
+}
+
 /// What may be kept of an answer: for how long, and where its records count their own time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Keepable {

@@ -5,7 +5,9 @@
 //! answers, each time from a fresh socket connected to that server and under a fresh unpredictable
 //! id (RFC 5452, section 9); an answer counts only if it comes from that server and repeats id and
 //! question. Messages pass through byte for byte but for the id, so EDNS, truncation and every
-//! record type work. What came over TCP ([`stream`]) is asked over TCP, so that it is whole.
+//! record type work. What came over TCP ([`stream`]) is asked over UDP like all else, and over TCP
+//! where that answer is cut short or does not come: a connection for every query is more than servers
+//! for a home take.
 //! Read first: RFC 1035 section 4, RFC 5452, RFC 8767, RFC 9267 (what parsers get wrong).
 
 mod cache;
@@ -49,7 +51,7 @@ const MAX_QUERY_LEN: usize = 4096;
 /// How long one server has to answer over UDP, in the first round over all and in the second.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// The same over TCP, which takes two round trips.
-const PATIENCE_TCP: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
+const PATIENCE_TCP: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
 /// How long a client waits while there is a stale answer to its question (RFC 8767, section 5).
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// The longest message, in bytes: over TCP it has two bytes for its length.
@@ -106,7 +108,7 @@ pub(super) struct Query {
     attempt: usize,
     server: SocketAddr,
     socket: SocketId,
-    /// Our connection to the server, for a query that came over TCP.
+    /// Our connection to the server, for a query that came over TCP and needs one.
     exchange: Option<Exchange>,
     /// When the next server is asked.
     until: Instant,
@@ -292,11 +294,7 @@ impl Forwarder {
             }
         }
         let index = self.queries.next_index();
-        let exchange = match client {
-            Client::Datagram(_) | Client::Local { .. } => None,
-            Client::Stream(_) => Some(Exchange::default()),
-        };
-        let socket = turn.fx.host.open(Owner::Dns(index), kind_of(server, exchange.is_some()));
+        let socket = turn.fx.host.open(Owner::Dns(index), SocketKind::UdpConnect(server));
         self.queries.insert(Query {
             client,
             client_id,
@@ -306,7 +304,7 @@ impl Forwarder {
             attempt: 0,
             server,
             socket,
-            exchange,
+            exchange: None,
             until: turn.now,
             stale_at,
             answered: false,
@@ -359,6 +357,11 @@ impl Forwarder {
             matches!(rcode, Rcode::ServerFailure | Rcode::NotImplemented | Rcode::Refused);
         if unhelpful && query.attempt + 1 < self.upstreams.len(query.upstream) {
             self.try_next(turn, index);
+            return;
+        }
+        if query.wants_stream() && !unhelpful && message::is_truncated(answer) {
+            let server = query.server;
+            self.connect(turn, index, server, true);
             return;
         }
         if unhelpful && query.stale_at.is_some() {
@@ -435,9 +438,21 @@ impl Forwarder {
             self.give_up(turn, index);
             return;
         };
+        // Where nothing comes of UDP, TCP may be let through.
+        let stream = query.exchange.is_some() || query.wants_stream() && query.attempt >= servers;
+        self.connect(turn, index, server, stream);
+    }
+
+    /// Asks a server from a fresh socket.
+    fn connect(&mut self, turn: &mut Turn<'_>, index: usize, server: SocketAddr, stream: bool) {
+        let Some(query) = self.queries.get_mut(index) else {
+            return;
+        };
         turn.fx.host.close(query.socket, query.exchange.is_some());
         query.server = server;
-        let kind = kind_of(server, query.exchange.is_some());
+        query.exchange = stream.then(Exchange::default);
+        let kind =
+            if stream { SocketKind::TcpConnect(server) } else { SocketKind::UdpConnect(server) };
         query.socket = turn.fx.host.open(Owner::Dns(index), kind);
         self.ask(turn, index);
     }
@@ -531,8 +546,11 @@ impl Forwarder {
     }
 }
 
-fn kind_of(server: SocketAddr, stream: bool) -> SocketKind {
-    if stream { SocketKind::TcpConnect(server) } else { SocketKind::UdpConnect(server) }
+impl Query {
+    /// Whether it came over TCP, so that nothing of its answer may be missing, and is not asked so.
+    fn wants_stream(&self) -> bool {
+        matches!(self.client, Client::Stream(_)) && self.exchange.is_none()
+    }
 }
 
 impl Entry for Query {

@@ -6,7 +6,7 @@ use super::net::{Net, Options, address, socket};
 use crate::config::{Lease, Sharing};
 use crate::engine::PortId;
 use crate::engine::dns::PortNames;
-use crate::engine::host::{SocketId, SocketKind};
+use crate::engine::host::{HostEvent, SocketId, SocketKind};
 
 const SERVER: &str = "192.0.2.53:53";
 const CLIENT: &str = "127.0.0.1:4000";
@@ -69,12 +69,12 @@ fn a_connection_is_answered_and_ends_with_its_client() {
     assert!(received[2..].starts_with(&[0, 7]) && received.ends_with(&[10, 0, 2, 100]));
     net.peer_sends(stream, &framed(&query(8, OUTSIDE)));
     net.peer_finishes(stream);
-    let opened = net.host_opens(SocketKind::TcpConnect(socket(SERVER)));
-    net.host_connected(opened);
-    let asked = net.stream(opened).received.clone();
-    net.peer_sends(opened, &framed(&answer(&asked[2..])));
+    let opened = net.host_opens(SocketKind::UdpConnect(socket(SERVER)));
+    let asked = net.host_sends();
+    let (from, payload) = (socket(SERVER), &answer(&asked.payload)[..]);
+    net.host_event(opened, HostEvent::Datagram { from, to: None, payload });
     let closed: Vec<_> = net.host.closed.drain(..).collect();
-    assert_eq!(closed, [(opened, true), (stream, false)], "the end behind the last answer");
+    assert_eq!(closed, [(opened, false), (stream, false)], "the end behind the last answer");
     net.expect_no_flows();
 }
 

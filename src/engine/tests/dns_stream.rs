@@ -9,7 +9,7 @@ use smoltcp::time::Duration;
 use super::net::{Connects, Net, Options, address, guest, socket};
 use crate::engine::PortId;
 use crate::engine::dns::PortNames;
-use crate::engine::host::{SocketId, SocketKind};
+use crate::engine::host::{HostEvent, SocketId, SocketKind};
 
 const SERVERS: [&str; 2] = ["192.0.2.53:53", "[2001:db8::53]:53"];
 
@@ -63,6 +63,35 @@ fn receive(net: &mut Net, handle: SocketHandle) -> Vec<u8> {
     all
 }
 
+/// The server gets the query over UDP first: the socket and what it got.
+fn asked_over_udp(net: &mut Net, server: &str) -> (SocketId, Vec<u8>) {
+    let opened = net.host_opens(SocketKind::UdpConnect(socket(server)));
+    let sent = net.host_sends();
+    assert_eq!(sent.socket, opened);
+    (opened, sent.payload)
+}
+
+/// It answers, with this behind the question.
+fn answers_over_udp(net: &mut Net, opened: SocketId, sent: &[u8], flags: [u8; 2], more: &[u8]) {
+    let mut payload = [sent, more].concat();
+    payload[2..4].copy_from_slice(&flags);
+    let from = socket(SERVERS[0]);
+    net.host_event(opened, HostEvent::Datagram { from, to: None, payload: &payload });
+    net.settle();
+}
+
+/// The server has more to say than a datagram takes, and is asked again over TCP.
+fn asked_twice(net: &mut Net, server: &str) -> (SocketId, Vec<u8>) {
+    cut_short(net, server);
+    asked(net, server)
+}
+
+fn cut_short(net: &mut Net, server: &str) {
+    let (opened, sent) = asked_over_udp(net, server);
+    answers_over_udp(net, opened, &sent, [0x83, 0x80], b"");
+    net.host_closes(opened, false);
+}
+
 /// The server that is asked next, once its connection stands: the socket and what it got.
 fn asked(net: &mut Net, server: &str) -> (SocketId, Vec<u8>) {
     let opened = net.host_opens(SocketKind::TcpConnect(socket(server)));
@@ -71,13 +100,48 @@ fn asked(net: &mut Net, server: &str) -> (SocketId, Vec<u8>) {
 }
 
 #[test]
-fn a_query_over_tcp_is_asked_over_tcp_and_answered_whole() {
+fn a_query_over_tcp_is_asked_over_udp_where_that_does() {
+    let mut net = net();
+    let handle = connect(&mut net, false, 40_000);
+    send(&mut net, handle, &query(7));
+    let (opened, sent) = asked_over_udp(&mut net, SERVERS[0]);
+    assert_eq!(sent[2..], query(7)[4..]);
+    answers_over_udp(&mut net, opened, &sent, [0x81, 0x80], &[7; 5]);
+    net.host_closes(opened, false);
+    let got = receive(&mut net, handle);
+    assert_eq!((&got[2..6], got.len()), (&[0, 7, 0x81, 0x80][..], 2 + sent.len() + 5));
+    net.host_opens_nothing();
+}
+
+// Where datagrams get lost, or are not let through, the second round is over TCP.
+#[test]
+fn a_query_over_tcp_that_gets_no_answer_over_udp_is_asked_over_tcp() {
+    let mut net = net();
+    let handle = connect(&mut net, false, 40_000);
+    send(&mut net, handle, &query(7));
+    for server in SERVERS {
+        asked_over_udp(&mut net, server);
+        net.pass(Duration::from_secs(1));
+    }
+    net.pass(Duration::from_millis(10));
+    let (opened, sent) = asked(&mut net, SERVERS[0]);
+    net.peer_sends(opened, &answer(&sent, 9));
+    assert_eq!(receive(&mut net, handle).len(), answer(&sent, 9).len());
+    // And the servers that say nothing at all fail before the client gives up.
+    send(&mut net, handle, &query(8));
+    net.pass(Duration::from_secs(1 + 1 + 3 + 3));
+    let failure = receive(&mut net, handle);
+    assert_eq!((&failure[2..4], failure[5] & 15), (&[0, 8][..], 2), "SERVFAIL");
+}
+
+#[test]
+fn an_answer_that_is_cut_short_is_asked_for_over_tcp_and_given_whole() {
     for v6 in [false, true] {
         let mut net = net();
         let handle = connect(&mut net, v6, 40_000);
         net.host_opens_nothing();
         send(&mut net, handle, &query(7));
-        let (opened, sent) = asked(&mut net, SERVERS[0]);
+        let (opened, sent) = asked_twice(&mut net, SERVERS[0]);
         assert_eq!(
             (sent[..2].to_vec(), sent[4..].to_vec()),
             (query(7)[..2].to_vec(), query(7)[4..].to_vec())
@@ -132,6 +196,7 @@ fn the_next_server_is_asked_when_one_is_silent_refuses_or_breaks_off() {
         let mut net = net();
         let handle = connect(&mut net, false, 40_000);
         send(&mut net, handle, &query(7));
+        cut_short(&mut net, SERVERS[0]);
         if index == 0 {
             first(&mut net);
         }
@@ -141,7 +206,7 @@ fn the_next_server_is_asked_when_one_is_silent_refuses_or_breaks_off() {
         assert_eq!(receive(&mut net, handle).len(), answer(&sent, 5).len(), "trouble {index}");
         // From now on it is the first.
         send(&mut net, handle, &query(8));
-        asked(&mut net, SERVERS[1]);
+        asked_over_udp(&mut net, SERVERS[1]);
     }
 }
 
@@ -153,16 +218,14 @@ fn queries_of_one_connection_are_answered_as_answers_come() {
     let three = [query(1), query(2), query(3)].concat();
     let (now, later) = three.split_at(three.len() - 5);
     send(&mut net, handle, now);
-    let opened: Vec<_> = net.host.opened.drain(..).map(|(socket, _)| socket).collect();
-    assert_eq!(opened.len(), 2);
-    for socket in &opened {
-        net.host_connected(*socket);
-    }
-    let second = net.stream(opened[1]).received.clone();
-    net.peer_sends(opened[1], &answer(&second, 0));
+    net.host.opened.clear();
+    let sent: Vec<_> = net.host.sent.drain(..).collect();
+    assert_eq!(sent.len(), 2);
+    answers_over_udp(&mut net, sent[1].socket, &sent[1].payload, [0x81, 0x80], b"");
+    net.host.closed.clear();
     assert_eq!(receive(&mut net, handle)[2..4], [0, 2], "the second first");
     send(&mut net, handle, later);
-    let (third, sent) = asked(&mut net, SERVERS[0]);
+    let (third, sent) = asked_twice(&mut net, SERVERS[0]);
     net.peer_sends(third, &answer(&sent, 0));
     assert_eq!(receive(&mut net, handle)[2..4], [0, 3]);
 }
@@ -174,7 +237,7 @@ fn one_silent_client_keeps_nobody_waiting_and_is_let_go() {
     send(&mut net, silent, &query(1)[..9]);
     let handle = connect(&mut net, false, 40_001);
     send(&mut net, handle, &query(7));
-    let (opened, sent) = asked(&mut net, SERVERS[0]);
+    let (opened, sent) = asked_twice(&mut net, SERVERS[0]);
     net.peer_sends(opened, &answer(&sent, 0));
     assert_eq!(receive(&mut net, handle)[2..4], [0, 7]);
     net.pass(Duration::from_secs(31));
@@ -194,7 +257,7 @@ fn an_end_behind_the_query_does_not_cut_off_the_answer() {
     send(&mut net, handle, &query(7));
     net.guest().socket(handle).close();
     net.settle();
-    let (opened, sent) = asked(&mut net, SERVERS[0]);
+    let (opened, sent) = asked_twice(&mut net, SERVERS[0]);
     net.peer_sends(opened, &answer(&sent, 1_000));
     assert_eq!(receive(&mut net, handle).len(), answer(&sent, 1_000).len());
     net.settle();
@@ -206,7 +269,7 @@ fn a_client_that_leaves_does_not_get_another_s_answer() {
     let mut net = net();
     let handle = connect(&mut net, false, 40_000);
     send(&mut net, handle, &query(7));
-    let (opened, sent) = asked(&mut net, SERVERS[0]);
+    let (opened, sent) = asked_twice(&mut net, SERVERS[0]);
     net.guest().socket(handle).abort();
     net.settle();
     // The next one has the same place in the table.
