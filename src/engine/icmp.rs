@@ -202,7 +202,8 @@ fn send(
     let v6 = source.is_ipv6();
     let protocol = if v6 { IpProtocol::Icmpv6 } else { IpProtocol::Icmp };
     let length = 8 + body.len();
-    let mut message = Vec::with_capacity(length);
+    let mut message = std::mem::take(&mut turn.fx.message);
+    message.clear();
     message.extend_from_slice(&type_and_code);
     message.extend_from_slice(&[0, 0]);
     message.extend_from_slice(&rest);
@@ -216,6 +217,7 @@ fn send(
         checksum.copy_from_slice(&sum.to_be_bytes());
     }
     turn.send_datagram(addresses, protocol, HOP_LIMIT, &message);
+    turn.fx.message = message;
 }
 
 /// A datagram of `guest` that the guest itself refuses: what a port-unreachable error of its quotes.

@@ -121,6 +121,7 @@ impl Engine {
                 tx: TxFrame::new(),
                 random: Random::new([c, d]),
                 seen: dns::Seen::default(),
+                message: Vec::new(),
             },
         }
     }

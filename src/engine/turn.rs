@@ -48,6 +48,8 @@ pub(super) struct Effects {
     pub(super) random: Random,
     /// By which names the guests have found addresses.
     pub(super) seen: Seen,
+    /// Room to write an ICMP message in.
+    pub(super) message: Vec<u8>,
 }
 
 /// Frames for guests other than the segments of established flows, in order.
