@@ -282,6 +282,8 @@ pub struct Rules {
     pub protocols: Protocols,
     /// The hardware address of the gateway and of everybody behind it.
     pub gateway_mac: MacAddress,
+    /// The resolvers that DHCP and router advertisements name instead of the forwarder.
+    pub announced: Option<Vec<IpAddr>>,
 }
 
 /// Who is on a container's link besides the gateway.
@@ -473,6 +475,33 @@ impl Mtu {
     }
 }
 
+impl Network {
+    /// The resolvers of one family that DHCP or router advertisements name, as their bytes.
+    /// `forwarder` is that family's.
+    #[must_use]
+    pub fn announced(&self, forwarder: IpAddr) -> Vec<u8> {
+        let octets = |address: &IpAddr| match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        match &self.rules.announced {
+            None if self.dns => octets(&forwarder),
+            None => Vec::new(),
+            Some(list) => {
+                let same = list.iter().filter(|server| server.is_ipv4() == forwarder.is_ipv4());
+                same.flat_map(octets).collect()
+            }
+        }
+    }
+
+    /// The domains to search that they name, as [`Resolver::search_list`].
+    #[must_use]
+    pub fn announced_domains(&self) -> Vec<u8> {
+        let any = self.dns || self.rules.announced.is_some();
+        if any { self.resolver.search_list() } else { Vec::new() }
+    }
+}
+
 impl Default for Mtu {
     fn default() -> Self {
         Self(1500)
@@ -501,6 +530,7 @@ impl Default for Rules {
             maps: Vec::new(),
             protocols: Protocols::default(),
             gateway_mac: MacAddress([0x02, b'r', b'n', 0, 0, 2]),
+            announced: None,
         }
     }
 }

@@ -267,13 +267,17 @@ fn assemble(
     shell: OsString,
     ephemeral: &RangeInclusive<u16>,
 ) -> Plan {
-    let mut rules =
-        Rules { neighbours: Neighbours::Host, protocols: pasta.protocols, ..Rules::default() };
+    let mut rules = Rules {
+        neighbours: Neighbours::Host,
+        protocols: pasta.protocols,
+        announced: pasta.announced,
+        ..Rules::default()
+    };
     if let Some(mac) = pasta.gateway_mac {
         rules.gateway_mac = mac;
     }
     let mut layout = Layout::default();
-    let mut resolver = Resolver::default();
+    let mut resolver = Resolver { search: pasta.search, ..Resolver::default() };
     let mut outbound = Outbound::default();
     let mut dns = false;
     if let Some(v4) = &v4 {
@@ -302,9 +306,9 @@ fn assemble(
     }
     let only_v6 = v4.is_none();
     // A port without an address is bound on those of the families that the container has.
-    let bind = |bind: Option<IpAddr>| match bind {
-        None if only_v6 => Some(Ipv6Addr::UNSPECIFIED.into()),
-        bind => bind,
+    let bind = |bind: Option<IpAddr>, interface: Option<&String>| match (bind, interface) {
+        (None, None) if only_v6 => Some(Ipv6Addr::UNSPECIFIED.into()),
+        (bind, _) => bind,
     };
     let fixed = pasta.ports.fixed.into_iter();
     let mirrors = pasta.ports.mirrors.into_iter();
@@ -319,7 +323,7 @@ fn assemble(
         addresses: Addresses { v4: v4_family, v6: v6_family.map(|(_, family)| family) },
         mtu: pasta.mtu,
         publish: fixed
-            .map(|port| match bind(None) {
+            .map(|port| match bind(None, None) {
                 Some(address) => port.or_at(address),
                 None => port,
             })
@@ -348,7 +352,7 @@ fn assemble(
             .map(|mirror| {
                 let mut exclude = mirror.exclude;
                 exclude.push(ephemeral.clone());
-                Mirror { bind: bind(mirror.bind), exclude, ..mirror }
+                Mirror { bind: bind(mirror.bind, mirror.interface.as_ref()), exclude, ..mirror }
             })
             .collect(),
         outwards: outwards

@@ -59,7 +59,7 @@ fn check_rule(rule: &Publish) {
                     assert!(!addresses.is_empty());
                     assert!(addresses.iter().all(|address| !address.is_multicast()));
                 }
-                Bind::Interface(name) => {
+                Bind::Interface(name) | Bind::Device { interface: name, .. } => {
                     assert!((1..=15).contains(&name.len()), "an interface of {} bytes", name.len());
                     assert!(!name.contains(['/', ' ', '\0', ':']), "an interface {name:?}");
                 }

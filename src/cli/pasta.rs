@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use super::getopt::{GetoptError, Order, Word, Words};
 use super::values::{self, ValueError};
 use crate::config::pasta::{HostLoopback, Job, Pasta, Ports, Wish};
-use crate::config::{LogLevel, Mtu, Process, Protocol, Protocols, Target};
+use crate::config::{LogLevel, Mtu, Name, NameError, Process, Protocol, Protocols, Target};
 pub use ports::PortsError;
 use words::{Id, OPTIONS};
 
@@ -46,6 +46,10 @@ pub enum PastaError {
     Netmask(String),
     #[error("invalid --address {0:?}: the prefix has 1 to {1} bits")]
     PrefixLength(String, u8),
+    #[error("--{0} needs --{1}")]
+    NothingToTell(&'static str, &'static str),
+    #[error("invalid --search {0:?}: {1}")]
+    Name(String, NameError),
     #[error("--{0} {1} is of a family that --{2} leaves out")]
     Family(&'static str, IpAddr, &'static str),
     #[error("--{0} is of a family that --{1} leaves out")]
@@ -251,6 +255,8 @@ impl Given {
             guest_mac: self.read(Id::NsMacAddr, "ns-mac-addr", values::mac)?,
             gateway_mac: self.read(Id::MacAddr, "mac-addr", values::mac)?,
             mtu: self.mtu()?,
+            announced: self.announced(only_v4, only_v6)?,
+            search: self.search()?,
             protocols: Protocols {
                 ipv4: !only_v6,
                 tcp: !self.has(Id::NoTcp),
@@ -358,6 +364,68 @@ impl Given {
             }
             (true, None) => Ok(None),
             (false, _) => Ok(Some(wish)),
+        }
+    }
+
+    /// The resolvers that are announced; `None` is the one of `--dns-forward`.
+    fn announced(&self, only_v4: bool, only_v6: bool) -> Result<Option<Vec<IpAddr>>, PastaError> {
+        let wanted = self.switches.iter().rev().find_map(|switch| match switch {
+            Id::DhcpDns(wanted) => Some(*wanted),
+            _ => None,
+        });
+        let mut named = None;
+        for text in self.all(Id::Dns) {
+            let list: &mut Vec<IpAddr> = named.get_or_insert_default();
+            if text == "none" {
+                list.clear();
+                continue;
+            }
+            let invalid = || PastaError::Address("dns", text.to_owned());
+            let address: IpAddr = text.parse().map_err(|_| invalid())?;
+            let (usable, left_out, other_only) = match address {
+                IpAddr::V4(v4) => (v4.is_usable(), only_v6, Ipv4Addr::OTHER_ONLY),
+                IpAddr::V6(v6) => (v6.is_usable(), only_v4, Ipv6Addr::OTHER_ONLY),
+            };
+            if left_out {
+                return Err(PastaError::Family("dns", address, other_only));
+            }
+            if !usable {
+                return Err(PastaError::Unusable("dns", text.to_owned()));
+            }
+            list.push(address);
+        }
+        match (wanted, named) {
+            (Some(false), _) => Ok(Some(Vec::new())),
+            (Some(true), None) if self.last(Id::DnsForward).is_none() => {
+                Err(PastaError::NothingToTell("dhcp-dns", "dns-forward or --dns"))
+            }
+            (_, named) => Ok(named),
+        }
+    }
+
+    /// The domains to search that are announced.
+    fn search(&self) -> Result<Vec<Name>, PastaError> {
+        let wanted = self.switches.iter().rev().find_map(|switch| match switch {
+            Id::DhcpSearch(wanted) => Some(*wanted),
+            _ => None,
+        });
+        let mut domains = Vec::new();
+        for text in self.all(Id::Search) {
+            let invalid = |source| PastaError::Name(text.to_owned(), source);
+            if text == "none" {
+                domains.clear();
+                continue;
+            }
+            for word in text.split([' ', ',']).filter(|word| !word.is_empty()) {
+                domains.push(word.parse().map_err(invalid)?);
+            }
+        }
+        match wanted {
+            Some(false) => Ok(Vec::new()),
+            Some(true) if self.last(Id::Search).is_none() => {
+                Err(PastaError::NothingToTell("dhcp-search", "search"))
+            }
+            _ => Ok(domains),
         }
     }
 
@@ -542,6 +610,11 @@ What addresses mean:
       --map-guest-addr=ADDR|none
                            this address is the host's own, which is also the
                            container's
+  -D, --dns=ADDR|none      DHCP and router advertisements name this resolver
+                           (default: that of --dns-forward)
+  -S, --search=LIST|none   and these domains (default: none)
+      --dhcp-dns --no-dhcp-dns --dhcp-search --no-dhcp-search
+                           they do, or do not
   -o, --outbound=ADDR      local address of what is sent
       --outbound-if4=NAME  the host's interface that IPv4 leaves by, and the one
                            to copy from unless --interface is given

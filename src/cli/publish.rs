@@ -544,9 +544,10 @@ fn overlap(a: &Bind, b: &Bind) -> bool {
         (Bind::Interface(a), Bind::Interface(b)) => a == b,
         (Bind::Addresses(a), Bind::Addresses(b)) => a.iter().any(|a| b.iter().any(|b| same(a, b))),
         // Whether the interface has the address is known when it is bound.
-        (Bind::Interface(_), Bind::Addresses(_)) | (Bind::Addresses(_), Bind::Interface(_)) => {
-            false
-        }
+        (Bind::Interface(_), Bind::Addresses(_))
+        | (Bind::Addresses(_), Bind::Interface(_))
+        | (Bind::Device { .. }, _)
+        | (_, Bind::Device { .. }) => false,
     }
 }
 

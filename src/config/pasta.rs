@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use super::{MacAddress, Mtu, Process, Protocol, Protocols, Publish, Target};
+use super::{MacAddress, Mtu, Name, Process, Protocol, Protocols, Publish, Target};
 
 /// A line of pasta's, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub struct Pasta {
     pub gateway_mac: Option<MacAddress>,
     /// Its MTU.
     pub mtu: Mtu,
+    /// The resolvers that DHCP and router advertisements name; `None` is the forwarder.
+    pub announced: Option<Vec<IpAddr>>,
+    /// The domains to search that they name.
+    pub search: Vec<Name>,
     /// Which protocols are served.
     pub protocols: Protocols,
     /// Host ports that lead into the container.
@@ -125,6 +129,8 @@ pub struct Mirror {
     /// The address that they are bound at; `None` is every address of both families, or both
     /// loopbacks.
     pub bind: Option<IpAddr>,
+    /// The host's interface that they are bound at, at its addresses unless one is given.
+    pub interface: Option<String>,
     /// The ports it is for.
     pub include: Vec<RangeInclusive<u16>>,
     /// Those among them that it is not for.

@@ -51,6 +51,13 @@ pub enum Bind {
     Addresses(Vec<IpAddr>),
     /// Whatever addresses this interface has at any moment.
     Interface(String),
+    /// This address, for what comes in by this interface alone, while there is such an interface.
+    Device {
+        /// May be unspecified: every address of its family.
+        address: IpAddr,
+        /// The interface.
+        interface: String,
+    },
 }
 
 /// Which host ports.
@@ -170,7 +177,8 @@ impl Publish {
 }
 
 /// The rule in the grammar of `--publish`. Ports of several addresses are shown with the first
-/// only, which no rule on its own can ask for (`--default-bind` can).
+/// only, which no rule on its own can ask for (`--default-bind` can); nor for an address of one
+/// interface (pasta's grammar can).
 impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
@@ -179,6 +187,12 @@ impl fmt::Display for Publish {
                 match on {
                     Bind::All => {}
                     Bind::Interface(name) => write!(f, "{name}/")?,
+                    Bind::Device { address: IpAddr::V4(address), interface } => {
+                        write!(f, "{address}%{interface}:")?;
+                    }
+                    Bind::Device { address: IpAddr::V6(address), interface } => {
+                        write!(f, "[{address}%{interface}]:")?;
+                    }
                     Bind::Addresses(addresses) => match addresses.first() {
                         Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
                         Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,

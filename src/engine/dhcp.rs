@@ -220,11 +220,9 @@ fn options(turn: &Turn<'_>, request: &Request, kind: DhcpMessageType, yours: Ipv
     let mask = u32::MAX.checked_shl(32 - u32::from(v4.subnet.prefix_len)).unwrap_or(0);
     put(SUBNET_MASK, &mask.to_be_bytes());
     put(ROUTER, &v4.gateway.octets());
-    if turn.network.dns {
-        put(NAME_SERVERS, &v4.dns.octets());
-        // RFC 3397; nobody asks for so many domains that one option cannot hold them.
-        put(DOMAIN_SEARCH, &turn.network.resolver.search_list());
-    }
+    put(NAME_SERVERS, &turn.network.announced(v4.dns.into()));
+    // RFC 3397; nobody asks for so many domains that one option cannot hold them.
+    put(DOMAIN_SEARCH, &turn.network.announced_domains());
     put(BROADCAST_ADDRESS, &v4.subnet.broadcast().octets());
     if let Ok(mtu) = u16::try_from(turn.link.mtu) {
         put(INTERFACE_MTU, &mtu.to_be_bytes());

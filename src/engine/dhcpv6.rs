@@ -86,10 +86,8 @@ pub(super) fn handle(turn: &mut Turn<'_>, client: IpAddr, message: &[u8]) -> Ver
     };
     put(CLIENT_ID, client_id);
     put(SERVER_ID, &own_id);
-    if turn.network.dns {
-        put(DNS_SERVERS, &v6.dns.octets());
-        put(DOMAIN_LIST, &turn.network.resolver.search_list());
-    }
+    put(DNS_SERVERS, &turn.network.announced(v6.dns.into()));
+    put(DOMAIN_LIST, &turn.network.announced_domains());
     put(REFRESH_TIME, &REFRESH_SECONDS.to_be_bytes());
     turn.fx.stats.dhcp_answers += 1;
     let from = SocketAddr::new(ndp::link_local(mac).into(), SERVER_PORT);

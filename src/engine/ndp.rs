@@ -105,11 +105,8 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
                 prefix_info: Some(prefix_info),
             };
             let to = if source.is_unspecified() { ALL_NODES } else { source };
-            let mut more = Vec::new();
-            if turn.network.dns {
-                more = dns_option(v6.dns);
-                more.extend(search_option(&turn.network.resolver.search_list()));
-            }
+            let mut more = dns_option(&turn.network.announced(v6.dns.into()));
+            more.extend(search_option(&turn.network.announced_domains()));
             send(turn, own_link_local, to, advert, &more);
         }
         NdiscRepr::NeighborAdvert { .. } => {}
@@ -134,24 +131,27 @@ pub(super) fn announce(turn: &mut Turn<'_>, lease: &Lease) {
 /// All nodes on the link (RFC 4291, section 2.7.1).
 pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// The option that names one DNS server for ever (RFC 8106, section 5.1).
-fn dns_option(server: Ipv6Addr) -> Vec<u8> {
+/// The option that names DNS servers for ever (RFC 8106, section 5.1); nothing without any.
+fn dns_option(servers: &[u8]) -> Vec<u8> {
     const RDNSS: u8 = 25;
-    // In units of eight bytes.
-    const LENGTH: u8 = 3;
-    [&[RDNSS, LENGTH, 0, 0][..], &u32::MAX.to_be_bytes(), &server.octets()].concat()
+    endless(RDNSS, servers)
 }
 
 /// The option that names the domains to search for ever (RFC 8106, section 5.2); nothing without
 /// any.
 fn search_option(domains: &[u8]) -> Vec<u8> {
     const DNSSL: u8 = 31;
-    // In units of eight bytes, the rest filled with zeros.
-    let Some(units) = u8::try_from(1 + domains.len().div_ceil(8)).ok().filter(|units| *units > 1)
+    endless(DNSSL, domains)
+}
+
+/// An option that holds for ever: after its type a length in units of eight bytes, the last filled
+/// with zeros.
+fn endless(kind: u8, data: &[u8]) -> Vec<u8> {
+    let Some(units) = u8::try_from(1 + data.len().div_ceil(8)).ok().filter(|units| *units > 1)
     else {
         return Vec::new();
     };
-    let mut option = [&[DNSSL, units, 0, 0][..], &u32::MAX.to_be_bytes(), domains].concat();
+    let mut option = [&[kind, units, 0, 0][..], &u32::MAX.to_be_bytes(), data].concat();
     option.resize(usize::from(units) * 8, 0);
     option
 }

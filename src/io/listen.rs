@@ -277,21 +277,23 @@ impl Binder<'_> {
                 place(Ipv6Addr::UNSPECIFIED.into(), MayLack::Family),
             ],
             Bind::All => vec![place(Ipv4Addr::UNSPECIFIED.into(), MayLack::Nothing)],
-            Bind::Interface(name) => {
+            Bind::Interface(name) | Bind::Device { interface: name, .. } => {
                 let publish = || Box::new(rule.clone());
                 let listed = match &mut self.interfaces {
-                    Some(interfaces) => of_interface(interfaces, name),
+                    Some(interfaces) => of_interface(interfaces, on),
                     None => Err(io::ErrorKind::Unsupported.into()),
                 };
                 let listed =
                     listed.map_err(|source| ListenError::List { publish: publish(), source })?;
-                if listed.is_none() && !rule.freebind {
+                let none = listed.is_none();
+                if none && !rule.freebind {
                     let interface = name.clone();
                     return Err(ListenError::NoInterface { publish: publish(), interface });
                 }
                 let places = listed.unwrap_or_default();
                 if places.is_empty() {
-                    log::warn!("{rule}: {name} has no address yet");
+                    let what = if none { "is not there" } else { "has no address" };
+                    log::warn!("{rule}: {name} {what} yet");
                 }
                 places
             }
@@ -303,23 +305,35 @@ impl Binder<'_> {
 ///
 /// # Errors
 /// What netlink(7) reports.
-fn of_interface(interfaces: &mut Interfaces, name: &str) -> io::Result<Option<Vec<Place>>> {
+fn of_interface(interfaces: &mut Interfaces, on: &Bind) -> io::Result<Option<Vec<Place>>> {
     interfaces.follow()?;
-    Ok(addresses_of(interfaces, name).map(|addresses| {
-        let place = |address| Place { address, may_lack: MayLack::Address };
-        addresses.into_iter().map(place).collect()
+    Ok(addresses_of(interfaces, on).map(|addresses| {
+        let may_lack = match on {
+            Bind::Interface(_) => MayLack::Address,
+            Bind::All | Bind::Addresses(_) | Bind::Device { .. } => MayLack::Nothing,
+        };
+        addresses.into_iter().map(|address| Place { address, may_lack }).collect()
     }))
 }
 
-/// The addresses of an interface, with port 0; `None` without such an interface.
-pub(super) fn addresses_of(interfaces: &Interfaces, name: &str) -> Option<Vec<SocketAddr>> {
+/// The addresses, with port 0, at which ports of an interface are bound now; `None` without such an
+/// interface, and for ports that are no interface's.
+pub(super) fn addresses_of(interfaces: &Interfaces, on: &Bind) -> Option<Vec<SocketAddr>> {
+    let (name, only) = match on {
+        Bind::Interface(name) => (name, None),
+        Bind::Device { address, interface } => (interface, Some(*address)),
+        Bind::All | Bind::Addresses(_) => return None,
+    };
     let index = interfaces.index(name)?;
     let address = |ip: IpAddr| match ip {
         // Good on that link only, so the kernel wants to know which: ipv6(7).
         IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(ip, 0, 0, index).into(),
         ip => SocketAddr::new(ip, 0),
     };
-    Some(interfaces.addresses(index).map(address).collect())
+    Some(match only {
+        Some(only) => vec![address(only)],
+        None => interfaces.addresses(index).map(address).collect(),
+    })
 }
 
 /// Binds one port that an interface's new address is to have; `None` if the address is gone again.
@@ -415,9 +429,13 @@ fn listen_at(
 ) -> Result<Option<Listener>, ListenError> {
     let mut address = place.address;
     address.set_port(host_port);
+    let mut by = sock::Local::default();
+    if let HostSide::Bound { on: Bind::Device { interface, .. }, .. } = &rule.host {
+        by.device = Some(interface);
+    }
     let bound = match rule.protocol {
-        Protocol::Tcp => sock::tcp_listen(address, rule.freebind),
-        Protocol::Udp => sock::udp_bind(address, rule.freebind),
+        Protocol::Tcp => sock::tcp_listen_by(address, rule.freebind, by),
+        Protocol::Udp => sock::udp_bind_by(address, rule.freebind, by),
     };
     let lacks = |error: &io::Error| match place.may_lack {
         MayLack::Nothing => false,

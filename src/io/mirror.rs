@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 
 use super::published::{Place, PublishedPorts};
 use crate::config::pasta::Mirror;
-use crate::config::{Protocol, Publish};
+use crate::config::{Bind, HostPorts, Ports, Protocol, Publish};
 use crate::engine::{Destination, Instant};
 use crate::sys::interfaces::Interfaces;
 
@@ -159,21 +159,28 @@ impl Mirrors {
     /// What a port comes to by every rule that is for it; each is bound as far as that is possible.
     fn places(&self, protocol: Protocol, port: u16) -> Vec<Publish> {
         let rules = self.rules.iter().filter(|r| r.protocol == protocol && r.covers(port));
-        let place = |(address, freebind)| {
-            let publish = Publish::one(Some(address), port, port, protocol);
-            Publish { freebind, ..publish }
-        };
+        let (host, inside) = (HostPorts::Exactly(Ports::one(port)), Ports::one(port));
+        let publish =
+            |(on, freebind)| Publish { freebind, ..Publish::at(on, host, inside, protocol) };
         rules
-            .flat_map(|rule| self.addresses(rule).into_iter().map(|a| (a, rule.freebind)))
-            .map(place)
+            .flat_map(|rule| self.binds(rule).into_iter().map(|on| (on, rule.freebind)))
+            .map(publish)
             .collect()
     }
 
-    fn addresses(&self, rule: &Mirror) -> Vec<IpAddr> {
-        match rule.bind {
-            Some(address) => vec![address],
-            None if self.v6 => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-            None => vec![Ipv4Addr::UNSPECIFIED.into()],
+    /// Where a rule's ports are bound, each on its own.
+    fn binds(&self, rule: &Mirror) -> Vec<Bind> {
+        let at = |address: IpAddr| Bind::Addresses(vec![address]);
+        match (&rule.interface, rule.bind) {
+            (Some(name), Some(address)) => {
+                vec![Bind::Device { address, interface: name.clone() }]
+            }
+            (Some(name), None) => vec![Bind::Interface(name.clone())],
+            (None, Some(address)) => vec![at(address)],
+            (None, None) if self.v6 => {
+                vec![at(Ipv4Addr::UNSPECIFIED.into()), at(Ipv6Addr::UNSPECIFIED.into())]
+            }
+            (None, None) => vec![at(Ipv4Addr::UNSPECIFIED.into())],
         }
     }
 }

@@ -184,8 +184,10 @@ impl PublishedPorts {
     /// The host's addresses have changed: rules that name an interface follow it.
     pub(super) fn follow(&mut self, interfaces: &Interfaces, place: &mut Place<'_>) {
         for rule in &mut self.rules {
-            if let HostSide::Bound { on: Bind::Interface(name), .. } = &rule.publish.host {
-                let now = listen::addresses_of(interfaces, name).unwrap_or_default();
+            if let HostSide::Bound { on: on @ (Bind::Interface(_) | Bind::Device { .. }), .. } =
+                &rule.publish.host
+            {
+                let now = listen::addresses_of(interfaces, on).unwrap_or_default();
                 rule.move_to(&now, place);
             }
         }

@@ -236,6 +236,19 @@ fn ports_of_outgoing_connections_are_published_by_name_alone() {
 }
 
 #[test]
+fn what_is_announced_is_what_was_said() {
+    let attach = attached(&host(), "--dns-forward 192.0.2.5 -D 192.0.2.6 -S lan 1");
+    let octets = attach.network.announced(attach.network.addresses.v4.dns.into());
+    assert_eq!((octets.as_slice(), attach.network.dns), (&[192, 0, 2, 6][..], true));
+    assert_eq!(attach.network.announced_domains(), b"\x03lan\0");
+    let attach = attached(&host(), "--dns-forward 192.0.2.5 --no-dhcp-dns 1");
+    assert_eq!(attach.network.announced(attach.network.addresses.v4.dns.into()), [0; 0]);
+    let attach = attached(&host(), "--dns-forward 192.0.2.5 1");
+    let octets = attach.network.announced(attach.network.addresses.v4.dns.into());
+    assert_eq!(octets, [192, 0, 2, 5]);
+}
+
+#[test]
 fn without_a_command_there_is_a_shell() {
     let Ok(Plan::Run(run)) = planned(&host(), "--config-net") else { panic!() };
     assert_eq!((run.command, run.caller.host_files), (vec![OsString::from("/bin/zsh")], true));

@@ -32,7 +32,16 @@ pub struct Local<'a> {
 /// # Errors
 /// `EADDRINUSE`, `EADDRNOTAVAIL`, or `EACCES` for a port below `ip_unprivileged_port_start`.
 pub fn tcp_listen(address: SocketAddr, freebind: bool) -> io::Result<OwnedFd> {
+    tcp_listen_by(address, freebind, Local::default())
+}
+
+/// The same for what comes in by the interface of `by` alone, if there is one.
+///
+/// # Errors
+/// As [`tcp_listen`]; `ENODEV` when there is no such interface.
+pub fn tcp_listen_by(address: SocketAddr, freebind: bool, by: Local<'_>) -> io::Result<OwnedFd> {
     let socket = open(address.is_ipv6(), SockType::Stream, None)?;
+    bind_to_device(&socket, by)?;
     if freebind {
         setsockopt(&socket, sockopt::IpFreebind, &true)?;
     }
@@ -139,7 +148,16 @@ pub fn tcp_set_reset_on_close(stream: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// As [`tcp_listen`].
 pub fn udp_bind(address: SocketAddr, freebind: bool) -> io::Result<OwnedFd> {
+    udp_bind_by(address, freebind, Local::default())
+}
+
+/// The same for what comes in by the interface of `by` alone, if there is one.
+///
+/// # Errors
+/// As [`tcp_listen_by`].
+pub fn udp_bind_by(address: SocketAddr, freebind: bool, by: Local<'_>) -> io::Result<OwnedFd> {
     let socket = open(address.is_ipv6(), SockType::Datagram, None)?;
+    bind_to_device(&socket, by)?;
     if freebind {
         setsockopt(&socket, sockopt::IpFreebind, &true)?;
     }

@@ -287,6 +287,83 @@ fn ports_of_an_interface_are_at_its_addresses_alone() {
     });
 }
 
+// L5 C8: an address of an interface, for what comes in there.
+#[test]
+fn ports_of_an_address_and_an_interface_are_for_what_comes_in_there() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    second_uplink(&lab);
+    let ctr = lab.container();
+    let bound = ["-t", "198.51.100.1%h1/8080:80,8081:80", "-t", "198.51.100.1/8082:80"];
+    lab.as_podman(&ctr, &[&bound[..], &["-u", "[2001:db8:6::1%h1]/8080:80"]].concat());
+    let _who = lab.who(Place::In(&ctr), 80);
+    assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8080), "198.51.100.9");
+    assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8081), "198.51.100.9");
+    assert_eq!(lab.who_at_udp(Place::Lan, "2001:db8:6::1", 8080), "2001:db8:6::9");
+    // The same address by another interface.
+    lab.sh(Place::Lan, "ip route add 198.51.100.1/32 via 192.0.2.1 dev l0").ok();
+    let there = |port: u16| lab.py(Place::Lan, &format!("say(attempt('198.51.100.1', {port}, 5))"));
+    assert!(there(8080).ok().contains("ECONNREFUSED"));
+    assert!(there(8082).ok().contains("connected"));
+    // It goes with its interface, and comes back with it.
+    let is_there = |there: bool| {
+        eventually(secs(10), "the port follows its interface", || {
+            let sockets = lab.sockets(Place::Host, 8081);
+            if sockets.contains("%h1:8081") == there { Ok(()) } else { Err(sockets) }
+        });
+    };
+    is_there(true);
+    lab.sh(Place::Host, "ip link del h1").ok();
+    is_there(false);
+    let again = format!(
+        "ip link add h1 type veth peer name l1 netns {}; ip addr add 198.51.100.1/24 dev h1
+         ip link set h1 up",
+        lab.lan_pid()
+    );
+    lab.sh(Place::Host, &again).ok();
+    let route = "ip route del 198.51.100.1/32; ip addr add 198.51.100.9/24 dev l1";
+    lab.sh(Place::Lan, &format!("{route}; ip link set l1 up")).ok();
+    is_there(true);
+    assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8081), "198.51.100.9");
+    let pid = ctr.pid().to_string();
+    let none = lab.pasta(&["--config-net", "-u", "none", "-t", "192.0.2.1%h7/22", &pid]);
+    assert_eq!(none.code(), 1, "{none}");
+    assert!(none.stderr.contains("no interface h7"), "{none}");
+}
+
+// L5 C8
+#[test]
+fn ports_of_an_interface_may_follow_the_container() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    second_uplink(&lab);
+    let ctr = lab.container();
+    lab.as_podman(&ctr, &["-t", "%h1/auto", "-u", "198.51.100.1%h1/~53"]);
+    let who = lab.who(Place::In(&ctr), 8080);
+    eventually(secs(10), "the ports are at the interface", || {
+        let sockets = lab.sockets(Place::Host, 8080);
+        let found = ["198.51.100.1:8080", "[2001:db8:6::1]:8080", "198.51.100.1%h1:8080"];
+        match found.iter().all(|found| sockets.contains(found)) {
+            true => Ok(()),
+            false => Err(sockets),
+        }
+    });
+    assert!(!lab.sockets(Place::Host, 8080).contains(HOST4));
+    assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8080), "198.51.100.9");
+    assert_eq!(lab.who_at_udp(Place::Lan, "198.51.100.1", 8080), "198.51.100.9");
+    // A new address of it, too.
+    lab.sh(Place::Host, "ip addr add 198.51.100.3/24 dev h1").ok();
+    eventually(secs(10), "the port is at the new address too", || {
+        let sockets = lab.sockets(Place::Host, 8080);
+        if sockets.contains("198.51.100.3:8080") { Ok(()) } else { Err(sockets) }
+    });
+    drop(who);
+    eventually(secs(10), "the ports are given back", || {
+        let sockets = lab.sockets(Place::Host, 8080);
+        if sockets.is_empty() { Ok(()) } else { Err(sockets) }
+    });
+}
+
 // L5
 #[test]
 fn an_address_may_come_later_where_that_is_said() {

@@ -28,21 +28,17 @@ pub enum PortsError {
     ToAddress(String),
     #[error("{0:?} is no name of an interface")]
     Interface(String),
-    #[error("give an interface or an address, not both: an interface means all its addresses")]
-    InterfaceAndAddress,
     #[error("only addresses of the container's loopback lead to the host's")]
     NoLoopback,
     #[error("at most {0} ports lead to the host's loopback")]
     TooManyOutwards(usize),
-    #[error("{0:?} are ports that follow the container, which cannot be an interface's: name them")]
-    InterfaceFollowed(String),
 }
 
 /// One specification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Spec {
     pub(super) bind: Option<IpAddr>,
-    /// Instead of an address.
+    /// With an address, that of the interface alone; without one, all that it has.
     interface: Option<String>,
     /// The host's ports, and the first of the container's.
     ranges: Vec<(RangeInclusive<u16>, u16)>,
@@ -56,12 +52,8 @@ pub(super) fn parse(text: &str) -> Result<Option<Spec>, PortsError> {
     if text == "none" {
         return Ok(None);
     }
-    let (place, list) = split_place(text)?;
-    let mut spec = match place {
-        Some(Place::Address(address)) => Spec { bind: Some(address), ..Spec::default() },
-        Some(Place::Interface(name)) => Spec { interface: Some(name), ..Spec::default() },
-        None => Spec::default(),
-    };
+    let ((bind, interface), list) = split_place(text)?;
+    let mut spec = Spec { bind, interface, ..Spec::default() };
     let mut all = false;
     for item in list.split(',') {
         match item {
@@ -82,9 +74,6 @@ pub(super) fn parse(text: &str) -> Result<Option<Spec>, PortsError> {
     if all {
         spec.ranges.clear();
     }
-    if spec.follows && spec.interface.is_some() {
-        return Err(PortsError::InterfaceFollowed(text.to_owned()));
-    }
     Ok(Some(spec))
 }
 
@@ -100,16 +89,15 @@ impl Spec {
             let start = *range.start();
             for host_port in range.filter(|port| !exclude.iter().any(|r| r.contains(port))) {
                 let guest_port = first_inside + (host_port - start);
-                let publish = match &interface {
-                    None => Publish::one(bind, host_port, guest_port, protocol),
-                    Some(name) => Publish::at(
-                        Bind::Interface(name.clone()),
-                        HostPorts::Exactly(config::Ports::one(host_port)),
-                        config::Ports::one(guest_port),
-                        protocol,
-                    ),
+                let on = match (bind, interface.clone()) {
+                    (None, None) => Bind::All,
+                    (Some(address), None) => Bind::Addresses(vec![address]),
+                    (None, Some(name)) => Bind::Interface(name),
+                    (Some(address), Some(interface)) => Bind::Device { address, interface },
                 };
-                let publish = Publish { freebind, ..publish };
+                let host = HostPorts::Exactly(config::Ports::one(host_port));
+                let guest = config::Ports::one(guest_port);
+                let publish = Publish { freebind, ..Publish::at(on, host, guest, protocol) };
                 if !ports.fixed.contains(&publish) {
                     ports.fixed.push(publish);
                 }
@@ -121,20 +109,17 @@ impl Spec {
 impl Spec {
     /// The rule of ports that follow.
     fn mirror(self, protocol: Protocol, freebind: bool) -> Mirror {
-        let Self { bind, ranges, exclude, .. } = self;
+        let Self { bind, interface, ranges, exclude, .. } = self;
         let mut include: Vec<_> = ranges.into_iter().map(|(range, _)| range).collect();
         if include.is_empty() {
             include.push(1..=u16::MAX);
         }
-        Mirror { protocol, bind, include, exclude, freebind }
+        Mirror { protocol, bind, interface, include, exclude, freebind }
     }
 }
 
-/// What stands before the ports.
-enum Place {
-    Address(IpAddr),
-    Interface(String),
-}
+/// What stands before the ports: an address, an interface, both or neither.
+type Place = (Option<IpAddr>, Option<String>);
 
 /// Adds what a specification of `-T` or `-U` stands for to `ports`.
 pub(super) fn add_outwards(
@@ -143,11 +128,13 @@ pub(super) fn add_outwards(
     ports: &mut Ports,
 ) -> Result<(), PortsError> {
     let at = spec.bind;
-    if spec.interface.is_some() || at.is_some_and(|at| !at.is_loopback()) {
+    let elsewhere = spec.interface.as_deref().is_some_and(|interface| interface != LOOPBACK);
+    if elsewhere || at.is_some_and(|at| !at.is_loopback()) {
         return Err(PortsError::NoLoopback);
     }
     if spec.follows {
-        ports.outward_mirrors.push(spec.mirror(protocol, false));
+        let mirror = spec.mirror(protocol, false);
+        ports.outward_mirrors.push(Mirror { interface: None, ..mirror });
         return Ok(());
     }
     let Spec { ranges, exclude, .. } = spec;
@@ -166,37 +153,47 @@ pub(super) fn add_outwards(
     Ok(())
 }
 
-/// The address or interface before the first slash, if there is one, and the rest.
-fn split_place(text: &str) -> Result<(Option<Place>, &str), PortsError> {
+/// The address and interface before the first slash, if there are any, and the rest.
+fn split_place(text: &str) -> Result<(Place, &str), PortsError> {
     let Some((before, list)) = text.split_once('/') else {
         // All ports, by what goes without saying.
-        return match text.split_once('%') {
-            Some(_) => Err(PortsError::InterfaceFollowed(text.to_owned())),
-            None => Ok((None, text)),
+        return match text.contains('%') {
+            true => Ok((split_interface(text)?, "all")),
+            false => Ok(((None, None), text)),
         };
     };
-    // `5000:192.0.2.5/6000`: the slash belongs to where it leads.
-    let unbracketed = before.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    let address = unbracketed.unwrap_or(before);
-    if let Some((address, name)) = address.split_once('%') {
-        if !matches!(address, "" | "*") {
-            return Err(PortsError::InterfaceAndAddress);
-        }
-        // Unlike the container's own it may be `lo`.
-        return match values::ifname(name) {
-            Err(_) if name != "lo" => Err(PortsError::Interface(before.to_owned())),
-            _ => Ok((Some(Place::Interface(name.to_owned())), list)),
-        };
-    }
-    match address.parse() {
-        Ok(address) => Ok((Some(Place::Address(address)), list)),
-        Err(_) if address == "*" => Ok((None, list)),
-        Err(_) if before.split_once(':').is_some_and(|(ports, _)| range(ports, ports).is_ok()) => {
+    match split_interface(before) {
+        // `5000:192.0.2.5/6000`: the slash belongs to where it leads.
+        Err(PortsError::Address(_))
+            if before.split_once(':').is_some_and(|(ports, _)| range(ports, ports).is_ok()) =>
+        {
             Err(PortsError::ToAddress(text.to_owned()))
         }
-        Err(_) => Err(PortsError::Address(before.to_owned())),
+        place => Ok((place?, list)),
     }
 }
+
+/// `ADDRESS`, `ADDRESS%INTERFACE` or `%INTERFACE`; the address may be `*` and stand in brackets.
+fn split_interface(text: &str) -> Result<Place, PortsError> {
+    let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let (address, name) = match unbracketed.unwrap_or(text).split_once('%') {
+        Some((address, name)) => (address, Some(name)),
+        None => (unbracketed.unwrap_or(text), None),
+    };
+    // Unlike the container's own it may be `lo`.
+    if name.is_some_and(|name| name != LOOPBACK && values::ifname(name).is_err()) {
+        return Err(PortsError::Interface(text.to_owned()));
+    }
+    let address = match address.parse() {
+        Ok(address) => Some(address),
+        Err(_) if address == "*" || (address.is_empty() && name.is_some()) => None,
+        Err(_) => return Err(PortsError::Address(text.to_owned())),
+    };
+    Ok((address, name.map(str::to_owned)))
+}
+
+/// The interface that every namespace has.
+const LOOPBACK: &str = "lo";
 
 /// `first[-last][:tofirst[-tolast]]`.
 fn mapping(item: &str) -> Result<(RangeInclusive<u16>, u16), PortsError> {

@@ -33,6 +33,9 @@ fn fixed(text: &str) -> Vec<String> {
             Bind::Addresses(bind) => format!("{} {host}:{}", bind[0], publish.guest),
             Bind::All => format!("{host}:{}", publish.guest),
             Bind::Interface(name) => format!("%{name} {host}:{}", publish.guest),
+            Bind::Device { address, interface } => {
+                format!("{address}%{interface} {host}:{}", publish.guest)
+            }
         },
         other => panic!("{other:?}"),
     };
@@ -220,6 +223,10 @@ fn ports_are_ranges_with_mappings_and_exclusions() {
     assert_eq!(fixed("*/22"), ["22:22"]);
     assert_eq!(fixed("%eth0/22,80:81"), ["%eth0 22:22", "%eth0 80:81"]);
     assert_eq!(fixed("*%lo/22"), ["%lo 22:22"]);
+    assert_eq!(fixed("192.0.2.5%eth0/22"), ["192.0.2.5%eth0 22:22"]);
+    assert_eq!(fixed("[fe80::1%eth0]/22"), ["fe80::1%eth0 22:22"]);
+    assert_eq!(fixed("fe80::1%eth0/22:80"), ["fe80::1%eth0 22:80"]);
+    assert_eq!(fixed("0.0.0.0%lo/22"), ["0.0.0.0%lo 22:22"]);
     assert_eq!(fixed("8080-8083:80-83,~8081-8082"), ["8080:80", "8083:83"]);
     assert_eq!(fixed("22 -t 23 -t 22"), ["22:22", "23:23"]);
     assert_eq!(fixed("none"), [""; 0]);
@@ -243,6 +250,7 @@ fn ports_lead_to_the_hosts_loopback_where_they_are_named() {
     assert_eq!(outwards("-T 5432 -U none"), ["5432:5432/tcp"]);
     assert_eq!(outwards("-T none -T 22,80:8080 -T 22"), ["22:22/tcp", "80:8080/tcp"]);
     assert_eq!(outwards("-U 5000-5002:53,~5001"), ["5000:53/udp", "5002:55/udp"]);
+    assert_eq!(outwards("-T %lo/22 -T 127.0.0.9%lo/23"), ["22:22/tcp", "127.0.0.9 23:23/tcp"]);
     assert_eq!(outwards("-T 127.0.0.9/22 -T ::1/22"), ["127.0.0.9 22:22/tcp", "::1 22:22/tcp"]);
 }
 
@@ -288,6 +296,15 @@ fn ports_that_follow_have_bounds() {
     let mirror = one("127.0.0.1/~1-1023");
     assert_eq!(mirror.bind, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
     assert_eq!([1, 1023, 1024].map(|port| mirror.covers(port)), [false, false, true]);
+    for (text, bind) in [
+        ("%eth0", None),
+        ("*%eth0/auto", None),
+        ("192.0.2.5%eth0/all,~22", "192.0.2.5".parse().ok()),
+    ] {
+        let mirror = one(text);
+        assert_eq!((mirror.interface.as_deref(), mirror.bind), (Some("eth0"), bind), "{text}");
+        assert!(mirror.covers(80), "{text}");
+    }
     // Unless told, of both protocols.
     assert_eq!(understood("1").ports.mirrors.len(), 2);
 }
@@ -327,13 +344,13 @@ fn ports_that_are_none_are_refused_with_what_was_typed() {
         ("22-23:80-85", "not as many"),
         ("65530-65535:65531", "not as many"),
         ("127.0.0/22", "no address"),
-        ("127.0.0.1%eth0/22", "not both"),
-        ("fe80::1%eth0/22", "not both"),
+        ("127.0.0%eth0/22", "no address"),
+        ("22%eth0", "no address"),
+        ("[::1/22", "no address"),
+        ("192.0.2.5%/22", "no name of an interface"),
         ("%/22", "no name of an interface"),
         ("%a:b/22", "no name of an interface"),
-        ("%eth0/auto", "follow the container"),
-        ("%eth0/~22", "follow the container"),
-        ("%eth0", "follow the container"),
+        ("%eth0/", "empty"),
         ("22:192.0.2.5/80", "an address of its own"),
         ("all:192.0.2.5", "an address of its own"),
         ("22,none", "none goes"),
@@ -344,10 +361,35 @@ fn ports_that_are_none_are_refused_with_what_was_typed() {
 }
 
 #[test]
+fn what_clients_of_dhcp_are_told_may_be_named() {
+    let announced = |text: &str| understood(text).announced;
+    let server = |text: &str| text.parse::<IpAddr>().unwrap();
+    let both = vec![server("192.0.2.1"), server("2001:db8::1")];
+    assert_eq!(announced("--dhcp-dns --dns-forward 192.0.2.5 1"), None);
+    assert_eq!(announced("-D 192.0.2.1 --dns=2001:db8::1 1"), Some(both));
+    for none in ["-D none 1", "--no-dhcp-dns 1", "-D 192.0.2.1 -D none 1"] {
+        assert_eq!(announced(none), Some(Vec::new()), "{none}");
+    }
+    let last = "-D 192.0.2.1 --no-dhcp-dns --dhcp-dns 1";
+    assert_eq!(announced(last), Some(vec![server("192.0.2.1")]));
+    let search = |text: &str| {
+        let search = understood(text).search;
+        search.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(search("1"), [""; 0]);
+    let line = ["-S".into(), "lab.test test".into(), "--dhcp-search".into(), "1".into()];
+    let Ok(Command::Pasta(pasta)) = parse(&line) else { panic!() };
+    assert_eq!(pasta.search.len(), 2);
+    assert_eq!(search("-S lan -S none -S lab.test,test 1"), ["lab.test", "test"]);
+    assert_eq!(search("-S lan --no-dhcp-search 1"), [""; 0]);
+}
+
+#[test]
 fn what_we_do_not_do_is_refused_by_name() {
     for (line, name) in [
         ("-T 192.0.2.1/22 1", "container's loopback"),
-        ("-T %lo/22 1", "container's loopback"),
+        ("-T %eth0/22 1", "container's loopback"),
+        ("-T 192.0.2.1%lo/22 1", "container's loopback"),
         ("-U 1-300 1", "at most 256"),
         ("--fd 7 -t none -u none -T 5", "--tcp-ns cannot be combined with --fd"),
         ("--fd 7 -t none -u none -U auto", "--udp-ns cannot be combined with --fd"),
@@ -356,8 +398,13 @@ fn what_we_do_not_do_is_refused_by_name() {
         ("--stats 1 1", "--stats"),
         ("-c /s 1", "--conf-path"),
         ("--runas nobody 1", "--runas"),
-        ("-D 192.0.2.1 1", "--dns"),
-        ("--search lan 1", "--search"),
+        ("-D x 1", "--dns"),
+        ("-D 127.0.0.1 1", "--dns"),
+        ("-4 -D 2001:db8::1 1", "--ipv4-only"),
+        ("-6 -D 192.0.2.1 1", "--ipv6-only"),
+        ("-S a..b 1", "--search"),
+        ("--dhcp-dns 1", "--dhcp-dns needs --dns-forward or --dns"),
+        ("--dhcp-search 1", "--dhcp-search needs --search"),
         ("-H web 1", "--hostname"),
         ("--splice-only 1", "--splice-only"),
         ("-1", "--one-off is an option of passt"),

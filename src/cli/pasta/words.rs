@@ -26,6 +26,12 @@ pub(super) enum Id {
     OutboundIf6,
     DnsForward,
     DnsHost,
+    Dns,
+    Search,
+    /// Resolvers are announced, or not.
+    DhcpDns(bool),
+    /// Domains are.
+    DhcpSearch(bool),
     NoTcp,
     NoUdp,
     NoIcmp,
@@ -68,8 +74,7 @@ const fn refused_value(long: &'static str, short: Option<char>, why: &'static st
     value(Id::Refused(why), long, short)
 }
 
-/// Why what only matters to a DHCP client is refused.
-const ANNOUNCED: &str = "DHCP and router advertisements name the address of --dns-forward alone";
+const UNNAMED: &str = "DHCP gives addresses and resolvers, not names";
 
 pub(super) const OPTIONS: &[Spec<Id>] = &[
     switch(Id::Debug, "debug", Some('d')),
@@ -97,16 +102,16 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     value(Id::Outbound, "outbound", Some('o')),
     value(Id::OutboundIf4, "outbound-if4", None),
     value(Id::OutboundIf6, "outbound-if6", None),
-    refused_value("dns", Some('D'), ANNOUNCED),
+    value(Id::Dns, "dns", Some('D')),
     value(Id::DnsForward, "dns-forward", None),
     value(Id::DnsHost, "dns-host", None),
-    refused_value("search", Some('S'), ANNOUNCED),
-    refused("dhcp-dns", None, ANNOUNCED),
-    refused("no-dhcp-dns", None, ANNOUNCED),
-    refused("dhcp-search", None, ANNOUNCED),
-    switch(Id::AlwaysSo, "no-dhcp-search", None),
-    refused_value("hostname", Some('H'), ANNOUNCED),
-    refused_value("fqdn", None, ANNOUNCED),
+    value(Id::Search, "search", Some('S')),
+    switch(Id::DhcpDns(true), "dhcp-dns", None),
+    switch(Id::DhcpDns(false), "no-dhcp-dns", None),
+    switch(Id::DhcpSearch(true), "dhcp-search", None),
+    switch(Id::DhcpSearch(false), "no-dhcp-search", None),
+    refused_value("hostname", Some('H'), UNNAMED),
+    refused_value("fqdn", None, UNNAMED),
     switch(Id::NoTcp, "no-tcp", None),
     switch(Id::NoUdp, "no-udp", None),
     switch(Id::NoIcmp, "no-icmp", None),

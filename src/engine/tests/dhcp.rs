@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::net::{Net, Options, address, socket};
 use super::packets::{BROADCAST_MAC, Datagram, GATEWAY_MAC, GUEST_MAC, ethernet, icmp};
-use crate::config::{Resolver, Sharing};
+use crate::config::{Resolver, Rules, Sharing};
 use crate::engine::stats::{DropReason, Verdict};
 
 const DISCOVER: u8 = 1;
@@ -313,6 +313,36 @@ fn domains_to_search_are_told_in_every_way() {
     let advert = net.guest_gets_icmp().payload;
     let option = [&[31, 3, 0, 0, 0xff, 0xff, 0xff, 0xff][..], domains].concat();
     assert!(advert.ends_with(&option), "{advert:02x?}");
+}
+
+// L5: as pasta's --dns and --no-dhcp-dns say.
+#[test]
+fn other_resolvers_may_be_named_than_the_forwarder_or_none() {
+    let advert = |net: &mut Net| {
+        net.guest_sends(&icmp(address("fe80::64"), address("ff02::2"), 133, 0, &[0; 4]));
+        net.guest_gets_icmp().payload
+    };
+    let rdnss = [25, 5, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0x01];
+    for (announced, v4, v6) in [
+        (vec![], None, 0),
+        (
+            ["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"].map(address).to_vec(),
+            Some(&[192, 0, 2, 1, 192, 0, 2, 2][..]),
+            32,
+        ),
+    ] {
+        let rules = Rules { announced: Some(announced), ..Rules::default() };
+        let mut net = Net::new(&Options { rules, ..Options::default() });
+        message(DISCOVER).send(&mut net);
+        assert_eq!(Answer::of(&mut net).option(6), v4);
+        ask6(&mut net, SERVERS, &[11, 1, 2, 3]);
+        let reply = net.guest_gets_datagram().payload;
+        let option = reply.windows(4).any(|seen| seen == [0, 23, 0, v6]);
+        assert_eq!(option, v6 > 0, "{reply:02x?}");
+        let advert = advert(&mut net);
+        let option = advert.windows(rdnss.len()).any(|seen| seen == rdnss);
+        assert_eq!(option, v6 > 0, "{advert:02x?}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use smoltcp::time::Duration;
 use super::guest::Guest;
 use super::packets::{Datagram, Packet, Segment, frame_of, read_ip, receive, receive_at};
 use crate::config::{
-    Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol, Resolver, Sharing,
+    Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol, Resolver, Rules, Sharing,
 };
 use crate::engine::dns::Resolvers;
 use crate::engine::host::{HostEvent, HostOp, HostStream, IpFields, SocketId, SocketKind};
@@ -146,6 +146,7 @@ pub(super) struct Options {
     pub(super) allow_broadcast: bool,
     pub(super) uso: bool,
     pub(super) internal: bool,
+    pub(super) rules: Rules,
 }
 
 impl Default for Options {
@@ -161,6 +162,7 @@ impl Default for Options {
             allow_broadcast: false,
             uso: false,
             internal: false,
+            rules: Rules::default(),
         }
     }
 }
@@ -208,6 +210,7 @@ impl Net {
             sharing: options.sharing,
             allow_broadcast: options.allow_broadcast,
             internal: options.internal,
+            rules: options.rules.clone(),
             ..Network::default()
         };
         let now = Instant::from_secs(1_000);

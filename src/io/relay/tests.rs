@@ -333,6 +333,7 @@ fn following(protocol: Protocol) -> Relayed {
     let rule = Mirror {
         protocol,
         bind: Some(Ipv4Addr::new(127, 0, 0, 9).into()),
+        interface: None,
         include: vec![1..=u16::MAX],
         exclude: Vec::new(),
         freebind: false,
