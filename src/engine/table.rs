@@ -137,3 +137,137 @@ impl<E: Entry> Table<E> {
         Some((self.port_of(index)?, index))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+    use smoltcp::time::Duration;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Talk {
+        key: u8,
+        port: PortId,
+    }
+
+    impl Entry for Talk {
+        type Key = u8;
+
+        fn key(&self) -> u8 {
+            self.key
+        }
+
+        fn port(&self) -> PortId {
+            self.port
+        }
+    }
+
+    /// What may be done to a table. Entries are named by their place among the living.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert { key: u8, port: usize },
+        Remove(prop::sample::Index),
+        Rekey(prop::sample::Index, u8),
+        Set(prop::sample::Index, Option<u16>),
+        Pass(u16),
+    }
+
+    /// Few enough to meet one another often.
+    const KEYS: u8 = 48;
+
+    fn step() -> impl Strategy<Value = Step> {
+        let any_entry = any::<prop::sample::Index>;
+        prop_oneof![
+            4 => (0..KEYS, 0..3_usize).prop_map(|(key, port)| Step::Insert { key, port }),
+            2 => any_entry().prop_map(Step::Remove),
+            1 => (any_entry(), 0..KEYS).prop_map(|(entry, key)| Step::Rekey(entry, key)),
+            6 => (any_entry(), any::<Option<u16>>()).prop_map(|(entry, due)| Step::Set(entry, due)),
+            2 => (0..5000_u16).prop_map(Step::Pass),
+        ]
+    }
+
+    /// The same in the plainest form: an entry and when it is due, by index.
+    type Model = BTreeMap<usize, (Talk, Option<Instant>)>;
+
+    fn check(table: &Table<Talk>, model: &Model) -> Result<(), TestCaseError> {
+        prop_assert_eq!(table.len(), model.len());
+        let entries: BTreeMap<_, _> = table.iter().map(|(index, talk)| (index, *talk)).collect();
+        let expected: BTreeMap<_, _> =
+            model.iter().map(|(index, (talk, _))| (*index, *talk)).collect();
+        prop_assert_eq!(entries, expected);
+        let by_key: BTreeMap<u8, usize> =
+            model.iter().map(|(index, (talk, _))| (talk.key, *index)).collect();
+        for key in 0..KEYS {
+            prop_assert_eq!(table.find(&key), by_key.get(&key).copied(), "key {}", key);
+        }
+        for port in (0..3).map(PortId) {
+            let of_port = model.iter().filter(|(_, (talk, _))| talk.port == port);
+            let expected: BTreeSet<_> = of_port.map(|(index, _)| *index).collect();
+            prop_assert_eq!(table.of_port(port).into_iter().collect::<BTreeSet<_>>(), expected);
+        }
+        // Looking too early costs a look, looking too late a deadline.
+        if let Some(due) = model.values().filter_map(|(_, due)| *due).min() {
+            prop_assert!(table.next_deadline().is_some_and(|next| next <= due));
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_table_is_a_map_with_deadlines(steps in prop::collection::vec(step(), 1..300)) {
+            let mut table = Table::new(KeyedHash::new([1, 2]));
+            let mut model = Model::new();
+            let mut now = Instant::ZERO;
+            for step in steps {
+                let pick = |entry: prop::sample::Index| {
+                    let living: Vec<usize> = model.keys().copied().collect();
+                    (!living.is_empty()).then(|| *entry.get(&living))
+                };
+                match step {
+                    Step::Insert { key, port } if table.find(&key).is_none() => {
+                        let (talk, next) = (Talk { key, port: PortId(port) }, table.next_index());
+                        prop_assert_eq!(table.insert(talk), next);
+                        prop_assert!(model.insert(next, (talk, None)).is_none());
+                    }
+                    Step::Remove(entry) => if let Some(index) = pick(entry) {
+                        prop_assert_eq!(table.remove(index), model.remove(&index).map(|(talk, _)| talk));
+                        prop_assert_eq!(table.remove(index), None);
+                    },
+                    Step::Rekey(entry, key) if table.find(&key).is_none() => {
+                        if let Some(index) = pick(entry) {
+                            table.rekey(index, |talk| talk.key = key);
+                            model.entry(index).and_modify(|(talk, _)| talk.key = key);
+                        }
+                    }
+                    Step::Insert { .. } | Step::Rekey(..) => {}
+                    Step::Set(entry, after) => if let Some(index) = pick(entry) {
+                        let due = after.map(|after| now + Duration::from_micros(after.into()));
+                        table.set_deadline(index, due);
+                        model.entry(index).and_modify(|(_, at)| *at = due);
+                    },
+                    Step::Pass(micros) => {
+                        now += Duration::from_micros(micros.into());
+                        let mut due = BTreeSet::new();
+                        while let Some((port, index)) = table.pop_due(now) {
+                            prop_assert_eq!(Some(port), table.port_of(index));
+                            prop_assert!(due.insert(index), "{} is due twice", index);
+                        }
+                        let mut expected = BTreeSet::new();
+                        for (index, (_, at)) in &mut model {
+                            if at.take_if(|at| *at <= now).is_some() {
+                                expected.insert(*index);
+                            }
+                        }
+                        prop_assert_eq!(due, expected);
+                    }
+                }
+                check(&table, &model)?;
+            }
+        }
+    }
+}
