@@ -20,6 +20,10 @@ mod input;
 mod packet;
 #[path = "../fuzz/harness/engine.rs"]
 mod engine;
+#[path = "../fuzz/harness/lan.rs"]
+mod lan;
+#[path = "../fuzz/harness/control.rs"]
+mod control;
 #[path = "../fuzz/harness/dns.rs"]
 mod dns;
 #[path = "../fuzz/harness/dhcp.rs"]
@@ -63,6 +67,16 @@ fn replay(target: &str, made_up: u32, run: fn(&[u8])) {
 #[test]
 fn the_engine_takes_every_input() {
     replay("engine", 300, engine::run);
+}
+
+#[test]
+fn containers_beside_each_other_take_every_input() {
+    replay("lan", 300, lan::run);
+}
+
+#[test]
+fn the_control_socket_takes_every_input() {
+    replay("control", 300, control::run);
 }
 
 #[test]
