@@ -5,6 +5,7 @@
 
 pub(crate) mod name;
 mod between;
+pub mod limits;
 mod ports;
 pub mod resolver;
 pub mod pasta;
@@ -15,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 pub use between::{Between, Pass, PassError, PassKind};
+pub use limits::{Limit, LimitError, Limits};
 pub use name::{Name, NameError};
 pub use ports::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish};
 pub use resolver::{Host, HostAddress, Resolver, Route, Server};
@@ -256,6 +258,8 @@ pub struct Network {
     pub allow_broadcast: bool,
     /// What else addresses mean, and which protocols are served.
     pub rules: Rules,
+    /// How much of each thing there is at the most.
+    pub limits: Limits,
 }
 
 /// Who may be on a network.
@@ -672,6 +676,7 @@ impl Default for Network {
             internal: false,
             allow_broadcast: false,
             rules: Rules::default(),
+            limits: Limits::default(),
         }
     }
 }

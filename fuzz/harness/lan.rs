@@ -424,15 +424,31 @@ impl Lan {
 
     fn frames(&mut self) -> bool {
         let mut sent = Vec::new();
+        let mut addressed = Vec::new();
         let vnet = self.vnet;
         let mut steps = 0;
         while self.engine.poll_frame(self.now, |port, frame| {
             sent.push((port, packet::check(vnet, 1500, frame)));
-            let to = &frame[if vnet { packet::VNET } else { 0 }..][..6];
-            sent.last_mut().unwrap().1.take_if(|_| to[0] & 1 == 1);
+            let ethernet = &frame[if vnet { packet::VNET } else { 0 }..];
+            let to: Option<IpAddr> = match ethernet[12..14] {
+                [0x08, 0x00] => Some(<[u8; 4]>::try_from(&ethernet[30..34]).unwrap().into()),
+                [0x86, 0xdd] => Some(<[u8; 16]>::try_from(&ethernet[38..54]).unwrap().into()),
+                _ => None,
+            };
+            addressed.push((port, ethernet[..6].to_vec(), to));
         }) {
             steps += 1;
             assert!(steps < MAX_STEPS, "frames without end");
+        }
+        for (port, mac, to) in addressed {
+            let owner = self.ports.iter().find(|(_, id)| **id == port);
+            let of = lease(*owner.unwrap_or_else(|| panic!("{port:?} is gone")).0);
+            assert!(mac[0] & 1 == 1 || mac == of.mac.0, "a frame for another at {port:?}");
+            let own = |to: IpAddr| match to {
+                IpAddr::V4(to) => to == of.v4 || to.is_broadcast() || to.is_multicast(),
+                IpAddr::V6(to) => Some(to) == of.v6 || to == link_local(&of) || to.is_multicast(),
+            };
+            assert!(to.is_none_or(own), "a packet for {to:?} at {port:?}");
         }
         for (port, segment) in sent {
             let owner = self.ports.iter().find(|(_, id)| **id == port);

@@ -6,6 +6,8 @@
 use super::help::{ABOUT_ATTACH, ABOUT_RUN, EXAMPLES_ATTACH, EXAMPLES_RUN};
 use super::options::{Group, HELP, Job, OPTIONS, OptionSpec};
 use super::verbs::{Entry, VERBS, Verb};
+use crate::config::Limits;
+use crate::config::limits::Bound;
 
 /// The whole page.
 fn page() -> String {
@@ -57,6 +59,11 @@ fn page() -> String {
                 }
             }
         }
+    }
+    page.heading("BOUNDS");
+    page.text(BOUNDS);
+    for Bound { name, default, range: (least, most), what, then } in Limits::TABLE {
+        page.term(&format!("{name}={default}"), &format!("{what}: {then}. {least} to {most}."));
     }
     for (heading, rows) in [("EXIT STATUS", STATUS), ("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES)]
     {
@@ -169,6 +176,11 @@ carries what it says by ordinary sockets of the calling user. It stays in the fo
 with the container. If it is killed, the container keeps its interface, and rnsnet reattach or the \
 same command takes it over. Started by systemd with Type=notify, it says when the network works. \
 Called slirp4netns or pasta, it behaves as that program.";
+
+const BOUNDS: &str = "\
+What --limit changes, and network create --opt limit.NAME=N for a named network; groups and containers \
+are of named networks alone. Each time that one is met is counted, as rnsnet stats --format \
+{{json .Limits}} shows.";
 
 const STATUS: &[(&str, &str)] = &[
     ("0", "The container has ended, or rnsnet was asked to end by a signal or by --exit-fd."),

@@ -34,7 +34,7 @@ pub use values::ValueError;
 pub use verbs::{Action, HookError};
 
 use crate::config::{
-    Attach, Caller, Confinement, Endpoint, Lease, Mtu, Network, Outbound, Process, Publish,
+    Attach, Caller, Confinement, Endpoint, Lease, Limits, Mtu, Network, Outbound, Process, Publish,
     Refusal, Rules, Run, Sharing, Source, Target,
 };
 use argv::{Normalised, Syntax, Words};
@@ -534,8 +534,18 @@ fn link(
         internal: false,
         allow_broadcast: given.allow_broadcast,
         rules: Rules::default(),
+        limits: limits(&given.limit)?,
     };
     Ok((endpoint, network))
+}
+
+/// The bounds of `--limit`; of one that is given twice the last counts.
+fn limits(given: &[String]) -> Result<Limits, UsageError> {
+    let mut limits = Limits::default();
+    for text in given {
+        Input::new("--limit", text).read(|text| limits.read(text).map_err(ValueError::Limit))?;
+    }
+    Ok(limits)
 }
 
 /// The ports of `--publish` and `--publish-all`.

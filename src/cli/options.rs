@@ -6,6 +6,8 @@
 
 use argh::FromArgs;
 
+use crate::config::Limits;
+
 /// Which of the program's jobs an option is for, or a command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
@@ -186,6 +188,9 @@ pub(super) struct Given {
     /// log level
     #[argh(option)]
     pub(super) log_level: Option<String>,
+    /// other bounds
+    #[argh(option)]
+    pub(super) limit: Vec<String>,
     /// no sandbox
     #[argh(switch)]
     pub(super) no_sandbox: bool,
@@ -526,6 +531,13 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         group: Group::Process,
         help: "Keep the process id in FILE while rnsnet runs.",
         ..PLAIN
+    },
+    OptionSpec {
+        long: "--limit",
+        kind: Kind::List("NAME=N"),
+        group: Group::Process,
+        help: Limits::HELP,
+        ..LINK
     },
     OptionSpec {
         long: "--pcap",

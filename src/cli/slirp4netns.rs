@@ -18,8 +18,8 @@ use super::Command;
 use super::getopt::{GetoptError, Order, Spec, Word, Words};
 use super::values;
 use crate::config::{
-    Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, MacAddress, Mtu, Network,
-    Offload, Outbound, Process, Refusal, Resolver, Rules, Setup, Sharing, Source, Target,
+    Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, Limits, MacAddress, Mtu,
+    Network, Offload, Outbound, Process, Refusal, Resolver, Rules, Setup, Sharing, Source, Target,
 };
 use words::{Id, OPTIONS};
 
@@ -231,6 +231,7 @@ impl Given {
             between: Vec::new(),
             internal: false,
             allow_broadcast: false,
+            limits: Limits::default(),
             rules: Rules::default(),
         };
         let caller = Caller {

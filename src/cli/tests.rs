@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Addresses, Bind, Confinement, HostAccess, HostPorts, HostSide, Lease, LogLevel, MacAddress,
-    Offload, Outbound, Ports, Protocol, Publish, Resolver, Source,
+    Addresses, Bind, Confinement, HostAccess, HostPorts, HostSide, Lease, Limits, LogLevel,
+    MacAddress, Offload, Outbound, Ports, Protocol, Publish, Resolver, Source,
 };
 use crate::error::report;
 use proptest::prelude::*;
@@ -52,6 +52,7 @@ fn default_link() -> (Endpoint, Network) {
         between: Vec::new(),
         internal: false,
         allow_broadcast: false,
+        limits: Limits::default(),
         rules: Rules::default(),
     };
     network.resolver.add_host_names();
@@ -567,6 +568,15 @@ fn what_is_wrong_about_names_is_said() {
         (
             &["--add-host", "db", "1"],
             "invalid --add-host \"db\": expected NAME:ADDR, as in db:192.0.2.9 or db:host-gateway",
+        ),
+        (&["--limit", "tcp", "1"], "invalid --limit \"tcp\": expected NAME=NUMBER"),
+        (
+            &["--limit", "memory=0", "1"],
+            "invalid --limit \"memory=0\": memory: expected a number from 1 to 65536",
+        ),
+        (
+            &["--limit", "groups=9", "1"],
+            "invalid --limit \"groups=9\": groups is of named networks: rnsnet network create --opt limit.groups=N",
         ),
         (&["--dns-cache", "65537", "1"], "invalid --dns-cache \"65537\": out of range: 0 to 65536"),
         (&["--dns-opt", "ndots:2", "1"], "--dns-opt is an option of rnsnet run, not of rnsnet PID"),

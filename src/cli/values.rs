@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use super::UsageError;
 use super::output::TemplateError;
 use crate::config::{
-    Addresses, Cidr, Family, HostAccess, Lease, LogLevel, MacAddress, Mtu, NameError, Offload,
+    Addresses, Cidr, Family, HostAccess, Lease, LimitError, LogLevel, MacAddress, Mtu, NameError,
+    Offload,
 };
 use crate::control::filter::FilterError;
 use crate::network::definition;
@@ -24,6 +25,9 @@ pub enum ValueError {
     /// An empty string.
     #[error("it is empty")]
     Empty,
+    /// A bound that cannot be.
+    #[error("{0}")]
+    Limit(LimitError),
     /// Not made of digits.
     #[error("not a number")]
     NotANumber,

@@ -176,6 +176,9 @@ pub struct Stats {
     pub dropped: u64,
     /// The same by reason, those that happened.
     pub drops: std::collections::BTreeMap<String, u64>,
+    /// How often each bound was met, those that were (docs/security.md).
+    #[serde(default)]
+    pub limits: std::collections::BTreeMap<String, u64>,
     /// Packets that policy keeps from the host.
     pub denied: u64,
 }

@@ -25,7 +25,13 @@ pub(super) fn handle(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<
     if packet.fragment.is_none() {
         return dispatch(tables, turn, packet);
     }
-    match tables.reassembly.handle(turn.port, &packet, turn.now) {
+    match tables.reassembly.handle(
+        &turn.network.limits,
+        &mut turn.fx.stats,
+        turn.port,
+        &packet,
+        turn.now,
+    ) {
         Ok(Some(mut whole)) => dispatch(tables, turn, whole.packet()),
         Ok(None) => Verdict::Held,
         Err(reason) => Verdict::Dropped(reason),

@@ -52,13 +52,16 @@ use self::stack::TxFrame;
 use self::stats::{DropReason, Stats, Verdict};
 use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
-use crate::config::{Between, Host, Mtu, Name, Network, Sharing};
+use crate::config::{Between, Host, Limit, Mtu, Name, Network, Sharing};
 
 pub use self::forward::Destination;
 pub use self::switch::{MAX_PORTS, PortCounters, PortError};
 
 /// A moment, in microseconds since one that the shell chooses once.
 pub use smoltcp::time::Instant;
+
+/// The length of the smallest rings of a TCP connection, in bytes.
+pub const SMALLEST_RING: usize = flow::tcp::SMALLEST_RING;
 
 /// A port of the switch: one TAP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,9 +105,10 @@ impl Engine {
         let [a, b, c, d] = seed;
         let hash = KeyedHash::new([a, b]);
         let dns = Forwarder::new(hash, &network);
+        let groups = network.limits.get(Limit::Groups);
         Self {
             network,
-            switch: Switch::new(hash),
+            switch: Switch::new(hash, groups),
             published: Slab::new(),
             tables: Tables {
                 tcp: TcpFlows::new(hash),
@@ -242,7 +246,11 @@ impl Engine {
         length: u64,
         now: Instant,
     ) -> Verdict {
-        let verdict = match self.switch.way(&self.network, port, &frame, now) {
+        let way = self.switch.way(&self.network, port, &frame, now);
+        if std::mem::take(&mut self.switch.groups.refused) {
+            self.fx.stats.count_limit(Limit::Groups);
+        }
+        let verdict = match way {
             Ok(Way::Gateway) => return self.give_gateway(port, frame, now),
             Ok(Way::Port(to)) => Verdict::Port(to),
             Ok(Way::Ports) => Verdict::Ports,
@@ -400,6 +408,10 @@ impl Engine {
                 && let Some((tables, mut turn)) = self.turn(port, now)
             {
                 tables.tcp.relay_service(&mut turn, index);
+            } else if let Some(port) = self.tables.dns.next_evicted()
+                && let Some((tables, mut turn)) = self.turn(port, now)
+            {
+                tables.dns.fail_evicted(&mut turn);
             } else if let Some((client, query)) = self.next_stream_query()
                 && let Some((tables, mut turn)) = self.turn(client.port, now)
             {
@@ -532,6 +544,11 @@ impl Engine {
         self.serve_dns_streams(now);
     }
 
+    /// Counts that a bound of the shell's was met.
+    pub fn count_limit(&mut self, limit: Limit) {
+        self.fx.stats.count_limit(limit);
+    }
+
     /// Counters since the start.
     #[must_use]
     pub fn stats(&self) -> &Stats {
@@ -571,6 +588,10 @@ impl fmt::Display for Engine {
             counts.0, counts.1, counts.2, counts.3
         )?;
         write!(f, "{tcp}{udp}{echo}")?;
+        let (used, most) = (tcp.memory(), self.network.limits.memory());
+        if used > 0 {
+            writeln!(f, "buffers: {used} bytes of {most}")?;
+        }
         let (answers, bytes) = dns.cache_size();
         if answers > 0 {
             writeln!(f, "dns cache: {answers} answers, {bytes} bytes")?;

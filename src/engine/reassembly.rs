@@ -1,9 +1,11 @@
 //! Fragments from guests, put together again.
 //!
-//! A fixed pool: at most [`MAX_DATAGRAMS`] at once, the oldest is dropped for a new one. A
+//! A pool of so many at once ([`Limit::Fragments`]); beyond, the oldest of the port that has most
+//! is dropped for a new one. A
 //! datagram whose fragments overlap is dropped whole (RFC 8200 section 4.5; for IPv4 the same,
 //! since no honest sender makes them). Read first: RFC 791 section 3.2, RFC 8200 section 4.5.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
@@ -11,11 +13,10 @@ use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, IpRepr};
 
 use super::frame::IpPacket;
-use super::stats::DropReason;
+use super::stats::{DropReason, Stats};
 use super::{Instant, PortId};
+use crate::config::{Limit, Limits};
 
-/// Most incomplete datagrams of all ports together.
-const MAX_DATAGRAMS: usize = 32;
 /// The largest payload that an IP packet can have, in bytes.
 const MAX_PAYLOAD: usize = 65_535;
 
@@ -28,7 +29,7 @@ fn longest_payload(header_len: usize) -> usize {
 /// How long fragments wait for the rest: RFC 791 suggests 15 s.
 const LIFETIME: Duration = Duration::from_secs(15);
 /// Worst-case memory of the pool, in bytes.
-const _: () = assert!(MAX_DATAGRAMS * MAX_PAYLOAD <= 4 << 20);
+const _: () = assert!(Limits::DEFAULT.get(Limit::Fragments) * MAX_PAYLOAD <= 4 << 20);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
@@ -94,6 +95,8 @@ impl Reassembly {
     /// Takes a fragment; returns the packet if it is whole now.
     pub(super) fn handle(
         &mut self,
+        limits: &Limits,
+        stats: &mut Stats,
         port: PortId,
         packet: &IpPacket<'_>,
         now: Instant,
@@ -120,7 +123,13 @@ impl Reassembly {
         }
         let index = match self.partials.iter().position(|partial| partial.key == key) {
             Some(index) => index,
-            None => self.begin(key, now + LIFETIME),
+            None => {
+                if self.partials.len() >= limits.get(Limit::Fragments) {
+                    stats.count_limit(Limit::Fragments);
+                    self.make_room();
+                }
+                self.begin(key, now + LIFETIME)
+            }
         };
         let partial = self.partials.get_mut(index).ok_or(DropReason::BadFragment)?;
         partial.add(start, end, bytes, fragment.more)?;
@@ -151,10 +160,20 @@ impl Reassembly {
         self.partials.retain(|partial| partial.key.port != port);
     }
 
-    fn begin(&mut self, key: Key, until: Instant) -> usize {
-        if self.partials.len() >= MAX_DATAGRAMS {
-            self.partials.remove(0);
+    /// Drops the oldest of the port that has most.
+    fn make_room(&mut self) {
+        let mut counts: BTreeMap<PortId, usize> = BTreeMap::new();
+        for partial in &self.partials {
+            *counts.entry(partial.key.port).or_default() += 1;
         }
+        let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(port, _)| port);
+        let oldest = self.partials.iter().position(|partial| Some(partial.key.port) == most);
+        if let Some(oldest) = oldest {
+            self.partials.remove(oldest);
+        }
+    }
+
+    fn begin(&mut self, key: Key, until: Instant) -> usize {
         self.partials.push(Partial {
             key,
             until,
@@ -243,7 +262,8 @@ mod tests {
             checksum_vouched: false,
             segment: None,
         };
-        let whole = pool.handle(PortId(0), &packet, Instant::from_secs(at))?;
+        let (limits, stats) = (&Limits::default(), &mut Stats::default());
+        let whole = pool.handle(limits, stats, PortId(0), &packet, Instant::from_secs(at))?;
         Ok(whole.map(|mut whole| whole.packet().payload().to_vec()))
     }
 
@@ -277,7 +297,7 @@ mod tests {
         for id in 0..1000 {
             assert_eq!(give(&mut pool, id, 8, b"01234567", true, 0), Ok(None));
         }
-        assert!(pool.partials.len() <= MAX_DATAGRAMS);
+        assert!(pool.partials.len() <= Limits::DEFAULT.get(Limit::Fragments));
         assert_eq!(give(&mut pool, 5000, 0, b"01234567", true, 0), Ok(None));
         assert!(give(&mut pool, 5000, 8, b"x", false, 0).unwrap().is_some());
     }

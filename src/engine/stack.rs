@@ -24,8 +24,10 @@
 
 mod succession;
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -99,8 +101,38 @@ impl std::fmt::Debug for Stack {
     }
 }
 
+/// What the rings of all connections have of the memory that there is for them, in bytes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory(Rc<Cell<usize>>);
+
+impl Memory {
+    pub(super) fn used(&self) -> usize {
+        self.0.get()
+    }
+
+    fn charge(&self, bytes: usize) -> Charge {
+        self.0.set(self.0.get() + bytes);
+        Charge { memory: self.clone(), bytes }
+    }
+}
+
+/// One connection's part of it, which it gives back at its end.
+#[derive(Debug)]
+struct Charge {
+    memory: Memory,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let Memory(used) = &self.memory;
+        used.set(used.get().saturating_sub(self.bytes));
+    }
+}
+
 /// One TCP connection with the guest.
 pub(super) struct Connection {
+    charge: Charge,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     segments: Segments,
@@ -229,8 +261,8 @@ impl Stack {
     }
 
     /// A connection that waits for the guest's SYN, which is then given to [`Stack::ingress`].
-    pub(super) fn accept(host: SocketAddr, ring: usize) -> Option<Connection> {
-        let mut connection = Connection::new(ring, host.is_ipv6());
+    pub(super) fn accept(host: SocketAddr, ring: usize, memory: &Memory) -> Option<Connection> {
+        let mut connection = Connection::new(ring, host.is_ipv6(), memory);
         connection.socket_mut().listen(host).ok()?;
         Some(connection)
     }
@@ -241,8 +273,9 @@ impl Stack {
         guest: SocketAddr,
         host: SocketAddr,
         ring: usize,
+        memory: &Memory,
     ) -> Option<Connection> {
-        let mut connection = Connection::new(ring, host.is_ipv6());
+        let mut connection = Connection::new(ring, host.is_ipv6(), memory);
         let socket = connection.sockets.get_mut::<tcp::Socket<'_>>(connection.handle);
         socket.connect(self.interface.context(), guest, host).ok()?;
         Some(connection)
@@ -250,7 +283,7 @@ impl Stack {
 }
 
 impl Connection {
-    fn new(ring: usize, v6: bool) -> Self {
+    fn new(ring: usize, v6: bool, memory: &Memory) -> Self {
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; ring]),
             tcp::SocketBuffer::new(vec![0; ring]),
@@ -269,7 +302,8 @@ impl Connection {
             agreed_shift: AGREED_SHIFT,
             smallest_window: ring / 2,
         };
-        Self { sockets, handle, segments, wire: Wire::default(), quiet_until: None }
+        let charge = memory.charge(2 * ring);
+        Self { charge, sockets, handle, segments, wire: Wire::default(), quiet_until: None }
     }
 
     /// Learns from the guest's SYN; smoltcp is shown another MSS than the guest's.

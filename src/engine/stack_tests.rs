@@ -138,7 +138,7 @@ struct Ours {
 impl Ours {
     fn new(ring: usize, link: Link, v6: bool) -> Self {
         let stack = Stack::new(&link, 7, Instant::ZERO);
-        let connection = Stack::accept(ends(v6).1, ring).unwrap();
+        let connection = Stack::accept(ends(v6).1, ring, &Memory::default()).unwrap();
         Self { stack, connection, link, tx: TxFrame::new() }
     }
 

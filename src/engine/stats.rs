@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::PortId;
+use crate::config::limits::{Limit, Limits};
 
 /// What became of a frame from a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +155,7 @@ pub struct Stats {
     /// Flows killed because their service panicked: each one is a bug.
     pub flow_panics: u64,
     drops: [u64; DropReason::ALL.len()],
+    met: [u64; Limit::COUNT],
 }
 
 impl Stats {
@@ -162,6 +164,19 @@ impl Stats {
         if let Some(counter) = self.drops.get_mut(reason as usize) {
             *counter += 1;
         }
+    }
+
+    /// Counts that a bound was met.
+    pub fn count_limit(&mut self, limit: Limit) {
+        if let Some(counter) = self.met.get_mut(limit as usize) {
+            *counter += 1;
+        }
+    }
+
+    /// How often each bound was met that ever was, by its name.
+    pub fn limits_met(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = Limits::TABLE.iter().map(|bound| bound.name);
+        names.zip(self.met).filter(|(_, count)| *count > 0)
     }
 
     /// How many frames were dropped for `reason`.
@@ -205,6 +220,9 @@ impl fmt::Display for Stats {
             if count > 0 {
                 writeln!(f, "  drop.{label} {count}")?;
             }
+        }
+        for (name, count) in self.limits_met() {
+            writeln!(f, "  limit.{name} {count}")?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! An index is small and stable while its entry lives, so host sockets and queues can name it; it
 //! is used again afterwards. Keys are chosen by guests, so they are hashed under a secret.
 
+use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use slab::Slab;
@@ -10,6 +11,7 @@ use slab::Slab;
 use super::flow::{GuestMap, KeyedHash};
 use super::timer::{Deadline, Timed, Timers};
 use super::{Instant, PortId};
+use crate::config::limits::Room;
 
 /// What a table holds.
 pub(super) trait Entry {
@@ -25,6 +27,8 @@ pub(super) trait Entry {
 pub(super) struct Table<E: Entry> {
     by_key: GuestMap<E::Key, usize>,
     slots: Slab<Slot<E>>,
+    /// How many entries each port has.
+    counts: BTreeMap<PortId, usize>,
     timers: Timers,
 }
 
@@ -42,7 +46,12 @@ impl<E> Timed for Slot<E> {
 
 impl<E: Entry> Table<E> {
     pub(super) fn new(hash: KeyedHash) -> Self {
-        Self { by_key: GuestMap::with_hasher(hash), slots: Slab::new(), timers: Timers::default() }
+        Self {
+            by_key: GuestMap::with_hasher(hash),
+            slots: Slab::new(),
+            counts: BTreeMap::new(),
+            timers: Timers::default(),
+        }
     }
 
     /// Gives up the room that entries had, if there are none left.
@@ -73,6 +82,7 @@ impl<E: Entry> Table<E> {
 
     pub(super) fn insert(&mut self, entry: E) -> usize {
         let key = entry.key();
+        *self.counts.entry(entry.port()).or_default() += 1;
         let index = self.slots.insert(Slot { entry, deadline: Deadline::default() });
         self.by_key.insert(key, index);
         index
@@ -81,20 +91,55 @@ impl<E: Entry> Table<E> {
     pub(super) fn remove(&mut self, index: usize) -> Option<E> {
         let Slot { entry, .. } = self.slots.try_remove(index)?;
         self.by_key.remove(&entry.key());
+        self.uncount(entry.port());
         Some(entry)
+    }
+
+    fn uncount(&mut self, port: PortId) {
+        if let Some(count) = self.counts.get_mut(&port) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&port);
+            }
+        }
     }
 
     /// Changes an entry in a way that may change its key.
     pub(super) fn rekey(&mut self, index: usize, change: impl FnOnce(&mut E)) {
         if let Some(slot) = self.slots.get_mut(index) {
+            let before = slot.entry.port();
             self.by_key.remove(&slot.entry.key());
             change(&mut slot.entry);
             self.by_key.insert(slot.entry.key(), index);
+            *self.counts.entry(slot.entry.port()).or_default() += 1;
+            self.uncount(before);
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// How many of them are a port's.
+    pub(super) fn len_of(&self, port: PortId) -> usize {
+        self.counts.get(&port).copied().unwrap_or(0)
+    }
+
+    /// Whose entry has to go before `port` may have another: its own where it has its share, else
+    /// one of the port that has most.
+    pub(super) fn crowded(&self, port: PortId, room: Room) -> Option<PortId> {
+        if self.len_of(port) >= room.each {
+            return Some(port);
+        }
+        let full = self.len() >= room.all;
+        let most = self.counts.iter().filter(|_| full).max_by_key(|(_, count)| **count);
+        most.map(|(port, _)| *port)
+    }
+
+    /// Of a port's entries the one for which `rank` is least.
+    pub(super) fn least_of<R: Ord>(&self, port: PortId, rank: impl Fn(&E) -> R) -> Option<usize> {
+        let of_port = self.iter().filter(|(_, entry)| entry.port() == port);
+        of_port.min_by_key(|(_, entry)| rank(entry)).map(|(index, _)| index)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &E)> {
@@ -170,7 +215,7 @@ mod tests {
     enum Step {
         Insert { key: u8, port: usize },
         Remove(prop::sample::Index),
-        Rekey(prop::sample::Index, u8),
+        Rekey(prop::sample::Index, u8, usize),
         Set(prop::sample::Index, Option<u16>),
         Pass(u16),
     }
@@ -183,7 +228,8 @@ mod tests {
         prop_oneof![
             4 => (0..KEYS, 0..3_usize).prop_map(|(key, port)| Step::Insert { key, port }),
             2 => any_entry().prop_map(Step::Remove),
-            1 => (any_entry(), 0..KEYS).prop_map(|(entry, key)| Step::Rekey(entry, key)),
+            1 => (any_entry(), 0..KEYS, 0..3_usize)
+                .prop_map(|(entry, key, port)| Step::Rekey(entry, key, port)),
             6 => (any_entry(), any::<Option<u16>>()).prop_map(|(entry, due)| Step::Set(entry, due)),
             2 => (0..5000_u16).prop_map(Step::Pass),
         ]
@@ -198,6 +244,10 @@ mod tests {
         let expected: BTreeMap<_, _> =
             model.iter().map(|(index, (talk, _))| (*index, *talk)).collect();
         prop_assert_eq!(entries, expected);
+        let full = table.crowded(PortId(9), Room { all: model.len(), each: usize::MAX });
+        let count = |port: &PortId| table.len_of(*port);
+        let most = (0..3).map(PortId).max_by_key(count).filter(|port| count(port) > 0);
+        prop_assert_eq!(full.as_ref().map(count), most.as_ref().map(count));
         let by_key: BTreeMap<u8, usize> =
             model.iter().map(|(index, (talk, _))| (talk.key, *index)).collect();
         for key in 0..KEYS {
@@ -206,6 +256,7 @@ mod tests {
         for port in (0..3).map(PortId) {
             let of_port = model.iter().filter(|(_, (talk, _))| talk.port == port);
             let expected: BTreeSet<_> = of_port.map(|(index, _)| *index).collect();
+            prop_assert_eq!(table.len_of(port), expected.len());
             prop_assert_eq!(table.of_port(port).into_iter().collect::<BTreeSet<_>>(), expected);
         }
         // Looking too early costs a look, looking too late a deadline.
@@ -238,10 +289,11 @@ mod tests {
                         prop_assert_eq!(table.remove(index), model.remove(&index).map(|(talk, _)| talk));
                         prop_assert_eq!(table.remove(index), None);
                     },
-                    Step::Rekey(entry, key) if table.find(&key).is_none() => {
+                    Step::Rekey(entry, key, port) if table.find(&key).is_none() => {
                         if let Some(index) = pick(entry) {
-                            table.rekey(index, |talk| talk.key = key);
-                            model.entry(index).and_modify(|(talk, _)| talk.key = key);
+                            let new = Talk { key, port: PortId(port) };
+                            table.rekey(index, |talk| *talk = new);
+                            model.entry(index).and_modify(|(talk, _)| *talk = new);
                         }
                     }
                     Step::Insert { .. } | Step::Rekey(..) => {}

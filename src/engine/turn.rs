@@ -23,7 +23,8 @@ use super::stack::{Connection, Ends, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
 use super::switch::groups;
 use super::{Instant, PortId, ndp};
-use crate::config::{Lease, Neighbours, Network};
+use crate::config::limits::{Limit, Room};
+use crate::config::{Lease, Neighbours, Network, Sharing};
 
 /// Everything a handler may use besides its own tables.
 #[derive(Debug)]
@@ -35,6 +36,26 @@ pub(super) struct Turn<'a> {
     pub(super) link: &'a Link,
     pub(super) stack: &'a mut Stack,
     pub(super) fx: &'a mut Effects,
+}
+
+impl Turn<'_> {
+    /// How many there may be of all containers together, and of each.
+    pub(super) fn room(&self, all: Limit, each: Limit) -> Room {
+        let alone = self.network.sharing == Sharing::Private;
+        self.network.limits.room(all, each, alone)
+    }
+
+    /// The same of what has no bound for each.
+    pub(super) fn room_for(&self, limit: Limit) -> Room {
+        let all = self.network.limits.get(limit);
+        Room { all, each: all }
+    }
+
+    /// Counts that a bound was met: whichever of two it was.
+    pub(super) fn count_limit(&mut self, all: Limit, each: Limit, room: Room, own: usize) {
+        let met = if own >= room.each && room.each < room.all { each } else { all };
+        self.fx.stats.count_limit(met);
+    }
 }
 
 /// All effects of the engine: frames for guests, requests to the host, counters.

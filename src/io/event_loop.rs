@@ -27,9 +27,9 @@ use super::relay::{self, Relay};
 use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
 use super::watch::{File, Watches};
-use crate::config;
+use crate::config::{self, Limit};
 use crate::engine::host::SocketId;
-use crate::engine::{Engine, Instant};
+use crate::engine::{Engine, Instant, SMALLEST_RING};
 use crate::sys::alloc;
 use crate::sys::datagram::Batch;
 use crate::sys::interfaces::Interfaces;
@@ -64,6 +64,8 @@ const FRAMES_OUT: usize = 256;
 const PER_CALL: usize = 32;
 /// TCP flows whose memory is worth a system call when they are gone.
 const CROWD: usize = 500;
+/// What is mapped page by page is what it is meant for.
+const _: () = assert!(alloc::RING == SMALLEST_RING);
 /// The largest datagram, in bytes.
 const MAX_DATAGRAM: usize = 65_536;
 
@@ -302,6 +304,9 @@ impl Server {
             CONTROL => {
                 if let Some(control) = &mut self.control {
                     control.accept(now);
+                    if control.was_full() {
+                        self.engine.count_limit(Limit::Clients);
+                    }
                 }
             }
             token if self.control.as_ref().is_some_and(|control| control.is_client(token)) => {

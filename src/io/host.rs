@@ -85,7 +85,7 @@ impl Reserve {
     const NONE: Self = Self { flows: RawFd::MAX, dns: RawFd::MAX };
 
     /// A quarter of all, at most [`MAX_RESERVE`].
-    fn of(descriptors: u64) -> Self {
+    fn of(descriptors: usize) -> Self {
         let descriptors = RawFd::try_from(descriptors).unwrap_or(RawFd::MAX);
         let kept = (descriptors / 4).min(MAX_RESERVE);
         Self { flows: descriptors - kept, dns: descriptors - kept / 2 }
@@ -110,7 +110,7 @@ impl Sockets {
     }
 
     /// Keeps some of so many descriptors for DNS and control.
-    pub(super) fn keep_reserve(&mut self, descriptors: u64) {
+    pub(super) fn keep_reserve(&mut self, descriptors: usize) {
         self.reserve = Reserve::of(descriptors);
     }
 
@@ -438,7 +438,7 @@ mod tests {
             (64, 48, 56),
             (1024, 896, 960),
             (1 << 20, (1 << 20) - 128, (1 << 20) - 64),
-            (u64::MAX, RawFd::MAX - 128, RawFd::MAX - 64),
+            (usize::MAX, RawFd::MAX - 128, RawFd::MAX - 64),
         ] {
             let reserve = Reserve::of(descriptors);
             assert_eq!((reserve.flows, reserve.dns), (flows, dns), "{descriptors}");

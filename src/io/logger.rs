@@ -14,13 +14,11 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use smoltcp::time::Duration;
 
 use super::clock::Clock;
+use crate::config::{Limit, Limits};
 use crate::engine::Instant;
 
 /// So many warnings at once are told: more than an honest start or shutdown has.
 const BURST: u32 = 50;
-
-/// Afterwards one in this time, which is 17 MB a day at 100 bytes a line.
-const PAUSE: Duration = Duration::from_millis(500);
 
 struct Lines;
 
@@ -29,7 +27,11 @@ static FILE: OnceLock<File> = OnceLock::new();
 
 static CLOCK: OnceLock<Clock> = OnceLock::new();
 
-static BOUND: Mutex<Bound> = Mutex::new(Bound { left: BURST, since: None, left_out: 0 });
+/// Afterwards one in this time, which is 17 MB a day at 100 bytes a line.
+const PAUSE: Duration = Duration::from_micros(1_000_000 / Limits::DEFAULT.get(Limit::Log) as u64);
+
+static BOUND: Mutex<Bound> =
+    Mutex::new(Bound { left: BURST, pause: PAUSE, since: None, left_out: 0 });
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -63,6 +65,12 @@ pub fn init(level: LevelFilter) {
         // out of reach by now.
         std::panic::set_hook(Box::new(tell_panic));
     }
+}
+
+/// Lets so many warnings a second be told after the first ones.
+pub fn set_rate(warnings: usize) {
+    let warnings = u64::try_from(warnings).unwrap_or(u64::MAX).clamp(1, 1_000_000);
+    bound().pause = Duration::from_micros(1_000_000 / warnings);
 }
 
 /// Sends the log to `file` from now on; the first call counts.
@@ -109,6 +117,8 @@ fn bound() -> std::sync::MutexGuard<'static, Bound> {
 #[derive(Debug)]
 struct Bound {
     left: u32,
+    /// In which one more may be.
+    pause: Duration,
     /// Since when there has been less than a whole burst.
     since: Option<Instant>,
     left_out: u64,
@@ -118,11 +128,11 @@ impl Bound {
     /// Whether a line may be told at `now`: if so, how many were left out before it.
     fn take(&mut self, now: Instant) -> Option<u64> {
         if let Some(since) = self.since {
-            let pauses = (now - since).total_micros() / PAUSE.total_micros();
+            let pauses = (now - since).total_micros() / self.pause.total_micros();
             let pauses = u32::try_from(pauses).unwrap_or(u32::MAX);
             self.left = self.left.saturating_add(pauses).min(BURST);
             let full = self.left == BURST;
-            self.since = if full { None } else { Some(since + PAUSE * pauses) };
+            self.since = if full { None } else { Some(since + self.pause * pauses) };
         }
         let Some(left) = self.left.checked_sub(1) else {
             self.left_out = self.left_out.saturating_add(1);
@@ -139,7 +149,7 @@ mod tests {
     use super::*;
 
     fn full() -> Bound {
-        Bound { left: BURST, since: None, left_out: 0 }
+        Bound { left: BURST, pause: PAUSE, since: None, left_out: 0 }
     }
 
     fn take_many(bound: &mut Bound, lines: u32, now: Instant) -> u32 {

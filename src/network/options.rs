@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 
-use super::definition::Plan;
-use crate::config::Mtu;
+use super::definition::{Definition, Plan};
+use crate::config::{LimitError, Limits, Mtu};
 
 /// An option that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,8 @@ pub enum OptionError {
     Expected(String),
     #[error("{0}")]
     Refused(&'static str),
+    #[error("{0}")]
+    Limit(LimitError),
 }
 
 /// Applies one option.
@@ -26,6 +28,11 @@ pub enum OptionError {
 /// # Errors
 /// An option or value that does not exist or cannot be had.
 pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError> {
+    if let Some(name) = key.strip_prefix(LIMIT) {
+        Limits::default().set(name, value).map_err(OptionError::Limit)?;
+        plan.options.insert(key.to_owned(), value.to_owned());
+        return Ok(());
+    }
     match key {
         "mtu" | "com.docker.network.driver.mtu" | "com.docker.network.bridge.mtu" => {
             let mtu = value.parse().ok().and_then(Mtu::new);
@@ -93,6 +100,21 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
     Ok(())
 }
 
+/// The bounds that are among a network's options. What is wrong with a file that somebody has
+/// written is not worth the network: such a bound is the usual one.
+#[must_use]
+pub fn limits(definition: &Definition) -> Limits {
+    let mut limits = Limits::default();
+    for (key, value) in &definition.options {
+        if let Some(name) = key.strip_prefix(LIMIT)
+            && let Err(error) = limits.set(name, value)
+        {
+            log::warn!("network {}: {key}: {error}", definition.name);
+        }
+    }
+    limits
+}
+
 /// Reads a truth value as Go's strconv.ParseBool does.
 fn truth(value: &str) -> Result<bool, OptionError> {
     match value {
@@ -103,8 +125,17 @@ fn truth(value: &str) -> Result<bool, OptionError> {
 }
 
 /// What can be set, by its shortest name.
-const NAMES: [&str; 5] =
-    ["mtu", "icc", "isolate", "host_binding", "com.docker.network.container_iface_prefix"];
+const NAMES: [&str; 6] = [
+    "mtu",
+    "icc",
+    "isolate",
+    "host_binding",
+    "com.docker.network.container_iface_prefix",
+    "limit.NAME",
+];
+
+/// What comes before the name of a bound.
+const LIMIT: &str = "limit.";
 
 #[cfg(test)]
 mod tests {

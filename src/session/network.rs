@@ -19,6 +19,7 @@ use crate::io::Signals;
 use crate::io::control::{ControlSocket, Serves};
 use crate::network::definition::Definition;
 use crate::network::manage::{self, NetworkError};
+use crate::network::options;
 use crate::network::store::{Store, StoreError};
 use crate::runtime_dir::{Owner, Place, remember, sockets};
 use crate::sys::isolate::{close_all_but, isolate_initial};
@@ -268,6 +269,7 @@ pub(super) fn config(definition: &Definition) -> config::Network {
         sharing,
         between: definition.ways(),
         internal: definition.internal,
+        limits: options::limits(definition),
         ..config::Network::default()
     }
 }

@@ -155,3 +155,118 @@ sys.stdin.readline()
         if now < before + before / 5 + 2048 { Ok(()) } else { Err(format!("{now} KiB")) }
     });
 }
+
+/// The counters of bounds that were met, as `rnsnet stats` has them.
+fn met(lab: &Lab) -> String {
+    let stats = ["stats", "--no-stream", "--format", "{{json .Limits}}", "web"];
+    lab.rnsnet_ends(&stats).ok().to_owned()
+}
+
+// K4: bounds that the user has set: what is too much is refused as a host would, and counted.
+#[test]
+fn bounds_are_what_the_user_says() {
+    let Some(lab) = Lab::new() else { return };
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
+    let ctr = lab.container();
+    let limits = ["--limit", "tcp=3", "--limit", "udp=2", "--limit", "clients=2", "-n", "web"];
+    let _net = lab.rnsnet(&ctr).with(&limits).start();
+    let program = format!(
+        "
+held, refused = [], 0
+for _ in range(5):
+    try:
+        held.append(tcp('{LAN4}', 7))
+    except ConnectionRefusedError:
+        refused += 1
+say(len(held), refused)
+for s in held:
+    s.sendall(b'x')
+    assert s.recv(1) == b'x'
+for port in range(1000, 1005):
+    udp('10.0.2.100', port).sendto(b'x', ('{LAN4}', 9))
+sys.stdin.readline()
+"
+    );
+    let mut holder = lab.spawn_py(Place::In(&ctr), &program);
+    assert_eq!(holder.line(secs(10)), "3 2");
+    eventually(secs(10), "all five datagrams are seen", || {
+        let met = met(&lab);
+        if met == "{\"tcp\":2,\"udp\":3}" { Ok(()) } else { Err(met) }
+    });
+    // Clients that say nothing go when somebody comes who has something to ask.
+    let sockets = lab.sh(Place::Host, "find \"$XDG_RUNTIME_DIR\" -name control.sock");
+    let silent = format!(
+        "
+held = []
+for _ in range(2):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect('{}')
+    held.append(s)
+say('ready')
+sys.stdin.readline()
+",
+        sockets.ok().trim()
+    );
+    let mut silent = lab.spawn_py(Place::Host, &silent);
+    assert_eq!(silent.line(secs(10)), "ready");
+    eventually(secs(10), "a third client is served, and counted", || {
+        let met = met(&lab);
+        if met.contains("\"clients\"") { Ok(()) } else { Err(met) }
+    });
+    holder.tell("done");
+    holder.finish(secs(10));
+    eventually(secs(10), "there is room again", || {
+        let again = lab.py(Place::In(&ctr), &format!("tcp('{LAN4}', 7); say('stands')"));
+        if again.stdout.contains("stands") { Ok(()) } else { Err(again.to_string()) }
+    });
+}
+
+// K4: no more descriptors than the user allows, though the system has more.
+#[test]
+fn descriptors_are_as_many_as_the_user_says() {
+    let Some(lab) = Lab::new() else { return };
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["--limit", "descriptors=96", "-n", "web"]).start();
+    let program = format!(
+        "
+held = []
+for _ in range(200):
+    try:
+        held.append(tcp('{LAN4}', 7))
+    except OSError:
+        break
+say(len(held))
+sys.stdin.readline()
+"
+    );
+    let mut holder = lab.spawn_py(Place::In(&ctr), &program);
+    let held: usize = holder.line(secs(20)).parse().expect("a number");
+    assert!((20..72).contains(&held), "{held} connections");
+    let count = lab.sh(Place::Host, &format!("ls /proc/{}/fd | wc -l", net.pid()));
+    assert!(count.ok().trim().parse::<usize>().expect("a number") <= 96, "{count}");
+    assert_eq!(met(&lab), "{\"descriptors\":1}");
+}
+
+// K4 E6: the same on a named network, whose process has options of its own.
+#[test]
+fn bounds_of_a_named_network_are_among_its_options() {
+    let Some(lab) = Lab::new() else { return };
+    let rn = |words: &str| lab.rnsnet_ends(&words.split(' ').collect::<Vec<_>>());
+    rn("network create --opt limit.containers=1 --opt limit.tcp-each=1 n1").ok();
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
+    let (one, two) = (lab.container(), lab.container());
+    rn(&format!("-d --network n1 --name web {}", one.pid())).ok();
+    let full = rn(&format!("-d --network n1 --name two {}", two.pid()));
+    assert_eq!(full.code(), 1, "{full}");
+    assert!(full.stderr.contains("the network has 1 containers, which is the most"), "{full}");
+    let program = format!("s = tcp('{LAN4}', 7); attempt('{LAN4}', 7); s.sendall(b'x')");
+    let tried = lab.py(Place::In(&one), &program);
+    assert!(tried.ok().contains("ECONNREFUSED"), "{tried}");
+    assert_eq!(met(&lab), "{\"tcp-each\":1}");
+    let wrong = rn("network create --opt limit.tcp=none n2");
+    assert_eq!(wrong.code(), 2, "{wrong}");
+    assert!(wrong.stderr.contains("tcp: expected a number from 1 to 262144"), "{wrong}");
+    let refused = rn(&format!("--network n1 --limit tcp=5 {}", two.pid()));
+    assert_eq!(refused.code(), 2, "{refused}");
+}

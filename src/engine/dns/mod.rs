@@ -36,15 +36,12 @@ use super::host::{HostStream, IpFields, Owner, SocketId, SocketKind};
 use super::stats::{DropReason, Verdict};
 use super::table::{Entry, Table};
 use super::{Instant, PortId, Turn};
-use crate::config::{Between, Network, Pass};
+use crate::config::{Between, Limit, Network, Pass};
 
 pub use self::names::PortNames;
 pub(super) use self::seen::Seen;
 pub use self::upstream::Resolvers;
 
-/// Most queries in flight; beyond, the oldest is answered with SERVFAIL to make room. An honest
-/// server answers long before its query is the oldest of so many.
-const MAX_QUERIES: usize = 1024;
 /// The longest query that is taken, in bytes: what a client is told to expect of answers (RFC 6891,
 /// section 6.2.5), while queries rarely have a hundred.
 const MAX_QUERY_LEN: usize = 4096;
@@ -62,6 +59,8 @@ const MAX_MESSAGE_LEN: usize = 65_535;
 pub(super) struct Forwarder {
     /// By client and its id, so that a client's retransmission does not start a second query.
     pub(super) queries: Table<Query>,
+    /// Those that made room for queries of other containers.
+    evicted: VecDeque<Query>,
     /// Answers for clients on streams that have yet to be given to them.
     pub(super) answers: VecDeque<(StreamClient, Option<Vec<u8>>)>,
     /// Queries that came on streams inside containers.
@@ -140,6 +139,7 @@ impl Forwarder {
     pub(super) fn new(hash: KeyedHash, network: &Network) -> Self {
         Self {
             queries: Table::new(hash),
+            evicted: VecDeque::new(),
             answers: VecDeque::new(),
             stream_queries: VecDeque::new(),
             local: Local::new(hash),
@@ -287,10 +287,15 @@ impl Forwarder {
             self.fail(turn, client, client_id, &message);
             return;
         };
-        if self.queries.len() >= MAX_QUERIES {
-            let oldest = self.queries.iter().min_by_key(|(_, query)| query.number);
-            if let Some(index) = oldest.map(|(index, _)| index) {
-                self.give_up(turn, index);
+        let room = turn.room_for(Limit::Dns);
+        if let Some(port) = self.queries.crowded(turn.port, room)
+            && let Some(oldest) = self.queries.least_of(port, |query| query.number)
+        {
+            turn.fx.stats.count_limit(Limit::Dns);
+            if port == turn.port {
+                self.give_up(turn, oldest);
+            } else if let Some(query) = self.remove(turn, oldest) {
+                self.evicted.push_back(query);
             }
         }
         let index = self.queries.next_index();
@@ -487,6 +492,18 @@ impl Forwarder {
         self.deliver(turn, client, Some(answer));
     }
 
+    /// The port of the next query whose container has yet to hear that it made room for another's.
+    pub(super) fn next_evicted(&self) -> Option<PortId> {
+        self.evicted.front().map(|query| query.client.port())
+    }
+
+    /// Lets that container hear it; the turn is its own.
+    pub(super) fn fail_evicted(&mut self, turn: &mut Turn<'_>) {
+        if let Some(query) = self.evicted.pop_front().filter(|query| !query.answered) {
+            self.fail(turn, query.client, query.client_id, &query.message);
+        }
+    }
+
     fn fail(&mut self, turn: &mut Turn<'_>, client: Client, client_id: u16, message: &Message) {
         turn.fx.stats.dns_failed += 1;
         let limit = client.limit(message);
@@ -521,6 +538,7 @@ impl Forwarder {
         for index in self.queries.of_port(turn.port) {
             self.remove(turn, index);
         }
+        self.evicted.retain(|query| query.client.port() != turn.port);
         self.names.remove(turn.network, turn.port);
         self.local.remove_port(turn);
     }

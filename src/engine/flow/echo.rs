@@ -13,6 +13,7 @@ use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, IpRepr};
 
 use super::{FlowKey, KeyedHash};
+use crate::config::Limit;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, IcmpError, Unreachable, V4_ECHO_REQUEST, V6_ECHO_REQUEST};
@@ -23,8 +24,6 @@ use crate::engine::turn::Effects;
 use crate::engine::view::FlowView;
 use crate::engine::{Instant, PortId, Turn};
 
-/// Most echo flows at once; beyond, requests are dropped.
-pub(in crate::engine) const MAX_FLOWS: usize = 256;
 /// Silence after which an echo flow is forgotten.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -43,6 +42,7 @@ pub(in crate::engine) struct EchoFlow {
     to_host_bytes: u64,
     to_guest_bytes: u64,
     opened: Instant,
+    last_active: Instant,
 }
 
 impl EchoFlows {
@@ -77,8 +77,7 @@ impl EchoFlows {
         };
         let index = match self.flows.find(&key) {
             Some(index) => index,
-            None if self.flows.len() < MAX_FLOWS => self.open(turn, key),
-            None => return Verdict::Dropped(DropReason::NoResources),
+            None => self.open(turn, key),
         };
         let Some(flow) = self.flows.get_mut(index) else {
             return Verdict::Dropped(DropReason::NoFlow);
@@ -86,6 +85,7 @@ impl EchoFlows {
         flow.request.clear();
         flow.request.extend_from_slice(packet.bytes);
         flow.to_host_bytes += body.len() as u64;
+        flow.last_active = turn.now;
         // The kernel writes its own identifier and the checksum.
         turn.fx.host.send(flow.socket, Some(key.host), None, packet.onward(), packet.payload());
         self.flows.set_deadline(index, Some(turn.now + IDLE));
@@ -93,6 +93,13 @@ impl EchoFlows {
     }
 
     fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey) -> usize {
+        let room = turn.room(Limit::Echo, Limit::EchoEach);
+        if let Some(port) = self.flows.crowded(turn.port, room)
+            && let Some(silent) = self.flows.least_of(port, |flow| flow.last_active)
+        {
+            turn.count_limit(Limit::Echo, Limit::EchoEach, room, self.flows.len_of(turn.port));
+            self.remove(turn, silent);
+        }
         let index = self.flows.next_index();
         let kind = SocketKind::Ping { v6: key.guest.is_ipv6() };
         let socket = turn.fx.host.open(Owner::Echo(index), kind);
@@ -104,6 +111,7 @@ impl EchoFlows {
             to_host_bytes: 0,
             to_guest_bytes: 0,
             opened: turn.now,
+            last_active: turn.now,
         })
     }
 

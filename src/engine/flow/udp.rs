@@ -7,6 +7,7 @@
 //! ICMP errors that the host hears go on to the guest.
 //! Not here: the DNS forwarder ([`crate::engine::dns`]) and ICMP errors towards the host.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,7 +18,7 @@ use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket};
 
 use super::{FlowKey, GuestMap, KeyedHash};
-use crate::config::Network;
+use crate::config::{Limit, Network};
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, IpFields, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, IcmpError, Unreachable};
@@ -28,8 +29,6 @@ use crate::engine::turn::Effects;
 use crate::engine::view::FlowView;
 use crate::engine::{Instant, PortId, Turn};
 
-/// Most UDP flows at once; the one that was silent longest makes room for a new one.
-pub(in crate::engine) const MAX_FLOWS: usize = 4096;
 /// Silence after which a flow is forgotten, if only one side has spoken and if both have
 /// (RFC 4787, REQ-5: two minutes or more for a mapping in use).
 const IDLE_UNANSWERED: Duration = Duration::from_secs(60);
@@ -114,13 +113,13 @@ impl UdpFlows {
             flows: Table::new(hash),
             by_guest: GuestMap::with_hasher(hash),
             endpoints: Slab::new(),
-            max_endpoints: MAX_FLOWS,
+            max_endpoints: usize::MAX,
         }
     }
 
     /// Sets how many guest endpoints may have a socket at once.
     pub(in crate::engine) fn set_max_endpoints(&mut self, sockets: usize) {
-        self.max_endpoints = sockets.clamp(1, MAX_FLOWS);
+        self.max_endpoints = sockets.max(1);
     }
 
     /// Takes a datagram from a guest; `packet` is its IP packet, for an error to quote.
@@ -464,8 +463,14 @@ impl UdpFlows {
     }
 
     /// Makes room for a new endpoint: the one goes that was silent longest, and before those
-    /// that are in a conversation one that asked once, as most do.
+    /// that are in a conversation one that asked once, as most do; of the container that has most.
     fn forget_an_endpoint(&mut self, turn: &mut Turn<'_>) {
+        turn.fx.stats.count_limit(Limit::Descriptors);
+        let mut counts: BTreeMap<PortId, usize> = BTreeMap::new();
+        for (_, endpoint) in &self.endpoints {
+            *counts.entry(endpoint.port).or_default() += 1;
+        }
+        let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(port, _)| port);
         let mut worth = vec![(false, Instant::ZERO); self.endpoints.capacity()];
         for (_, flow) in self.flows.iter() {
             if let Via::Endpoint(endpoint) = flow.via
@@ -477,6 +482,7 @@ impl UdpFlows {
         let least = self
             .endpoints
             .iter()
+            .filter(|(_, endpoint)| Some(endpoint.port) == most)
             .min_by_key(|(index, _)| worth.get(*index).copied())
             .map(|(index, _)| index);
         if let Some(endpoint) = least {
@@ -504,11 +510,12 @@ impl UdpFlows {
         {
             endpoint.flows += 1;
         }
-        if self.flows.len() >= MAX_FLOWS {
-            let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.last_active);
-            if let Some(index) = oldest.map(|(index, _)| index) {
-                self.remove(turn.fx, index);
-            }
+        let room = turn.room(Limit::Udp, Limit::UdpEach);
+        if let Some(port) = self.flows.crowded(turn.port, room)
+            && let Some(index) = self.flows.least_of(port, |flow| flow.last_active)
+        {
+            turn.count_limit(Limit::Udp, Limit::UdpEach, room, self.flows.len_of(turn.port));
+            self.remove(turn.fx, index);
         }
         turn.fx.stats.udp_opened += 1;
         let index = self.flows.insert(UdpFlow {

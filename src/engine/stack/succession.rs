@@ -191,7 +191,8 @@ impl Stack {
         if !connection.is_quiescent() {
             return Ok(false);
         }
-        let Some(mut successor) = Self::accept(ends.host, ring) else {
+        let memory = connection.charge.memory.clone();
+        let Some(mut successor) = Self::accept(ends.host, ring, &memory) else {
             return Ok(false);
         };
         let old = connection.wire;

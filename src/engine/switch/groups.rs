@@ -17,16 +17,18 @@ use super::IGMP;
 use crate::engine::frame::{IpPacket, pseudo_sum};
 use crate::engine::{Instant, PortId};
 
-/// Most groups that one port may be in; Linux lets one socket join 20 (`igmp_max_memberships`).
-const MAX_PER_PORT: usize = 64;
 /// How often members are asked, and how long they may leave that unanswered: RFC 3376, section 8
 /// (query interval, robustness variable 2, query response interval 10 s).
 const QUERY_INTERVAL: Duration = Duration::from_secs(125);
 const LIFETIME: Duration = Duration::from_secs(260);
 
 /// Members of groups beyond the link-local scope.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::engine) struct Groups {
+    /// How many a port may be in; Linux lets one socket join 20 (`igmp_max_memberships`).
+    most: usize,
+    /// A port has wanted more of them than that.
+    pub(in crate::engine) refused: bool,
     /// When a port's membership ends unless it is heard of again.
     members: BTreeMap<(IpAddr, PortId), Instant>,
     /// When to ask next; `None` without members.
@@ -34,6 +36,11 @@ pub(in crate::engine) struct Groups {
 }
 
 impl Groups {
+    /// No members; a port may be in `most` groups.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, refused: false, members: BTreeMap::new(), ask_at: None }
+    }
+
     /// When to call [`Groups::handle_timeout`].
     pub(in crate::engine) fn next_deadline(&self) -> Option<Instant> {
         self.ask_at
@@ -138,9 +145,14 @@ impl Groups {
         };
         let known = self.members.contains_key(&(group, port));
         let others = || self.members.keys().filter(|(_, member)| *member == port).count();
-        if wide && (known || others() < MAX_PER_PORT) {
+        if !wide {
+            return;
+        }
+        if known || others() < self.most {
             self.members.insert((group, port), now + LIFETIME);
             self.ask_at.get_or_insert(now + QUERY_INTERVAL);
+        } else {
+            self.refused = true;
         }
     }
 }

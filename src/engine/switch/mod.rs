@@ -28,7 +28,7 @@ use super::ndp;
 use super::stack::Stack;
 use super::stats::{DropReason, Verdict};
 use super::{Instant, PortId};
-use crate::config::{Addresses, Lease, MacAddress, Network, Sharing};
+use crate::config::{Addresses, Lease, Limit, MacAddress, Network, Sharing};
 
 /// Most ports of one network, as many as a bridge of Linux has (`BR_MAX_PORTS`).
 pub const MAX_PORTS: usize = 1024;
@@ -71,8 +71,8 @@ pub struct PortCounters {
 pub enum PortError {
     #[error("a private network has one container, and it is there")]
     Private,
-    #[error("the network has {MAX_PORTS} containers, which is the most")]
-    Full,
+    #[error("the network has {most} containers, which is the most")]
+    Full { most: usize },
     #[error("address {0} is in use on the network")]
     AddressInUse(IpAddr),
     #[error("address {0} is not one that a container of the network can have")]
@@ -118,14 +118,15 @@ pub(super) enum Way {
 }
 
 impl Switch {
-    pub(super) fn new(hash: KeyedHash) -> Self {
+    /// No ports; each may be in so many groups.
+    pub(super) fn new(hash: KeyedHash, groups: usize) -> Self {
         Self {
             slots: Vec::new(),
             next: 0,
             len: 0,
             by_mac: GuestMap::with_hasher(hash),
             by_ip: BTreeMap::new(),
-            groups: Groups::default(),
+            groups: Groups::new(groups),
             ways: Ways::default(),
             receivers: Vec::new(),
         }
@@ -169,8 +170,9 @@ impl Switch {
             // It may call itself what it likes, so there is nothing to check.
             return if self.len == 0 { Ok(()) } else { Err(PortError::Private) };
         }
-        if self.len >= MAX_PORTS {
-            return Err(PortError::Full);
+        let most = network.limits.get(Limit::Containers).min(MAX_PORTS);
+        if self.len >= most {
+            return Err(PortError::Full { most });
         }
         let Addresses { v4, v6 } = &network.addresses;
         let reserved = [v4.gateway, v4.dns, v4.subnet.address, v4.subnet.broadcast()];

@@ -220,7 +220,7 @@ fn without_servers_or_room_the_answer_is_a_failure() {
     net.guest_gets_nothing();
     net.guest_sends(&query(5_000));
     assert_eq!(net.guest_gets_datagram().payload[3], 0x82, "no room");
-    net.expect_counters(&[("dns_failed", 2), ("dns_queries", 1_026)]);
+    net.expect_counters(&[("dns_failed", 2), ("dns_queries", 1_026), ("limit.dns", 1)]);
     net.pass(Duration::from_secs(8));
     assert_eq!(net.guest_gets_all().len(), 1_024);
     net.expect_no_flows();

@@ -18,6 +18,7 @@ mod goodput;
 mod hostile;
 mod icmp;
 mod inbound;
+mod limits;
 mod link;
 mod ports;
 mod rings;

@@ -10,7 +10,8 @@ use smoltcp::time::Duration;
 use super::guest::Guest;
 use super::packets::{Datagram, Packet, Segment, frame_of, read_ip, receive, receive_at};
 use crate::config::{
-    Addresses, HostAccess, Lease, MacAddress, Mtu, Network, Protocol, Resolver, Rules, Sharing,
+    Addresses, HostAccess, Lease, Limits, MacAddress, Mtu, Network, Protocol, Resolver, Rules,
+    Sharing,
 };
 use crate::engine::dns::Resolvers;
 use crate::engine::host::{HostEvent, HostOp, HostStream, IpFields, SocketId, SocketKind};
@@ -147,6 +148,7 @@ pub(super) struct Options {
     pub(super) uso: bool,
     pub(super) internal: bool,
     pub(super) rules: Rules,
+    pub(super) limits: Limits,
 }
 
 impl Default for Options {
@@ -163,6 +165,7 @@ impl Default for Options {
             uso: false,
             internal: false,
             rules: Rules::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -211,6 +214,7 @@ impl Net {
             allow_broadcast: options.allow_broadcast,
             internal: options.internal,
             rules: options.rules.clone(),
+            limits: options.limits,
             ..Network::default()
         };
         let now = Instant::from_secs(1_000);

@@ -7,8 +7,7 @@ use smoltcp::time::Duration;
 
 use super::net::{Connects, Net, Options, address, guest, server, socket};
 use super::packets::{ACK, PSH, Packet, RST, SYN, Segment};
-use crate::config::HostAccess;
-use crate::engine::flow::tcp::{MAX_FLOWS, MAX_OPENING};
+use crate::config::{HostAccess, Limit, Limits};
 use crate::engine::host::{SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
 
@@ -171,6 +170,9 @@ fn the_gateway_is_reached_only_where_host_access_allows() {
     }
 }
 
+const MAX_FLOWS: usize = Limits::DEFAULT.get(Limit::Tcp);
+const MAX_OPENING: usize = Limits::DEFAULT.get(Limit::Opening);
+
 /// Gives the engine a SYN, and the host's sockets to the test as they are opened.
 fn flood(net: &mut Net, index: usize) -> Verdict {
     let from = guest(false, u16::try_from(1_024 + index).unwrap());
@@ -192,7 +194,7 @@ fn one_flow_too_many_is_refused_and_the_others_stay() {
     net.host_opens_nothing();
     net.host_closes_nothing();
     let most = u64::try_from(MAX_FLOWS).unwrap();
-    net.expect_counters(&[("tcp_outbound", most), ("tcp_refused", 1)]);
+    net.expect_counters(&[("tcp_outbound", most), ("tcp_refused", 1), ("limit.tcp", 1)]);
 }
 
 #[test]
@@ -211,7 +213,8 @@ fn of_too_many_connections_being_made_the_oldest_gives_way_in_silence() {
     net.host_connected(newest);
     assert_eq!(net.guest_gets_segment().flags, SYN | ACK);
     let opened = u64::try_from(MAX_OPENING).unwrap() + 1;
-    net.expect_counters(&[("tcp_evicted", 1), ("tcp_outbound", opened)]);
+    let evicted = [("tcp_evicted", 1), ("limit.opening", 1), ("tcp_outbound", opened)];
+    net.expect_counters(&evicted);
     // One that stands has no place among them any more.
     assert_eq!(flood(&mut net, MAX_OPENING + 1), Verdict::Flow);
     net.host_closes_nothing();

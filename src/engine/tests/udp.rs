@@ -6,8 +6,7 @@ use smoltcp::time::Duration;
 
 use super::net::{Net, Options, address, guest, server, socket};
 use super::packets::{Datagram, pattern, read_ip};
-use crate::config::{Cidr, HostAccess, Prefix, Protocol};
-use crate::engine::flow::udp::MAX_FLOWS;
+use crate::config::{Cidr, HostAccess, Limit, Limits, Prefix, Protocol};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
 
@@ -227,6 +226,8 @@ fn a_client_that_is_not_let_in_is_dropped_and_counted() {
     net.host_gets(listener, socket("192.0.2.7:5000"), b"?");
     assert_eq!(net.guest_gets_datagram().from, socket("192.0.2.7:5000"));
 }
+
+const MAX_FLOWS: usize = Limits::DEFAULT.get(Limit::Udp);
 
 #[test]
 fn the_flow_that_was_silent_longest_makes_room() {

@@ -57,6 +57,8 @@ pub(super) struct Clients<T> {
     slots: Vec<Option<Client<T>>>,
     /// When to accept again, where that is not left to an event.
     accept_at: Option<Instant>,
+    /// All places were taken when somebody came.
+    pub(super) full: bool,
     /// Removes the file at the end, after the listener is closed.
     _socket: SocketFile,
 }
@@ -136,6 +138,7 @@ impl<T: Default> Clients<T> {
             limits,
             slots: (0..limits.clients).map(|_| None).collect(),
             accept_at: None,
+            full: false,
             _socket: socket,
         })
     }
@@ -164,10 +167,11 @@ impl<T: Default> Clients<T> {
 
     /// A place for a new client: a free one, or that of the client that has owed us something for
     /// longest. Nobody who owes nothing has to go.
-    fn free_slot(&self, now: Instant) -> Option<usize> {
+    fn free_slot(&mut self, now: Instant) -> Option<usize> {
         if let Some(free) = self.slots.iter().position(Option::is_none) {
             return Some(free);
         }
+        self.full = true;
         let owing = self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let client = slot.as_ref().filter(|client| client.until.is_some())?;
             (client.since + self.limits.grace <= now).then_some((client.since, index))

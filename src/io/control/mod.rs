@@ -105,16 +105,19 @@ pub(super) struct Target<'a> {
 }
 
 impl Control {
-    /// Registers the listener as `token` and clients from `first_client` on, [`MAX_CLIENTS`] many.
+    /// Registers the listener as `token` and clients from `first_client` on, so many but no more
+    /// than [`MAX_CLIENTS`].
     pub(super) fn new(
         place: Place,
         registry: Registry,
         token: Token,
         first_client: usize,
         instance: Instance,
+        clients: usize,
     ) -> io::Result<Self> {
+        let limits = Limits { clients: clients.min(MAX_CLIENTS), ..LIMITS };
         let mut control = Self {
-            clients: Clients::new(place.socket, registry, token, first_client, LIMITS)?,
+            clients: Clients::new(place.socket, registry, token, first_client, limits)?,
             _directory: place.directory,
             first_client,
             instance,
@@ -161,6 +164,11 @@ impl Control {
     /// Takes new clients.
     pub(super) fn accept(&mut self, now: Instant) {
         self.clients.accept(now);
+    }
+
+    /// Whether a client has come, since this was asked last, when all places were taken.
+    pub(super) fn was_full(&mut self) -> bool {
+        std::mem::take(&mut self.clients.full)
     }
 
     /// Reads what a client has sent, and does what it asks.

@@ -55,7 +55,8 @@ impl Lab {
             aliases: Vec::new(),
         };
         let instance = Instance::private(facts, Network::default(), Some((port, lease)));
-        let control = Control::new(place, registry(), LISTENER, FIRST_CLIENT, instance).unwrap();
+        let control =
+            Control::new(place, registry(), LISTENER, FIRST_CLIENT, instance, MAX_CLIENTS).unwrap();
         let sockets = Sockets::new(registry(), 100, OutboundPolicy::default());
         let published = PublishedPorts::default();
         let ports = Ports::new(registry(), 200);

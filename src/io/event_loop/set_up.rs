@@ -12,7 +12,7 @@ use super::{
     FIRST_RELAYED, FIRST_SOCKET, INTERFACES, LoopError, MAX_DATAGRAM, Network, PER_CALL, SIGNALS,
     Server, WATCHES,
 };
-use crate::config::{self, Lease, Sharing};
+use crate::config::{self, Lease, Limit, Limits, Sharing};
 use crate::engine::frame::MAX_FRAME_LEN;
 use crate::engine::{Destination, Engine, Instant, PortId};
 use crate::io::api::{self, Api};
@@ -20,6 +20,7 @@ use crate::io::clock::Clock;
 use crate::io::control::{Control, ControlSocket, Instance, Serves};
 use crate::io::host::Sockets;
 use crate::io::listen::Published;
+use crate::io::logger;
 use crate::io::mirror::Mirrors;
 use crate::io::ports::Ports;
 use crate::io::published::{Place, PublishedPorts};
@@ -41,9 +42,9 @@ impl Server {
         let private = config.sharing == Sharing::Private;
         let mut engine = new_engine(config.clone(), &network.resolvers, &network.published, now)?;
         let mut sockets = Sockets::new(registry()?, FIRST_SOCKET, network.outbound);
-        if let Some(descriptors) = max_descriptors() {
-            sockets.keep_reserve(descriptors);
-        }
+        let limits = config.limits;
+        logger::set_rate(limits.get(Limit::Log));
+        sockets.keep_reserve(max_descriptors(&limits));
 
         let mut ports = Ports::new(registry()?, FIRST_PORT);
         let mut container = None;
@@ -83,7 +84,8 @@ impl Server {
             .map(|socket| {
                 let ControlSocket { place, serves } = socket;
                 let instance = instance(serves, config, container);
-                Control::new(place, registry()?, CONTROL, FIRST_CONTROL_CLIENT, instance)
+                let (first, clients) = (FIRST_CONTROL_CLIENT, limits.get(Limit::Clients));
+                Control::new(place, registry()?, CONTROL, first, instance, clients)
                     .map_err(set_up("watch the control socket"))
             })
             .transpose()?;
@@ -160,6 +162,7 @@ fn new_engine(
     published: &[Published],
     now: Instant,
 ) -> Result<Engine> {
+    let descriptors = max_descriptors(&config.limits);
     let mut engine = Engine::new(config, seed()?);
     engine.set_resolvers(resolvers.read(), now);
     for (domain, servers) in resolvers.routes() {
@@ -167,11 +170,8 @@ fn new_engine(
     }
     // Half of the descriptors that published ports leave: connections need the others, and a
     // datagram's socket can be given up for a new one while theirs cannot.
-    if let Some(descriptors) = max_descriptors() {
-        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-        let listeners: usize = published.iter().map(|published| published.listeners.len()).sum();
-        engine.set_max_udp_sockets(descriptors.saturating_sub(listeners) / 2);
-    }
+    let listeners: usize = published.iter().map(|published| published.listeners.len()).sum();
+    engine.set_max_udp_sockets(descriptors.saturating_sub(listeners) / 2);
     Ok(engine)
 }
 
@@ -186,11 +186,11 @@ fn seed() -> Result<[u64; 4]> {
     Ok(seed)
 }
 
-/// How many files may be open; `None` where the kernel does not say.
-fn max_descriptors() -> Option<u64> {
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    #[allow(clippy::useless_conversion)] // 32 bits where the C library has it so
-    Some(soft.into())
+/// How many descriptors there may be: as many as the system allows, or fewer.
+fn max_descriptors(limits: &Limits) -> usize {
+    let most = limits.get(Limit::Descriptors);
+    let system = getrlimit(Resource::RLIMIT_NOFILE).ok();
+    system.and_then(|(soft, _)| usize::try_from(soft).ok()).map_or(most, |soft| soft.min(most))
 }
 
 fn watch_exit(poll: &Poll, exit: &OwnedFd) -> Result<()> {

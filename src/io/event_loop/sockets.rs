@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use mio::event::Event;
 
 use super::Server;
+use crate::config::Limit;
 use crate::engine::Instant;
 use crate::engine::host::{Bounce, HostEvent, HostOp, SocketId, SocketKind};
 use crate::io::host::{Purpose, Socket};
@@ -76,6 +77,7 @@ impl Server {
                 return;
             };
             if crowded {
+                self.engine.count_limit(Limit::Descriptors);
                 self.starved.push(id);
                 return;
             }
@@ -182,6 +184,9 @@ impl Server {
                         if self.engine.is_for_dns(socket) { Purpose::Dns } else { Purpose::Flow };
                     if let Err(error) = self.sockets.open(socket, kind, purpose) {
                         self.explain(kind, &error);
+                        if error.raw_os_error() == Some(libc::EMFILE) {
+                            self.engine.count_limit(Limit::Descriptors);
+                        }
                         self.engine.handle_host(socket, HostEvent::Failed(error.kind()), now);
                     }
                 }

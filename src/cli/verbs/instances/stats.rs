@@ -132,6 +132,7 @@ fn row(stats: &Stats, network: &str) -> Value {
         ("Denied", number(stats.denied)),
         ("Opened", map(&stats.opened)),
         ("Drops", map(&stats.drops)),
+        ("Limits", map(&stats.limits)),
         ("Container", text(&stats.name)),
         ("Names", text(&stats.name)),
     ])

@@ -8,8 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 
+use super::TcpFlows;
 use super::flow::{Retry, State, TcpFlow};
-use super::{FIRST_RING, MAX_FLOWS, TcpFlows};
+use crate::config::Limit;
 use crate::engine::flow::FlowKey;
 use crate::engine::host::{Owner, SocketId};
 use crate::engine::nat::{self, Inbound};
@@ -17,10 +18,6 @@ use crate::engine::stack::Connection;
 use crate::engine::turn::Effects;
 use crate::engine::{PortId, Turn};
 
-/// Most clients at once whom the guest has not accepted yet; beyond, the one that has waited longest
-/// is reset. As many as the kernel keeps waiting for us at most, a quarter of all flows: clients of
-/// a port where nobody answers do not keep the guest from connecting.
-const MAX_CALLING: usize = 4096;
 /// How long a guest may take to accept a client (a SYN and four retransmissions).
 const CALLING: Duration = Duration::from_secs(30);
 /// The same where others are there who may answer sooner.
@@ -29,13 +26,22 @@ const CALLING_NEXT: Duration = Duration::from_secs(1);
 const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 impl TcpFlows {
-    /// Resets the client that has waited longest if there are [`MAX_CALLING`] of them.
+    /// Resets the client that has waited longest if there are too many: as many as the kernel keeps
+    /// waiting for us at most, a quarter of all flows. Clients of a port where nobody answers do not
+    /// keep the guest from connecting.
     fn make_room_to_call(&mut self, turn: &mut Turn<'_>) {
-        if self.calling.len() >= MAX_CALLING
-            && let Some((_, oldest)) = self.calling.pop_first()
+        let room = turn.room_for(Limit::Calling);
+        if let Some((ticket, _)) = self.oldest(&self.calling, turn.port, room)
+            && let Some(oldest) = self.calling.remove(&ticket)
         {
             turn.fx.stats.tcp_evicted += 1;
-            self.reset_guest(turn, oldest);
+            turn.fx.stats.count_limit(Limit::Calling);
+            if self.flows.port_of(oldest) == Some(turn.port) {
+                self.reset_guest(turn, oldest);
+            } else {
+                // Another container's: when it answers our SYN, it is reset.
+                self.forget(turn.fx, oldest, true);
+            }
         }
     }
 
@@ -49,7 +55,7 @@ impl TcpFlows {
         retry: Option<Retry>,
     ) -> Option<SocketId> {
         self.make_room_to_call(turn);
-        if self.flows.len() >= MAX_FLOWS {
+        if !self.has_room(turn) {
             return None;
         }
         let (key, connection, other) = self.call(turn, client, to_guest)?;
@@ -95,7 +101,10 @@ impl TcpFlows {
         if let Some(TcpFlow { key, state: State::Calling { connection, .. }, .. }) =
             self.flows.get_mut(index)
             && connection.state() == tcp::State::SynSent
-            && let Some(another) = turn.stack.connect(key.guest, key.host, FIRST_RING)
+            && let Some(another) = {
+                let (ring, memory) = (connection.ring(), &self.rings.memory);
+                turn.stack.connect(key.guest, key.host, ring, memory)
+            }
         {
             **connection = another;
         }
@@ -125,7 +134,7 @@ impl TcpFlows {
         };
         let called = self
             .free_key(old.port, guest, source, port, u64::from(port))
-            .and_then(|key| Some((key, turn.stack.connect(key.guest, key.host, FIRST_RING)?)));
+            .and_then(|key| Some((key, self.connect(turn, key)?)));
         let Some((key, connection)) = called else {
             self.remove(turn, index, true);
             return;
@@ -159,8 +168,13 @@ impl TcpFlows {
         let other = other.map(|ip| SocketAddr::new(ip, guest_port));
         let random = turn.fx.random.next_u64();
         let key = self.free_key(turn.port, guest, source, client.port(), random)?;
-        let connection = turn.stack.connect(key.guest, key.host, FIRST_RING)?;
+        let connection = self.connect(turn, key)?;
         Some((key, Box::new(connection), other))
+    }
+
+    fn connect(&self, turn: &mut Turn<'_>, key: FlowKey) -> Option<Connection> {
+        let ring = self.rings.first(&turn.network.limits)?;
+        turn.stack.connect(key.guest, key.host, ring, &self.rings.memory)
     }
 
     /// A flow whose guest has refused its client, or was silent, while there may be others to try.

@@ -30,8 +30,11 @@ use smoltcp::wire::TcpPacket;
 pub(in crate::engine) use self::flow::Retry;
 use self::flow::{State, TcpFlow};
 use self::open::{End, Open};
-use self::rings::{FIRST_RING, Rings};
+use self::rings::Rings;
+pub(in crate::engine) use self::rings::SMALL_RING as SMALLEST_RING;
 use super::{FlowKey, KeyedHash};
+use crate::config::Limit;
+use crate::config::limits::Room;
 use crate::engine::dns::StreamClient;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{HostStream, Owner, SocketKind};
@@ -43,13 +46,8 @@ use crate::engine::table::Table;
 use crate::engine::turn::Effects;
 use crate::engine::{PortId, Turn};
 
-/// Most TCP flows at once; beyond, a guest's SYN is reset and a client's connection closed.
-pub(in crate::engine) const MAX_FLOWS: usize = 16_384;
 /// Most frames one flow sends in a row while others wait.
 const BURST_FRAMES: u32 = 64;
-/// Most host connections being made at once. Beyond, the oldest gives way without a word: its guest
-/// sends its SYN again if it still cares, so a flood of SYNs into a void keeps nobody out.
-pub(in crate::engine) const MAX_OPENING: usize = 1024;
 /// How long a host connection may take. Linux itself gives up after about 130 s.
 const OPENING: Duration = Duration::from_secs(150);
 /// The longest packet that is kept as a SYN: headers of both layers with all their options, and
@@ -186,7 +184,7 @@ impl TcpFlows {
                 return Verdict::Refused;
             }
         };
-        let Some(to) = to.filter(|_| self.flows.len() < MAX_FLOWS) else {
+        let Some(to) = to.filter(|_| self.has_room(turn)) else {
             turn.fx.stats.tcp_refused += 1;
             turn.refuse(packet.bytes);
             return Verdict::Refused;
@@ -212,14 +210,64 @@ impl TcpFlows {
         Verdict::Flow
     }
 
-    /// Forgets the oldest flow that is being opened if there are [`MAX_OPENING`] of them.
+    /// Whether a port may have another connection; if not, it is counted why.
+    fn has_room(&self, turn: &mut Turn<'_>) -> bool {
+        let room = turn.room(Limit::Tcp, Limit::TcpEach);
+        if self.flows.crowded(turn.port, room).is_some() {
+            let own = self.flows.len_of(turn.port);
+            turn.count_limit(Limit::Tcp, Limit::TcpEach, room, own);
+            return false;
+        }
+        let memory = self.rings.first(&turn.network.limits).is_some();
+        if !memory {
+            turn.fx.stats.count_limit(Limit::Memory);
+        }
+        memory
+    }
+
+    /// What the rings of all connections have, in bytes.
+    pub(in crate::engine) fn memory(&self) -> usize {
+        self.rings.memory.used()
+    }
+
+    /// Forgets the oldest flow that is being opened if there are too many. Its guest sends its SYN
+    /// again if it still cares, so a flood of SYNs into a void keeps nobody out.
     fn make_room_to_open(&mut self, turn: &mut Turn<'_>) {
-        if self.opening.len() >= MAX_OPENING
-            && let Some((_, oldest)) = self.opening.pop_first()
+        let room = turn.room(Limit::Opening, Limit::OpeningEach);
+        if let Some((ticket, own)) = self.oldest(&self.opening, turn.port, room)
+            && let Some(oldest) = self.opening.remove(&ticket)
         {
             turn.fx.stats.tcp_evicted += 1;
+            turn.count_limit(Limit::Opening, Limit::OpeningEach, room, own);
             self.remove(turn, oldest, true);
         }
+    }
+
+    /// The ticket that has to go before `port` may draw another, and how many are its own.
+    fn oldest(
+        &self,
+        tickets: &BTreeMap<u64, usize>,
+        port: PortId,
+        room: Room,
+    ) -> Option<(u64, usize)> {
+        if tickets.len() < room.each {
+            return None;
+        }
+        let mut counts: BTreeMap<PortId, usize> = BTreeMap::new();
+        for port in tickets.values().filter_map(|index| self.flows.port_of(*index)) {
+            *counts.entry(port).or_default() += 1;
+        }
+        let own = counts.get(&port).copied().unwrap_or(0);
+        let whose = if own >= room.each {
+            port
+        } else if tickets.len() >= room.all {
+            counts.into_iter().max_by_key(|(_, count)| *count).map(|(port, _)| port)?
+        } else {
+            return None;
+        };
+        let mut of_port = tickets.iter();
+        let oldest = of_port.find(|(_, index)| self.flows.port_of(**index) == Some(whose));
+        oldest.map(|(ticket, _)| (*ticket, own))
     }
 
     fn ticket(&mut self) -> u64 {
@@ -237,7 +285,16 @@ impl TcpFlows {
             return;
         };
         self.opening.remove(ticket);
-        let Some(mut connection) = Stack::accept(flow.key.host, FIRST_RING) else {
+        let ring = self.rings.first(&turn.network.limits);
+        if ring.is_none() {
+            // Others have taken the memory since its SYN came.
+            turn.fx.stats.count_limit(Limit::Memory);
+            turn.fx.stats.tcp_refused += 1;
+            turn.refuse(syn);
+        }
+        let memory = &self.rings.memory;
+        let connection = ring.and_then(|ring| Stack::accept(flow.key.host, ring, memory));
+        let Some(mut connection) = connection else {
             self.remove(turn, index, true);
             return;
         };

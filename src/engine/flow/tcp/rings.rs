@@ -11,17 +11,28 @@ use smoltcp::time::Duration;
 
 use super::TcpFlows;
 use super::flow::{State, TcpFlow};
-use crate::engine::stack::{Connection, Ends, LARGEST_RING, Panicked};
+use crate::config::{Limit, Limits};
+use crate::engine::stack::{Connection, Ends, LARGEST_RING, Memory, Panicked};
 use crate::engine::{Instant, Turn};
 
 /// Length of both of a flow's rings at first, in bytes: no more than the windows of a guest that
 /// cannot scale them, and touched page by page.
 pub(super) const FIRST_RING: usize = 32 << 10;
+/// The same where half of the memory is taken: five segments of an ordinary link. Not quite two
+/// pages: the shell's allocator knows a ring by its length, and maps it page by page.
+pub(in crate::engine) const SMALL_RING: usize = (8 << 10) - 16;
 /// How many flows have rings of a size at most, and the size in bytes. A single fast flow gains
 /// from 1 MiB (measured); 64 KiB halves the speed.
 const STEPS: [(usize, usize); 2] = [(4, LARGEST_RING), (64, 256 << 10)];
 /// The most memory that all larger rings can take, in bytes.
-const _: () = assert!(4 * 2 * LARGEST_RING + (64 - 4) * 2 * (256 << 10) <= 40 << 20);
+const LARGER: usize = 4 * 2 * LARGEST_RING + (64 - 4) * 2 * (256 << 10);
+/// Unless told otherwise, all the connections that there can be have rings, and those that are busy
+/// large ones.
+const _: () = {
+    let (flows, memory) = (Limits::DEFAULT.get(Limit::Tcp), Limits::DEFAULT.memory());
+    let first = memory / 2 / (2 * FIRST_RING);
+    assert!(first * 2 * FIRST_RING + (flows - first) * 2 * SMALL_RING + LARGER <= memory);
+};
 /// A flow that has moved nothing for this long gives its rings to another that is busy.
 const IDLE: Duration = Duration::from_secs(1);
 /// How many holders of larger rings are looked at when there is none to be had.
@@ -30,6 +41,8 @@ const LOOKS: usize = 4;
 /// Who has larger rings.
 #[derive(Debug, Default)]
 pub(super) struct Rings {
+    /// What they all have together.
+    pub(super) memory: Memory,
     /// Each once, the one that was looked at longest ago first.
     holders: VecDeque<usize>,
 }
@@ -42,10 +55,21 @@ pub(super) struct Look {
 }
 
 impl Rings {
+    /// The rings that a new flow gets, in bytes each; `None` is no flow at all.
+    pub(super) fn first(&self, limits: &Limits) -> Option<usize> {
+        let (used, memory) = (self.memory.used(), limits.memory());
+        if used + 2 * FIRST_RING <= memory / 2 {
+            return Some(FIRST_RING);
+        }
+        (used + 2 * SMALL_RING <= memory).then_some(SMALL_RING)
+    }
+
     /// The rings that one more flow may have, in bytes each.
-    fn step(&self) -> Option<usize> {
-        let holders = self.holders.len();
-        STEPS.iter().find(|(most, _)| holders < *most).map(|(_, bytes)| *bytes)
+    fn step(&self, limits: &Limits) -> Option<usize> {
+        let (holders, room) =
+            (self.holders.len(), limits.memory().saturating_sub(self.memory.used()));
+        let fits = |(most, bytes): &&(usize, usize)| holders < *most && 2 * bytes <= room;
+        STEPS.iter().find(fits).map(|(_, bytes)| *bytes)
     }
 
     pub(super) fn forget(&mut self, index: usize) {
@@ -73,10 +97,11 @@ impl TcpFlows {
         if !self.flows.get(index).is_some_and(cramped) {
             return;
         }
-        if self.rings.step().is_none() {
+        let limits = &turn.network.limits;
+        if self.rings.step(limits).is_none() {
             self.reclaim(turn);
         }
-        let step = self.rings.step();
+        let step = self.rings.step(limits);
         if let (Some(step), Some(flow)) = (step, self.flows.get_mut(index))
             && let State::Open(open) = &mut flow.state
         {
@@ -97,7 +122,7 @@ impl TcpFlows {
             return;
         };
         // Others may have been quicker.
-        let Some(ring) = self.rings.step().map(|step| step.min(ring)) else {
+        let Some(ring) = self.rings.step(&turn.network.limits).map(|step| step.min(ring)) else {
             open.expect_no_ring();
             return;
         };

@@ -5,7 +5,7 @@
 
 use super::flow::{State, TcpFlow};
 use super::open::Open;
-use super::{FIRST_RING, MAX_FLOWS, TcpFlows, ingress};
+use super::{TcpFlows, ingress};
 use crate::engine::dns::StreamClient;
 use crate::engine::dns::stream::Service;
 use crate::engine::flow::FlowKey;
@@ -22,8 +22,10 @@ impl TcpFlows {
         key: FlowKey,
         packet: IpPacket<'_>,
     ) -> Verdict {
-        let room = self.flows.len() < MAX_FLOWS;
-        let connection = if room { Stack::accept(key.host, FIRST_RING) } else { None };
+        let room = self.has_room(turn);
+        let ring = self.rings.first(&turn.network.limits).filter(|_| room);
+        let memory = &self.rings.memory;
+        let connection = ring.and_then(|ring| Stack::accept(key.host, ring, memory));
         let Some(mut connection) = connection else {
             turn.fx.stats.tcp_refused += 1;
             turn.refuse(packet.bytes);

@@ -92,6 +92,7 @@ fn stats_of(engine: &crate::engine::Engine, member: &Member) -> Stats {
         dns_failed: counters.dns_failed,
         dropped: drops.values().sum(),
         drops,
+        limits: counters.limits_met().map(|(name, count)| (name.to_owned(), count)).collect(),
         denied: counters.denied,
     }
 }
