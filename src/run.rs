@@ -467,8 +467,9 @@ pub(crate) fn namespace_hint(error: &io::Error) -> Option<&'static str> {
     }
     if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         return Some(
-            "AppArmor restricts user namespaces to programs with a profile: install one for \
-             rnsnet, or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            "AppArmor restricts user namespaces to programs with a profile: install \
+             vendor-config/apparmor/rnsnet, or sysctl -w \
+             kernel.apparmor_restrict_unprivileged_userns=0",
         );
     }
     match error.raw_os_error() {

@@ -62,7 +62,7 @@ fn flows_leave_descriptors_for_dns_and_control() {
 held = []
 for _ in range(200):
     try:
-        s = tcp('{}', {}, 0.5)
+        s = tcp('{}', {}, 4)
         s.sendall(b'x')
         s.recv(1)
         held.append(s)

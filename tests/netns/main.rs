@@ -8,6 +8,7 @@
 
 mod eventually;
 mod exec;
+mod faults;
 mod lab;
 mod rnsnet;
 
