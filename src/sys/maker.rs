@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::TimeVal;
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, getpid};
 
 use super::netns::{self, ChildError, Failure, Reply};
@@ -75,7 +75,7 @@ impl Maker {
             }
         }
         // Nothing that the child does takes long; one that was stopped must not stop us.
-        setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE_S, 0))
+        setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_S))
             .map_err(|errno| ChildError::Start(errno.into()))?;
         Ok(Self { requests: Some(ours) })
     }
@@ -198,7 +198,7 @@ fn serve(requests: BorrowedFd<'_>) -> i32 {
 /// Bytes of a request.
 const REQUEST_LEN: usize = 19;
 /// How long an answer may take, in seconds.
-const PATIENCE_S: libc::time_t = 2;
+const PATIENCE_S: i64 = 2;
 
 #[cfg(test)]
 mod tests {
