@@ -231,7 +231,7 @@ pub fn attach(
         Setup::Create | Setup::Configure => None,
     };
     let dns = match network.resolver.listen {
-        Some(address) => dns_sockets(container, SocketAddr::new(address, DNS_PORT))?,
+        Some(address) => dns_sockets(container, address)?,
         None => Vec::new(),
     };
     Ok(Attached { tap, ipv6: reply.flags & IPV6 != 0, mac, dns })
@@ -257,12 +257,18 @@ pub fn socket_tables(container: &Container) -> Result<SocketTables, AttachError>
     Ok(tables)
 }
 
-/// Sockets in the container's network namespace, each made by a child that enters it; from there on
-/// they are served from here.
-fn dns_sockets(
+/// Sockets in the container's network namespace at which DNS is to be answered, each made by a child
+/// that enters it; from there on they are served from here. UDP comes first.
+///
+/// The process must be single-threaded, as children are forked.
+///
+/// # Errors
+/// See [`AttachError`].
+pub fn dns_sockets(
     container: &Container,
-    address: SocketAddr,
+    address: IpAddr,
 ) -> Result<Vec<(Protocol, OwnedFd)>, AttachError> {
+    let address = SocketAddr::new(address, DNS_PORT);
     let label = &container.label;
     [(Protocol::Udp, sock::udp_bind as Bind), (Protocol::Tcp, sock::tcp_listen)]
         .into_iter()

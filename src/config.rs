@@ -65,6 +65,8 @@ pub struct Membership {
     pub joins: Vec<Join>,
     /// Published ports as they were typed: the network's process reads them.
     pub publish: Vec<String>,
+    /// An address of the container's own loopback at which the first network's DNS answers too.
+    pub dns_listen: Option<IpAddr>,
 }
 
 /// What a container is to have on one named network.

@@ -109,7 +109,7 @@ fn server(text: &str) -> Result<Server, ValueError> {
 }
 
 /// Reads an address of a container's own loopback.
-fn loopback(text: &str) -> Result<IpAddr, ValueError> {
+pub(super) fn loopback(text: &str) -> Result<IpAddr, ValueError> {
     let address = text.parse().ok().filter(IpAddr::is_loopback);
     address.ok_or(ValueError::Expected("a loopback address, as in 127.0.0.11"))
 }

@@ -4,6 +4,7 @@
 //! Keys have Docker's and Podman's names. Whether there is such a network is not known here.
 
 use super::argv::Words;
+use super::dns::loopback;
 use super::options::Given;
 use super::values::{self, Input, ValueError};
 use super::{UsageError, publish, read};
@@ -170,11 +171,13 @@ pub(super) fn membership(
             return Err(UsageError::OfTheNetwork { option });
         }
     }
-    Ok(Some(Membership { joins, publish: given.publish.clone() }))
+    let dns_listen = read(given.dns_listen.as_deref(), "--dns-listen", loopback)?;
+    Ok(Some(Membership { joins, publish: given.publish.clone(), dns_listen }))
 }
 
 /// The options that go with named networks; the others are about a network of one's own.
-const NAMED_TOO: [&str; 16] = [
+const NAMED_TOO: [&str; 17] = [
+    "--dns-listen",
     "--network",
     "--publish",
     "--ip",

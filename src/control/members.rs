@@ -47,7 +47,8 @@ pub struct Leased {
     pub network: Definition,
 }
 
-/// Arguments of `attach`. The TAP comes along, and after it the pidfd if there is one.
+/// Arguments of `attach`. The TAP comes along, and after it the pidfd if there is one, and the DNS
+/// sockets if there are any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arrival {
@@ -65,6 +66,10 @@ pub struct Arrival {
     /// What it alone calls others there: the alias, and the other's name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<(String, String)>,
+    /// Whether sockets inside the container come along, of UDP and of TCP, at which its DNS is to be
+    /// answered too.
+    #[serde(default)]
+    pub dns: bool,
     /// The process that it was attached by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,

@@ -198,7 +198,7 @@ impl Sockets {
     }
 
     /// Takes a bound UDP socket or a TCP listener.
-    pub(super) fn add_bound(
+    pub(in crate::io) fn add_bound(
         &mut self,
         id: SocketId,
         protocol: Protocol,

@@ -41,6 +41,10 @@ pub enum NetworkError {
     NoGroup { group: String },
     #[error("permission denied: you are not in the group {group}")]
     NotInGroup { group: String },
+    #[error(
+        "{name} is another user's network, which does not take sockets of a container: --dns-listen is for one's own"
+    )]
+    DnsListen { name: String },
     #[error("the network {name} is not served")]
     NotServed { name: String },
     #[error("the network {name} has active endpoints: {}", containers.join(", "))]

@@ -5,6 +5,7 @@
 //! network's process with the container's pidfd. A network that cannot be had takes the others of
 //! the same call with it.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::sys::stat::fstat;
@@ -49,6 +50,8 @@ pub struct Ticket {
     join: Join,
     lease: Lease,
     definition: Definition,
+    /// Where the network's DNS answers inside the container, too.
+    dns_listen: Option<IpAddr>,
 }
 
 /// A container's place on a network.
@@ -132,7 +135,7 @@ impl Ticket {
             let mac = mac_address(&leased.mac).ok_or_else(language)?;
             let lease = Lease { mac, v4: leased.ipv4, v6: leased.ipv6 };
             let (join, definition) = (join.clone(), leased.network);
-            return Ok(Self { connection, join, lease, definition });
+            return Ok(Self { connection, join, lease, definition, dns_listen: None });
         }
     }
 
@@ -146,7 +149,7 @@ impl Ticket {
         who: &Who,
         offload: Offload,
     ) -> Result<Member, Error> {
-        let Self { mut connection, join, lease, definition } = self;
+        let Self { mut connection, join, lease, definition, dns_listen } = self;
         let joint = Joint {
             network: &definition.name,
             ifname: match &join.ifname {
@@ -160,6 +163,8 @@ impl Ticket {
             offload,
         };
         let joined = attach::join(container, &joint)?;
+        let dns = dns_listen.map(|address| attach::dns_sockets(container, address)).transpose()?;
+        let dns = dns.unwrap_or_default();
         let arrival = Arrival {
             id: who.id.clone(),
             vnet_header: joined.vnet_header,
@@ -167,6 +172,7 @@ impl Ticket {
             ifname: joined.ifname.clone(),
             aliases: join.aliases.iter().map(ToString::to_string).collect(),
             links: who.links.clone(),
+            dns: !dns.is_empty(),
             pid: who.pid,
             netns: who.netns.clone(),
             inode: inode(container),
@@ -174,7 +180,8 @@ impl Ticket {
         };
         let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
         let pidfd = pidfd.map_err(set_up("watch the container"))?;
-        let fds: Vec<OwnedFd> = std::iter::once(joined.tap).chain(pidfd).collect();
+        let dns = dns.into_iter().map(|(_, socket)| socket);
+        let fds: Vec<OwnedFd> = std::iter::once(joined.tap).chain(pidfd).chain(dns).collect();
         let _: control::Container = connection.ask_with("attach", &arrival, &fds)?;
         let lease = Lease { v6: lease.v6.filter(|_| joined.ipv6), ..lease };
         let (name, ifname) = (who.name.clone(), joined.ifname);
@@ -245,7 +252,15 @@ impl Tickets {
     pub(super) fn for_container(membership: &Membership, who: Who) -> Result<Self, Error> {
         let tickets: Result<Vec<_>, Error> =
             membership.joins.iter().map(|join| Ticket::get(join, &who)).collect();
-        Ok(Self { tickets: tickets?, who, publish: membership.publish.clone() })
+        let mut tickets = tickets?;
+        if let (Some(first), Some(address)) = (tickets.first_mut(), membership.dns_listen) {
+            if first.join.network.contains('/') {
+                let name = first.join.network.clone();
+                return Err(NetworkError::DnsListen { name }.into());
+            }
+            first.dns_listen = Some(address);
+        }
+        Ok(Self { tickets, who, publish: membership.publish.clone() })
     }
 
     /// What the files of a command are to name: the first network's resolvers, and its addresses.
@@ -257,7 +272,9 @@ impl Tickets {
             lease: first.lease,
             offload: Offload::Auto,
         };
-        names_inside(&endpoint, &network::config(&first.definition))
+        let mut config = network::config(&first.definition);
+        config.resolver.listen = first.dns_listen;
+        names_inside(&endpoint, &config)
     }
 
     /// Brings the container to all its networks, or to none.

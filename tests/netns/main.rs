@@ -21,6 +21,7 @@ mod dns;
 mod doctor;
 mod dns_servers;
 mod errors;
+mod fanout;
 mod icmp;
 mod isolation;
 mod lifecycle;

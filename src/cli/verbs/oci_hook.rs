@@ -110,7 +110,7 @@ impl State {
             }
             None => self.own_name()?,
         };
-        Ok(Some(Asks { membership: Membership { joins, publish }, name }))
+        Ok(Some(Asks { membership: Membership { joins, publish, dns_listen: None }, name }))
     }
 
     /// An engine's id is long and by chance: its beginning is the name, as `podman ps` has it. An

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::super::instance::Facts;
 use super::{Command, Context, Reply, value};
-use crate::config::{Lease, Name};
+use crate::config::{Lease, Name, Protocol};
 use crate::control::{Arrival, Kind, Leased, Refusal, Request, Wanted};
 use crate::engine::dns::PortNames;
 use crate::io::Container;
@@ -79,7 +79,9 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let links = arrival.links.iter().map(|(alias, name)| Ok((name_of(alias)?, name_of(name)?)));
     let links: Vec<(Name, Name)> = links.collect::<Result<_, Refusal>>()?;
     context.check_names(&pending.name, &arrival)?;
-    let mut fds = std::mem::take(&mut context.fds).into_iter();
+    let mut fds = std::mem::take(&mut context.fds);
+    let dns = if arrival.dns { fds.split_off(fds.len().saturating_sub(2)) } else { Vec::new() };
+    let mut fds = fds.into_iter();
     let (Some(tap), pidfd, None) = (fds.next(), fds.next(), fds.next()) else {
         return Err(Refusal::new(Kind::Arguments, "attach takes a TAP and a pidfd"));
     };
@@ -93,6 +95,13 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         .ports
         .attach(context.engine, container, context.now)
         .map_err(|error| failed(error.to_string()))?;
+    for (protocol, socket) in [Protocol::Udp, Protocol::Tcp].into_iter().zip(dns) {
+        let id = context.engine.listen_dns(port);
+        if let Err(error) = context.sockets.add_bound(id, protocol, socket) {
+            context.ports.detach(context.engine, port, context.now);
+            return Err(failed(format!("cannot use the DNS sockets: {error}")));
+        }
+    }
     let short = arrival.id.get(..12).and_then(|short| short.parse().ok());
     let addresses = std::iter::once(lease.v4.into()).chain(lease.v6.map(Into::into)).collect();
     let names = PortNames {
