@@ -51,5 +51,6 @@ make_image() {
 }
 
 # tcp ADDRESS PORT, udp ADDRESS PORT: what is answered there
-tcp() { timeout 30 socat -t 30 - "TCP:$1:$2" </dev/null; }
+# (TCP without an end of our own, after which every socat on the way would wait for half a second)
+tcp() { timeout 30 socat -u "TCP:$1:$2" -; }
 udp() { echo hello | timeout 30 socat -t 3 - "UDP:$1:$2"; }

@@ -3,22 +3,14 @@
 # path of the program under test.
 
 load common
+load podman
 
 setup_file() {
-    mkdir -p "$HOME/.config/containers/containers.conf.d"
-    sed "s,/usr/bin/rnsnet,$E2E/bin/rnsnet," "$E2E/vendor-config/podman/50-rnsnet.conf" \
-        >"$HOME/.config/containers/containers.conf.d/50-rnsnet.conf"
-    # Not about networks: what these machines need.
-    printf '%s\n' '[engine]' 'runtime="runc"' 'cgroup_manager="cgroupfs"' 'events_logger="file"' \
-        >"$HOME/.config/containers/containers.conf.d/00-machine.conf"
-    make_image "$HOME/bb.tar"
-    podman image exists bb || podman import "$HOME/bb.tar" bb:latest
+    settings 50-rnsnet.conf /usr/bin/rnsnet "$E2E/bin/rnsnet"
+    podman_here
 }
 
-teardown() {
-    podman rm --force --all --time 0
-    podman network prune --force
-}
+teardown() { podman_gone; }
 
 # Podman has taken away what a container's end leaves.
 no_namespaces() { ! compgen -G "$XDG_RUNTIME_DIR/netns/netns-*"; }
@@ -48,8 +40,7 @@ who() {
 }
 
 @test "IPv6 leads out too" {
-    run podman run --rm bb nc 2001:db8:5::9 7
-    has "$output" "2001:0db8:0005:0000:0000:0000:0000:0001"
+    ipv6_leads_out
 }
 
 @test "the host's loopback is closed and its own address is not" {
@@ -95,30 +86,18 @@ who() {
 
 @test "a range of ports by either forwarder, and one that is bound to IPv6" {
     for handler in rootlesskit slirp4netns; do
-        podman run --detach --name range --network "slirp4netns:port_handler=$handler" \
-            -p 127.0.0.1:18100-18102:80-82 bb sh -c '
-            for port in 80 81 82; do socat TCP4-LISTEN:$port,fork "SYSTEM:echo port $port" & done; sleep 100'
-        for port in 0 1 2; do
-            answers() { [ "$(tcp 127.0.0.1 1810$port)" = "port 8$port" ]; }
-            eventually answers
-        done
+        ports_in_a_range --network "slirp4netns:port_handler=$handler"
         podman rm --force --time 0 range
     done
     podman run --detach --name six --network slirp4netns:port_handler=slirp4netns \
         -p '[::1]:18106:80' bb socat TCP4-LISTEN:80,fork SYSTEM:"echo six"
-    six() { [ "$(timeout 5 socat -t 5 - 'TCP6:[::1]:18106' </dev/null)" = six ]; }
+    six() { [ "$(tcp '[::1]' 18106)" = six ]; }
     eventually six
 }
 
 @test "a port that is taken is an error that says so" {
-    socat TCP-LISTEN:18110,bind=127.0.0.1,reuseaddr - &
-    listener=$!
-    run podman run --rm --network slirp4netns:port_handler=slirp4netns -p 127.0.0.1:18110:80 bb true
-    kill "$listener" || true
-    [ "$status" != 0 ]
-    has "$output" "slirp_add_hostfwd failed"
-    has "$output" "in use"
-    eventually no_helpers
+    a_port_that_is_taken "slirp_add_hostfwd failed" \
+        --network slirp4netns:port_handler=slirp4netns
 }
 
 @test "cidr, mtu, IPv4 only, outbound_addr and allow_host_loopback" {
@@ -141,45 +120,19 @@ who() {
 }
 
 @test "user namespaces of other kinds: keep-id and auto" {
-    for userns in keep-id auto; do
-        run podman run --rm --userns "$userns" bb sh -c 'ip addr; nc 192.0.2.9 7'
-        has "$output" "inet 10.0.2.100/24"
-        has "$output" "192.0.2.1"
-    done
+    other_user_namespaces 10.0.2.100/24
 }
 
 @test "containers of a bridge network know each other and the world by name" {
-    podman network create here
-    podman run --detach --name server --network here -p 127.0.0.1:18120:80 bb \
-        socat TCP4-LISTEN:80,fork SYSTEM:"echo served"
-    answers() { [ "$(tcp 127.0.0.1 18120)" = served ]; }
-    eventually answers
-    run podman run --rm --network here bb sh -c \
-        'nc server 80; nslookup a.test; nc 192.0.2.9 7'
-    has "$output" "served"
-    has "$output" "Address: 192.0.2.9"
-    has "$output" "192.0.2.1"
-    same "$(helpers | wc -l)" 1
-    podman rm --force --all --time 0
-    eventually no_helpers
+    a_bridge_network
 }
 
 @test "the containers of a pod share a network" {
-    podman pod create --name pod -p 127.0.0.1:18130:80
-    podman run --detach --pod pod bb socat TCP4-LISTEN:80,fork SYSTEM:"echo pod"
-    answers() { [ "$(tcp 127.0.0.1 18130)" = pod ]; }
-    eventually answers
-    has "$(podman run --rm --pod pod bb nc 127.0.0.1 80)" pod
-    podman pod rm --force --time 0 pod
-    eventually no_helpers
+    a_pod
 }
 
 @test "podman build, which calls slirp4netns by its name" {
-    printf '%s\n' 'FROM bb' 'RUN ip addr && nc 192.0.2.9 7' >"$HOME/Containerfile"
-    run podman build --no-cache --format oci -f "$HOME/Containerfile" "$HOME/.config"
-    has "$output" "inet 10.0.2.100/24"
-    has "$output" "192.0.2.1"
-    eventually no_helpers
+    a_build 10.0.2.100/24
 }
 
 @test "a program of that name is found without configuration" {

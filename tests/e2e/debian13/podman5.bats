@@ -3,25 +3,17 @@
 # folder of the link to the program under test.
 
 load ../common
+load ../podman
 
 setup_file() {
-    mkdir -p "$HOME/.config/containers/containers.conf.d"
-    sed "s,\"/usr/lib/rnsnet\",\"$E2E/helpers\"," "$E2E/vendor-config/podman/50-rnsnet-pasta.conf" \
-        >"$HOME/.config/containers/containers.conf.d/50-rnsnet-pasta.conf"
-    # Not about networks: what these machines need.
-    printf '%s\n' '[engine]' 'runtime="runc"' 'cgroup_manager="cgroupfs"' 'events_logger="file"' \
-        >"$HOME/.config/containers/containers.conf.d/00-machine.conf"
-    make_image "$HOME/bb.tar"
-    podman image exists bb || podman import "$HOME/bb.tar" bb:latest
+    settings 50-rnsnet-pasta.conf /usr/lib/rnsnet "$E2E/helpers"
+    podman_here
 }
 
-teardown() {
-    podman rm --force --all --time 0
-    podman network prune --force
-}
+teardown() { podman_gone; }
 
-pastas() { pgrep -u "$(id -u)" -f "^$E2E/helpers/pasta " || true; }
-no_pastas() { [ -z "$(pastas)" ]; }
+# In the place of those of slirp4netns.
+helpers() { pgrep -u "$(id -u)" -f "^$E2E/helpers/pasta " || true; }
 
 # A container that says who calls: TCP port 80, UDP port 53. Arguments as podman run.
 who() {
@@ -53,12 +45,11 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
     has "$output" " 0% packet loss"
     same "$(grep -cx 192.0.2.1 <<<"$output")" 1
     [ "$status" = 0 ]
-    eventually no_pastas
+    eventually no_helpers
 }
 
 @test "IPv6 leads out too" {
-    run podman run --rm bb nc 2001:db8:5::9 7
-    has "$output" "2001:0db8:0005:0000:0000:0000:0000:0001"
+    ipv6_leads_out
 }
 
 @test "the host is at host.containers.internal, and its loopback is closed" {
@@ -80,13 +71,13 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
 
 @test "the helper ends with its container" {
     podman run --detach --name one bb sleep 100
-    [ -n "$(pastas)" ]
+    [ -n "$(helpers)" ]
     podman kill one
-    eventually no_pastas
+    eventually no_helpers
     podman start one
-    [ -n "$(pastas)" ]
+    [ -n "$(helpers)" ]
     podman stop --time 1 one
-    eventually no_pastas
+    eventually no_helpers
     podman rm one
 }
 
@@ -103,27 +94,13 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
 }
 
 @test "published ports of one address, of IPv6 and in ranges" {
-    podman run --detach --name range -p 127.0.0.1:18100-18102:80-82 -p '[::1]:18106:80' bb sh -c '
-        for port in 80 81 82; do socat TCP6-LISTEN:$port,ipv6only=0,fork "SYSTEM:echo port $port" & done
-        sleep 100'
-    for port in 0 1 2; do
-        answers() { [ "$(tcp 127.0.0.1 1810$port)" = "port 8$port" ]; }
-        eventually answers
-    done
-    ! tcp 192.0.2.1 18100
-    same "$(timeout 5 socat -t 5 - 'TCP6:[::1]:18106' </dev/null)" "port 80"
+    ports_in_a_range -p '[::1]:18106:80'
+    same "$(tcp '[::1]' 18106)" "port 80"
 }
 
 @test "a port that is taken is an error that says so" {
-    socat TCP-LISTEN:18110,bind=127.0.0.1,reuseaddr - &
-    listener=$!
-    run podman run --rm -p 127.0.0.1:18110:80 bb true
-    kill "$listener" || true
-    [ "$status" != 0 ]
-    has "$output" "pasta failed with exit code 1"
-    has "$output" "18110"
-    has "$output" "in use"
-    eventually no_pastas
+    a_port_that_is_taken "pasta failed with exit code 1"
+    has "$output" 18110
 }
 
 @test "options of --network pasta" {
@@ -142,9 +119,11 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
     case "$output" in *inet6\ 2001* | *from*) false ;; esac
     run podman run --rm --network pasta:--map-gw bb nc 192.0.2.9 18091
     has "$output" "from 127.0.0.1"
-    run podman run --rm --network pasta:-T,18091 bb true
+    run podman run --rm --network pasta:-T,18091 bb nc 127.0.0.1 18091
+    has "$output" "from 127.0.0.1"
+    run podman run --rm --network pasta:--no-such-option bb true
     [ "$status" != 0 ]
-    has "$output" "tcp-ns"
+    has "$output" "no-such-option"
     kill "$listener"
 }
 
@@ -154,46 +133,43 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
     eventually answers
 }
 
+# The line of podman-run(1).
+@test "ports follow both ways with --network pasta:-t,auto,-u,auto,-T,auto,-U,auto" {
+    socat TCP4-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo outside' 3>&- &
+    listener=$!
+    podman run --detach --name auto --network pasta:-t,auto,-u,auto,-T,auto,-U,auto bb \
+        sh -c 'socat TCP4-LISTEN:18140,fork SYSTEM:"echo inside"'
+    inside() { [ "$(tcp 127.0.0.1 18140)" = inside ]; }
+    eventually inside
+    outside() { podman exec auto nc 127.0.0.1 18091 | grep -qx outside; }
+    eventually outside
+    kill "$listener"
+    podman rm --force --time 0 auto
+    eventually no_helpers
+}
+
+@test "a server on the container's own loopback, with --network pasta:--host-lo-to-ns-lo" {
+    podman run --detach --name local --network pasta:--host-lo-to-ns-lo -p 18141:80 bb \
+        socat TCP4-LISTEN:80,bind=127.0.0.1,fork SYSTEM:'echo \$SOCAT_PEERADDR'
+    answers() { [ "$(tcp 127.0.0.1 18141)" = 127.0.0.1 ]; }
+    eventually answers
+    ! tcp 192.0.2.9 18141 || return 1
+}
+
 @test "user namespaces of other kinds: keep-id and auto" {
-    for userns in keep-id auto; do
-        run podman run --rm --userns "$userns" bb sh -c 'ip addr; nc 192.0.2.9 7'
-        has "$output" "inet 192.0.2.1/24"
-        same "$(grep -cx 192.0.2.1 <<<"$output")" 1
-    done
+    other_user_namespaces 192.0.2.1/24
 }
 
 @test "containers of a bridge network know each other and the world by name" {
-    podman network create here
-    podman run --detach --name server --network here -p 127.0.0.1:18120:80 bb \
-        socat TCP4-LISTEN:80,fork SYSTEM:"echo served"
-    answers() { [ "$(tcp 127.0.0.1 18120)" = served ]; }
-    eventually answers
-    run podman run --rm --network here bb sh -c \
-        'nc server 80; nslookup a.test; nc 192.0.2.9 7; grep internal /etc/hosts'
-    has "$output" "served"
-    has "$output" "Address: 192.0.2.9"
-    has "$output" "192.0.2.1"
-    has "$output" "169.254.1.2"
-    same "$(pastas | wc -l)" 1
-    podman rm --force --all --time 0
-    eventually no_pastas
+    a_bridge_network 169.254.1.2
 }
 
 @test "the containers of a pod share a network" {
-    podman pod create --name pod -p 127.0.0.1:18130:80
-    podman run --detach --pod pod bb socat TCP4-LISTEN:80,fork SYSTEM:"echo pod"
-    answers() { [ "$(tcp 127.0.0.1 18130)" = pod ]; }
-    eventually answers
-    has "$(podman run --rm --pod pod bb nc 127.0.0.1 80)" pod
-    podman pod rm --force --time 0 pod
-    eventually no_pastas
+    a_pod
 }
 
 @test "podman build" {
-    printf '%s\n' 'FROM bb' 'RUN ip addr && nc 192.0.2.9 7' >"$HOME/Containerfile"
-    run podman build --no-cache --format oci -f "$HOME/Containerfile" "$HOME/.config"
-    has "$output" "inet 192.0.2.1/24"
-    eventually no_pastas
+    a_build 192.0.2.1/24
 }
 
 @test "rnsnet as Podman 5's slirp4netns" {
