@@ -14,9 +14,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: netload serve TCP_PORT UDP_PORT | hold PORT
+const USAGE: &str = "usage: netload serve TCP_PORT | hold PORT
        netload rr|crr ADDR:PORT SECONDS
        netload udp-up|udp-down ADDR:PORT SECONDS SIZE RATE    (RATE 0: as fast as it goes)
+       serve, udp-up and udp-down use the UDP socket on descriptor 0, which serve's must be bound
        netload idle ADDR:PORT COUNT    (until standard input ends)
        netload link MBIT DELAY_US QUEUE_FRAMES    (between the TAPs on descriptors 0 and 1)";
 
@@ -33,7 +34,7 @@ fn main() -> Outcome {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
-        ["serve", tcp, udp] => serve(tcp.parse()?, udp.parse()?),
+        ["serve", tcp] => serve(tcp.parse()?),
         ["hold", port] => hold(port.parse()?),
         ["rr", server, seconds] => rr(server.parse()?, span(seconds)?),
         ["crr", server, seconds] => crr(server.parse()?, span(seconds)?),
@@ -58,7 +59,7 @@ fn any(port: u16) -> SocketAddr {
 }
 
 /// Answers requests on TCP and UDP until it is killed.
-fn serve(tcp: u16, udp: u16) -> Outcome {
+fn serve(tcp: u16) -> Outcome {
     let listener = TcpListener::bind(any(tcp))?;
     // A thread a connection would measure how fast threads are made.
     for _ in 0..2 * CALLERS {
@@ -70,7 +71,7 @@ fn serve(tcp: u16, udp: u16) -> Outcome {
             }
         });
     }
-    serve_udp(&UdpSocket::bind(any(udp))?)
+    serve_udp(&udp_socket()?)
 }
 
 fn answer(mut stream: TcpStream) -> io::Result<()> {
@@ -242,8 +243,13 @@ fn send(
     sent
 }
 
+/// The socket that was made for us: the standard library cannot ask for a larger receive buffer.
+fn udp_socket() -> io::Result<UdpSocket> {
+    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
+}
+
 fn udp_client(server: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" })?;
+    let socket = udp_socket()?;
     socket.connect(server)?;
     Ok(socket)
 }

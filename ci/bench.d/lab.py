@@ -25,6 +25,16 @@ LINKS = {
 IPERF, ECHO, UDP = 5201, 5202, 5203
 # The limit of open files that most shells have.
 USUAL_FILES = 1024
+# Runs a program with a UDP socket as its standard input, bound to a port. Its receive buffer is as
+# large as the kernel lets anybody have: datagrams that are lost are not lost at the ends.
+UDP_SOCKET = """
+import os, socket, sys
+s = socket.socket(socket.AF_INET6 if sys.argv[1] == "6" else socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+s.bind(("", int(sys.argv[2])))
+os.dup2(s.fileno(), 0)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 MAX_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
@@ -44,6 +54,11 @@ def until(what, condition, patience=10):
         if time.monotonic() > end:
             raise RuntimeError(f"waited {patience} s in vain: {what}")
         time.sleep(0.005)
+
+
+def with_udp_socket(argv, port=0):
+    """What runs a program with a UDP socket, of IPv4, or of both families where a port is given."""
+    return ["python3", "-c", UDP_SOCKET, "6" if port else "4", str(port), *argv]
 
 
 class Process:
@@ -181,6 +196,15 @@ class Instance:
             until("an IPv6 route", lambda: self.guest.run(["ip", "-6", "route", "show", "default"]))
             until("IPv6 addresses", lambda: "tentative" not in self.guest.run(["ip", "-6", "addr"]))
             self.guest.use_cubic()
+            # After routes were replaced, ARP's first question may be lost, whoever the helper is:
+            # the first connection then takes seconds, and is none to be measured.
+            until("a first connection", self.reaches_host, 15)
+
+    def reaches_host(self):
+        try:
+            return self.guest.run([self.lab.netload, "rr", f"{HOST4}:{ECHO}", "0"])
+        except RuntimeError:
+            return False
 
     def ports(self):
         return [(self.base, IPERF), (self.base + 1, ECHO)], [(self.base + 2, UDP)]
@@ -241,13 +265,56 @@ class Instance:
         self.guest.close()
 
 
+class Members:
+    """Two guests of one named network of rnsnet, and the server in the second."""
+
+    def __init__(self, lab, mtu):
+        directory, name = f"{lab.dir}/networks", f"bench{mtu}"
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        environment = os.environ | {"XDG_RUNTIME_DIR": directory, "XDG_CONFIG_HOME": directory}
+        rnsnet = [*lab.user.prefix, f"{lab.dir}/rnsnet"]
+        create = ["network", "create", "--opt", f"mtu={mtu}", name]
+        run([*rnsnet, *create], env=environment)
+        self.first, second = [Namespace(lab.user.prefix, ["-U", "-r", "-n"]) for _ in range(2)]
+        for guest in (self.first, second):
+            guest.run(["ip", "link", "set", "lo", "up"])
+            # The first one's process serves the network; each goes to the background when ready.
+            run([*rnsnet, "-d", "--network", name, str(guest.sleeper.pid)], env=environment)
+            guest.use_cubic()
+        words = second.run(["ip", "-4", "-o", "addr", "show", "dev", "eth0"]).split()
+        self.address = words[words.index("inet") + 1].split("/")[0]
+        until("the neighbour", lambda: reaches(self.first, self.address), 15)
+        self.server = second.serve(["iperf3", "-s"], IPERF)
+        self.helper = Daemon(pid_of(f"{lab.dir}/rnsnet", name))
+
+
+def reaches(space, address):
+    try:
+        return space.run(["ping", "-c1", "-W1", address])
+    except RuntimeError:
+        return False
+
+
+def pid_of(program, word):
+    """The process of that program with that word on its command line."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline") as file:
+                words = file.read().split("\0")
+        except OSError:
+            continue
+        if words[0] == program and word in words:
+            return int(pid)
+    raise RuntimeError(f"no {program} serves {word}")
+
+
 class Lab:
     """The namespaces and the helpers in them; helpers start when they are first asked for."""
 
     def __init__(self, directory):
         self.dir, self.instances, self.pool = directory, 0, {}
         self.netload = f"{directory}/netload"
-        self.echo = [self.netload, "serve", str(ECHO), str(UDP)]
+        self.echo = with_udp_socket([self.netload, "serve", str(ECHO)], UDP)
         self.host, self.links = Namespace(), {}
         # Ten thousand connections are ten thousand files.
         resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from lab import ECHO, HOST4, HOST6, IPERF, LINKS, MAX_FILES, UDP, Namespace
+from lab import ECHO, HOST4, HOST6, IPERF, LINKS, MAX_FILES, UDP, Members, Namespace, with_udp_socket
 
 DIRECTIONS = {
     "up": "guest to host",
@@ -102,6 +102,8 @@ class Samples:
 
     def netload(self, mode, space, target, port, seconds, *more):
         argv = [self.lab.netload, mode, f"{target}:{port}", str(seconds), *map(str, more)]
+        if mode.startswith("udp"):
+            argv = with_udp_socket(argv)
         return self.client(space, argv, seconds + 12)[0]
 
     def requests(self, mode, instance, direction):
@@ -131,7 +133,7 @@ class Bench:
 
     def __init__(self, lab, options):
         self.lab, self.quick, self.options = lab, options.quick, options
-        self.take = Samples(lab, options.seconds)
+        self.take, self.members = Samples(lab, options.seconds), {}
 
     def families(self):
         """Each family: what it is called, its works, and what to close after it."""
@@ -200,6 +202,15 @@ class Bench:
         first, server, helper = self.lab.named(mtu)
         return self.take.iperf(first, "10.89.0.3" if mtu == 1500 else "10.89.1.3", IPERF, False, 1,
                                server, helper)
+
+        def member(mtu):
+            if mtu not in self.members:
+                self.members[mtu] = Members(self.lab, mtu)
+            net = self.members[mtu]
+            return self.take.iperf(net.first, net.address, IPERF, False, 1, net.server, net.helper)
+        cells = {column(*w): lambda w=w: member(w[1]) for w in (OURS, ("rnsnet", 65520))}
+        cells["kernel veth and bridge"] = self.bridge
+        yield Work("container to container", "two containers of one network", "Gbit/s", cells)
 
     def bridge(self):
         """Between two namespaces on a bridge, all in the kernel."""
