@@ -203,7 +203,11 @@ impl Stack {
         if matches!(connection.state(), tcp::State::Listen | tcp::State::SynSent) {
             connection.learn(link, packet, header_len);
         }
-        connection.wire.note_received(packet.get_mut(header_len..).unwrap_or_default());
+        let segment = packet.get_mut(header_len..).unwrap_or_default();
+        if connection.is_synchronized() {
+            connection.wire.challenge(segment);
+        }
+        connection.wire.note_received(segment);
         let mut device = Port::new(link, Some(packet), tx, Some(connection.look()));
         guard(|| {
             self.interface.poll_ingress_single(now, &mut device, &mut connection.sockets);
@@ -331,6 +335,13 @@ impl Connection {
     pub(super) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
         self.quiet_until = None;
         self.sockets.get_mut(self.handle)
+    }
+
+    /// Whether both sides know each other's numbers (RFC 9293, section 3.3.2).
+    fn is_synchronized(&self) -> bool {
+        use tcp::State;
+        let state = self.state();
+        !matches!(state, State::Closed | State::Listen | State::SynSent | State::SynReceived)
     }
 
     fn is_quiet(&self, now: Instant) -> bool {

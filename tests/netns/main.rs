@@ -30,6 +30,7 @@ mod manager;
 mod names;
 mod networks;
 mod observe;
+mod oracle;
 mod pasta;
 mod policy;
 mod ports;

@@ -90,6 +90,29 @@ impl Wire {
         }
     }
 
+    /// Turns a SYN of a connection that stands, and a reset in the window that is not exact, into what
+    /// asks for nothing but an acknowledgement: if the guest means it, that brings the exact reset
+    /// (RFC 5961, sections 3.2 and 4.2). smoltcp is deaf to the one and takes the other for good.
+    pub(super) fn challenge(&self, segment: &mut [u8]) {
+        let Ok(mut tcp) = TcpPacket::new_checked(segment) else {
+            return;
+        };
+        let seq = bits(tcp.seq_number());
+        // Its own next number may be beyond what we have told it that we have.
+        let exact = [self.received, self.furthest, self.edge].contains(&seq);
+        let inside = is_after(seq, self.received) && !is_after(seq, self.edge);
+        let inexact = tcp.rst() && inside && !exact;
+        if !inexact && (tcp.rst() || !tcp.syn()) {
+            return;
+        }
+        let payload = u32::try_from(tcp.payload_mut().len()).unwrap_or(0);
+        tcp.clear_flags();
+        tcp.set_ack(true);
+        tcp.set_seq_number(number(self.received.wrapping_sub(1).wrapping_sub(payload)));
+        tcp.set_ack_number(number(self.acknowledged));
+        tcp.set_window_len(self.window);
+    }
+
     /// Notes a segment to the guest.
     pub(super) fn note_sent(&mut self, sent: Sent) {
         if sent.syn || is_after(sent.end, self.sent) {
