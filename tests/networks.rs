@@ -136,6 +136,10 @@ fn the_documents_example_is_inspected_as_they_show_it() {
     ] {
         assert!(whole.contains(&format!("\n        \"{key}\": ")), "{key} is not in {whole}");
     }
+    let verbose = user.network("inspect --verbose my-custom-net").ok();
+    let (same, more) = verbose.split_at(whole.len() - "\n    }\n]\n".len());
+    assert!(whole.starts_with(same), "{verbose}");
+    assert!(more.starts_with(",\n        \"Group\": null,\n"), "{verbose}");
     let nothing = user.network("inspect nope");
     assert_eq!(nothing.stdout, "[]\n");
     assert_eq!(nothing.fails(), "rnsnet: no such network: nope");

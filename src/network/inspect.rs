@@ -34,11 +34,9 @@ pub struct Inspected {
     pub containers: BTreeMap<String, InspectedContainer>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    #[serde(flatten)]
-    pub more: Option<More>,
 }
 
-/// What `network inspect --verbose` prints as well.
+/// What `network inspect --verbose` prints after [`Inspected`].
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
 #[allow(missing_docs)] // as in `Definition`
@@ -142,7 +140,6 @@ impl Inspected {
             containers,
             options,
             labels,
-            more: None,
         }
     }
 }

@@ -39,6 +39,15 @@ pub enum Value {
 pub struct ValueOfError(String);
 
 impl Value {
+    /// A structure with the fields of another after its own; anything else is left as it is.
+    #[must_use]
+    pub fn with(mut self, more: Self) -> Self {
+        if let (Self::Struct(fields), Self::Struct(more)) = (&mut self, more) {
+            fields.extend(more);
+        }
+        self
+    }
+
     /// The value of anything that can be serialised.
     ///
     /// # Errors

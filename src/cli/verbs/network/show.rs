@@ -162,9 +162,11 @@ impl Action for Inspect {
                 Ok((network, connection)) => {
                     let containers = network::containers_of(connection)?;
                     let containers = containers.into_iter().filter_map(container).collect();
-                    let mut inspected = Inspected::new(&network, containers);
-                    inspected.more = self.verbose.then(|| More::of(&network));
-                    values.push(output::value_of(&inspected)?);
+                    let mut value = output::value_of(&Inspected::new(&network, containers))?;
+                    if self.verbose {
+                        value = value.with(output::value_of(&More::of(&network))?);
+                    }
+                    values.push(value);
                 }
                 Err(error) => errors.push(error),
             }
