@@ -1,5 +1,5 @@
 //! What a named network is beside what it can do: a switch on a bare kernel, for many containers at
-//! once. Rows A8 C12 C14 C22 D12 E3 E16 E25 F8 F10 F11 K7 M6.
+//! once. Rows A8 C12 C14 C22 D12 E3 E16 E25 F8 F10 F11 K7 M3 M6.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +11,12 @@ use crate::exec::{Proc, signal_pid};
 use crate::lab::{Container, HOST4, LAN4, Lab, Place};
 use crate::networks::{info_process, pings};
 use crate::rnsnet::binary;
+
+/// The proportional set size of a process, in KiB.
+fn pss(lab: &Lab, pid: u32) -> u64 {
+    let file = lab.sh(Place::Host, &format!("grep ^Pss: /proc/{pid}/smaps_rollup"));
+    file.ok().split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("KiB")
+}
 
 // E16 E3
 #[test]
@@ -341,3 +347,75 @@ fn names_of_a_network_are_answered_on_the_containers_own_loopback() {
     });
     drop(db);
 }
+
+// M3: one network of a hundred.
+#[test]
+fn a_hundred_containers_reach_each_other_by_name_and_cost_little() {
+    let Some(lab) = Lab::alone() else { return };
+    lab.rn("network create big");
+    let containers: Vec<Container> =
+        (0..100).map(|number| lab.member(&format!("--network big --name c{number}"))).collect();
+    let process = info_process(&lab, "big");
+    let idle = pss(&lab, process);
+    assert_eq!(lab.rn("ps -q").lines().count(), 100);
+    // From every tenth all names.
+    let resolve = "for i in $(seq 0 99); do echo c$i; done | dig +short +tries=5 @10.89.0.1 -f -";
+    for container in containers.iter().step_by(10) {
+        let ran = lab.within(container, resolve);
+        let addresses: BTreeSet<&str> = ran.ok().lines().collect();
+        assert_eq!(addresses.len(), 100, "{ran}");
+    }
+    // From each to all.
+    let pids: Vec<String> = containers.iter().map(|c| c.pid().to_string()).collect();
+    let program = format!("pids = '{}'.split()\n{ALL_TO_ALL}", pids.join(" "));
+    assert_eq!(lab.py_within(Place::User, &program, secs(240)).ok(), "0 0");
+    let busy = pss(&lab, process);
+    // The program itself is larger where it is not what ships.
+    let program = if cfg!(debug_assertions) { 24 << 10 } else { 3 << 10 };
+    let most = program + 100 * 300;
+    assert!(idle < most && busy < most, "{idle} KiB at rest, {busy} KiB after use, of {most}");
+}
+
+/// Makes every container of `pids` ping every address, and says how many pings were never answered.
+/// The kernel has one table of neighbours for all namespaces together, of 1024 (`gc_thresh3`, arp(7))
+/// unless they are permanent, so these are: a hundred that talk to a hundred are more.
+const ALL_TO_ALL: &str = r"
+import ctypes, subprocess
+libc = ctypes.CDLL(None, use_errno=True)
+echo = struct.pack('!BBHHH', 8, 0, 0xf7f7, 7, 1)
+def enter(pid):
+    fds = [os.open(f'/proc/{pid}/ns/{kind}', os.O_RDONLY) for kind in ('user', 'net')]
+    for fd in fds: assert libc.setns(fd, 0) == 0, ctypes.get_errno()
+
+def ping():
+    s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    missing = [f'10.89.0.{n}' for n in range(2, 102)]
+    end = time.monotonic() + 100
+    while missing and time.monotonic() < end:
+        some = missing[:20]
+        for to in some: s.sendto(echo, (to, 0))
+        until = time.monotonic() + 1
+        while some and (left := until - time.monotonic()) > 0:
+            s.settimeout(left)
+            try: data, (peer, _) = s.recvfrom(99)
+            except TimeoutError: break
+            if data[20] == 0 and peer in some: some.remove(peer); missing.remove(peer)
+        s.settimeout(10)
+    return missing
+def each(work):
+    total = 0
+    for pid in pids:
+        child = os.fork()
+        if child == 0:
+            enter(pid)
+            os._exit(min(255, len(work())))
+        total += os.waitpid(child, 0)[1] >> 8
+    return total
+
+batch = ''.join(f'neigh replace 10.89.0.{n} lladdr 02:72:0a:59:00:{n:02x} nud permanent dev eth0\n'
+                for n in range(2, 102))
+def know():
+    return 'x' * subprocess.run(['ip', '-batch', '-'], input=batch.encode()).returncode
+say(each(know), each(ping))
+";
