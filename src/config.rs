@@ -428,6 +428,19 @@ pub struct Process {
     pub confinement: Confinement,
     /// The words that ask for the same again; none where that cannot be.
     pub arguments: Vec<String>,
+    /// What the rules for published ports are, where they are no longer those of the words.
+    pub republished: Republished,
+}
+
+/// Published ports that were changed at run time by a process that is no more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Republished {
+    /// The number of the rule that each rule comes from, where it is not its own.
+    pub origins: Vec<usize>,
+    /// How many rules there were: those of the words, and the later ones.
+    pub rules: usize,
+    /// The later ones, as `--publish` has them.
+    pub added: Vec<String>,
 }
 
 /// How far the process locks itself down before it serves. Capabilities are given up in any case.

@@ -39,7 +39,7 @@ use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
 use crate::pasta::{self, Plan};
 use crate::run;
 use crate::runtime_dir::{Directory, Owner, Place, RuntimeDirError};
-use crate::survivor::State;
+use crate::survivor::{Record, State};
 use crate::sys::fd::{is_open, take_inherited};
 use crate::sys::host_links::HostLinks;
 use crate::sys::interfaces::Interfaces;
@@ -116,7 +116,8 @@ fn attach_and_serve(
         served.control = control;
         if caller.setup == Setup::Create {
             served.survive()?;
-            announcement.kept = keep(&container, &announcement.process, &served.published);
+            let kept = keep(&container, &announcement.process, &served.published);
+            (announcement.kept, served.record) = kept.unzip();
         }
         let Container { pidfd, watch_path, .. } = container;
         if caller.outlive_netns {
@@ -133,16 +134,20 @@ fn attach_and_serve(
 }
 
 /// Keeps what `rnsnet reattach` needs to know. Without a place for it everything else works.
-fn keep(container: &Container, process: &Process, published: &[Published]) -> Option<Directory> {
-    let keep = || -> Result<Option<Directory>, Box<dyn std::error::Error>> {
+fn keep(
+    container: &Container,
+    process: &Process,
+    published: &[Published],
+) -> Option<(Directory, Record)> {
+    let keep = || -> Result<Option<(Directory, Record)>, Box<dyn std::error::Error>> {
         if process.arguments.is_empty() {
             return Ok(None);
         }
         let directory = Directory::take(Owner::Container, &name_of(process, Some(container)))?;
         let ports = published.iter().map(|published| published.pairs.clone()).collect();
-        let state = State::of_this_process(&container.netns, &process.arguments, ports)?;
-        state.write(directory.path())?;
-        Ok(Some(directory))
+        let state = State::of_this_process(&container.netns, process, ports)?;
+        let record = state.write(directory.path())?;
+        Ok(Some((directory, record)))
     };
     keep().unwrap_or_else(|error| {
         log::debug!("rnsnet reattach will not know of this: {error}");
@@ -295,6 +300,8 @@ struct Served {
     relayed: io::relay::Relayed,
     forward_signals: bool,
     control: Option<ControlSocket>,
+    /// Where changes of the published ports are noted.
+    record: Option<Record>,
 }
 
 impl Served {
@@ -312,6 +319,7 @@ impl Served {
             relayed: io::relay::Relayed::default(),
             forward_signals: false,
             control: None,
+            record: None,
         }
     }
 
@@ -435,6 +443,7 @@ impl Served {
             mirrors: self.mirrors,
             relayed: self.relayed,
             control: self.control,
+            record: self.record.map(|record| (record, process.republished.origins.clone())),
         }
     }
 }

@@ -3,19 +3,21 @@
 //! The interface stays in the container (`attach`); what was asked for stays as a file in the
 //! run-time directory, beside the control socket: the words of the command line, the network
 //! namespace and the process. The file goes at every end in order. It is in a directory that nobody
-//! else can write to, so what it says is what the same user has once said.
+//! else can write to, so what it says is what the same user has once said. Ports that are published
+//! and taken back later are noted in it ([`Record`]), in a file that is open since before the sandbox.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::publish::{self, PublishDefaults};
 use crate::cli::{self, Command, UsageError};
-use crate::config::{Attach, HostPorts, HostSide, Ports, Process, Publish, Target};
+use crate::config::{Attach, HostPorts, HostSide, Ports, Process, Publish, Republished, Target};
 use crate::error::report;
 use crate::json;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
@@ -25,14 +27,29 @@ use crate::sys::netns;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     version: u32,
+    /// Of two that are in the file, the later one is larger.
+    serial: u64,
     server: Server,
     namespace: Namespace,
     /// The words after `rnsnet`.
     arguments: Vec<String>,
     /// Where relative paths in them begin.
     directory: PathBuf,
-    /// The host ports of each published rule, with the container's: some are found by chance.
-    ports: Vec<Vec<(u16, u16)>>,
+    /// What has become of each published rule: those of the command line, then those of `added`.
+    rules: Vec<RuleNow>,
+    /// The rules that came later, in the grammar of `--publish`.
+    added: Vec<String>,
+}
+
+/// The host ports of a published rule, with the container's: some are found by chance. `None` once
+/// it is taken back.
+type RuleNow = Option<Vec<(u16, u16)>>;
+
+/// The state of this process in its file, as it changes.
+#[derive(Debug)]
+pub struct Record {
+    state: State,
+    file: fs::File,
 }
 
 /// A process, whoever has its number later.
@@ -107,19 +124,32 @@ impl State {
     /// No /proc, or no working directory.
     pub fn of_this_process(
         namespace: &impl std::os::fd::AsFd,
-        arguments: &[String],
-        ports: Vec<Vec<(u16, u16)>>,
+        process: &Process,
+        bound: Vec<Vec<(u16, u16)>>,
     ) -> io::Result<Self> {
         let pid = i32::try_from(std::process::id()).map_err(|_| io::ErrorKind::InvalidData)?;
         let started = started(pid).ok_or(io::ErrorKind::NotFound)?;
         let namespace = fs::File::from(namespace.as_fd().try_clone_to_owned()?);
+        let Republished { origins, rules: count, added } = &process.republished;
+        let mut rules: Vec<RuleNow> = vec![None; *count];
+        for (index, pairs) in bound.into_iter().enumerate() {
+            let origin = origins.get(index).copied().unwrap_or(index);
+            if rules.len() <= origin {
+                rules.resize(origin + 1, None);
+            }
+            if let Some(rule) = rules.get_mut(origin) {
+                rule.get_or_insert_default().extend(pairs);
+            }
+        }
         Ok(Self {
             version: VERSION,
+            serial: 0,
             server: Server { pid, started },
             namespace: Namespace::of(&namespace.metadata()?),
-            arguments: arguments.to_vec(),
+            arguments: process.arguments.clone(),
             directory: std::env::current_dir()?,
-            ports,
+            rules,
+            added: added.clone(),
         })
     }
 
@@ -127,27 +157,87 @@ impl State {
     ///
     /// # Errors
     /// What open(2), write(2) and rename(2) report.
-    pub fn write(&self, directory: &Path) -> io::Result<()> {
+    pub fn write(self, directory: &Path) -> io::Result<Record> {
         let path = path_in(directory);
         let new = path.with_extension("new");
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&new)?;
-        file.write_all(serde_json::to_string(self)?.as_bytes())?;
-        fs::rename(new, path)
+        file.write_all(self.line()?.as_bytes())?;
+        fs::rename(new, path)?;
+        Ok(Record { state: self, file })
+    }
+
+    fn line(&self) -> io::Result<String> {
+        Ok(serde_json::to_string(self)? + "\n")
     }
 
     fn read(path: &Path) -> Result<Option<Self>, ReattachError> {
-        let text = match fs::read_to_string(path) {
+        let bytes = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| ReattachError::Read { path: path.into(), source })?,
         };
-        let state: Self = json::read(text.as_bytes())
-            .map_err(|source| ReattachError::Understand { path: path.into(), source })?;
+        // Whoever was killed while it wrote one place has left the other whole.
+        let (first, second) = bytes.split_at(bytes.len().min(PLACE));
+        let of = |place: &[u8]| {
+            let line = place.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+            json::read::<Self>(line.strip_suffix(b"\n").unwrap_or_default())
+        };
+        let state = match (of(first), of(second)) {
+            (Ok(one), Ok(other)) if one.serial < other.serial => other,
+            (Ok(state), _) | (Err(_), Ok(state)) => state,
+            (Err(source), Err(_)) => {
+                return Err(ReattachError::Understand { path: path.into(), source });
+            }
+        };
         if state.version != VERSION {
             return Err(ReattachError::Version { path: path.into() });
         }
         Ok(Some(state))
+    }
+}
+
+impl Record {
+    /// Notes a rule that was published. Returns its place, for taking it back.
+    pub fn added(&mut self, rule: &Publish, pairs: &[(u16, u16)]) -> usize {
+        let State { rules, added, .. } = &mut self.state;
+        // The place of one that is gone, or a new one.
+        let typed = rules.len().saturating_sub(added.len());
+        let gone = rules.iter().skip(typed).position(Option::is_none);
+        let later = gone.unwrap_or(added.len());
+        if gone.is_none() {
+            rules.push(None);
+            added.push(String::new());
+        }
+        if let (Some(now), Some(text)) = (rules.get_mut(typed + later), added.get_mut(later)) {
+            (*now, *text) = (Some(pairs.to_vec()), rule.to_string());
+        }
+        self.update();
+        typed + later
+    }
+
+    /// Notes that these ports of a rule were taken back.
+    pub fn removed(&mut self, place: usize, pairs: &[(u16, u16)]) {
+        if let Some(now) = self.state.rules.get_mut(place) {
+            let rest = now.iter().flatten().filter(|pair| !pairs.contains(pair));
+            *now = Some(rest.copied().collect()).filter(|rest: &Vec<_>| !rest.is_empty());
+        }
+        self.update();
+    }
+
+    /// Writes it to the place where the one before the last is.
+    fn update(&mut self) {
+        self.state.serial += 1;
+        let offset = if self.state.serial.is_multiple_of(2) { 0 } else { PLACE as u64 };
+        let written = self.state.line().and_then(|line| {
+            if line.len() > PLACE {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            self.file.write_all_at(line.as_bytes(), offset)
+        });
+        if let Err(error) = written {
+            log::warn!("rnsnet reattach will not know of the last change of ports: {error}");
+        }
     }
 }
 
@@ -215,7 +305,16 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
         left.clear();
         return Err(ReattachError::Ended { name: left.name });
     }
-    attach.network.publish = pinned(attach.network.publish, &left.state.ports);
+    let State { rules, added, .. } = left.state;
+    for spec in &added {
+        // One that is gone has a text all the same.
+        let rule = publish::parse(spec, &PublishDefaults::default());
+        let rule = rule.map_err(|_| ReattachError::Version { path: left.path.clone() })?;
+        attach.network.publish.push(rule);
+    }
+    let (publish, origins) = pinned(attach.network.publish, &rules);
+    attach.network.publish = publish;
+    attach.process.republished = Republished { origins, rules: rules.len(), added };
     // Descriptors of before are nobody's now.
     attach.process.ready_fd = process.ready_fd;
     attach.process.exit_fd = process.exit_fd;
@@ -270,23 +369,25 @@ fn choose(all: Vec<Left>, what: Option<&str>) -> Result<Left, ReattachError> {
     found.ok_or_else(|| ReattachError::NoSuch { what: what.to_owned() })
 }
 
-/// The rules, those whose host ports were chosen by us with the ports that they had.
-fn pinned(rules: Vec<Publish>, ports: &[Vec<(u16, u16)>]) -> Vec<Publish> {
-    if rules.len() != ports.len() {
-        return rules;
-    }
-    let pin = |(rule, pairs): (Publish, &Vec<(u16, u16)>)| match &rule.host {
-        HostSide::Bound { on, ports } if !matches!(ports, HostPorts::Exactly(_)) => {
-            let one = |(host, guest): &(u16, u16)| {
-                let ports = HostPorts::Exactly(Ports::one(*host));
-                let host = HostSide::Bound { on: on.clone(), ports };
-                Publish { host, guest: Ports::one(*guest), ..rule.clone() }
-            };
-            pairs.iter().map(one).collect()
+/// The rules that were there last, those whose host ports were chosen by us with the ports that they
+/// had, and which rule each comes from.
+fn pinned(rules: Vec<Publish>, now: &[RuleNow]) -> (Vec<Publish>, Vec<usize>) {
+    let mut pinned = Vec::new();
+    for ((origin, rule), pairs) in rules.into_iter().enumerate().zip(now) {
+        let Some(pairs) = pairs else { continue };
+        match &rule.host {
+            HostSide::Bound { on, ports } if !matches!(ports, HostPorts::Exactly(_)) => {
+                for (host, guest) in pairs {
+                    let ports = HostPorts::Exactly(Ports::one(*host));
+                    let host = HostSide::Bound { on: on.clone(), ports };
+                    let rule = Publish { host, guest: Ports::one(*guest), ..rule.clone() };
+                    pinned.push((rule, origin));
+                }
+            }
+            _ => pinned.push((rule, origin)),
         }
-        _ => vec![rule],
-    };
-    rules.into_iter().zip(ports).flat_map(pin).collect()
+    }
+    pinned.into_iter().unzip()
 }
 
 /// Where the namespace of a target is.
@@ -333,8 +434,12 @@ fn started(pid: i32) -> Option<u64> {
 /// How long a killed process may take to be gone.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Where the second of two states begins in the file, so what the first may have, in bytes: four
+/// thousand ports.
+const PLACE: usize = 128 << 10;
+
 /// Of the file's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -343,7 +448,8 @@ mod tests {
     fn state(arguments: &[&str]) -> State {
         let own = netns::own(netns::Kind::Network).unwrap();
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        State::of_this_process(&own, &arguments, vec![vec![(80, 80)]]).unwrap()
+        let process = Process { arguments, ..Process::default() };
+        State::of_this_process(&own, &process, vec![vec![(80, 80)]]).unwrap()
     }
 
     fn left(name: &str, arguments: &[&str]) -> Left {
@@ -357,10 +463,10 @@ mod tests {
         let path = path_in(&directory);
         assert!(State::read(&path).unwrap().is_none());
         let state = state(&["--publish", "80:80", "--", "7"]);
-        state.write(&directory).unwrap();
+        state.clone().write(&directory).unwrap();
         assert_eq!(State::read(&path).unwrap().unwrap(), state);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        let other = State { version: 2, ..state };
+        let other = State { version: 1, ..state };
         other.write(&directory).unwrap();
         assert!(matches!(State::read(&path), Err(ReattachError::Version { .. })));
         fs::write(&path, "{").unwrap();
@@ -398,10 +504,62 @@ mod tests {
     fn ports_found_by_chance_are_kept() {
         let asked = left("web", &["-p", "80", "-p", "8080:81", "--", "7"]).asked().unwrap();
         let rules = asked.network.publish;
-        let pinned = pinned(rules.clone(), &[vec![(49_160, 80)], vec![(8080, 81)]]);
+        let now = [Some(vec![(49_160, 80)]), Some(vec![(8080, 81)])];
+        let (pinned, origins) = pinned(rules.clone(), &now);
+        assert_eq!(origins, [0, 1]);
         let typed = left("web", &["-p", "49160:80", "-p", "8080:81", "--", "7"]).asked().unwrap();
         assert_eq!(pinned, typed.network.publish);
         assert_ne!(pinned, rules);
+    }
+
+    #[test]
+    fn changes_of_ports_are_noted_and_a_torn_one_is_left_out() {
+        let directory = std::env::temp_dir().join(format!("rnsnet-record-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = path_in(&directory);
+        let read = || State::read(&path).unwrap().unwrap();
+        let mut record = state(&["-p", "80:80", "--", "7"]).write(&directory).unwrap();
+        let rule = |spec| publish::parse(spec, &PublishDefaults::default()).unwrap();
+        let one = record.added(&rule("127.0.0.1::81/udp"), &[(49_153, 81)]);
+        let two = record.added(&rule("8082:82,from=192.0.2.0/24"), &[(8082, 82)]);
+        record.removed(0, &[(80, 80)]);
+        assert_eq!((one, two), (1, 2));
+        let state = read();
+        assert_eq!(state.rules, [None, Some(vec![(49_153, 81)]), Some(vec![(8082, 82)])]);
+        assert_eq!(state.added, ["127.0.0.1::81/udp", "8082:82/tcp,from=192.0.2.0/24"]);
+        // The place of one that is gone is the next one's.
+        record.removed(one, &[(49_153, 81)]);
+        assert_eq!(record.added(&rule("9000-9001:80"), &[(9001, 80)]), one);
+        let last = read();
+        assert_eq!(last.rules[1], Some(vec![(9001, 80)]));
+        // Killed in the middle of the next one.
+        let before = fs::read(&path).unwrap();
+        record.removed(two, &[(8082, 82)]);
+        let mut torn = fs::read(&path).unwrap();
+        let changed = |at: &usize| torn[*at] != before[*at];
+        let middle = (0..before.len()).filter(changed).nth(3).unwrap();
+        torn[middle..before.len()].copy_from_slice(&before[middle..]);
+        fs::write(&path, &torn).unwrap();
+        assert_eq!(read(), last);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn rules_that_were_taken_back_stay_so() {
+        let asked = left("web", &["-p", "80-82", "-p", "8080:81", "--", "7"]).asked().unwrap();
+        let mut rules = asked.network.publish;
+        rules.push(publish::parse("9000:90", &PublishDefaults::default()).unwrap());
+        let now = [Some(vec![(49_153, 80), (49_155, 82)]), None, Some(vec![(9000, 90)])];
+        let (publish, origins) = pinned(rules, &now);
+        let texts: Vec<_> = publish.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["49153:80/tcp", "49155:82/tcp", "9000:90/tcp"]);
+        assert_eq!(origins, [0, 0, 2]);
+        // And the one that serves them knows what they come from.
+        let republished = Republished { origins, rules: 3, added: vec!["9000:90".into()] };
+        let own = netns::own(netns::Kind::Network).unwrap();
+        let process = Process { republished, ..Process::default() };
+        let bound = vec![vec![(49_153, 80)], vec![(49_155, 82)], vec![(9000, 90)]];
+        assert_eq!(State::of_this_process(&own, &process, bound).unwrap().rules, now);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use verbs::{Action, HookError};
 
 use crate::config::{
     Attach, Caller, Confinement, Endpoint, Lease, Limits, Mtu, Network, Outbound, Process, Publish,
-    Refusal, Rules, Run, Sharing, Source, Target,
+    Refusal, Republished, Rules, Run, Sharing, Source, Target,
 };
 use argv::{Normalised, Syntax, Words};
 use join::{Asked, membership};
@@ -624,6 +624,7 @@ fn process(given: &Given) -> Result<Process, UsageError> {
             (false, false) => Confinement::Full,
         },
         arguments: Vec::new(),
+        republished: Republished::default(),
     };
     match (process.ready_fd, process.exit_fd) {
         (Some(ready), Some(exit)) if ready == exit => Err(UsageError::SameFd { fd: ready }),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{
     Addresses, Bind, Confinement, HostAccess, HostPorts, HostSide, Lease, Limits, LogLevel,
-    MacAddress, Offload, Outbound, Ports, Protocol, Publish, Resolver, Source,
+    MacAddress, Offload, Outbound, Ports, Protocol, Publish, Republished, Resolver, Source,
 };
 use crate::error::report;
 use proptest::prelude::*;
@@ -228,6 +228,7 @@ fn every_option_has_its_effect() {
             log_level: LogLevel(log::LevelFilter::Trace),
             confinement: Confinement::FilesOnly,
             arguments: attach.process.arguments.clone(),
+            republished: Republished::default(),
         }
     );
     assert!(attached(&["--allow-broadcast", "4711"]).network.allow_broadcast);

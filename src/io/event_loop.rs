@@ -30,6 +30,7 @@ use super::watch::{File, Watches};
 use crate::config::{self, Limit};
 use crate::engine::host::SocketId;
 use crate::engine::{Engine, Instant, SMALLEST_RING};
+use crate::survivor::Record;
 use crate::sys::alloc;
 use crate::sys::datagram::Batch;
 use crate::sys::interfaces::Interfaces;
@@ -96,6 +97,8 @@ pub struct Network {
     pub api: Option<ApiSocket>,
     /// Where questions are answered and changes are taken.
     pub control: Option<ControlSocket>,
+    /// Where changes of the published ports are noted, and the places of those that are there.
+    pub record: Option<(Record, Vec<usize>)>,
     /// The local ends of what the container sends.
     pub outbound: OutboundPolicy,
     /// Rules for ports that follow what the container listens on, and where that is seen.

@@ -13,6 +13,7 @@ use super::listen::{self, Binder, BoundPort, ListenError, Listener, Published};
 use crate::config::{Bind, HostSide, Publish};
 use crate::engine::host::SocketId;
 use crate::engine::{Destination, Engine, PortId};
+use crate::survivor::Record;
 use crate::sys::interfaces::Interfaces;
 
 /// What published ports are made in.
@@ -26,6 +27,8 @@ pub(super) struct Place<'a> {
 pub(super) struct PublishedPorts {
     rules: Vec<Rule>,
     last_id: u64,
+    /// Where changes are noted that outlive this process.
+    record: Option<Record>,
 }
 
 /// A rule with what it came to.
@@ -36,6 +39,8 @@ pub(super) struct Rule {
     to: Vec<Destination>,
     service: Option<String>,
     pairs: Vec<(u16, u16)>,
+    /// Its place in the record.
+    place: Option<usize>,
     sockets: Vec<(SocketId, SocketAddr, u16)>,
 }
 
@@ -114,7 +119,8 @@ impl PublishedPorts {
         self.last_id += 1;
         let Published { rule: publish, pairs, listeners } = published;
         let (id, to) = (self.last_id, to.to_vec());
-        let mut rule = Rule { id, publish, to, service: None, pairs, sockets: Vec::new() };
+        let mut rule =
+            Rule { id, publish, to, service: None, pairs, place: None, sockets: Vec::new() };
         for listener in listeners {
             if let Err(error) = rule.open(listener, place) {
                 rule.close_all(place);
@@ -123,6 +129,23 @@ impl PublishedPorts {
         }
         self.rules.push(rule);
         Ok(id)
+    }
+
+    /// Changes are noted from now on; the rules that are there have these places, or their own.
+    pub(super) fn keep(&mut self, record: Record, places: &[usize]) {
+        for (index, rule) in self.rules.iter_mut().enumerate() {
+            rule.place = Some(places.get(index).copied().unwrap_or(index));
+        }
+        self.record = Some(record);
+    }
+
+    /// Notes that a rule is to be there after this process, too.
+    pub(super) fn note(&mut self, id: u64) {
+        if let Some(record) = &mut self.record {
+            for rule in self.rules.iter_mut().filter(|rule| rule.id == id) {
+                rule.place = Some(record.added(&rule.publish, &rule.pairs));
+            }
+        }
     }
 
     /// A rule is for a name from now on: it stays when nobody has it.
@@ -152,7 +175,11 @@ impl PublishedPorts {
         let Some(index) = self.rules.iter().position(|rule| rule.id == id) else {
             return false;
         };
-        self.rules.remove(index).close_all(place);
+        let rule = self.rules.remove(index);
+        if let (Some(record), Some(place)) = (&mut self.record, rule.place) {
+            record.removed(place, &rule.pairs);
+        }
+        rule.close_all(place);
         true
     }
 

@@ -63,6 +63,7 @@ rules! {
     SYS_preadv2 Any, "tun::Tap::read, of a TAP that another user has too";
     SYS_pwritev2 Any, "tun::Tap::write, the same";
     SYS_statx OneOf(2, &[DONT_SYNC]), "fd::kind: what another user sends";
+    SYS_pwrite64 Any, "survivor::Record: ports published on request";
     SYS_write Any, "tap::Port::write, log lines, capture files, --ready-fd";
     SYS_recvfrom Any, "host::TcpStream::recv";
     SYS_sendto Any, "host::TcpStream::send, connected datagrams";

@@ -242,3 +242,48 @@ fn reattach_says_why_there_is_nothing_to_do() {
     refused(&[&name], &format!("the container of {name} has ended"));
     assert_eq!(left(), "");
 }
+
+// A8, C9: what was published and taken back while it ran is as it was last, however often.
+#[test]
+fn reattach_publishes_what_was_changed_at_run_time() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let start = ["-n", "web", "-p", "8080:80", "-p", "8081:80", "-p", "80"];
+    let mut net = lab.rnsnet(&ctr).with(&start).start();
+    let _who = lab.who(Place::In(&ctr), 80);
+    let verb = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        lab.rnsnet_ends(&words).ok().to_owned()
+    };
+    verb("unpublish web 8080:80");
+    verb("publish web 127.0.0.1::80");
+    verb("publish web 8082:80");
+    verb("publish web 8083:80,from=192.0.2.0/24");
+    verb("unpublish web 8082:80");
+    for round in 0..2 {
+        let before = verb("port web");
+        for port in ["8081", "8083", "0.0.0.0:49153", "127.0.0.1:49154"] {
+            assert!(before.contains(port), "{before}");
+        }
+        assert!(!before.contains("8080") && !before.contains("8082"), "{before}");
+        net.signal(Signal::SIGKILL);
+        let again = lab.reattach(&["web"]).start();
+        assert!(!net.ends().success());
+        assert_eq!(verb("port web"), before, "round {round}");
+        let seen = |port: u16| {
+            let program = format!("say(read_all(tcp('{HOST4}', {port})).decode().split()[0])");
+            lab.py(Place::Lan, &program).ok().to_owned()
+        };
+        assert_eq!((seen(8081).as_str(), seen(8083).as_str()), (LAN4, LAN4));
+        net = again;
+    }
+    // What the second one is told the third one knows.
+    verb("unpublish web 8081:80");
+    verb("publish web 8084:80");
+    let before = verb("port web");
+    net.signal(Signal::SIGKILL);
+    let _again = lab.reattach(&["web"]).start();
+    assert!(!net.ends().success());
+    assert_eq!(verb("port web"), before);
+    assert!(before.contains("8084") && !before.contains("8081"), "{before}");
+}

@@ -100,7 +100,9 @@ u = udp(); u.sendto(b'x', ('{LAN4}', 9)); u.recv(9)
     lab.py(Place::In(&ctr), &tcp_and_udp).ok();
     lab.sh(Place::In(&ctr), &format!("ping -c1 -W5 {LAN4}")).ok();
     let dig = format!("dig +short +tries=5 @{DNS4} a.test");
-    assert_eq!(lab.sh(Place::In(&ctr), &dig).ok(), "192.0.2.9");
+    // Slow under strace on a busy machine: dig says so, and asks again.
+    let dig = lab.sh(Place::In(&ctr), &dig);
+    assert!(dig.ok().ends_with("192.0.2.9"), "{dig}");
     lab.py(
         Place::Lan,
         &format!(

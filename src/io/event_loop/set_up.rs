@@ -100,6 +100,9 @@ impl Server {
             let mut place = Place { engine: &mut engine, sockets: &mut sockets };
             published.adopt(bound, &to, &mut place).map_err(set_up("watch a published port"))?;
         }
+        if let Some((record, places)) = network.record {
+            published.keep(record, &places);
+        }
         let mirrors = Mirrors::new(network.mirrors, addresses.v6.is_some(), to, now);
         let mut interfaces = network.interfaces;
         if let Some(interfaces) = &mut interfaces {

@@ -45,6 +45,7 @@ impl Lab {
             forward_signals: false,
             api: None,
             control: None,
+            record: None,
             outbound: OutboundPolicy::default(),
             mirrors: (Vec::new(), Vec::new()),
             relayed: relay::Relayed::default(),

@@ -108,8 +108,11 @@ fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
         let kind = if error.is_taken() { Kind::Conflict } else { Kind::Failed };
         Refusal::new(kind, error.with_cause())
     })?;
-    if let Of::Service(service) = &of {
-        ids.iter().for_each(|id| context.published.set_service(*id, service));
+    for id in &ids {
+        match &of {
+            Of::Service(service) => context.published.set_service(*id, service),
+            Of::Container { .. } => context.published.note(*id),
+        }
     }
     let new = context.published.iter().filter(|rule| ids.contains(&rule.id()));
     let ports = mappings(new);
