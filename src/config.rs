@@ -420,6 +420,10 @@ pub struct Process {
     pub log_file: Option<PathBuf>,
     /// Capture of every frame of the container's interface.
     pub pcap: Option<PathBuf>,
+    /// File that gets a resolv.conf for the container.
+    pub resolv_conf: Option<PathBuf>,
+    /// File that gets a hosts file for the container.
+    pub hosts: Option<PathBuf>,
     /// Go to the background once the network works.
     pub detach: bool,
     /// What is logged on stderr.

@@ -24,7 +24,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, execvp, getegid, geteuid, gethostname, getpid, sethostname};
 
 use crate::attach::{self, AttachError, Container};
-use crate::config::{Run, Target};
+use crate::config::{Process, Run, Target};
 use crate::sys::isolate::{Inherited, close_all_but};
 use crate::sys::netns;
 
@@ -367,6 +367,23 @@ fn files(plan: &Plan<'_>, ipv6: bool) -> Vec<(&'static str, String)> {
         files.push(("/etc/hostname", format!("{hostname}\n")));
     }
     files
+}
+
+/// Writes the files that the user of an attached container has asked for, before it is locked down.
+///
+/// # Errors
+/// What keeps one from being written.
+pub fn write_files(names: &Names, process: &Process, ipv6: bool) -> Result<(), RunError> {
+    for (path, text) in [
+        (&process.resolv_conf, resolv_conf(names, ipv6)),
+        (&process.hosts, hosts(names, process.name.as_deref(), ipv6)),
+    ] {
+        if let Some(path) = path {
+            let failed = |source| RunError::Map { path: path.clone(), source, hint: None };
+            fs::write(path, text).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// resolv.conf(5).

@@ -112,7 +112,9 @@ fn attach_and_serve(
         }
         let process = &announcement.process;
         let control = control(process, Some(&container), Some(&target), called_as, ifname)?;
+        let names = names_inside(&endpoint, &network);
         let mut served = Served::attach(&container, &endpoint, network, &caller)?;
+        run::write_files(&names, process, served.config.addresses.v6.is_some())?;
         served.control = control;
         if caller.setup == Setup::Create {
             served.survive()?;

@@ -176,8 +176,10 @@ pub(super) fn membership(
 }
 
 /// The options that go with named networks; the others are about a network of one's own.
-const NAMED_TOO: [&str; 17] = [
+const NAMED_TOO: [&str; 19] = [
     "--dns-listen",
+    "--write-resolv-conf",
+    "--write-hosts",
     "--network",
     "--publish",
     "--ip",

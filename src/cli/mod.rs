@@ -428,6 +428,9 @@ fn attach(
     let membership = membership(&given, words, ifname.as_ref(), &asked)?;
     let (endpoint, network) = link(&given, words, ifname, environment, &asked)?;
     let mut process = process(&given)?;
+    if !given.dns_opt.is_empty() && process.resolv_conf.is_none() {
+        return Err(UsageError::Useless { option: "--dns-opt", needed: "--write-resolv-conf" });
+    }
     process.arguments = words.for_argh().into_iter().map(str::to_owned).collect();
     let caller = Caller { outbound: outbound(&given)?, ..Caller::default() };
     Ok(Attach { target, endpoint, network, membership, process, caller })
@@ -615,6 +618,12 @@ fn process(given: &Given) -> Result<Process, UsageError> {
         pid_file: read(given.pid_file.as_deref(), "--pid-file", values::output)?,
         log_file: None,
         pcap: read(given.pcap.as_deref(), "--pcap", values::output)?,
+        resolv_conf: read(
+            given.write_resolv_conf.as_deref(),
+            "--write-resolv-conf",
+            values::output,
+        )?,
+        hosts: read(given.write_hosts.as_deref(), "--write-hosts", values::output)?,
         detach: given.detach,
         log_level: read(given.log_level.as_deref(), "--log-level", values::log_level)?
             .unwrap_or_default(),

@@ -119,6 +119,12 @@ pub(super) struct Given {
     /// DNS inside the container
     #[argh(option)]
     pub(super) dns_listen: Option<String>,
+    /// a resolv.conf to write
+    #[argh(option)]
+    pub(super) write_resolv_conf: Option<String>,
+    /// a hosts file to write
+    #[argh(option)]
+    pub(super) write_hosts: Option<String>,
     /// memory for answers
     #[argh(option)]
     pub(super) dns_cache: Option<String>,
@@ -438,9 +444,25 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         long: "--dns-opt",
         kind: Kind::List("OPTION"),
-        scope: RUN,
         group: Group::Names,
-        help: "Option for resolv.conf, as in ndots:2. May be repeated.",
+        help: "Option for the resolv.conf of rnsnet run or --write-resolv-conf, as in ndots:2. May \
+               be repeated.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--write-resolv-conf",
+        kind: Kind::Value("FILE"),
+        scope: ATTACH,
+        group: Group::Names,
+        help: "Write a resolv.conf for the container to FILE, to be mounted there.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--write-hosts",
+        kind: Kind::Value("FILE"),
+        scope: ATTACH,
+        group: Group::Names,
+        help: "Write a hosts file for the container to FILE, with its addresses by its --name.",
         ..LINK
     },
     OptionSpec {

@@ -224,6 +224,8 @@ fn every_option_has_its_effect() {
             pid_file: Some("a.pid".into()),
             log_file: None,
             pcap: Some("a.pcap".into()),
+            resolv_conf: None,
+            hosts: None,
             detach: true,
             log_level: LogLevel(log::LevelFilter::Trace),
             confinement: Confinement::FilesOnly,
@@ -580,7 +582,7 @@ fn what_is_wrong_about_names_is_said() {
             "invalid --limit \"groups=9\": groups is of named networks: rnsnet network create --opt limit.groups=N",
         ),
         (&["--dns-cache", "65537", "1"], "invalid --dns-cache \"65537\": out of range: 0 to 65536"),
-        (&["--dns-opt", "ndots:2", "1"], "--dns-opt is an option of rnsnet run, not of rnsnet PID"),
+        (&["--dns-opt", "ndots:2", "1"], "--dns-opt does nothing without --write-resolv-conf"),
         (
             &["run", "--dns-opt", "ndots 2", "id"],
             "invalid --dns-opt \"ndots 2\": expected an option of resolv.conf, as in ndots:2",

@@ -328,6 +328,9 @@ pub(super) fn attach(
     let mut who = Who::new(process.name.clone(), default, None)?;
     who.hold = !process.detach;
     let tickets = Tickets::for_container(membership, who)?;
+    let names = tickets.names_inside();
+    let ipv6 = tickets.tickets.iter().any(|ticket| ticket.lease.v6.is_some());
+    crate::run::write_files(&names, &process, ipv6)?;
     let members = tickets.bring(&container, &target, endpoint.offload)?;
     let mut announcement = Announcement::of(process);
     announcement.log_status = true;

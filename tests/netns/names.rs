@@ -1,7 +1,7 @@
 //! Names that are known without asking a server, and the files that say so. Rows D5, D9, D11, D13,
 //! D14, D20, C25.
 
-use crate::eventually::secs;
+use crate::eventually::{eventually, secs};
 use crate::lab::{DNS4, GATEWAY4, GATEWAY6, GUEST4, LAN4, Lab, Place};
 
 const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
@@ -199,6 +199,72 @@ fn dns_is_answered_on_the_container_s_own_loopback() {
     let lines: Vec<&str> = inside.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(lines[..3], ["nameserver 127.0.0.11", "search test", "options ndots:0"]);
     assert!(lines[3].starts_with(LAN4), "{inside}");
+}
+
+// D13: the files of a container that is attached, for whoever mounts them there.
+#[test]
+fn files_are_written_for_a_container_that_is_attached() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let path = |name: &str| lab.dir().join(name).display().to_string();
+    let (resolv, hosts) = (path("ctr-resolv.conf"), path("ctr-hosts"));
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(path).expect("it was written");
+        text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+    };
+    let files = ["--write-resolv-conf", &resolv, "--write-hosts", &hosts];
+    let more = ["-n", "web", "--dns-search", "lab.test", "--dns-opt", "ndots:2"];
+    let net = lab.rnsnet(&ctr).with(&files).with(&more).start();
+    let text = read(&resolv);
+    assert!(text.starts_with(&format!("nameserver {DNS4}\n")), "{text}");
+    assert!(text.ends_with("search lab.test\noptions ndots:2"), "{text}");
+    let text = read(&hosts);
+    for line in ["127.0.0.1 localhost", "10.0.2.100 web", "10.0.2.2 host.containers.internal"] {
+        assert!(text.contains(line), "{text}");
+    }
+    drop(net);
+    lab.rnsnet_ends(&["network", "create", "n1"]).ok();
+    let pid = ctr.pid().to_string();
+    let named = ["-d", "--network", "n1", "--name", "db", &pid];
+    lab.rnsnet_ends(&[&files[..], &named[..]].concat()).ok();
+    assert_eq!(read(&resolv), "nameserver 10.89.0.1");
+    assert!(read(&hosts).contains("10.89.0.2 db"), "{}", read(&hosts));
+    let other = lab.container();
+    let nowhere = lab.rnsnet_ends(&["--write-hosts", "/nowhere/hosts", &other.pid().to_string()]);
+    assert_eq!(nowhere.code(), 1, "{nowhere}");
+    assert!(nowhere.stderr.contains("cannot write /nowhere/hosts"), "{nowhere}");
+    let alone = lab.rnsnet_ends(&["--dns-opt", "ndots:2", &other.pid().to_string()]);
+    assert_eq!(alone.code(), 2, "{alone}");
+    assert!(alone.stderr.contains("--dns-opt does nothing without --write-resolv-conf"), "{alone}");
+}
+
+// D12: on a named network, where other containers have names.
+#[test]
+fn names_of_a_network_are_answered_on_the_container_s_own_loopback() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rnsnet_ends(&["network", "create", "n1"]).ok();
+    let (web, db) = (lab.container(), lab.container());
+    for (ctr, name) in [(&web, "web"), (&db, "db")] {
+        let options = ["-d", "--network", "n1", "--dns-listen", "127.0.0.11", "--name", name];
+        lab.rnsnet_ends(&[&options[..], &[&ctr.pid().to_string()]].concat()).ok();
+    }
+    for transport in ["+notcp", "+tcp"] {
+        let dig = format!("dig +short +tries=1 +time=15 {transport} @127.0.0.11");
+        assert_eq!(lab.sh(Place::In(&web), &format!("{dig} db")).ok(), "10.89.0.3");
+        assert_eq!(lab.sh(Place::In(&db), &format!("{dig} web")).ok(), "10.89.0.2");
+    }
+    assert_eq!(lab.sh(Place::In(&web), "nft list ruleset").ok(), "", "no packet is rewritten");
+    let run = ["run", "--network", "n1", "--dns-listen", "127.0.0.11", "--"];
+    let script = "cat /etc/resolv.conf; getent ahostsv4 web";
+    let inside = lab.rnsnet_ends(&[&run[..], &["sh", "-c", script]].concat());
+    assert!(inside.ok().contains("nameserver 127.0.0.11"), "{inside}");
+    assert!(inside.ok().contains("10.89.0.2"), "{inside}");
+    // It goes with its container, and the others' stay.
+    db.kill();
+    eventually(secs(5), "it has left", || {
+        let dig = lab.sh(Place::In(&web), "dig +short +tries=1 +time=15 @127.0.0.11 db");
+        if dig.ok().is_empty() { Ok(()) } else { Err(dig.to_string()) }
+    });
 }
 
 // D12

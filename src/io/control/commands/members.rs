@@ -80,7 +80,13 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let links: Vec<(Name, Name)> = links.collect::<Result<_, Refusal>>()?;
     context.check_names(&pending.name, &arrival)?;
     let mut fds = std::mem::take(&mut context.fds);
-    let dns = if arrival.dns { fds.split_off(fds.len().saturating_sub(2)) } else { Vec::new() };
+    let dns = match arrival.dns {
+        false => Vec::new(),
+        true if context.stranger.is_some() => {
+            return Err(Refusal::new(Kind::Arguments, "sockets are taken of the owner alone"));
+        }
+        true => fds.split_off(fds.len().saturating_sub(2)),
+    };
     let mut fds = fds.into_iter();
     let (Some(tap), pidfd, None) = (fds.next(), fds.next(), fds.next()) else {
         return Err(Refusal::new(Kind::Arguments, "attach takes a TAP and a pidfd"));
