@@ -72,7 +72,7 @@ fn bad_usage_exits_2_and_names_the_word() {
         (&["--host-access", "99999", &pid], "99999"),
         (&["--log-level", "shout", &pid], "shout"),
         (&["--netns-type", "name", &pid], "name"),
-        (&["--network", "a/b", &pid], "a/b"),
+        (&["--network", "a/b/c", &pid], "b/c"),
         (&["--ready-fd", "-1", &pid], "-1"),
         (&["--exit-fd", "x", &pid], "x"),
         (&[&pid, "eth0", "more"], "more"),
