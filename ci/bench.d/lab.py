@@ -351,34 +351,6 @@ class Lab:
             raise self.pool[key]
         return self.pool[key]
 
-    def named(self, mtu):
-        """Two guests on a named network, made if need be: the first, the server in the second, and
-        the network's process."""
-        key = ("named", mtu, "")
-        if key not in self.pool:
-            state = f"{self.dir}/named-{mtu}"
-            # Short, as the paths of sockets are.
-            os.makedirs(f"{state}/run", mode=0o700, exist_ok=True)
-            env = os.environ | {f"XDG_{kind}": f"{state}/{name}" for kind, name in (
-                ("RUNTIME_DIR", "run"), ("CONFIG_HOME", "config"), ("STATE_HOME", "state"))}
-            third = 0 if mtu == 1500 else 1
-
-            def rnsnet(*words):
-                self.user.run([f"{self.dir}/rnsnet", *words], env=env)
-            rnsnet("network", "create", "--subnet", f"10.89.{third}.0/24", "--opt", f"mtu={mtu}", "n")
-            guests = [Namespace(self.user.prefix, ["-U", "-r", "-n"]) for _ in range(2)]
-            for guest in guests:
-                rnsnet("-d", "--network", "n", str(guest.sleeper.pid))
-                guest.tune()
-                guest.use_cubic()
-            server = guests[1].serve(["iperf3", "-s"], IPERF)
-            with socket.socket(socket.AF_UNIX) as control:
-                control.connect(f"{state}/run/rnsnet/networks/n/control.sock")
-                control.sendall(b'{"version":1,"execute":"info"}\n')
-                pid = json.loads(control.makefile().readline())["return"]["process"]
-            self.pool[key] = guests[0], server, Daemon(pid)
-        return self.pool[key]
-
     def close_tagged(self, tag):
         for key in [key for key in self.pool if key[2] == tag]:
             if isinstance(instance := self.pool.pop(key), Instance):

@@ -193,15 +193,6 @@ class Bench:
         cells["kernel veth and bridge"] = self.bridge
         title = "one container to another's published port"
         yield Work("container to container", title, "Gbit/s", cells)
-        cells = {column("rnsnet", mtu): lambda mtu=mtu: self.named(mtu) for mtu in (1500, 65520)}
-        cells["kernel veth and bridge"] = self.bridge
-        yield Work("container to container", "on one named network", "Gbit/s", cells)
-
-    def named(self, mtu):
-        """Between two guests on a named network."""
-        first, server, helper = self.lab.named(mtu)
-        return self.take.iperf(first, "10.89.0.3" if mtu == 1500 else "10.89.1.3", IPERF, False, 1,
-                               server, helper)
 
         def member(mtu):
             if mtu not in self.members:
