@@ -24,6 +24,9 @@ podman_gone() {
     podman network prune --force
 }
 
+# Podman has taken away what a container's end leaves.
+no_namespaces() { ! compgen -G "$XDG_RUNTIME_DIR/netns/netns-*"; }
+
 # Each of the following is a test; ADDRESS is what `ip addr` shows of a container.
 
 ipv6_leads_out() {

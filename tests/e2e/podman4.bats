@@ -12,9 +12,6 @@ setup_file() {
 
 teardown() { podman_gone; }
 
-# Podman has taken away what a container's end leaves.
-no_namespaces() { ! compgen -G "$XDG_RUNTIME_DIR/netns/netns-*"; }
-
 # A container that says who calls: TCP port 80, UDP port 53. Arguments as podman run.
 who() {
     podman run --detach --name who "$@" bb sh -c '

@@ -74,6 +74,8 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
     [ -n "$(helpers)" ]
     podman kill one
     eventually no_helpers
+    # Started before the namespace is cleared away, it may have no helper.
+    eventually no_namespaces
     podman start one
     [ -n "$(helpers)" ]
     podman stop --time 1 one
