@@ -6,6 +6,7 @@ use crate::eventually::{eventually, secs};
 use crate::exec::{DEFAULT_DEADLINE, Ran, run};
 use crate::lab::{Container, HOST4, HOST6, LAN4, LAN6, Lab, Place};
 use crate::rnsnet::binary;
+use crate::world::second_link;
 
 /// What Podman says besides ports.
 const PODMAN: &[&str] = &[
@@ -249,22 +250,9 @@ fn ports_follow_what_the_container_listens_on() {
 
 /// A second uplink, with the LAN's hosts behind it as well.
 fn second_uplink(lab: &Lab) {
-    let lan = lab.lan_pid();
-    lab.sh(
-        Place::Host,
-        &format!(
-            "ip link add h1 type veth peer name l1 netns {lan}
-             ip addr add 198.51.100.1/24 dev h1; ip addr add 2001:db8:6::1/64 dev h1 nodad
-             ip link set h1 up"
-        ),
-    )
-    .ok();
-    lab.sh(
-        Place::Lan,
-        "ip addr add 198.51.100.9/24 dev l1; ip addr add 2001:db8:6::9/64 dev l1 nodad
-         ip link set l1 up; ip addr add 203.0.113.9/32 dev lo; ip addr add 2001:db8:7::9/128 dev lo",
-    )
-    .ok();
+    second_link(lab);
+    let hosts = "ip addr add 203.0.113.9/32 dev lo; ip addr add 2001:db8:7::9/128 dev lo";
+    lab.sh(Place::Lan, hosts).ok();
 }
 
 // L5 C8

@@ -40,7 +40,7 @@ fn within_a_second(lab: &Lab, ctr: &Container, host: &str, expected: &str) {
 }
 
 /// Gives the host a second link to a second LAN, `h1` to `l1`.
-fn second_link(lab: &Lab) {
+pub(crate) fn second_link(lab: &Lab) {
     let lan = lab.lan_pid();
     lab.sh(
         Place::Host,
