@@ -125,6 +125,7 @@ impl Engine {
                 tx: TxFrame::new(),
                 random: Random::new([c, d]),
                 seen: dns::Seen::default(),
+                adverts: ndp::Adverts::default(),
                 message: Vec::new(),
             },
         }
@@ -502,6 +503,7 @@ impl Engine {
             dns.queries.next_deadline(),
             dns.local.streams.next_deadline(),
             self.switch.groups.next_deadline(),
+            self.fx.adverts.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -513,6 +515,11 @@ impl Engine {
         for (port, v6) in self.switch.groups.handle_timeout(now) {
             if let Some((_, mut turn)) = self.turn(port, now) {
                 turn.ask_for_groups(v6);
+            }
+        }
+        for port in self.fx.adverts.take_due(now) {
+            if let Some((_, mut turn)) = self.turn(port, now) {
+                ndp::advertise(&mut turn, ndp::ALL_NODES);
             }
         }
         for _ in 0..TIMEOUTS_PER_TURN {

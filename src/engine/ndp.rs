@@ -1,7 +1,8 @@
 //! IPv6 neighbour discovery and router advertisement (RFC 4861).
 //!
 //! The gateway answers for its own addresses and advertises itself as the router of the prefix,
-//! with the DNS forwarder (RFC 8106), to whoever asks. It never sends unasked, so an idle network stays idle.
+//! with the DNS forwarder (RFC 8106), to whoever asks. Those it tells again before they forget it,
+//! a few times a day; to others it never sends unasked, so an idle network stays idle.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,17 +13,47 @@ use smoltcp::wire::{
     NdiscPrefixInfoFlags, NdiscPrefixInformation, NdiscRepr, NdiscRouterFlags, RawHardwareAddress,
 };
 
-use super::Turn;
 use super::frame::IpPacket;
 use super::stats::{DropReason, Verdict};
+use super::{Instant, PortId, Turn};
 use crate::config::{Lease, Neighbours, Sharing};
 
 /// Neighbour discovery is for the link alone (RFC 4861, section 7.1).
 const HOP_LIMIT: u8 = 255;
-/// How long the gateway stays a default router, and the prefix preferred and valid: the RFC's
-/// longest and, for the prefix, for ever, since nothing here ever changes.
-const ROUTER_LIFETIME: Duration = Duration::from_secs(9000);
+/// How long the gateway stays a default router, the longest that there is (RFC 8319, section 4),
+/// and the prefix preferred and valid: for ever, since nothing here ever changes.
+const ROUTER_LIFETIME: Duration = Duration::from_secs(u16::MAX as u64);
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// How often those are told again who have heard it: two such frames may be lost before the route
+/// is.
+const INTERVAL: Duration = Duration::from_secs(ROUTER_LIFETIME.secs() / 3);
+
+/// Who has a default route by advertisement, and when to tell them again.
+#[derive(Debug, Default)]
+pub(super) struct Adverts {
+    ports: Vec<PortId>,
+    due: Option<Instant>,
+}
+
+impl Adverts {
+    /// When to call [`Adverts::take_due`]; `None` as long as nobody has asked.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Whom to tell now.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<PortId> {
+        if self.due.is_none_or(|due| now < due) {
+            return Vec::new();
+        }
+        self.due = (!self.ports.is_empty()).then_some(now + INTERVAL);
+        self.ports.clone()
+    }
+
+    pub(super) fn remove_port(&mut self, gone: PortId) {
+        self.ports.retain(|port| *port != gone);
+    }
+}
 
 /// Types 133 to 137 of ICMPv6.
 pub(super) fn is_neighbour_discovery(message_type: u8) -> bool {
@@ -41,9 +72,9 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
     let (IpAddr::V6(source), IpAddr::V6(destination)) = (packet.source, packet.destination) else {
         return Verdict::Dropped(DropReason::Malformed);
     };
-    let Some(v6) = turn.network.addresses.v6 else {
+    if turn.network.addresses.v6.is_none() {
         return Verdict::Dropped(DropReason::UnhandledIcmp);
-    };
+    }
     let checked = ChecksumCapabilities::ignored();
     let parsed = Icmpv6Packet::new_checked(packet.payload())
         .and_then(|message| Icmpv6Repr::parse(&source, &destination, &message, &checked));
@@ -76,38 +107,22 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
             };
             let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
             send(turn, target_addr, to, advert, &[]);
+            // Only routes by advertisement lead to this address: the route is in use, of a time
+            // before this program took over from another.
+            let adverts = &turn.fx.adverts;
+            if target_addr == own_link_local
+                && !source.is_unspecified()
+                && turn.network.rules.protocols.ra
+                && !adverts.ports.contains(&turn.port)
+            {
+                advertise(turn, ALL_NODES);
+            }
         }
         NdiscRepr::RouterSolicit { .. } if !turn.network.rules.protocols.ra => {
             return Verdict::Dropped(DropReason::SwitchedOff);
         }
         NdiscRepr::RouterSolicit { .. } => {
-            // On a shared network a container has the address of its lease and no other.
-            let flags = match turn.network.sharing {
-                Sharing::Private => NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF,
-                Sharing::Shared | Sharing::Isolated => NdiscPrefixInfoFlags::ON_LINK,
-            };
-            let prefix_info = NdiscPrefixInformation {
-                prefix_len: v6.subnet.prefix_len,
-                flags,
-                valid_lifetime: FOREVER,
-                preferred_lifetime: FOREVER,
-                prefix: v6.subnet.address,
-            };
-            let advert = NdiscRepr::RouterAdvert {
-                hop_limit: 64,
-                // More is to be had by DHCPv6, but no addresses.
-                flags: NdiscRouterFlags::OTHER,
-                router_lifetime: ROUTER_LIFETIME,
-                reachable_time: Duration::ZERO,
-                retrans_time: Duration::ZERO,
-                lladdr,
-                mtu: u32::try_from(turn.link.mtu).ok(),
-                prefix_info: Some(prefix_info),
-            };
-            let to = if source.is_unspecified() { ALL_NODES } else { source };
-            let mut more = dns_option(&turn.network.announced(v6.dns.into()));
-            more.extend(search_option(&turn.network.announced_domains()));
-            send(turn, own_link_local, to, advert, &more);
+            advertise(turn, if source.is_unspecified() { ALL_NODES } else { source });
         }
         NdiscRepr::NeighborAdvert { .. } => {}
         // RFC 4861: only routers send these, and the guest is none.
@@ -116,6 +131,43 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
         }
     }
     Verdict::Gateway
+}
+
+/// Tells the guest that the gateway is its router, and again before it forgets.
+pub(super) fn advertise(turn: &mut Turn<'_>, to: Ipv6Addr) {
+    let Some(v6) = turn.network.addresses.v6 else { return };
+    // On a shared network a container has the address of its lease and no other.
+    let flags = match turn.network.sharing {
+        Sharing::Private => NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF,
+        Sharing::Shared | Sharing::Isolated => NdiscPrefixInfoFlags::ON_LINK,
+    };
+    let prefix_info = NdiscPrefixInformation {
+        prefix_len: v6.subnet.prefix_len,
+        flags,
+        valid_lifetime: FOREVER,
+        preferred_lifetime: FOREVER,
+        prefix: v6.subnet.address,
+    };
+    let gateway_mac = turn.link.gateway_mac.0;
+    let advert = NdiscRepr::RouterAdvert {
+        hop_limit: 64,
+        // More is to be had by DHCPv6, but no addresses.
+        flags: NdiscRouterFlags::OTHER,
+        router_lifetime: ROUTER_LIFETIME,
+        reachable_time: Duration::ZERO,
+        retrans_time: Duration::ZERO,
+        lladdr: Some(RawHardwareAddress::from(EthernetAddress(gateway_mac))),
+        mtu: u32::try_from(turn.link.mtu).ok(),
+        prefix_info: Some(prefix_info),
+    };
+    let mut more = dns_option(&turn.network.announced(v6.dns.into()));
+    more.extend(search_option(&turn.network.announced_domains()));
+    send(turn, link_local(gateway_mac), to, advert, &more);
+    let Adverts { ports, due } = &mut turn.fx.adverts;
+    if !ports.contains(&turn.port) {
+        ports.push(turn.port);
+    }
+    due.get_or_insert(turn.now + INTERVAL);
 }
 
 /// Tells the guest which hardware address a lease's IPv6 address has, unasked (RFC 4861, section

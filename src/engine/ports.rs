@@ -80,6 +80,7 @@ impl Engine {
         tables.dns.remove_port(&mut turn);
         tables.reassembly.remove_port(port);
         self.fx.frames.remove_port(port);
+        self.fx.adverts.remove_port(port);
         for (_, published) in &mut self.published {
             published.to.retain(|destination| destination.port != port);
         }

@@ -69,6 +69,8 @@ pub(super) struct Effects {
     pub(super) random: Random,
     /// By which names the guests have found addresses.
     pub(super) seen: Seen,
+    /// Who is to be told again that the gateway is its router.
+    pub(super) adverts: ndp::Adverts,
     /// Room to write an ICMP message in.
     pub(super) message: Vec<u8>,
 }

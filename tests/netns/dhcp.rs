@@ -20,13 +20,17 @@ fn solicit(lab: &Lab, ctr: &Container) {
     .ok();
 }
 
+/// Domains to search; in DHCP one is written as the end of another (RFC 1035, section 4.1.4).
+const SEARCH: &[&str] =
+    &["--dns-search", "lab.test", "--dns-search", "corp.lab.test", "--dns-search", "example.com"];
+
 /// A script for udhcpc that configures the interface and says what it was told.
 const UDHCPC: &str = r#"#!/bin/sh
 [ "$1" = bound ] || [ "$1" = renew ] || exit 0
 ip addr replace "$ip/$mask" broadcast "$broadcast" dev "$interface"
 ip link set "$interface" mtu "$mtu"
 ip route replace default via "$router"
-echo "$1: $ip/$mask via $router dns $dns mtu $mtu lease $lease server $serverid"
+echo "$1: $ip/$mask via $router dns $dns mtu $mtu lease $lease server $serverid search $search"
 "#;
 
 fn script(lab: &Lab, name: &str, text: &str) -> String {
@@ -44,10 +48,10 @@ fn udhcpc_configures_the_container() {
     let _who = lab.who(Place::Lan, 7);
     for options in [&[][..], &["--mtu", "9000", "--offload", "off"]] {
         let ctr = lab.container();
-        let _net = lab.rnsnet(&ctr).with(options).start();
+        let _net = lab.rnsnet(&ctr).with(SEARCH).with(options).start();
         forget_addresses(&lab, &ctr);
         let run = format!(
-            "busybox udhcpc -i eth0 -f -q -n -t 3 -T 1 -s {}",
+            "busybox udhcpc -i eth0 -O search -f -q -n -t 3 -T 1 -s {}",
             script(&lab, "udhcpc", UDHCPC)
         );
         // Twice: a client that restarts gets the same.
@@ -55,7 +59,8 @@ fn udhcpc_configures_the_container() {
             let client = lab.sh(Place::In(&ctr), &run);
             let mtu = if options.is_empty() { 1500 } else { 9000 };
             let told = format!(
-                "bound: {GUEST4}/24 via {GATEWAY4} dns {DNS4} mtu {mtu} lease 86400 server {GATEWAY4}"
+                "bound: {GUEST4}/24 via {GATEWAY4} dns {DNS4} mtu {mtu} lease 86400 \
+                 server {GATEWAY4} search lab.test corp.lab.test example.com"
             );
             assert!(client.ok().contains(&told), "{client}");
         }
@@ -84,17 +89,22 @@ fn udhcpc_that_remembers_another_network_gets_the_right_address() {
 fn dhclient_configures_the_container() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
-    let _net = lab.rnsnet(&ctr).start();
+    let _net = lab.rnsnet(&ctr).with(SEARCH).start();
     forget_addresses(&lab, &ctr);
     let told = "echo \"$reason: $new_ip_address/$new_subnet_mask via $new_routers \
-                dns $new_domain_name_servers mtu $new_interface_mtu\"";
+                dns $new_domain_name_servers mtu $new_interface_mtu \
+                search $new_domain_search\"";
     let told = script(&lab, "hook", &format!("#!/bin/sh\n{told} >> {}/told\n", dir(&lab)));
-    let request = "request subnet-mask, routers, domain-name-servers, interface-mtu;\n";
+    let request = "request subnet-mask, routers, domain-name-servers, interface-mtu, \
+                   domain-search;\n";
     let config = script(&lab, "dhclient.conf", request);
     let files = format!("-cf {config} -lf {0}/leases -pf {0}/pid -sf {told}", dir(&lab));
     let run = format!("dhclient -4 -1 -d {files} eth0");
     let _client = lab.spawn(Place::In(&ctr), &run.split(' ').collect::<Vec<_>>());
-    let bound = format!("BOUND: {GUEST4}/255.255.255.0 via {GATEWAY4} dns {DNS4} mtu 1500");
+    let bound = format!(
+        "BOUND: {GUEST4}/255.255.255.0 via {GATEWAY4} dns {DNS4} mtu 1500 \
+         search lab.test. corp.lab.test. example.com."
+    );
     expect_told(&lab, &bound);
 }
 
@@ -112,7 +122,7 @@ fn expect_told(lab: &Lab, expected: &str) {
 fn dhclient_gets_information_over_ipv6() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
-    let _net = lab.rnsnet(&ctr).start();
+    let _net = lab.rnsnet(&ctr).with(SEARCH).start();
     eventually(secs(5), "the link-local address may be used", || {
         let seen = lab.sh(Place::In(&ctr), "ip -6 addr show dev eth0 scope link");
         if seen.ok().contains("fe80:") && !seen.ok().contains("tentative") {
@@ -120,12 +130,16 @@ fn dhclient_gets_information_over_ipv6() {
         }
         Err(seen.stdout)
     });
-    let told = "echo \"$reason: dns $new_dhcp6_name_servers address $new_ip6_address\"";
+    let told = "echo \"$reason: dns $new_dhcp6_name_servers search $new_dhcp6_domain_search \
+                address $new_ip6_address\"";
     let told = script(&lab, "hook", &format!("#!/bin/sh\n{told} >> {}/told\n", dir(&lab)));
     let files = format!("-lf {0}/leases -pf {0}/pid -sf {told}", dir(&lab));
     let run = format!("dhclient -6 -S -1 -d {files} eth0");
     let _client = lab.spawn(Place::In(&ctr), &run.split(' ').collect::<Vec<_>>());
-    expect_told(&lab, &format!("dns {DNS6} address \n"));
+    expect_told(
+        &lab,
+        &format!("dns {DNS6} search lab.test. corp.lab.test. example.com. address \n"),
+    );
 }
 
 // I2: the kernel takes the prefix and the router that are advertised; the address that was set
@@ -145,7 +159,10 @@ fn the_kernel_configures_itself_beside_the_address_that_was_set() {
             .find(|line| line.contains("mngtmpaddr") && !line.contains("tentative"))
             .and_then(|line| line.split_whitespace().nth(1)?.split('/').next());
         match own {
-            Some(own) if text.contains("proto ra") => Ok(own.to_owned()),
+            // Nearly all of the 65,535 s that there are.
+            Some(own) if text.contains("proto ra") && text.contains("expires 65") => {
+                Ok(own.to_owned())
+            }
             _ => Err(text.to_owned()),
         }
     });
@@ -161,12 +178,13 @@ say(s.recv(99).decode().split()[0])"
     }
 }
 
-// I2: what glibc-less images read with rdnssd: the DNS forwarder and the MTU are advertised.
+// I2: what glibc-less images read with rdnssd: the DNS forwarder, the domains to search and the MTU
+// are advertised.
 #[test]
 fn tcpdump_reads_the_advertisement() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
-    let net = lab.rnsnet(&ctr).start();
+    let net = lab.rnsnet(&ctr).with(SEARCH).start();
     solicit(&lab, &ctr);
     let shown = eventually(secs(5), "an advertisement is in the capture", || {
         let dump =
@@ -175,6 +193,9 @@ fn tcpdump_reads_the_advertisement() {
     });
     assert!(shown.contains("Flags [other stateful]"), "{shown}");
     assert!(shown.contains(&format!("lifetime 4294967295s, addr: {DNS6}")), "{shown}");
+    let domains = "domain(s): lab.test. corp.lab.test. example.com.";
+    assert!(shown.contains(domains) && shown.contains("dnssl"), "{shown}");
+    assert!(shown.contains("router lifetime 65535s"), "{shown}");
     assert!(shown.contains("mtu option (5), length 8 (1):  1500"), "{shown}");
     assert!(shown.contains("fd72:6e73:6e65::/64, Flags [onlink, auto]"), "{shown}");
     assert!(!shown.contains("wrong"), "{shown}");

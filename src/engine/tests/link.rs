@@ -8,6 +8,8 @@ use super::net::{Net, Options, address, guest, server};
 use super::packets::{
     BROADCAST_MAC, GATEWAY_MAC, GUEST_MAC, ICMPV6, ethernet, frame_of, icmp, pattern, read_ip,
 };
+use crate::config::Rules;
+use crate::engine::PortId;
 use crate::engine::host::{HostEvent, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
 
@@ -95,8 +97,7 @@ fn a_router_solicitation_is_answered_with_the_prefix() {
     let advert = net.guest_gets_icmp();
     assert_eq!((advert.from, advert.to), (address(LINK_LOCAL), address("fe80::64")));
     assert_eq!(advert.hop_limit, 255);
-    let [l0, l1] = 9_000_u16.to_be_bytes();
-    let header = [134, 0, advert.payload[2], advert.payload[3], 64, 0x40, l0, l1];
+    let header = [134, 0, advert.payload[2], advert.payload[3], 64, 0x40, 0xff, 0xff];
     assert_eq!(advert.payload[..16], [&header[..], &[0; 8]].concat());
     let prefix = [0xfd, 0x72, 0x6e, 0x73, 0x6e, 0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let dns = [0xfd, 0x72, 0x6e, 0x73, 0x6e, 0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
@@ -111,8 +112,69 @@ fn a_router_solicitation_is_answered_with_the_prefix() {
     ]
     .concat();
     assert_eq!(advert.payload[16..], options);
-    net.pass(Duration::from_secs(10_000));
     net.guest_gets_nothing();
+}
+
+/// Lets days pass. The guest never goes without a router, and is not woken for nothing.
+fn is_told_again(net: &mut Net, days: u64) {
+    const DAY: u64 = 86_400;
+    let (start, mut heard) = (net.now, net.now);
+    while net.now < start + Duration::from_secs(days * DAY) {
+        let due = net.engine.poll_timeout().expect("the router's lifetime is a deadline");
+        net.pass(due - net.now);
+        let advert = net.guest_gets_icmp();
+        assert_eq!((advert.to, advert.payload[0]), (address("ff02::1"), 134));
+        assert_eq!(advert.payload[6..8], [0xff, 0xff]);
+        let silent = net.now - heard;
+        assert!(silent < Duration::from_secs(0xffff) / 2, "one of them may be lost: {silent}");
+        assert!(silent > Duration::from_secs(DAY / 8), "the link is idle for hours: {silent}");
+        net.guest_gets_nothing();
+        heard = net.now;
+    }
+}
+
+#[test]
+fn who_asked_for_a_router_is_told_again_before_it_forgets() {
+    let mut net = Net::by_hand();
+    let ask = icmp(address("fe80::64"), address("ff02::2"), 133, 0, &[0; 4]);
+    for _ in 0..3 {
+        net.guest_sends(&ask);
+        assert_eq!(net.guest_gets_icmp().to, address("fe80::64"));
+    }
+    is_told_again(&mut net, 10);
+    net.engine.remove_port(PortId(0), net.now);
+    net.pass(Duration::from_secs(100_000));
+    assert_eq!(net.engine.poll_timeout(), None, "nobody is left to tell");
+}
+
+// Another program advertised, and died: what uses the route is enough to keep it.
+#[test]
+fn who_uses_an_advertised_route_is_told_again_before_it_forgets() {
+    let mut net = Net::by_hand();
+    for (from, target) in [("::", LINK_LOCAL), ("fe80::64", "fd72:6e73:6e65::2")] {
+        net.guest_sends(&solicit(from, target));
+        assert_eq!(net.guest_gets_icmp().payload[0], 136);
+        net.guest_gets_nothing();
+        assert_eq!(net.engine.poll_timeout(), None, "nobody has asked for a router");
+    }
+    net.guest_sends(&solicit("fe80::64", LINK_LOCAL));
+    assert_eq!(net.guest_gets_icmp().payload[0], 136);
+    assert_eq!(net.guest_gets_icmp().payload[0], 134);
+    net.guest_sends(&solicit("fe80::64", LINK_LOCAL));
+    assert_eq!(net.guest_gets_icmp().payload[0], 136);
+    is_told_again(&mut net, 3);
+}
+
+#[test]
+fn without_advertisements_nobody_is_told_of_a_router() {
+    let mut rules = Rules::default();
+    rules.protocols.ra = false;
+    let mut net = Net::new(&Options { rules, ..Options::default() });
+    net.guest_sends(&solicit("fe80::64", LINK_LOCAL));
+    assert_eq!(net.guest_gets_icmp().payload[0], 136);
+    let verdict = net.guest_sends(&icmp(address("fe80::64"), address("ff02::2"), 133, 0, &[0; 4]));
+    net.expect_dropped(verdict, DropReason::SwitchedOff, "switched-off");
+    assert_eq!(net.engine.poll_timeout(), None);
 }
 
 #[test]
