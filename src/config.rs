@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub use between::{Between, Pass, PassError, PassKind};
 pub use limits::{Limit, LimitError, Limits};
 pub use name::{Name, NameError};
-pub use ports::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish};
+pub use ports::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish, PublishDefaults};
 pub use resolver::{Host, HostAddress, Resolver, Route, Server};
 
 /// Everything that attaching one container to a private network needs.
@@ -65,6 +65,8 @@ pub struct Membership {
     pub joins: Vec<Join>,
     /// Published ports as they were typed: the network's process reads them.
     pub publish: Vec<String>,
+    /// Where they are bound that name no address, if the network does not say.
+    pub bind: Vec<IpAddr>,
     /// An address of the container's own loopback at which the first network's DNS answers too.
     pub dns_listen: Option<IpAddr>,
 }
@@ -238,6 +240,8 @@ pub struct Network {
     pub mtu: Mtu,
     /// Host ports that are forwarded into the container.
     pub publish: Vec<Publish>,
+    /// What holds for those that are published while it runs.
+    pub publish_defaults: PublishDefaults,
     /// Which services on the host's loopback the container may reach, at the gateway's address.
     pub host_access: HostAccess,
     /// Whether the DNS forwarder works; without it nothing answers at its address.
@@ -685,6 +689,7 @@ impl Default for Network {
             addresses: Addresses::default(),
             mtu: Mtu::default(),
             publish: Vec::new(),
+            publish_defaults: PublishDefaults::default(),
             host_access: HostAccess::default(),
             dns: true,
             resolver: Resolver::default(),

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     if slirp4netns::is_meant(&program, &args) {
         return ExitCode::from(as_slirp4netns(&args));
     }
-    let environment = Environment { default_bind: std::env::var_os("RNSNET_DEFAULT_BIND") };
+    let environment = Environment::of_this_process();
     let code = match cli::parse_in(&environment, args.into_iter()) {
         Err(error) => session::finish(Err(Error::Usage(error)), Error::exit_code),
         Ok(Command::Help(text) | Command::Version(text)) => print(&text),

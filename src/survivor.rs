@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::publish::{self, PublishDefaults};
+use crate::cli::publish;
 use crate::cli::{self, Command, UsageError};
-use crate::config::{Attach, HostPorts, HostSide, Ports, Process, Publish, Republished, Target};
+use crate::config::{
+    Attach, Bind, HostPorts, HostSide, Ports, Process, Publish, Republished, Target,
+};
 use crate::error::report;
 use crate::json;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
@@ -200,6 +202,13 @@ impl State {
 impl Record {
     /// Notes a rule that was published. Returns its place, for taking it back.
     pub fn added(&mut self, rule: &Publish, pairs: &[(u16, u16)]) -> usize {
+        // Several addresses can only have come from the run's default, to be had again.
+        let mut rule = rule.clone();
+        if let HostSide::Bound { on: on @ Bind::Addresses(_), .. } = &mut rule.host
+            && matches!(on, Bind::Addresses(addresses) if addresses.len() > 1)
+        {
+            *on = Bind::All;
+        }
         let State { rules, added, .. } = &mut self.state;
         // The place of one that is gone, or a new one.
         let typed = rules.len().saturating_sub(added.len());
@@ -308,7 +317,7 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
     let State { rules, added, .. } = left.state;
     for spec in &added {
         // One that is gone has a text all the same.
-        let rule = publish::parse(spec, &PublishDefaults::default());
+        let rule = publish::parse(spec, &attach.network.publish_defaults);
         let rule = rule.map_err(|_| ReattachError::Version { path: left.path.clone() })?;
         attach.network.publish.push(rule);
     }
@@ -444,6 +453,7 @@ const VERSION: u32 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PublishDefaults;
 
     fn state(arguments: &[&str]) -> State {
         let own = netns::own(netns::Kind::Network).unwrap();
@@ -519,7 +529,11 @@ mod tests {
         let path = path_in(&directory);
         let read = || State::read(&path).unwrap().unwrap();
         let mut record = state(&["-p", "80:80", "--", "7"]).write(&directory).unwrap();
-        let rule = |spec| publish::parse(spec, &PublishDefaults::default()).unwrap();
+        let bind = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
+        let rule = |spec| {
+            let bind = PublishDefaults { bind: bind.clone(), ..PublishDefaults::default() };
+            publish::parse(spec, &bind).unwrap()
+        };
         let one = record.added(&rule("127.0.0.1::81/udp"), &[(49_153, 81)]);
         let two = record.added(&rule("8082:82,from=192.0.2.0/24"), &[(8082, 82)]);
         record.removed(0, &[(80, 80)]);

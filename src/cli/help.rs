@@ -63,6 +63,10 @@ pub(super) fn group(group: &verbs::Group) -> String {
         format!("rnsnet {name}: {}.\n\nUsage: rnsnet {name} VERB [OPTIONS]\n", group.about);
     list(&mut text, group.verbs.iter().map(|verb| (verb.name, verb.about)));
     text.push_str(&format!("\nrnsnet {name} VERB --help says more about a verb.\n"));
+    // Enough to begin with.
+    let examples: Vec<Example> =
+        group.verbs.iter().take(3).filter_map(|verb| verb.examples.first().copied()).collect();
+    tell_examples(&mut text, &examples);
     text
 }
 

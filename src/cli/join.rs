@@ -7,7 +7,7 @@ use super::argv::Words;
 use super::dns::loopback;
 use super::options::Given;
 use super::values::{self, Input, ValueError};
-use super::{UsageError, publish, read};
+use super::{Environment, UsageError, publish, read};
 use crate::config::{HostSide, Join, Membership, Name};
 use crate::network::definition::check_name;
 
@@ -118,6 +118,7 @@ pub(super) fn membership(
     words: &Words,
     ifname: Option<&(&'static str, String)>,
     asked: &Asked,
+    environment: &Environment,
 ) -> Result<Option<Membership>, UsageError> {
     let Asked::Named(joins) = asked else { return Ok(None) };
     if let Some(option) = words.seen().find(|option| !NAMED_TOO.contains(&option.long)) {
@@ -172,7 +173,8 @@ pub(super) fn membership(
         }
     }
     let dns_listen = read(given.dns_listen.as_deref(), "--dns-listen", loopback)?;
-    Ok(Some(Membership { joins, publish: given.publish.clone(), dns_listen }))
+    let (publish, bind) = (given.publish.clone(), environment.bind()?);
+    Ok(Some(Membership { joins, publish, bind, dns_listen }))
 }
 
 /// The options that go with named networks; the others are about a network of one's own.

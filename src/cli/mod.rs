@@ -340,6 +340,25 @@ pub struct Environment {
     pub default_bind: Option<OsString>,
 }
 
+impl Environment {
+    /// That of this process.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self { default_bind: std::env::var_os(DEFAULT_BIND) }
+    }
+
+    /// The addresses of published ports that name none; none of them is every address.
+    fn bind(&self) -> Result<Vec<IpAddr>, UsageError> {
+        let text = self.default_bind.as_deref().unwrap_or_default().to_string_lossy();
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        Input::new(DEFAULT_BIND, &text).read(publish::default_bind)
+    }
+}
+
+const DEFAULT_BIND: &str = "RNSNET_DEFAULT_BIND";
+
 /// [`parse_in`] an empty environment.
 ///
 /// # Errors
@@ -425,13 +444,21 @@ fn attach(
     }
     let target = self::target(&given, &target)?;
     let asked = join::parse_all(&given.network)?;
-    let membership = membership(&given, words, ifname.as_ref(), &asked)?;
+    let membership = membership(&given, words, ifname.as_ref(), &asked, environment)?;
     let (endpoint, network) = link(&given, words, ifname, environment, &asked)?;
     let mut process = process(&given)?;
     if !given.dns_opt.is_empty() && process.resolv_conf.is_none() {
         return Err(UsageError::Useless { option: "--dns-opt", needed: "--write-resolv-conf" });
     }
     process.arguments = words.for_argh().into_iter().map(str::to_owned).collect();
+    // Whoever takes over may have another environment, and no port is to be open to more then.
+    if let (None, Some(bind), Asked::Private) =
+        (&given.default_bind, &environment.default_bind, &asked)
+        && !bind.is_empty()
+    {
+        let words = ["--default-bind".to_owned(), bind.to_string_lossy().into_owned()];
+        process.arguments.splice(0..0, words);
+    }
     let caller = Caller { outbound: outbound(&given)?, ..Caller::default() };
     Ok(Attach { target, endpoint, network, membership, process, caller })
 }
@@ -441,7 +468,7 @@ fn run(given: &Given, words: Words, environment: &Environment) -> Result<Run, Us
         return Err(UsageError::NoCommand);
     }
     let asked = join::parse_all(&given.network)?;
-    let membership = membership(given, &words, None, &asked)?;
+    let membership = membership(given, &words, None, &asked, environment)?;
     let (endpoint, network) = link(given, &words, None, environment, &asked)?;
     Ok(Run {
         membership,
@@ -523,10 +550,12 @@ fn link(
         offload: read(given.offload.as_deref(), "--offload", values::offload)?.unwrap_or_default(),
     };
     let host_access = given.host_access.as_deref();
+    let (publish, publish_defaults) = published(given, environment)?;
     let network = Network {
         addresses,
         mtu: read(given.mtu.as_deref(), "--mtu", values::mtu)?.unwrap_or_else(Mtu::default),
-        publish: published(given, environment)?,
+        publish,
+        publish_defaults,
         host_access: read(host_access, "--host-access", values::host_access)?.unwrap_or_default(),
         dns: true,
         resolver: dns::resolver(given)?,
@@ -552,16 +581,15 @@ fn limits(given: &[String]) -> Result<Limits, UsageError> {
 }
 
 /// The ports of `--publish` and `--publish-all`.
-fn published(given: &Given, environment: &Environment) -> Result<Vec<Publish>, UsageError> {
-    let bind = match (given.default_bind.as_deref(), &environment.default_bind) {
-        (Some(text), _) => Some(Input::new("--default-bind", text).read(publish::default_bind)?),
-        (None, Some(text)) if !text.is_empty() => {
-            let text = text.to_string_lossy();
-            Some(Input::new("RNSNET_DEFAULT_BIND", &text).read(publish::default_bind)?)
-        }
-        (None, _) => None,
+fn published(
+    given: &Given,
+    environment: &Environment,
+) -> Result<(Vec<Publish>, PublishDefaults), UsageError> {
+    let bind = match given.default_bind.as_deref() {
+        Some(text) => Input::new("--default-bind", text).read(publish::default_bind)?,
+        None => environment.bind()?,
     };
-    let defaults = PublishDefaults { bind: bind.unwrap_or_default(), freebind: given.freebind };
+    let defaults = PublishDefaults { bind, freebind: given.freebind };
     let mut rules = publish::parse_all(&given.publish, &defaults)?;
     let useless = |option, needed| Err(UsageError::Useless { option, needed });
     match (given.publish_all, given.expose.is_empty(), given.publish_range.as_deref()) {
@@ -574,15 +602,7 @@ fn published(given: &Given, environment: &Environment) -> Result<Vec<Publish>, U
         }
         (false, true, None) => {}
     }
-    if rules.is_empty() {
-        if given.default_bind.is_some() {
-            return useless("--default-bind", "--publish");
-        }
-        if given.freebind {
-            return useless("--freebind", "--publish");
-        }
-    }
-    Ok(rules)
+    Ok((rules, defaults))
 }
 
 /// What the container sends with: `--outbound-addr`, one for each family, and `--outbound-if`.

@@ -15,6 +15,8 @@ use super::UsageError;
 use super::values::{self, ValueError};
 use crate::config::{Bind, Cidr, HostPorts, HostSide, Ports, Prefix, Protocol, Publish};
 
+pub use crate::config::PublishDefaults;
+
 /// What is wrong with one `--publish` value. Its Display names the part, not the whole.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
@@ -175,15 +177,6 @@ impl fmt::Display for Side {
             Self::Container => "container",
         })
     }
-}
-
-/// What holds for every spec of a command line that does not say otherwise.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PublishDefaults {
-    /// The addresses of a spec that names none; empty is every address.
-    pub bind: Vec<IpAddr>,
-    /// See [`Publish::freebind`].
-    pub freebind: bool,
 }
 
 /// Reads every `--publish` of a command line.

@@ -221,6 +221,7 @@ impl Given {
             addresses,
             mtu: self.mtu()?,
             publish: Vec::new(),
+            publish_defaults: super::PublishDefaults::default(),
             host_access: if closed { HostAccess::None } else { HostAccess::All },
             dns: !self.has(Id::DisableDns),
             resolver: Resolver::default(),

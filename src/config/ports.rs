@@ -42,6 +42,15 @@ pub enum HostSide {
     },
 }
 
+/// What holds for every published port that does not say otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublishDefaults {
+    /// The addresses of one that names none; empty is every address.
+    pub bind: Vec<IpAddr>,
+    /// See [`Publish::freebind`].
+    pub freebind: bool,
+}
+
 /// The host addresses that a port is bound at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bind {

@@ -101,6 +101,9 @@ pub struct Spec {
     /// A name on the network instead: all containers that have it, now or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// Addresses for a `spec` that names none, where the network has none for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bind: Vec<IpAddr>,
 }
 
 /// Arguments of `ports`.

@@ -194,10 +194,11 @@ impl Member {
     ///
     /// # Errors
     /// The first that cannot be had; those before it stay.
-    pub fn publish(&mut self, specs: &[String]) -> Result<(), Error> {
+    pub fn publish(&mut self, specs: &[String], bind: &[IpAddr]) -> Result<(), Error> {
         for spec in specs {
             let container = Some(self.name.clone());
-            let spec = Spec { spec: spec.clone(), container, service: None };
+            let (spec, bind) = (spec.clone(), bind.to_vec());
+            let spec = Spec { spec, container, service: None, bind };
             let Ports { ports } = self.connection.ask("publish", &spec)?;
             self.ports.extend(ports);
         }
@@ -238,6 +239,7 @@ pub(super) struct Tickets {
     tickets: Vec<Ticket>,
     who: Who,
     publish: Vec<String>,
+    bind: Vec<IpAddr>,
 }
 
 impl Tickets {
@@ -260,7 +262,8 @@ impl Tickets {
             }
             first.dns_listen = Some(address);
         }
-        Ok(Self { tickets, who, publish: membership.publish.clone() })
+        let Membership { publish, bind, .. } = membership.clone();
+        Ok(Self { tickets, who, publish, bind })
     }
 
     /// What the files of a command are to name: the first network's resolvers, and its addresses.
@@ -284,7 +287,7 @@ impl Tickets {
         target: &Target,
         offload: Offload,
     ) -> Result<Vec<Member>, Error> {
-        let Self { tickets, mut who, publish } = self;
+        let Self { tickets, mut who, publish, bind } = self;
         who.is_at(target);
         let mut members: Vec<Member> = Vec::new();
         let mut result = Ok(());
@@ -298,7 +301,7 @@ impl Tickets {
             }
         }
         if let (Ok(()), Some(first)) = (&result, members.first_mut()) {
-            result = first.publish(&publish);
+            result = first.publish(&publish, &bind);
         }
         match result {
             Ok(()) => Ok(members),

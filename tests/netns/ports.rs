@@ -1,6 +1,7 @@
 //! The rest of the grammar of published ports. Rows C3 C5 C6 C14-C19 F8.
 
 use crate::eventually::{eventually, less_than, millis, now, one_of_three, promptly, secs};
+use crate::exec::run;
 use crate::lab::{HOST4, HOST6, LAN4, LAN6, Lab, Place};
 use crate::rnsnet::{Rnsnet, binary};
 
@@ -260,12 +261,22 @@ fn ports_without_an_address_are_bound_where_the_environment_says() {
     assert_eq!(attempt(&lab, Place::Lan, HOST4, 8080), "ECONNREFUSED");
     drop(net);
     let ctr = lab.container();
-    let script = "RNSNET_DEFAULT_BIND=127.0.0.1 exec \"$@\"";
-    let (program, pid) = (binary().to_string_lossy().into_owned(), ctr.pid().to_string());
-    let argv = ["sh", "-c", script, "sh", &program, "-p", "8080:80", &pid];
-    let _net = lab.listen(Place::User, &argv, 8080);
+    let bind = ("RNSNET_DEFAULT_BIND", "127.0.0.1");
+    let _net = lab.rnsnet(&ctr).with(&["-n", "web", "-p", "8080:80"]).env(bind.0, bind.1).start();
     let bound = lab.sockets(Place::User, 8080);
     assert!(bound.contains("127.0.0.1:8080") && bound.lines().count() == 1, "{bound}");
+    // Also where the run says nothing, or the network is one of several containers.
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-n", "other"]).start();
+    let mut publish = lab.rnsnet_command(&["publish", "other", "8081:80"]);
+    let told = run(publish.env(bind.0, bind.1), b"", secs(10));
+    assert_eq!(told.ok(), "80/tcp -> 127.0.0.1:8081");
+    lab.rn("network create n1");
+    let ctr = lab.container();
+    let options = ["-d", "--network", "n1", "-p", "8082:80", &ctr.pid().to_string()];
+    run(lab.rnsnet_command(&options).env(bind.0, bind.1), b"", secs(10)).ok();
+    let bound = lab.sockets(Place::User, 8082);
+    assert!(bound.contains("127.0.0.1:8082") && bound.lines().count() == 1, "{bound}");
 }
 
 /// Starts rnsnet as systemd does: sockets from descriptor 3 on, the variables, then exec. `enter`

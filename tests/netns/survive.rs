@@ -208,6 +208,31 @@ fn reattach_publishes_the_same_random_port() {
     assert!(seen.ok().starts_with(LAN4), "{seen}");
 }
 
+// A8, C17: the address by default is the run's, for ports that come later, too, and for whoever
+// takes over, in whatever environment: no port is suddenly open to everybody.
+#[test]
+fn reattach_binds_where_the_run_was_told_to() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let bind = ("RNSNET_DEFAULT_BIND", "127.0.0.1,::1");
+    let start = ["-n", "web", "-p", "8080:80"];
+    let mut net = lab.rnsnet(&ctr).with(&start).env(bind.0, bind.1).start();
+    assert_eq!(lab.rn("publish web 8081:81"), "81/tcp -> 127.0.0.1:8081\n81/tcp -> [::1]:8081",);
+    lab.rn("publish web 82");
+    lab.rn("publish web 0.0.0.0:8083:83");
+    let before = lab.rn("port web");
+    assert_eq!(before.lines().filter(|line| line.contains("127.0.0.1")).count(), 3, "{before}");
+    assert_eq!(before.lines().filter(|line| line.contains("[::1]")).count(), 3, "{before}");
+    assert_eq!(before.lines().count(), 7, "{before}");
+    for _ in 0..2 {
+        net.signal(Signal::SIGKILL);
+        let again = lab.reattach(&["web"]).start();
+        assert!(!net.ends().success());
+        assert_eq!(lab.rn("port web"), before);
+        net = again;
+    }
+}
+
 // A8
 #[test]
 fn reattach_says_why_there_is_nothing_to_do() {

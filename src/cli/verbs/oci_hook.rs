@@ -10,6 +10,7 @@ use std::io::{self, Read as _};
 use serde::Deserialize;
 
 use super::{Action, UsageError, Verb};
+use crate::cli::Environment;
 use crate::cli::publish::{self, PublishDefaults};
 use crate::cli::values::{self, Input};
 use crate::cli::{join, join::Asked};
@@ -110,7 +111,8 @@ impl State {
             }
             None => self.own_name()?,
         };
-        Ok(Some(Asks { membership: Membership { joins, publish, dns_listen: None }, name }))
+        let bind = Environment::of_this_process().bind().map_err(refuse(PUBLISH))?;
+        Ok(Some(Asks { membership: Membership { joins, publish, bind, dns_listen: None }, name }))
     }
 
     /// An engine's id is long and by chance: its beginning is the name, as `podman ps` has it. An

@@ -145,7 +145,9 @@ fn a_group_lists_its_verbs_and_a_verb_its_arguments() {
          Usage: rnsnet thing VERB [OPTIONS]\n\n\
          Verbs:\n  ls              List things\n  connect         Connect things\n  \
          rm              Connect things\n\n\
-         rnsnet thing VERB --help says more about a verb.\n"
+         rnsnet thing VERB --help says more about a verb.\n\n\
+         Examples:\n  rnsnet thing ls\n      All of them.\n  rnsnet thing connect a\n      \
+         As it says.\n  rnsnet thing connect a\n      As it says.\n"
     );
     assert_eq!(
         help::verb("thing connect", &CONNECT),

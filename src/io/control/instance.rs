@@ -150,9 +150,11 @@ impl Instance {
 
     /// Where ports are published that name no address.
     pub(super) fn publish_defaults(&self) -> PublishDefaults {
-        let shared = self.shared.as_ref();
-        let bind = shared.and_then(|shared| shared.definition.host_binding);
-        PublishDefaults { bind: bind.into_iter().collect(), ..PublishDefaults::default() }
+        let Some(shared) = &self.shared else {
+            return self.config.publish_defaults.clone();
+        };
+        let bind = shared.definition.host_binding.into_iter().collect();
+        PublishDefaults { bind, ..PublishDefaults::default() }
     }
 
     /// When to ask that again.

@@ -2,9 +2,9 @@
 
 use super::super::{Action, Argument, Count, Typed, UsageError, Verb};
 use super::{host_end, print_line};
-use crate::cli::join;
 use crate::cli::publish::{self, PublishDefaults};
 use crate::cli::values::{Input, ValueError, is_digits};
+use crate::cli::{Environment, join};
 use crate::client::{self, ClientError, Connection};
 use crate::control::{PortMapping, Ports, Spec, Whose};
 use crate::error::Error;
@@ -45,14 +45,15 @@ pub(in crate::cli::verbs) const PORT: Verb = Verb {
 const SPEC: Argument = Argument {
     name: "SPEC",
     count: Count::One,
-    help: "As after --publish: [ADDR|IFACE/][HOST[-END]]:CTR[-END][/tcp|/udp].",
+    help: "As after --publish: [ADDR:|IFACE/][HOST[-END]:]CTR[-END][/tcp|/udp][,from=CIDR].",
 };
 
 pub(in crate::cli::verbs) const PUBLISH: Verb = Verb {
     name: "publish",
     aliases: &[],
     about: "Publish a port of a running container",
-    more: "All ports of SPEC are published, or none. What was published is printed. Clients of \
+    more: "All ports of SPEC are published, or none, at the addresses of --default-bind or \
+           $RNSNET_DEFAULT_BIND if SPEC names none. What was published is printed. Clients of \
            @NETWORK/NAME are led to one of its containers after the other; one that does not \
            answer the call is passed over, and containers may come and go for as long as somebody \
            is on the network.",
@@ -180,7 +181,8 @@ impl Action for Port {
 impl Action for Publish {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let (mut connection, Whose { container, service }) = self.whose.ask()?;
-        let spec = Spec { spec: self.spec, container, service };
+        let bind = Environment::of_this_process().bind()?;
+        let spec = Spec { spec: self.spec, container, service, bind };
         let Ports { ports } = connection.ask("publish", &spec)?;
         print_ports(&ports)?;
         Ok(0)
@@ -190,7 +192,7 @@ impl Action for Publish {
 impl Action for Unpublish {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let (mut connection, Whose { container, service }) = self.whose.ask()?;
-        let spec = Spec { spec: self.spec, container, service };
+        let spec = Spec { spec: self.spec, container, service, bind: Vec::new() };
         let Ports { .. } = connection.ask("unpublish", &spec)?;
         Ok(0)
     }

@@ -84,9 +84,13 @@ impl Of {
 
 /// All ports of the specification are bound, or none.
 fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
-    let Spec { spec, container, service } = request.arguments()?;
+    let Spec { spec, container, service, bind } = request.arguments()?;
     let of = Of::read(context, Whose { container, service })?;
-    let rule = read(&spec, &context.instance.publish_defaults())?;
+    let mut defaults = context.instance.publish_defaults();
+    if defaults.bind.is_empty() {
+        defaults.bind = bind;
+    }
+    let rule = read(&spec, &defaults)?;
     let v6 = context.instance.has_ipv6();
     let bound: usize = context.published.iter().map(|rule| rule.bound().count()).sum();
     if bound + 2 * rule.guest.iter().count() > MAX_PORTS {
@@ -122,7 +126,7 @@ fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
 
 /// Connections that stand go on.
 fn remove(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
-    let Spec { spec, container, service } = request.arguments()?;
+    let Spec { spec, container, service, .. } = request.arguments()?;
     let asked = read(&spec, &PublishDefaults::default())?;
     let of = Of::read(context, Whose { container, service })?;
     let rules = || context.published.iter().filter(|rule| of.has(rule));
