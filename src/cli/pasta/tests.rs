@@ -443,6 +443,8 @@ fn a_line_is_pasta_s_by_the_name_or_by_an_option() {
         "-c 1",
         "--mtu 65520 -r 3 --disable-host-loopback --cidr 10.0.2.0/24 1 tap0",
         "--pid-file x 1",
+        "--dns x 1",
+        "--freebind -p x 1",
     ] {
         assert!(!meant("rnsnet", native), "{native}");
     }
