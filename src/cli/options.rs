@@ -382,7 +382,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         long: "--cidr",
         kind: Kind::Value("PREFIX"),
         help: "IPv4 prefix of the network; its address 2 is the gateway and 3 the DNS server. \
-               Default: 10.0.2.0/24.",
+               Default: 10.0.2.0/24, or the /24 that --ip is in.",
         ..LINK
     },
     OptionSpec {
@@ -394,7 +394,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         long: "--cidr6",
         kind: Kind::Value("PREFIX"),
-        help: "IPv6 prefix of the network, a /64. Default: fd72:6e73:6e65::/64.",
+        help: "IPv6 prefix of the network, a /64. Default: fd72:6e73:6e65::/64, or that of --ip6.",
         ..LINK
     },
     OptionSpec { long: "--no-ipv6", help: "IPv4 only.", ..LINK },

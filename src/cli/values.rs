@@ -198,7 +198,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The addresses of the network and its container, from the options about them.
+/// The addresses of the network and its container, from the options about them. A container address
+/// elsewhere than in the default prefix makes the /24 or /64 around it the network's.
 ///
 /// # Errors
 /// An address or prefix that is none, a prefix that is too small or reserved, a container address
@@ -410,10 +411,19 @@ fn family4(
     cidr: Option<&str>,
     ip: Option<&str>,
 ) -> Result<(Family<Ipv4Addr>, Ipv4Addr), UsageError> {
-    let Some(typed) = cidr.map(|text| Input::new("--cidr", text)) else {
-        return Ok((default, guest4(&default, default_guest, ip)?));
+    let elsewhere = |ip: &Ipv4Addr| !default.subnet.contains(*ip);
+    let (typed, subnet) = match (cidr, ip.and_then(|ip| ip.parse().ok()).filter(elsewhere)) {
+        (Some(text), _) => {
+            let typed = Input::new("--cidr", text);
+            (typed, typed.read(cidr4)?)
+        }
+        (None, Some(guest)) => {
+            let typed = Input::new("--ip", ip.unwrap_or_default());
+            let [a, b, c, _] = guest.octets();
+            (typed, typed.read(|_| cidr4(&format!("{}/24", Ipv4Addr::new(a, b, c, 0))))?)
+        }
+        (None, None) => return Ok((default, guest4(&default, default_guest, ip)?)),
     };
-    let subnet = typed.read(cidr4)?;
     // Every default is in the first /24 of its network, so its place is its last octet.
     let place = |default: Ipv4Addr| {
         let [.., last] = default.octets();
@@ -489,9 +499,15 @@ fn family6(
     cidr6: Option<&str>,
     ip6: Option<&str>,
 ) -> Result<(Family<Ipv6Addr>, Ipv6Addr), UsageError> {
-    let subnet = match cidr6 {
-        None => default.subnet,
-        Some(text) => Input::new("--cidr6", text).read(cidr6_64)?,
+    let guest = ip6.and_then(|ip6| ip6.parse::<Ipv6Addr>().ok());
+    let subnet = match (cidr6, guest) {
+        (Some(text), _) => Input::new("--cidr6", text).read(cidr6_64)?,
+        (None, Some(guest)) => {
+            let prefix = Ipv6Addr::from_bits(guest.to_bits() & !HOST_BITS6);
+            Input::new("--ip6", ip6.unwrap_or_default())
+                .read(|_| cidr6_64(&format!("{prefix}/64")))?
+        }
+        (None, None) => default.subnet,
     };
     let place = |default: Ipv6Addr| {
         Ipv6Addr::from_bits(subnet.address.to_bits() | (default.to_bits() & HOST_BITS6))

@@ -240,6 +240,19 @@ fn addresses_keep_their_places_in_another_prefix() {
 }
 
 #[test]
+fn an_address_elsewhere_brings_its_prefix() {
+    let ip6 = "2001:db8:1:2::7:7";
+    let (Addresses { v4, v6 }, lease) =
+        addresses(None, Some("10.9.0.7"), Some((None, Some(ip6)))).unwrap();
+    let v6 = v6.unwrap();
+    let got = [v4.subnet.address, v4.gateway, v4.dns, lease.v4].map(|ip| ip.to_string());
+    assert_eq!(got, ["10.9.0.0", "10.9.0.2", "10.9.0.3", "10.9.0.7"]);
+    assert_eq!((v4.subnet.prefix_len, v6.subnet.prefix_len), (24, 64));
+    let got = [v6.subnet.address, v6.gateway, v6.dns, lease.v6.unwrap()].map(|ip| ip.to_string());
+    assert_eq!(got, ["2001:db8:1:2::", "2001:db8:1:2::2", "2001:db8:1:2::3", ip6]);
+}
+
+#[test]
 fn prefixes() {
     const SYNTAX: &str = "write ADDRESS/LENGTH, as in 10.0.2.0/24";
     const LOOPBACK: &str = "it overlaps 127.0.0.0/8, the loopback";
@@ -294,7 +307,8 @@ fn prefixes() {
 #[test]
 fn container_addresses() {
     let table = [
-        (None, "10.0.3.5", "outside the subnet 10.0.2.0/24"),
+        (None, "127.0.3.5", "it overlaps 127.0.0.0/8, the loopback"),
+        (None, "10.0.3.2", "it is the gateway's address"),
         (Some("10.7.0.0/16"), "10.0.2.100", "outside the subnet 10.7.0.0/16"),
         (None, "10.0.2.0", "it is the network's own address"),
         (None, "10.0.2.255", "it is the broadcast address"),
@@ -316,7 +330,8 @@ fn container_addresses() {
          too small for the default container address 10.0.2.100: give --ip"
     );
     let table = [
-        (None, "fd00::5", "outside the subnet fd72:6e73:6e65::/64"),
+        (Some("fd00::/64"), "fd00:0:0:1::5", "outside the subnet fd00::/64"),
+        (None, "fe80::5", "it overlaps fe80::/10, the link-local addresses"),
         (Some("fd00::/64"), "fd00::", "it is the subnet-router anycast address"),
         (None, "fd72:6e73:6e65::2", "it is the gateway's address"),
         (None, "fd72:6e73:6e65::3", "it is the DNS server's address"),
