@@ -7,6 +7,7 @@ mod connection;
 
 use std::borrow::Cow;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 use nix::unistd::Uid;
 use serde::Serialize;
@@ -106,7 +107,8 @@ pub fn instances() -> Result<Vec<Instance>, ClientError> {
     let mut found = Vec::new();
     let mut add = |name: String, owner, connection| match Instance::of(name, connection) {
         Ok(instance) => found.push(Instance { owner, ..instance }),
-        // Gone since it was connected to, or of another version.
+        Err(ClientError::Talk { source, .. }) if is_gone(&source) => {}
+        // Of another version.
         Err(error) => {
             let because = std::error::Error::source(&error);
             let because = because.map(|source| format!(": {source}")).unwrap_or_default();
@@ -130,6 +132,12 @@ pub fn instances() -> Result<Vec<Instance>, ClientError> {
     Ok(found)
 }
 
+/// Whether the other side has ended since it was connected to.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
 /// The process of a named network.
 ///
 /// # Errors
@@ -146,8 +154,8 @@ pub fn network(name: &str) -> Result<Connection, ClientError> {
     Err(ClientError::NobodyThere { name: name.to_owned() })
 }
 
-/// The container that is meant: by its name, by its pid, by its id or the beginning of it. Where it
-/// is on several networks, the one on which its ports are published, or the first that it joined.
+/// The container that is meant: by its name, by a process in it, by its network namespace, by its id
+/// or the beginning of it. Where it is on several networks, the one on which its ports are published, or the first that it joined.
 ///
 /// # Errors
 /// None, or too many.
@@ -166,12 +174,15 @@ pub fn find(name: &str) -> Result<Found, ClientError> {
 /// None, or too many.
 pub fn find_all(name: &str) -> Result<Vec<Found>, ClientError> {
     let mut candidates: Vec<(u8, Found)> = Vec::new();
+    let inode = inode(name);
     for instance in instances()? {
         let mut best: Option<(u8, Container)> = None;
         for container in &instance.info.containers {
             let rank = if container.name == name || container.id == name {
                 3
-            } else if container.pid.is_some_and(|pid| pid.to_string() == name) {
+            } else if container.pid.is_some_and(|pid| pid.to_string() == name)
+                || inode.is_some() && container.inode == inode
+            {
                 2
             } else if !name.is_empty() && container.id.starts_with(name) {
                 1
@@ -196,6 +207,13 @@ pub fn find_all(name: &str) -> Result<Vec<Found>, ClientError> {
     }
     found.sort_by_key(|found| found.container.attached);
     Ok(found)
+}
+
+/// The inode of the network namespace of a process, or that a path leads to.
+fn inode(name: &str) -> Option<u64> {
+    let pid = name.parse::<u32>().ok().map(|pid| format!("/proc/{pid}/ns/net"));
+    let path = pid.or_else(|| name.contains('/').then(|| name.to_owned()))?;
+    std::fs::metadata(path).ok().map(|there| there.ino())
 }
 
 impl Instance {

@@ -77,7 +77,10 @@ fn ps_and_port_show_what_is_published() {
         "53/udp -> 127.0.0.1:5353\n80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080"
     );
     assert_eq!(lab.verb(&["port", "web", "80"]), "0.0.0.0:8080\n[::]:8080");
-    assert_eq!(lab.verb(&["port", &ctr.pid().to_string(), "53/udp"]), "127.0.0.1:5353");
+    let by_namespace = format!("/proc/{}/ns/net", ctr.pid());
+    for ctr in [&ctr.pid().to_string(), &by_namespace] {
+        assert_eq!(lab.verb(&["port", ctr, "53/udp"]), "127.0.0.1:5353");
+    }
     let refused = lab.rnsnet_ends(&["port", "web", "81"]);
     assert_eq!((refused.code(), refused.stdout.as_str()), (1, ""), "{refused}");
     assert_eq!(refused.stderr, "rnsnet: no public port \"81/tcp\" published for web\n");
@@ -500,7 +503,7 @@ fn events_are_told_as_they_happen() {
     assert_eq!(events.line(secs(5)).trim(), "connect web");
     lab.verb(&["publish", "web", "127.0.0.1:8080:80"]);
     assert_eq!(events.line(secs(5)), "publish web 80/tcp -> 127.0.0.1:8080");
-    lab.verb(&["unpublish", "web", "127.0.0.1:8080:80"]);
+    lab.verb(&["unpublish", "web", "8080"]);
     assert_eq!(events.line(secs(5)), "unpublish web 80/tcp -> 127.0.0.1:8080");
     lab.verb(&["detach", "web"]);
     assert_eq!(events.line(secs(5)).trim(), "disconnect web");

@@ -170,6 +170,13 @@ fn the_network_is_told_of_and_changed() {
     drop(std::net::TcpListener::bind(("127.0.0.1", port)).unwrap());
     let gone = lab.ask("unpublish", json!({"spec": spec}));
     assert_eq!(gone["error"]["kind"], "not-found");
+    // By the host's port, too, of the same protocol.
+    assert_eq!(lab.ask("publish", json!({"spec": spec})), published);
+    for other in [format!("{port}/udp"), "80".to_owned(), format!("{port}:81")] {
+        let gone = lab.ask("unpublish", json!({"spec": other}));
+        assert_eq!(gone["error"]["kind"], "not-found", "{other}");
+    }
+    assert_eq!(lab.ask("unpublish", json!({"spec": port.to_string()})), published);
     assert_eq!(lab.ask("flows", json!({})), json!({"return": {"flows": []}}));
     assert_eq!(lab.ask("stats", json!({}))["return"]["stats"][0]["rx_packets"], 0);
     assert!(!lab.control.asked_to_end());

@@ -31,7 +31,7 @@ pub(in crate::cli::verbs) const CAPTURE: Verb = Verb {
            ADDRESS, net PREFIX, [tcp|udp] port N, portrange N-M; ether [src|dst] host MAC; less N, \
            greater N; and, or, not, ( ).",
     arguments: &[Argument {
-        help: "The container: its name, its pid, its id or the beginning of it; or network:NAME \
+        help: "The container: its name, a pid in it, its network namespace, its id or the beginning of it; or network:NAME \
                for all containers of a network.",
         ..CTR
     }],

@@ -35,7 +35,7 @@ use crate::error::Error;
 const CTR: Argument = Argument {
     name: "CTR",
     count: Count::One,
-    help: "The container: its name, its pid, its id or the beginning of it.",
+    help: "The container: its name, a pid in it, its network namespace, its id or the beginning of it.",
 };
 
 /// How a list is printed.

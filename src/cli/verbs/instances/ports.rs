@@ -14,7 +14,7 @@ use crate::network::definition::check_name;
 const CTR: Argument = Argument {
     name: "CTR",
     count: Count::One,
-    help: "The container: its name, its pid, its id or the beginning of it. @NETWORK/NAME is every \
+    help: "The container: its name, a pid in it, its network namespace, its id or the beginning of it. @NETWORK/NAME is every \
            container that has this name or alias on a named network.",
 };
 
@@ -71,10 +71,13 @@ pub(in crate::cli::verbs) const UNPUBLISH: Verb = Verb {
     name: "unpublish",
     aliases: &[],
     about: "Take a published port of a running container back",
-    more: "SPEC is as it was published. Connections that stand go on.",
+    more: "SPEC is as it was published, or the port of the host alone. Connections that stand go on.",
     arguments: &[CTR, SPEC],
     options: &[],
-    examples: &[("rnsnet unpublish web 8080:80", "Port 8080 of the host is free again.")],
+    examples: &[
+        ("rnsnet unpublish web 8080:80", "Port 8080 of the host is free again."),
+        ("rnsnet unpublish web 5353/udp", "The same by the port of the host."),
+    ],
     parse: |typed| Ok(Box::new(Unpublish { whose: whose(typed)?, spec: spec(typed)? })),
 };
 

@@ -130,10 +130,13 @@ fn remove(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let asked = read(&spec, &PublishDefaults::default())?;
     let of = Of::read(context, Whose { container, service })?;
     let rules = || context.published.iter().filter(|rule| of.has(rule));
-    // As it was written, or else by the ports alone where it was bound by a default.
-    let exact = rules().find(|rule| *rule.publish() == asked);
-    let Some(found) = exact.or_else(|| rules().find(|rule| is_meant(&asked, rule.publish())))
-    else {
+    // As it was written, or else by the ports alone where it was bound by a default, or else by the
+    // host's port.
+    let found = rules()
+        .find(|rule| *rule.publish() == asked)
+        .or_else(|| rules().find(|rule| is_meant(&asked, rule.publish())))
+        .or_else(|| rules().find(|rule| has_host_port(&asked, rule)));
+    let Some(found) = found else {
         return Err(Refusal::new(Kind::NotFound, format!("{asked} is not published")));
     };
     let (id, ports) = (found.id(), mappings([found].into_iter()));
@@ -160,4 +163,14 @@ fn is_meant(asked: &Publish, rule: &Publish) -> bool {
     everywhere
         && ports(asked) == ports(rule)
         && (asked.guest, asked.protocol, &asked.from) == (rule.guest, rule.protocol, &rule.from)
+}
+
+/// Whether a rule has one port, and the number that was asked for, alone, is what the host has it at.
+fn has_host_port(asked: &Publish, rule: &Rule) -> bool {
+    let free = HostSide::Bound { on: Bind::All, ports: HostPorts::Free };
+    asked.host == free
+        && asked.protocol == rule.publish().protocol
+        && asked.guest.count() == 1
+        && rule.publish().guest.count() == 1
+        && rule.bound().any(|bound| bound.address.port() == asked.guest.first)
 }
