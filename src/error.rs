@@ -7,9 +7,7 @@
 use std::borrow::Cow;
 
 use crate::attach::AttachError;
-use crate::cli::HookError;
-use crate::cli::UsageError;
-use crate::cli::output::{OutputError, TemplateError};
+use crate::cli::{HookError, UsageError};
 use crate::client::ClientError;
 use crate::io::api::ApiError;
 use crate::io::listen::ListenError;
@@ -17,6 +15,7 @@ use crate::io::outbound::OutboundError;
 use crate::io::process::ProcessError;
 use crate::io::{LoopError, ResolverError};
 use crate::network::manage::NetworkError;
+use crate::output::{OutputError, TemplateError};
 use crate::pasta::PlanError;
 use crate::run::RunError;
 use crate::runtime_dir::RuntimeDirError;

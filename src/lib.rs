@@ -3,14 +3,16 @@
 //!
 //! # The map
 //! - [`cli`]: what was typed; ends in [`config`], validated types without strings.
+//! - [`verbs`]: `rnsnet ps` and the like, each in a file; [`output`]: what they print with.
 //! - [`session`]: one run of the program, step by step; [`error`]: how it ends when it fails.
+//!   [`survivor`]: what a killed one leaves behind.
 //! - [`doctor`]: what the machine lacks.
 //! - [`attach`] and [`run`]: the container's namespaces and its TAP; [`pasta`]: what of the host's
 //!   addresses and routes a container gets in the place of pasta.
 //! - [`engine`]: PURE. Everything that is decided: what a frame means, flows, DNS, addresses.
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
-//! - [`control`]: what is said on control sockets, which are where [`runtime_dir`] says; [`client`]
-//!   is the side of the verbs that ask.
+//! - [`control`]: what is said on control sockets, which are where [`runtime_dir`] says, each a
+//!   [`socket_file`]; [`client`] is the side of the verbs that ask.
 //! - [`json`]: how JSON is read.
 //! - [`network`]: named networks, which several containers share; [`user`]: whose they are.
 //! - [`sys`]: system calls, and all `unsafe` code.
@@ -36,6 +38,7 @@ macro_rules! debug_as_display {
 pub mod attach;
 pub mod cli;
 pub mod client;
+mod clock;
 pub mod config;
 pub mod doctor;
 pub mod control;
@@ -44,10 +47,13 @@ pub mod error;
 pub mod io;
 pub mod json;
 pub mod network;
+pub mod output;
 pub mod pasta;
 pub mod run;
 pub mod runtime_dir;
 pub mod session;
+pub mod socket_file;
 pub mod survivor;
 pub mod sys;
 pub mod user;
+pub mod verbs;

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use rnsnet::cli::pasta;
 use rnsnet::cli::slirp4netns::{self, Invocation};
-use rnsnet::cli::{self, Command, Environment};
+use rnsnet::cli::{Command, Environment};
 use rnsnet::config::Process;
 use rnsnet::error::Error;
 use rnsnet::io::logger;
 use rnsnet::session;
 use rnsnet::sys::alloc::PageAllocator;
+use rnsnet::verbs;
 
 #[global_allocator]
 static ALLOCATOR: PageAllocator = PageAllocator;
@@ -24,33 +25,40 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
     let args: Vec<_> = args.collect();
-    if pasta::is_meant(&program, &args) {
-        return ExitCode::from(as_pasta(&args));
-    }
-    if slirp4netns::is_meant(&program, &args) {
-        return ExitCode::from(as_slirp4netns(&args));
-    }
-    let environment = Environment::of_this_process();
-    let code = match cli::parse_in(&environment, args.into_iter()) {
-        Err(error) => session::finish(Err(Error::Usage(error)), Error::exit_code),
-        Ok(Command::Help(text) | Command::Version(text)) => print(&text),
-        Ok(Command::Verb(action)) => {
+    let environment = verbs::environment(Environment::of_this_process());
+    let code = if pasta::is_meant(&program, &args) {
+        as_pasta(&args)
+    } else if slirp4netns::is_meant(&program, &args, &environment) {
+        as_slirp4netns(&args)
+    } else {
+        as_rnsnet(&args, &environment)
+    };
+    ExitCode::from(code)
+}
+
+fn as_rnsnet(args: &[OsString], environment: &Environment) -> u8 {
+    let command = match verbs::parse(environment, args.iter().cloned()) {
+        Err(error) => return session::finish(Err(Error::Usage(error)), Error::exit_code),
+        Ok(verbs::Command::Verb(action)) => {
             start_log(&Process::default());
-            session::finish(action.run(), Error::exit_code)
+            return session::finish(action.run(), Error::exit_code);
         }
-        Ok(Command::Attach(attach)) => {
+        Ok(verbs::Command::Main(command)) => *command,
+    };
+    match command {
+        Command::Help(text) | Command::Version(text) => print(&text),
+        Command::Attach(attach) => {
             start_log(&attach.process);
             session::finish(session::attach(attach), Error::exit_code)
         }
-        Ok(Command::Run(run)) => {
+        Command::Run(run) => {
             start_log(&run.process);
             session::finish(session::run(&run), |error| match error.exit_code() {
                 code @ (126 | 127) => code,
                 _ => EXIT_RUN_FAILED,
             })
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
 /// In the place of slirp4netns: whatever goes wrong, the exit code is 1.
@@ -72,8 +80,8 @@ fn as_slirp4netns(args: &[OsString]) -> u8 {
         Ok(Invocation { command: Command::Help(text) | Command::Version(text), .. }) => {
             print(&text)
         }
-        // A personality has no `run` and no verbs.
-        Ok(Invocation { command: Command::Run(_) | Command::Verb(_), .. }) => 1,
+        // A personality has no `run`.
+        Ok(Invocation { command: Command::Run(_), .. }) => 1,
     }
 }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AT_FDCWD;
 use nix::unistd::{Uid, UnlinkatFlags, geteuid, unlinkat};
 
-use crate::io::clients::{BindError, SocketFile};
+use crate::socket_file::{BindError, SocketFile};
 
 pub use shared::{remember, remembered, sockets_of};
 

@@ -6,6 +6,7 @@
 //! else can write to, so what it says is what the same user has once said. Ports that are published
 //! and taken back later are noted in it ([`Record`]), in a file that is open since before the sandbox.
 
+use std::error::Error as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -20,7 +21,6 @@ use crate::cli::{self, Command, UsageError};
 use crate::config::{
     Attach, Bind, HostPorts, HostSide, Ports, Process, Publish, Republished, Target,
 };
-use crate::error::report;
 use crate::json;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
 use crate::sys::netns;
@@ -343,7 +343,10 @@ fn all() -> Result<Vec<Left>, ReattachError> {
             Ok(Some(state)) => all.push(Left { name, path, state }),
             Ok(None) => {}
             // The others can be served all the same.
-            Err(error) => log::warn!("{}", report(&error).trim_start_matches("rnsnet: ")),
+            Err(error) => match error.source() {
+                Some(source) => log::warn!("{error}: {source}"),
+                None => log::warn!("{error}"),
+            },
         }
     }
     Ok(all)

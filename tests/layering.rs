@@ -1,5 +1,6 @@
 //! The rules on who may use what, as `docs/design.md` has them, checked on the text of the source.
 //!
+//! Every module of the top level stands above those that it uses ([`FLOORS`]): there is no circle.
 //! The engine is pure: no socket, file, process, thread or clock. `unsafe` is in `src/sys` alone,
 //! smoltcp's interfaces and sockets in `engine/stack.rs` alone. No file outgrows its reader.
 
@@ -29,6 +30,32 @@ const IMPURE: [&str; 16] = [
 /// Lines of code that may name smoltcp's sockets outside `engine/stack.rs`: the states and errors
 /// of a connection, which have no other name.
 const SOCKET_TYPES: (&str, &str) = ("engine/flow/tcp/", "use smoltcp::socket::tcp;");
+
+/// The rooms of the house, from the top floor down: each uses only what stands below it.
+const FLOORS: [&str; 22] = [
+    "verbs",
+    "session",
+    "error",
+    "doctor",
+    "run",
+    "attach",
+    "io",
+    "survivor",
+    "cli",
+    "client",
+    "output",
+    "runtime_dir",
+    "socket_file",
+    "control",
+    "network",
+    "clock",
+    "engine",
+    "pasta",
+    "sys",
+    "config",
+    "json",
+    "user",
+];
 
 /// Longest file, in lines.
 const LONGEST: usize = 800;
@@ -110,6 +137,50 @@ fn the_engine_knows_no_kernel_and_no_clock() {
     assert_none("the engine is pure", lines().into_iter().filter(impure));
 }
 
+/// The first name of a path.
+fn first_name(path: &str) -> Option<&str> {
+    path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next()
+}
+
+/// The modules that a line names after `crate::`, be it one or several in braces.
+fn rooms_named(code: &str) -> Vec<&str> {
+    let mut rooms = Vec::new();
+    for (at, word) in code.match_indices("crate::") {
+        let rest = &code[at + word.len()..];
+        match rest.strip_prefix('{') {
+            Some(several) => rooms.extend(several.split(',').filter_map(first_name)),
+            None => rooms.extend(first_name(rest)),
+        }
+    }
+    rooms.retain(|room| !room.is_empty());
+    rooms
+}
+
+#[test]
+fn every_room_uses_only_what_stands_below_it() {
+    let floor = |room: &str| FLOORS.iter().position(|known| *known == room);
+    let mut seen = 0;
+    for (file, text) in files() {
+        let room = file.split(['/', '.']).next().unwrap_or_default();
+        if is_test(&file) || matches!(room, "lib" | "main") {
+            continue;
+        }
+        let own = floor(room);
+        assert!(own.is_some(), "src/{file}: {room} has no place in FLOORS");
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for line in code.lines().map(|line| line.split("//").next().unwrap_or_default()) {
+            for used in rooms_named(line).into_iter().filter(|used| *used != room) {
+                assert!(
+                    floor(used) > own,
+                    "src/{file}: {room} does not stand above {used}: {line}"
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "the imports were not found");
+}
+
 #[test]
 fn unsafe_code_is_in_sys_alone() {
     let broken = |line: &Line| !line.file.starts_with("sys/") && mentions(&line.code, "unsafe");
@@ -148,4 +219,6 @@ fn the_rules_see_what_they_are_for() {
     assert!(mentions("let x = unsafe { y };", "unsafe"));
     assert!(!mentions("#![deny(unsafe_code)]", "unsafe"));
     assert!(!mentions("let minimal = 1;", "mio"));
+    assert_eq!(rooms_named("use crate::engine::dns;"), ["engine"]);
+    assert_eq!(rooms_named("use crate::{session, sys::fd};"), ["session", "sys"]);
 }

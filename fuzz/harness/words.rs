@@ -6,18 +6,20 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use rnsnet::cli::slirp4netns::Invocation;
-use rnsnet::cli::{self, Command, PublishDefaults};
+use rnsnet::cli::{self, Command, Environment, PublishDefaults};
 use rnsnet::config::{
     Attach, Bind, Endpoint, HostPorts, HostSide, Network, Prefix, Process, Publish,
 };
+use rnsnet::verbs;
 
 /// Words separated by zero bytes, for `rnsnet`.
 ///
 /// # Panics
 /// At the first thing that must not be.
 pub fn argv(bytes: &[u8]) {
-    match cli::parse(words(bytes).into_iter()) {
-        Ok(command) => check(&command),
+    match verbs::parse(&verbs::environment(Environment::default()), words(bytes).into_iter()) {
+        Ok(verbs::Command::Main(command)) => check(&command),
+        Ok(verbs::Command::Verb(_)) => {}
         Err(error) => {
             assert!(!error.to_string().is_empty(), "a message without words");
             let _ = error.hint();
@@ -31,7 +33,11 @@ pub fn argv(bytes: &[u8]) {
 /// At the first thing that must not be.
 pub fn slirp4netns(bytes: &[u8]) {
     let words = words(bytes);
-    let _ = cli::slirp4netns::is_meant("rnsnet".as_ref(), &words);
+    let _ = cli::slirp4netns::is_meant(
+        "rnsnet".as_ref(),
+        &words,
+        &verbs::environment(Environment::default()),
+    );
     match cli::slirp4netns::parse(&words) {
         Ok(Invocation { command, .. }) => check(&command),
         Err(error) => assert!(!error.to_string().is_empty(), "a message without words"),
@@ -107,7 +113,7 @@ fn check(command: &Command) {
     let (endpoint, network, process) = match command {
         Command::Attach(Attach { endpoint, network, process, .. }) => (endpoint, network, process),
         Command::Run(run) => (&run.endpoint, &run.network, &run.process),
-        Command::Verb(_) | Command::Help(_) | Command::Version(_) => return,
+        Command::Help(_) | Command::Version(_) => return,
     };
     let Endpoint { ifname, lease, .. } = endpoint;
     let mac = lease.mac;

@@ -8,13 +8,12 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::UsageError;
 use super::options::{HELP, Job, Kind, OptionSpec};
-use super::verbs;
+use super::{UsageError, VerbName};
 
 /// What a command line comes to after the first stage.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Normalised {
+pub(crate) enum Normalised {
     Help,
     Version,
     Words(Words),
@@ -22,27 +21,29 @@ pub(super) enum Normalised {
 
 /// Whose options are understood, and where they may stand.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Syntax {
-    pub(super) options: &'static [OptionSpec],
-    pub(super) job: Job,
+pub(crate) struct Syntax<'a> {
+    pub(crate) options: &'static [OptionSpec],
+    pub(crate) job: Job,
+    /// Words that come first or are no verbs.
+    pub(crate) verbs: &'a [VerbName],
 }
 
 /// A command line with every option in one spelling.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Words {
+pub(crate) struct Words {
     /// The options with their values, in order.
-    pub(super) options: Vec<(&'static OptionSpec, Option<String>)>,
+    pub(crate) options: Vec<(&'static OptionSpec, Option<String>)>,
     /// What is no option; always empty for `rnsnet run`.
-    pub(super) positionals: Vec<String>,
+    pub(crate) positionals: Vec<String>,
     /// Whether the first positional stands before any `--`.
-    pub(super) bare: bool,
+    pub(crate) bare: bool,
     /// The command of `rnsnet run`.
-    pub(super) command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 impl Words {
     /// The words for argh: no positional can be taken for an option.
-    pub(super) fn for_argh(&self) -> Vec<&str> {
+    pub(crate) fn for_argh(&self) -> Vec<&str> {
         let options = self.options.iter();
         let options =
             options.flat_map(|(spec, value)| [spec.long].into_iter().chain(value.as_deref()));
@@ -51,7 +52,7 @@ impl Words {
     }
 
     /// The options, in order.
-    pub(super) fn seen(&self) -> impl Iterator<Item = &'static OptionSpec> {
+    pub(crate) fn seen(&self) -> impl Iterator<Item = &'static OptionSpec> {
         self.options.iter().map(|(option, _)| *option)
     }
 
@@ -68,7 +69,7 @@ impl Words {
     }
 }
 
-impl Syntax {
+impl Syntax<'_> {
     /// The option with this long name (`--mtu`), whatever its scope.
     fn by_long(self, name: &str) -> Option<&'static OptionSpec> {
         self.find(|option| option.long == name)
@@ -88,8 +89,8 @@ impl Syntax {
 ///
 /// # Errors
 /// Unknown, misplaced, repeated or incomplete options, and words that are not UTF-8.
-pub(super) fn normalise(
-    syntax: Syntax,
+pub(crate) fn normalise(
+    syntax: Syntax<'_>,
     args: impl Iterator<Item = OsString>,
 ) -> Result<Normalised, UsageError> {
     let job = syntax.job;
@@ -114,7 +115,7 @@ pub(super) fn normalise(
                     let word = text(word)?;
                     if words.positionals.is_empty() {
                         words.bare = true;
-                        misplaced(job, &word)?;
+                        misplaced(syntax, &word)?;
                     }
                     words.positionals.push(word);
                 }
@@ -145,10 +146,10 @@ pub(super) fn normalise(
 }
 
 /// Refuses a verb that follows an option.
-fn misplaced(job: Job, word: &str) -> Result<(), UsageError> {
-    match job {
+fn misplaced(syntax: Syntax<'_>, word: &str) -> Result<(), UsageError> {
+    match syntax.job {
         Job::Attach if word == "run" => Err(UsageError::RunNotFirst),
-        Job::Attach if verbs::is_verb(word) => {
+        Job::Attach if syntax.verbs.iter().any(|verb| verb.is(word)) => {
             Err(UsageError::VerbNotFirst { verb: word.to_owned() })
         }
         Job::Attach | Job::Run | Job::Verb => Ok(()),
@@ -158,7 +159,7 @@ fn misplaced(job: Job, word: &str) -> Result<(), UsageError> {
 /// Splits one word that starts with a dash into its options, the last with the value that the
 /// same word gives it.
 fn split(
-    syntax: Syntax,
+    syntax: Syntax<'_>,
     word: &str,
 ) -> Result<Vec<(&'static OptionSpec, Option<String>)>, UsageError> {
     let (name, value) = match word.split_once('=') {
@@ -201,7 +202,7 @@ fn split(
 
 /// Refuses an option that is unknown, or not one of this job.
 fn in_scope(
-    syntax: Syntax,
+    syntax: Syntax<'_>,
     option: Option<&'static OptionSpec>,
     typed: &str,
 ) -> Result<&'static OptionSpec, UsageError> {
@@ -245,7 +246,7 @@ fn text(word: OsString) -> Result<String, UsageError> {
 }
 
 /// The long option that `typed` is most likely meant to be, if any is close.
-fn nearest(syntax: Syntax, typed: &str) -> Option<&'static str> {
+fn nearest(syntax: Syntax<'_>, typed: &str) -> Option<&'static str> {
     let typed = typed.to_ascii_lowercase();
     let stem = typed.strip_prefix("--")?;
     // A short option with one dash too many.
@@ -268,7 +269,7 @@ fn nearest(syntax: Syntax, typed: &str) -> Option<&'static str> {
 }
 
 /// The one of `names` that `typed` is most likely meant to be, if any is close.
-pub(super) fn closest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn closest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     names
         .map(|name| (distance(typed, name), name))
         .filter(|(distance, name)| *distance <= name.len().div_ceil(3).min(2))
@@ -305,8 +306,9 @@ mod tests {
     use crate::cli::options::OPTIONS;
     use std::os::unix::ffi::OsStringExt as _;
 
-    const ATTACH: Syntax = Syntax { options: OPTIONS, job: Job::Attach };
-    const RUN: Syntax = Syntax { options: OPTIONS, job: Job::Run };
+    const ATTACH: Syntax<'_> = Syntax { options: OPTIONS, job: Job::Attach, verbs: &[VERSION] };
+    const RUN: Syntax<'_> = Syntax { options: OPTIONS, job: Job::Run, verbs: &[VERSION] };
+    const VERSION: VerbName = VerbName { name: "version", aliases: &[], about: "" };
 
     fn attach(args: &[&str]) -> Result<Normalised, UsageError> {
         normalise(ATTACH, args.iter().map(OsString::from))

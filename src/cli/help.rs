@@ -3,18 +3,19 @@
 //! Lines are at most 80 columns wide. The table says what an option does; this file owns how a
 //! help text is laid out, the usage lines and the examples.
 
-use super::options::{Group, HELP, Job, OPTIONS, OptionSpec};
-use super::verbs::{self, Verb};
+use super::VerbName;
+use super::options::{Group, Job, OPTIONS, OptionSpec};
 
 /// The text of `--help` for one job, with a line break at its end.
-pub(super) fn help(job: Job) -> String {
+pub(crate) fn help(job: Job, verbs: &[VerbName]) -> String {
     let (about, usage, examples) = match job {
         Job::Attach | Job::Verb => (ABOUT_ATTACH, USAGE_ATTACH, EXAMPLES_ATTACH),
         Job::Run => (ABOUT_RUN, USAGE_RUN, EXAMPLES_RUN),
     };
     let mut text = format!("{about}\n\n{usage}\n");
     if job == Job::Attach {
-        list(&mut text, [("run", ABOUT_RUN_SHORT)].into_iter().chain(verbs::list()));
+        let verbs = verbs.iter().map(|verb| (verb.name, verb.about));
+        list(&mut text, [("run", ABOUT_RUN_SHORT)].into_iter().chain(verbs));
         text.push_str("\nrnsnet VERB --help says more about a verb.\n");
     }
     for group in Group::ALL {
@@ -32,53 +33,15 @@ pub(super) fn help(job: Job) -> String {
     text
 }
 
-/// The text of `rnsnet VERB --help`; `name` is the whole name, as in `network create`.
-pub(super) fn verb(name: &str, verb: &Verb) -> String {
-    let mut text = format!("rnsnet {name}: {}.\n", verb.about);
-    if !verb.more.is_empty() {
-        text.push_str(&format!("\n{}\n", wrap(verb.more, WIDTH).join("\n")));
-    }
-    let arguments: Vec<String> =
-        verb.arguments.iter().map(|argument| argument.count.usage(argument.name)).collect();
-    let usage = [&[format!("Usage: rnsnet {name} [OPTIONS]")], &arguments[..]].concat();
-    text.push_str(&format!("\n{}\n", usage.join(" ")));
-    if !verb.arguments.is_empty() {
-        text.push('\n');
-    }
-    for argument in verb.arguments {
-        columns(&mut text, &format!("  {}", argument.name), argument.help, ARGUMENT_INDENT);
-    }
-    text.push_str(&format!("\n{}:\n", Group::Verb.heading()));
-    for option in verb.options.iter().chain([&HELP]) {
-        describe(&mut text, option);
-    }
-    tell_examples(&mut text, verb.examples);
-    text
-}
-
-/// The text of `rnsnet GROUP --help`.
-pub(super) fn group(group: &verbs::Group) -> String {
-    let name = group.name;
-    let mut text =
-        format!("rnsnet {name}: {}.\n\nUsage: rnsnet {name} VERB [OPTIONS]\n", group.about);
-    list(&mut text, group.verbs.iter().map(|verb| (verb.name, verb.about)));
-    text.push_str(&format!("\nrnsnet {name} VERB --help says more about a verb.\n"));
-    // Enough to begin with.
-    let examples: Vec<Example> =
-        group.verbs.iter().take(3).filter_map(|verb| verb.examples.first().copied()).collect();
-    tell_examples(&mut text, &examples);
-    text
-}
-
 /// Adds a list of verbs.
-fn list<'a>(text: &mut String, verbs: impl Iterator<Item = (&'a str, &'a str)>) {
+pub(crate) fn list<'a>(text: &mut String, verbs: impl Iterator<Item = (&'a str, &'a str)>) {
     text.push_str("\nVerbs:\n");
     for (name, about) in verbs {
         columns(text, &format!("  {name}"), about, ARGUMENT_INDENT);
     }
 }
 
-fn tell_examples(text: &mut String, examples: &[Example]) {
+pub(crate) fn tell_examples(text: &mut String, examples: &[Example]) {
     text.push_str("\nExamples:\n");
     for (command, what) in examples {
         text.push_str(&format!("  {command}\n      {what}\n"));
@@ -86,12 +49,12 @@ fn tell_examples(text: &mut String, examples: &[Example]) {
 }
 
 /// The text of `--version`, with a line break at its end.
-pub(super) fn version() -> String {
+pub(crate) fn version() -> String {
     format!("rnsnet {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// Adds an option: its names in the left column, what it does in the right one.
-fn describe(text: &mut String, option: &OptionSpec) {
+pub(crate) fn describe(text: &mut String, option: &OptionSpec) {
     let short = option.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
     let value = option.value().map_or_else(String::new, |value| format!(" {value}"));
     let names = format!("  {short}{}{value}", option.long);
@@ -99,7 +62,7 @@ fn describe(text: &mut String, option: &OptionSpec) {
 }
 
 /// Adds a left column, and a paragraph in a right one that starts at `indent`.
-fn columns(text: &mut String, left: &str, right: &str, indent: usize) {
+pub(crate) fn columns(text: &mut String, left: &str, right: &str, indent: usize) {
     let mut lines = wrap(right, WIDTH - indent).into_iter();
     if left.len() + 2 <= indent {
         let first = lines.next().unwrap_or_default();
@@ -113,7 +76,7 @@ fn columns(text: &mut String, left: &str, right: &str, indent: usize) {
 }
 
 /// Breaks a paragraph between words into lines of at most `width` bytes.
-fn wrap(paragraph: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(paragraph: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in paragraph.split_whitespace() {
         match lines.last_mut() {
@@ -128,13 +91,13 @@ fn wrap(paragraph: &str, width: usize) -> Vec<String> {
 }
 
 /// The widest line, in columns.
-const WIDTH: usize = 80;
+pub(crate) const WIDTH: usize = 80;
 /// Where the right column starts.
 const INDENT: usize = 26;
 /// The same for arguments and verbs.
-const ARGUMENT_INDENT: usize = 18;
+pub(crate) const ARGUMENT_INDENT: usize = 18;
 
-pub(super) const ABOUT_ATTACH: &str = "\
+pub(crate) const ABOUT_ATTACH: &str = "\
 rnsnet connects a container's network namespace to the host without root:
 outbound TCP, UDP, ping and DNS, and published ports, IPv4 and IPv6.";
 
@@ -148,9 +111,9 @@ Usage: rnsnet [OPTIONS] PID|NETNS_PATH [IFNAME]
   IFNAME          The same as --ifname.";
 
 /// In the list of verbs.
-pub(super) const ABOUT_RUN_SHORT: &str = "Run a command in a network of its own";
+pub(crate) const ABOUT_RUN_SHORT: &str = "Run a command in a network of its own";
 
-pub(super) const ABOUT_RUN: &str = "\
+pub(crate) const ABOUT_RUN: &str = "\
 rnsnet run starts CMD in new user, mount and network namespaces and connects
 them to the host. It ends with CMD's exit status.";
 
@@ -160,9 +123,9 @@ Usage: rnsnet run [OPTIONS] [--] CMD [ARG...]
   CMD, ARG        The command; options after CMD are its own.";
 
 /// A command and what it does.
-pub(super) type Example = (&'static str, &'static str);
+pub(crate) type Example = (&'static str, &'static str);
 
-pub(super) const EXAMPLES_ATTACH: [Example; 4] = [
+pub(crate) const EXAMPLES_ATTACH: [Example; 4] = [
     ("rnsnet --publish 8080:80 4711", "Port 8080 of the host is port 80 of the container."),
     (
         "rnsnet -p 127.0.0.1:8080:80 -p '[::1]:8080:80' -p 53:53/udp 4711",
@@ -178,7 +141,7 @@ pub(super) const EXAMPLES_ATTACH: [Example; 4] = [
     ),
 ];
 
-pub(super) const EXAMPLES_RUN: [Example; 4] = [
+pub(crate) const EXAMPLES_RUN: [Example; 4] = [
     ("rnsnet run sh", "A shell with a network of its own."),
     (
         "rnsnet run --publish 8080:8000 -- python3 -m http.server 8000",
@@ -198,7 +161,7 @@ mod tests {
     #[test]
     fn every_option_is_in_the_help_of_its_job() {
         for job in [Job::Attach, Job::Run] {
-            let text = help(job);
+            let text = help(job, &[]);
             for option in OPTIONS {
                 let value = option.value().map_or_else(String::new, |value| format!(" {value}"));
                 let entry = format!("{}{value}", option.long);
@@ -222,7 +185,7 @@ mod tests {
     #[test]
     fn the_help_fits_a_terminal_and_ends_with_four_examples() {
         for job in [Job::Attach, Job::Run] {
-            let text = help(job);
+            let text = help(job, &[]);
             for line in text.lines() {
                 assert!(line.chars().count() <= WIDTH, "{line}");
                 assert_eq!(line.trim_end(), line);

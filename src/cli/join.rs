@@ -13,7 +13,7 @@ use crate::network::definition::check_name;
 
 /// What `--network` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// A network of its own.
     Private,
     /// `lo` alone.
@@ -26,7 +26,7 @@ pub(super) enum Asked {
 ///
 /// # Errors
 /// A value that is wrong, or networks that exclude each other.
-pub(super) fn parse_all(texts: &[String]) -> Result<Asked, UsageError> {
+pub(crate) fn parse_all(texts: &[String]) -> Result<Asked, UsageError> {
     let mut joins: Vec<Join> = Vec::new();
     for text in texts {
         match text.as_str() {
@@ -113,7 +113,7 @@ fn set(join: &mut Join, key: &str, value: &str) -> Result<(), ValueError> {
 }
 
 /// The named networks, with what the options say that are about one of them.
-pub(super) fn membership(
+pub(crate) fn membership(
     given: &Given,
     words: &Words,
     ifname: Option<&(&'static str, String)>,
@@ -201,7 +201,7 @@ const NAMED_TOO: [&str; 19] = [
 ];
 
 /// Another name of a container.
-pub(super) fn alias(text: &str) -> Result<Name, ValueError> {
+pub(crate) fn alias(text: &str) -> Result<Name, ValueError> {
     text.parse().map_err(ValueError::Name)
 }
 

@@ -2,25 +2,21 @@
 //!
 //! Three steps, a file each: `argv` brings every spelling into one, argh fills the fields of
 //! `options::Given` with text, `values` and `publish` give the text its meaning. `help` prints the
-//! same table of options that `argv` checks against. A first word that is a verb leads to that
-//! verb's table in `verbs` instead. Nothing here touches the system: whether a process, file or
-//! descriptor exists is found out by who uses it. `output` is what verbs print with.
+//! same table of options that `argv` checks against. Verbs have tables of their own, in
+//! [`crate::verbs`], which is read first. Nothing here touches the system: whether a process, file
+//! or descriptor exists is found out by who uses it.
 
-mod argv;
-mod completion;
+pub(crate) mod argv;
 mod dns;
 mod getopt;
-mod help;
-mod join;
-#[cfg(test)]
-mod manual;
-mod options;
+pub(crate) mod help;
+pub(crate) mod join;
+pub(crate) mod oci;
+pub(crate) mod options;
 pub mod pasta;
-pub mod output;
 pub(crate) mod publish;
 pub mod slirp4netns;
-mod values;
-mod verbs;
+pub(crate) mod values;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -29,9 +25,9 @@ use std::net::IpAddr;
 use argh::FromArgs as _;
 
 pub use getopt::GetoptError;
+pub use oci::HookError;
 pub use publish::{PublishDefaults, PublishError, Side, parse as parse_publish};
 pub use values::ValueError;
-pub use verbs::{Action, HookError};
 
 use crate::config::{
     Attach, Caller, Confinement, Endpoint, Lease, Limits, Mtu, Network, Outbound, Process, Publish,
@@ -41,7 +37,6 @@ use argv::{Normalised, Syntax, Words};
 use join::{Asked, membership};
 use options::{Given, Job, OPTIONS};
 use values::Input;
-use verbs::{Found, VERBS};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -50,8 +45,6 @@ pub enum Command {
     Attach(Attach),
     /// `rnsnet run CMD`: make namespaces and run a command in them.
     Run(Run),
-    /// `rnsnet VERB`: something else.
-    Verb(Box<dyn Action>),
     /// `--help`: print this text.
     Help(String),
     /// `--version`: print this text.
@@ -333,22 +326,43 @@ impl UsageError {
     }
 }
 
-/// What of the environment counts: the defaults of options that are not given.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a command line is read in.
+#[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `RNSNET_DEFAULT_BIND`, for `--default-bind`.
     pub default_bind: Option<OsString>,
+    /// The verbs that there are.
+    pub verbs: Vec<VerbName>,
+}
+
+/// What a verb is called, or several that share their first word.
+#[derive(Debug, Clone, Copy)]
+pub struct VerbName {
+    /// Its name, which is no PID and no path.
+    pub name: &'static str,
+    /// Other spellings of the name.
+    pub aliases: &'static [&'static str],
+    /// One line of help.
+    pub about: &'static str,
+}
+
+impl VerbName {
+    /// Whether it is called so.
+    #[must_use]
+    pub fn is(&self, word: &str) -> bool {
+        self.name == word || self.aliases.contains(&word)
+    }
 }
 
 impl Environment {
-    /// That of this process.
+    /// That of this process, without verbs.
     #[must_use]
     pub fn of_this_process() -> Self {
-        Self { default_bind: std::env::var_os(DEFAULT_BIND) }
+        Self { default_bind: std::env::var_os(DEFAULT_BIND), verbs: Vec::new() }
     }
 
     /// The addresses of published ports that name none; none of them is every address.
-    fn bind(&self) -> Result<Vec<IpAddr>, UsageError> {
+    pub(crate) fn bind(&self) -> Result<Vec<IpAddr>, UsageError> {
         let text = self.default_bind.as_deref().unwrap_or_default().to_string_lossy();
         if text.is_empty() {
             return Ok(Vec::new());
@@ -367,7 +381,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError
     parse_in(&Environment::default(), args)
 }
 
-/// Reads a command line. `args` are the words after the program's name.
+/// Reads a command line without a verb. `args` are the words after the program's name.
 ///
 /// # Errors
 /// Whatever makes the line unusable, the first problem found.
@@ -376,32 +390,10 @@ pub fn parse_in(
     args: impl Iterator<Item = OsString>,
 ) -> Result<Command, UsageError> {
     let mut args = args.peekable();
-    if args.next_if(|word| word == "help").is_some() {
-        let of = args.next().into_iter().filter(|word| !word.is_empty());
-        // `rnsnet help network create` too: a verb's help wins wherever it stands.
-        return parse_command(environment, of.chain(args).chain(["--help".into()]));
-    }
-    parse_command(environment, args)
-}
-
-fn parse_command(
-    environment: &Environment,
-    args: impl Iterator<Item = OsString>,
-) -> Result<Command, UsageError> {
-    let mut args = args.peekable();
-    if let Some(first) = args.next_if(|word| word.to_str().is_some_and(verbs::is_verb)) {
-        let first = first.to_string_lossy();
-        return match verbs::parse(VERBS, &first, args) {
-            Some(found) => found.map(|found| match found {
-                Found::Action(action) => Command::Verb(action),
-                Found::Help(text) => Command::Help(text),
-            }),
-            None => Err(UsageError::NoTarget),
-        };
-    }
     let job = if args.next_if(|word| word == "run").is_some() { Job::Run } else { Job::Attach };
-    let words = match argv::normalise(Syntax { options: OPTIONS, job }, args)? {
-        Normalised::Help => return Ok(Command::Help(help(job))),
+    let syntax = Syntax { options: OPTIONS, job, verbs: &environment.verbs };
+    let words = match argv::normalise(syntax, args)? {
+        Normalised::Help => return Ok(Command::Help(help(job, &environment.verbs))),
         Normalised::Version => return Ok(Command::Version(help::version())),
         Normalised::Words(words) => words,
     };
@@ -414,8 +406,8 @@ fn parse_command(
 }
 
 /// The help of a job, with what engines look for that take us for slirp4netns.
-fn help(job: Job) -> String {
-    let mut text = help::help(job);
+fn help(job: Job, verbs: &[VerbName]) -> String {
+    let mut text = help::help(job, verbs);
     if job == Job::Attach {
         text.push_str(slirp4netns::IN_NATIVE_HELP);
     }
@@ -439,7 +431,8 @@ fn attach(
     let ifname = ifname.map(|name| ("IFNAME", name));
     let is_anything = !values::is_digits(&target) && !target.is_empty() && !target.contains('/');
     if words.bare && given.netns_type.is_none() && is_anything {
-        let suggestion = verbs::nearest(&target);
+        let verbs = environment.verbs.iter().map(|verb| verb.name).chain(["run"]);
+        let suggestion = argv::closest(&target, verbs);
         return Err(UsageError::NoSuchVerb { word: target, suggestion });
     }
     let target = self::target(&given, &target)?;

@@ -10,7 +10,7 @@ use crate::config::Limits;
 
 /// Which of the program's jobs an option is for, or a command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Job {
+pub(crate) enum Job {
     /// `rnsnet PID`
     Attach,
     /// `rnsnet run CMD`
@@ -21,14 +21,14 @@ pub(super) enum Job {
 
 /// Where an option may be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     Both,
     Only(Job),
 }
 
 /// What follows an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Nothing.
     Switch,
     /// A value; the string is its name in the help.
@@ -43,7 +43,7 @@ pub(super) enum Kind {
 
 /// The headings of the help, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Group {
+pub(crate) enum Group {
     Ports,
     Network,
     Names,
@@ -56,17 +56,17 @@ pub(super) enum Group {
 
 /// One option.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct OptionSpec {
+pub(crate) struct OptionSpec {
     /// The long name with its dashes.
-    pub(super) long: &'static str,
-    pub(super) short: Option<char>,
-    pub(super) kind: Kind,
-    pub(super) scope: Scope,
-    pub(super) group: Group,
+    pub(crate) long: &'static str,
+    pub(crate) short: Option<char>,
+    pub(crate) kind: Kind,
+    pub(crate) scope: Scope,
+    pub(crate) group: Group,
     /// Means nothing, and is refused, under `--network none`.
-    pub(super) needs_interface: bool,
+    pub(crate) needs_interface: bool,
     /// The help, one paragraph without a line break.
-    pub(super) help: &'static str,
+    pub(crate) help: &'static str,
 }
 
 /// What argh found: every option's text, and the words that are no options.
@@ -76,140 +76,140 @@ pub(super) struct OptionSpec {
 #[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(help_triggers("--help"))]
 /// words of one rnsnet command line
-pub(super) struct Given {
+pub(crate) struct Given {
     /// forwarded host ports
     #[argh(option)]
-    pub(super) publish: Vec<String>,
+    pub(crate) publish: Vec<String>,
     /// every exposed port
     #[argh(switch)]
-    pub(super) publish_all: bool,
+    pub(crate) publish_all: bool,
     /// ports that are exposed
     #[argh(option)]
-    pub(super) expose: Vec<String>,
+    pub(crate) expose: Vec<String>,
     /// where host ports come from
     #[argh(option)]
-    pub(super) publish_range: Option<String>,
+    pub(crate) publish_range: Option<String>,
     /// addresses of ports that name none
     #[argh(option)]
-    pub(super) default_bind: Option<String>,
+    pub(crate) default_bind: Option<String>,
     /// addresses may be absent
     #[argh(switch)]
-    pub(super) freebind: bool,
+    pub(crate) freebind: bool,
     /// local addresses of what is sent
     #[argh(option)]
-    pub(super) outbound_addr: Vec<String>,
+    pub(crate) outbound_addr: Vec<String>,
     /// interface of what is sent
     #[argh(option)]
-    pub(super) outbound_if: Option<String>,
+    pub(crate) outbound_if: Option<String>,
     /// loopback services of the host
     #[argh(option)]
-    pub(super) host_access: Option<String>,
+    pub(crate) host_access: Option<String>,
     /// DNS servers
     #[argh(option)]
-    pub(super) dns: Vec<String>,
+    pub(crate) dns: Vec<String>,
     /// DNS servers of a domain
     #[argh(option)]
-    pub(super) dns_route: Vec<String>,
+    pub(crate) dns_route: Vec<String>,
     /// search domains
     #[argh(option)]
-    pub(super) dns_search: Vec<String>,
+    pub(crate) dns_search: Vec<String>,
     /// resolver options
     #[argh(option)]
-    pub(super) dns_opt: Vec<String>,
+    pub(crate) dns_opt: Vec<String>,
     /// DNS inside the container
     #[argh(option)]
-    pub(super) dns_listen: Option<String>,
+    pub(crate) dns_listen: Option<String>,
     /// a resolv.conf to write
     #[argh(option)]
-    pub(super) write_resolv_conf: Option<String>,
+    pub(crate) write_resolv_conf: Option<String>,
     /// a hosts file to write
     #[argh(option)]
-    pub(super) write_hosts: Option<String>,
+    pub(crate) write_hosts: Option<String>,
     /// memory for answers
     #[argh(option)]
-    pub(super) dns_cache: Option<String>,
+    pub(crate) dns_cache: Option<String>,
     /// fixed names
     #[argh(option)]
-    pub(super) add_host: Vec<String>,
+    pub(crate) add_host: Vec<String>,
     /// network
     #[argh(option)]
-    pub(super) network: Vec<String>,
+    pub(crate) network: Vec<String>,
     /// interface name
     #[argh(option)]
-    pub(super) ifname: Option<String>,
+    pub(crate) ifname: Option<String>,
     /// hardware address
     #[argh(option)]
-    pub(super) mac: Option<String>,
+    pub(crate) mac: Option<String>,
     /// IPv4 address
     #[argh(option)]
-    pub(super) ip: Option<String>,
+    pub(crate) ip: Option<String>,
     /// IPv4 prefix
     #[argh(option)]
-    pub(super) cidr: Option<String>,
+    pub(crate) cidr: Option<String>,
     /// IPv6 address
     #[argh(option)]
-    pub(super) ip6: Option<String>,
+    pub(crate) ip6: Option<String>,
     /// IPv6 prefix
     #[argh(option)]
-    pub(super) cidr6: Option<String>,
+    pub(crate) cidr6: Option<String>,
     /// no IPv6
     #[argh(switch)]
-    pub(super) no_ipv6: bool,
+    pub(crate) no_ipv6: bool,
     /// broadcast
     #[argh(switch)]
-    pub(super) allow_broadcast: bool,
+    pub(crate) allow_broadcast: bool,
     /// MTU
     #[argh(option)]
-    pub(super) mtu: Option<String>,
+    pub(crate) mtu: Option<String>,
     /// offloads
     #[argh(option)]
-    pub(super) offload: Option<String>,
+    pub(crate) offload: Option<String>,
     /// pid or path
     #[argh(option)]
-    pub(super) netns_type: Option<String>,
+    pub(crate) netns_type: Option<String>,
     /// user namespace
     #[argh(option)]
-    pub(super) userns_path: Option<String>,
+    pub(crate) userns_path: Option<String>,
     /// host name
     #[argh(option)]
-    pub(super) hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// background
     #[argh(switch)]
-    pub(super) detach: bool,
+    pub(crate) detach: bool,
     /// ready descriptor
     #[argh(option)]
-    pub(super) ready_fd: Option<String>,
+    pub(crate) ready_fd: Option<String>,
     /// exit descriptor
     #[argh(option)]
-    pub(super) exit_fd: Option<String>,
+    pub(crate) exit_fd: Option<String>,
     /// name
     #[argh(option)]
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// pid file
     #[argh(option)]
-    pub(super) pid_file: Option<String>,
+    pub(crate) pid_file: Option<String>,
     /// capture file
     #[argh(option)]
-    pub(super) pcap: Option<String>,
+    pub(crate) pcap: Option<String>,
     /// log level
     #[argh(option)]
-    pub(super) log_level: Option<String>,
+    pub(crate) log_level: Option<String>,
     /// other bounds
     #[argh(option)]
-    pub(super) limit: Vec<String>,
+    pub(crate) limit: Vec<String>,
     /// no sandbox
     #[argh(switch)]
-    pub(super) no_sandbox: bool,
+    pub(crate) no_sandbox: bool,
     /// no seccomp
     #[argh(switch)]
-    pub(super) no_seccomp: bool,
+    pub(crate) no_seccomp: bool,
     /// the words that are no options
     #[argh(positional)]
-    pub(super) words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 impl Scope {
-    pub(super) fn covers(self, job: Job) -> bool {
+    pub(crate) fn covers(self, job: Job) -> bool {
         match self {
             Self::Both => true,
             Self::Only(only) => only == job,
@@ -218,7 +218,7 @@ impl Scope {
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Ports,
         Self::Network,
         Self::Names,
@@ -228,7 +228,7 @@ impl Group {
         Self::Verb,
     ];
 
-    pub(super) fn heading(self) -> &'static str {
+    pub(crate) fn heading(self) -> &'static str {
         match self {
             Self::Ports => "Ports",
             Self::Network => "Network",
@@ -243,7 +243,7 @@ impl Group {
 
 impl OptionSpec {
     /// The name of its value, if it takes one.
-    pub(super) fn value(&self) -> Option<&'static str> {
+    pub(crate) fn value(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Value(name) | Kind::List(name) => Some(name),
             Kind::Switch | Kind::Help | Kind::Version => None,
@@ -266,10 +266,10 @@ const PLAIN: OptionSpec = OptionSpec {
 };
 
 /// What an option of a verb is.
-pub(super) const VERB: OptionSpec = OptionSpec { group: Group::Verb, ..PLAIN };
+pub(crate) const VERB: OptionSpec = OptionSpec { group: Group::Verb, ..PLAIN };
 
 /// The one option that everything has.
-pub(super) const HELP: OptionSpec = OptionSpec {
+pub(crate) const HELP: OptionSpec = OptionSpec {
     long: "--help",
     short: Some('h'),
     kind: Kind::Help,
@@ -281,7 +281,7 @@ pub(super) const HELP: OptionSpec = OptionSpec {
 const LINK: OptionSpec = OptionSpec { needs_interface: true, ..PLAIN };
 
 /// Every option, in the order of the help.
-pub(super) const OPTIONS: &[OptionSpec] = &[
+pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         long: "--publish",
         short: Some('p'),

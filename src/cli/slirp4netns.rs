@@ -14,9 +14,9 @@ use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use super::Command;
 use super::getopt::{GetoptError, Order, Spec, Word, Words};
 use super::values;
+use super::{Command, Environment};
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, Limits, MacAddress, Mtu,
     Network, Offload, Outbound, Process, Refusal, Resolver, Rules, Setup, Sharing, Source, Target,
@@ -93,11 +93,12 @@ pub struct Invocation {
 
 /// Whether a command line is slirp4netns's, by the rule at the top of this file.
 #[must_use]
-pub fn is_meant(program: &OsStr, args: &[OsString]) -> bool {
+pub fn is_meant(program: &OsStr, args: &[OsString], environment: &Environment) -> bool {
     if Path::new(program).file_name() == Some(OsStr::new(NAME)) {
         return true;
     }
-    let is_verb = |word: &str| word == "run" || word == "help" || super::verbs::is_verb(word);
+    let verbs = &environment.verbs;
+    let is_verb = |word| matches!(word, "run" | "help") || verbs.iter().any(|verb| verb.is(word));
     if args.first().and_then(|word| word.to_str()).is_some_and(is_verb) {
         return false;
     }
@@ -107,7 +108,7 @@ pub fn is_meant(program: &OsStr, args: &[OsString]) -> bool {
     while let Some(Ok(word)) = words.next() {
         marked |= matches!(word, Word::Option { spec, in_full: true, .. } if spec.only_here);
     }
-    marked && super::parse(args.iter().cloned()).is_err()
+    marked && super::parse_in(environment, args.iter().cloned()).is_err()
 }
 
 /// Reads a command line. `args` are the words after the program's name.

@@ -6,11 +6,18 @@ use crate::config::{
     MacAddress, Offload, Outbound, Ports, Protocol, Publish, Republished, Resolver, Source,
 };
 use crate::error::report;
+use crate::verbs;
 use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt as _;
 
 fn parsed(args: &[&str]) -> Result<Command, UsageError> {
-    parse(args.iter().map(OsString::from))
+    match verbs::parse(
+        &verbs::environment(Environment::default()),
+        args.iter().map(OsString::from),
+    )? {
+        verbs::Command::Main(command) => Ok(*command),
+        verbs::Command::Verb(action) => panic!("{action:?}"),
+    }
 }
 
 fn attached(args: &[&str]) -> Attach {
@@ -94,7 +101,8 @@ fn a_command_alone_is_all_defaults() {
 
 #[test]
 fn the_environment_says_where_ports_are_bound_that_name_no_address() {
-    let environment = |text: &str| Environment { default_bind: Some(text.into()) };
+    let environment =
+        |text: &str| Environment { default_bind: Some(text.into()), verbs: Vec::new() };
     let bound = |text: &str, args: &[&str]| {
         let args = args.iter().map(OsString::from);
         match parse_in(&environment(text), args).map_err(|error| report(&error)) {

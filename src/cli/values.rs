@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::UsageError;
-use super::output::TemplateError;
 use crate::config::{
     Addresses, Cidr, Family, HostAccess, Lease, LimitError, LogLevel, MacAddress, Mtu, NameError,
     Offload,
@@ -18,6 +17,7 @@ use crate::control::filter::FilterError;
 use crate::network::definition;
 use crate::network::options::OptionError;
 use crate::network::prefix::PrefixError;
+use crate::output::TemplateError;
 
 /// What is wrong with the value of an option. Its Display names neither option nor value.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -173,24 +173,24 @@ debug_as_display!(ValueError);
 
 /// The text of one value, with the name to use for it in a refusal.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     /// The option, or what a positional is.
-    pub(super) what: &'static str,
-    pub(super) text: &'a str,
+    pub(crate) what: &'static str,
+    pub(crate) text: &'a str,
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(what: &'static str, text: &'a str) -> Self {
+    pub(crate) fn new(what: &'static str, text: &'a str) -> Self {
         Self { what, text }
     }
 
     /// The refusal of this value.
-    pub(super) fn refuse(self, source: ValueError) -> UsageError {
+    pub(crate) fn refuse(self, source: ValueError) -> UsageError {
         UsageError::Invalid { what: self.what, text: self.text.to_owned(), source }
     }
 
     /// Reads the value with `read`.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         self,
         read: impl FnOnce(&'a str) -> Result<T, ValueError>,
     ) -> Result<T, UsageError> {
@@ -204,7 +204,7 @@ impl<'a> Input<'a> {
 /// # Errors
 /// An address or prefix that is none, a prefix that is too small or reserved, a container address
 /// that is outside or taken. `v6` is `None` for `--no-ipv6`.
-pub(super) fn addresses(
+pub(crate) fn addresses(
     cidr: Option<&str>,
     ip: Option<&str>,
     v6: Option<(Option<&str>, Option<&str>)>,
@@ -218,7 +218,7 @@ pub(super) fn addresses(
     Ok((Addresses { v4, v6 }, Lease::new(guest4, guest6)))
 }
 
-pub(super) fn mac(text: &str) -> Result<MacAddress, ValueError> {
+pub(crate) fn mac(text: &str) -> Result<MacAddress, ValueError> {
     let mut octets = [0; 6];
     let mut pairs = text.split(':');
     for octet in &mut octets {
@@ -242,7 +242,7 @@ pub(super) fn mac(text: &str) -> Result<MacAddress, ValueError> {
 
 /// Reads an interface name by the rule of the kernel's `dev_valid_name` (net/core/dev.c), without
 /// the names that it reserves: `%` makes a name a template, `all` and `default` are sysctl's.
-pub(super) fn ifname(text: &str) -> Result<String, ValueError> {
+pub(crate) fn ifname(text: &str) -> Result<String, ValueError> {
     const MAX_BYTES: usize = 15;
     if text.is_empty() {
         return Err(ValueError::Empty);
@@ -260,13 +260,13 @@ pub(super) fn ifname(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-pub(super) fn mtu(text: &str) -> Result<Mtu, ValueError> {
+pub(crate) fn mtu(text: &str) -> Result<Mtu, ValueError> {
     let (min, max) = (u32::from(Mtu::MIN), u32::from(Mtu::MAX));
     let mtu = u16::try_from(number(text, min, max)?).ok().and_then(Mtu::new);
     mtu.ok_or(ValueError::OutOfRange { min, max })
 }
 
-pub(super) fn offload(text: &str) -> Result<Offload, ValueError> {
+pub(crate) fn offload(text: &str) -> Result<Offload, ValueError> {
     match text {
         "auto" => Ok(Offload::Auto),
         "off" => Ok(Offload::Off),
@@ -274,7 +274,7 @@ pub(super) fn offload(text: &str) -> Result<Offload, ValueError> {
     }
 }
 
-pub(super) fn host_access(text: &str) -> Result<HostAccess, ValueError> {
+pub(crate) fn host_access(text: &str) -> Result<HostAccess, ValueError> {
     match text {
         "none" => return Ok(HostAccess::None),
         "all" => return Ok(HostAccess::All),
@@ -292,7 +292,7 @@ pub(super) fn host_access(text: &str) -> Result<HostAccess, ValueError> {
 }
 
 /// Reads the number of an inherited descriptor, which is none of the standard three.
-pub(super) fn fd(text: &str) -> Result<i32, ValueError> {
+pub(crate) fn fd(text: &str) -> Result<i32, ValueError> {
     if text.strip_prefix('-').is_some_and(|rest| !rest.is_empty() && is_digits(rest)) {
         return Err(ValueError::NegativeFd);
     }
@@ -305,25 +305,25 @@ pub(super) fn fd(text: &str) -> Result<i32, ValueError> {
 }
 
 /// Reads a process id.
-pub(super) fn pid(text: &str) -> Result<i32, ValueError> {
+pub(crate) fn pid(text: &str) -> Result<i32, ValueError> {
     /// PID_MAX_LIMIT of 64-bit kernels, proc_sys_kernel(5).
     const MAX: u32 = 4_194_304;
     let pid = number(text, 1, MAX)?;
     i32::try_from(pid).map_err(|_| ValueError::OutOfRange { min: 1, max: MAX })
 }
 
-pub(super) fn path(text: &str) -> Result<PathBuf, ValueError> {
+pub(crate) fn path(text: &str) -> Result<PathBuf, ValueError> {
     if text.is_empty() { Err(ValueError::Empty) } else { Ok(PathBuf::from(text)) }
 }
 
 /// Reads the path of a file that is to be written.
-pub(super) fn output(text: &str) -> Result<PathBuf, ValueError> {
+pub(crate) fn output(text: &str) -> Result<PathBuf, ValueError> {
     if text == "-" { Err(ValueError::Dash) } else { path(text) }
 }
 
 /// Reads a container's name: Docker's grammar, short enough for the path of a socket, and no
 /// number, which would be a process id.
-pub(super) fn container_name(text: &str) -> Result<String, ValueError> {
+pub(crate) fn container_name(text: &str) -> Result<String, ValueError> {
     const MAX_BYTES: usize = 63;
     if text.is_empty() {
         return Err(ValueError::Empty);
@@ -340,7 +340,7 @@ pub(super) fn container_name(text: &str) -> Result<String, ValueError> {
 }
 
 /// Reads a host name: RFC 1123, section 2.1, and short enough for sethostname(2) and one label.
-pub(super) fn hostname(text: &str) -> Result<String, ValueError> {
+pub(crate) fn hostname(text: &str) -> Result<String, ValueError> {
     const MAX_BYTES: usize = 63;
     if text.is_empty() {
         return Err(ValueError::Empty);
@@ -361,7 +361,7 @@ pub(super) fn hostname(text: &str) -> Result<String, ValueError> {
 }
 
 /// Reads an address that sockets may have as their own.
-pub(super) fn outbound(text: &str) -> Result<IpAddr, ValueError> {
+pub(crate) fn outbound(text: &str) -> Result<IpAddr, ValueError> {
     let address: IpAddr = text.parse().map_err(|_| ValueError::NotAnAddress)?;
     let refused = match address {
         IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => return Err(ValueError::MappedAddress),
@@ -374,7 +374,7 @@ pub(super) fn outbound(text: &str) -> Result<IpAddr, ValueError> {
     refused.map_or(Ok(address), |why| Err(ValueError::AddressInUse(why)))
 }
 
-pub(super) fn log_level(text: &str) -> Result<LogLevel, ValueError> {
+pub(crate) fn log_level(text: &str) -> Result<LogLevel, ValueError> {
     let level = match text {
         "error" => log::LevelFilter::Error,
         "warn" => log::LevelFilter::Warn,
@@ -387,12 +387,12 @@ pub(super) fn log_level(text: &str) -> Result<LogLevel, ValueError> {
 }
 
 /// Whether `text` is a number, however large. The empty string is one.
-pub(super) fn is_digits(text: &str) -> bool {
+pub(crate) fn is_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Reads a decimal number from `min` to `max`, both included.
-pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
+pub(crate) fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueError> {
     if text.is_empty() {
         return Err(ValueError::Empty);
     }

@@ -15,7 +15,6 @@ use nix::sys::signal::Signal;
 use nix::unistd::Gid;
 
 use super::api::{self, Api, ApiSocket};
-use super::clock::Clock;
 use super::control::{self, Control, ControlSocket};
 use super::host::Sockets;
 use super::listen::{Published, in_words};
@@ -27,6 +26,7 @@ use super::relay::{self, Relay};
 use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
 use super::watch::{File, Watches};
+use crate::clock::Clock;
 use crate::config::{self, Limit};
 use crate::engine::host::SocketId;
 use crate::engine::{Engine, Instant, SMALLEST_RING};

@@ -13,7 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use smoltcp::time::Duration;
 
-use super::clock::Clock;
+use crate::clock::Clock;
 use crate::config::{Limit, Limits};
 use crate::engine::Instant;
 

@@ -5,7 +5,6 @@
 pub mod activation;
 pub mod api;
 pub mod clients;
-pub(crate) mod clock;
 pub mod control;
 mod event_loop;
 mod host;

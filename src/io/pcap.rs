@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::clock::since_epoch;
+use crate::clock::since_epoch;
 
 /// A capture file that cannot be made.
 #[derive(Debug, thiserror::Error)]

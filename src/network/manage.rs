@@ -12,7 +12,7 @@ use super::definition::{Definition, DefinitionError, Made, Plan, Taken, hexadeci
 use super::prefix::Prefix;
 use super::store::{Store, StoreError};
 use super::when::rfc3339;
-use crate::io::clock::since_epoch;
+use crate::clock::since_epoch;
 use crate::sys::link::prefixes_in_use;
 
 /// Why something cannot be done to a network.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Uid, geteuid};
 
 use super::{Directory, Owner, Place, RuntimeDirError, SOCKET, make, make_all};
-use crate::io::clients::{BindError, SocketFile};
+use crate::socket_file::{BindError, SocketFile};
 
 /// Where the networks may be that a user shares, the best place first.
 fn bases(owner: Uid) -> [PathBuf; 2] {

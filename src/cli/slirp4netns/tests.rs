@@ -2,6 +2,7 @@
 
 use super::words::OPTIONS;
 use super::*;
+use crate::verbs::environment;
 
 fn os(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
@@ -25,7 +26,7 @@ fn refused(text: &str) -> String {
 }
 
 fn is_native(text: &str) -> bool {
-    !is_meant(OsStr::new("/usr/bin/rnsnet"), &line(text))
+    !is_meant(OsStr::new("/usr/bin/rnsnet"), &line(text), &environment(Environment::default()))
 }
 
 #[test]
@@ -289,10 +290,16 @@ fn the_version_has_the_lines_that_callers_take_apart() {
 #[test]
 fn the_name_or_an_option_of_its_own_makes_the_personality() {
     for program in ["slirp4netns", "/usr/bin/slirp4netns", "./slirp4netns"] {
-        assert!(is_meant(OsStr::new(program), &line("4711")), "{program}");
+        assert!(
+            is_meant(OsStr::new(program), &line("4711"), &environment(Environment::default())),
+            "{program}"
+        );
     }
     for program in ["rnsnet", "/opt/slirp4netns/rnsnet", "slirp4netns.bak", ""] {
-        assert!(!is_meant(OsStr::new(program), &line("4711")), "{program}");
+        assert!(
+            !is_meant(OsStr::new(program), &line("4711"), &environment(Environment::default())),
+            "{program}"
+        );
     }
     for text in [
         "-c 4711",

@@ -13,10 +13,11 @@ use mio::{Registry, Token};
 use smoltcp::time::Duration;
 
 use self::protocol::{Forward, MAX_REQUEST, Parsed, Refusal, Request, parse};
-use super::clients::{BindError, Clients, Limits, MAX_PATH, SocketFile};
+use super::clients::{Clients, Limits};
 use super::published::{Place, PublishedPorts};
 use crate::config::{Addresses, Bind, HostPorts, Lease, Ports, Publish};
 use crate::engine::{Destination, Instant, PortId};
+use crate::socket_file::{BindError, MAX_PATH, SocketFile};
 
 /// Clients at once; a further one takes the place of the one that came first.
 pub(super) const MAX_CLIENTS: usize = 16;

@@ -9,8 +9,6 @@
 //! A stranger's descriptors may be made to wait for ever, by a file system of its own, for whatever
 //! is asked of them, close(2) included: what is not surely a TAP, a pidfd or a pipe is never touched.
 
-mod socket;
-
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,9 +18,8 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 use smoltcp::time::Duration;
 
-pub use socket::{BindError, MAX_PATH, SocketFile};
-
 use crate::engine::Instant;
+use crate::socket_file::SocketFile;
 use crate::sys::{fd, unix};
 
 /// What clients of one socket may use.

@@ -3,10 +3,10 @@
 
 use super::shared::Shared;
 use crate::cli::publish::PublishDefaults;
+use crate::clock::since_epoch;
 use crate::config::{self, Lease};
 use crate::control::{Container, Info, Interface, Kind, PortMapping, Refusal};
 use crate::engine::{Instant, PortId};
-use crate::io::clock::since_epoch;
 use crate::io::listen::BoundPort;
 use crate::io::published::{PublishedPorts, Rule};
 use crate::network::definition::Definition;

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{Lease, Network};
-use crate::io::clients::SocketFile;
 use crate::io::outbound::OutboundPolicy;
+use crate::socket_file::SocketFile;
 use crate::sys::unix;
 
 struct Lab {

@@ -12,11 +12,11 @@ use super::{
     FIRST_RELAYED, FIRST_SOCKET, INTERFACES, LoopError, MAX_DATAGRAM, Network, PER_CALL, SIGNALS,
     Server, WATCHES,
 };
+use crate::clock::Clock;
 use crate::config::{self, Lease, Limit, Limits, Sharing};
 use crate::engine::frame::MAX_FRAME_LEN;
 use crate::engine::{Destination, Engine, Instant, PortId};
 use crate::io::api::{self, Api};
-use crate::io::clock::Clock;
 use crate::io::control::{Control, ControlSocket, Instance, Serves};
 use crate::io::host::Sockets;
 use crate::io::listen::Published;

@@ -1,0 +1,210 @@
+//! `rnsnet events`: what happens to containers, as it happens.
+//!
+//! Every network's process tells of its own; networks that come later are found by watching the
+//! directories of the control sockets (inotify(7)). One that is killed cannot say so: its end is
+//! told for it.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::super::{Action, Typed, Verb};
+use super::{FORMAT, format, host_end, number, print_line, short, text};
+use crate::cli::UsageError;
+use crate::cli::options::{Kind, OptionSpec, VERB};
+use crate::cli::values::ValueError;
+use crate::client::{self, ClientError, Instance, Line};
+use crate::clock::since_epoch;
+use crate::control::{Event, Since, Streaming};
+use crate::error::Error;
+use crate::network::when::{rfc3339, seconds};
+use crate::output::{Column, Format, Value};
+use crate::runtime_dir;
+
+pub(in crate::verbs) const EVENTS: Verb = Verb {
+    name: "events",
+    aliases: &[],
+    about: "Tell what happens to containers, as it happens",
+    more: "connect, disconnect, publish and unpublish, a line each, until Ctrl-C.",
+    arguments: &[],
+    options: &[
+        OptionSpec {
+            help: "json (an object for each line) or a Go template such as {{.Action}}. Default: \
+                   a line of text.",
+            ..FORMAT
+        },
+        OptionSpec {
+            long: "--since",
+            kind: Kind::Value("TIME"),
+            help: "Begin with what happened since then, as far as it is remembered: 10m, seconds \
+                   since 1970, or 2026-11-21T08:00:00.",
+            ..VERB
+        },
+    ],
+    examples: &[
+        ("rnsnet events", "What happens from now on."),
+        ("rnsnet events --since 10m --format json", "For a program, the last ten minutes first."),
+    ],
+    parse,
+};
+
+const COLUMNS: [Column; 8] = [
+    ("Time", "TIME"),
+    ("Type", "TYPE"),
+    ("Action", "ACTION"),
+    ("Name", "NAME"),
+    ("ID", "ID"),
+    ("Network", "NETWORK"),
+    ("Port", "PORT"),
+    ("TimeMs", "TIME MS"),
+];
+
+#[derive(Debug)]
+struct Events {
+    format: Format,
+    since: Option<u64>,
+}
+
+/// A network that is listened to, with the containers it has told of.
+struct Source {
+    instance: Instance,
+    /// Those that are connected: id and name.
+    connected: BTreeSet<(String, String)>,
+}
+
+fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
+    let since = typed.read("--since", |text| {
+        let expected = "a time as 10m, 1795000000 or 2026-11-21T08:00:00";
+        let time = seconds(text, since_epoch()).ok_or(ValueError::Expected(expected))?;
+        let millis = std::time::Duration::try_from_secs_f64(time.max(0.0)).unwrap_or_default();
+        Ok(u64::try_from(millis.as_millis()).unwrap_or(u64::MAX))
+    })?;
+    Ok(Box::new(Events { format: format(typed)?, since }))
+}
+
+impl Action for Events {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let system = |step| {
+            move |errno: nix::errno::Errno| ClientError::System { step, source: errno.into() }
+        };
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .map_err(system("watch for networks"))?;
+        for parent in runtime_dir::make_parents().map_err(ClientError::Directory)? {
+            let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+            inotify.add_watch(&parent, flags).map_err(system("watch for networks"))?;
+        }
+        let mut sources = Vec::new();
+        self.listen_to_new(&mut sources, self.since)?;
+        // A directory is there before its socket: looked at again until there is one, or for long.
+        let mut looks = 0;
+        loop {
+            let mut fds = vec![PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+            let connections =
+                sources.iter().map(|source: &Source| source.instance.connection.as_fd());
+            fds.extend(connections.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let timeout = if looks > 0 { PollTimeout::from(LOOK_MS) } else { PollTimeout::NONE };
+            match poll(&mut fds, timeout) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                other => other.map_err(system("wait for events"))?,
+            };
+            while inotify.read_events().is_ok() {
+                looks = MAX_LOOKS;
+            }
+            let mut index = 0;
+            while let Some(source) = sources.get_mut(index) {
+                if self.hear(source)? { index += 1 } else { drop(sources.swap_remove(index)) }
+            }
+            if looks > 0 {
+                looks -= 1;
+                self.listen_to_new(&mut sources, Some(0))?;
+            }
+        }
+    }
+}
+
+impl Events {
+    /// Listens to every network that is not listened to yet.
+    fn listen_to_new(&self, sources: &mut Vec<Source>, since: Option<u64>) -> Result<(), Error> {
+        let known: BTreeSet<u32> =
+            sources.iter().map(|source| source.instance.info.process).collect();
+        for mut instance in client::instances()? {
+            if known.contains(&instance.info.process) {
+                continue;
+            }
+            let containers = instance.info.containers.iter();
+            let connected = containers.map(|ctr| (ctr.id.clone(), ctr.name.clone())).collect();
+            let asked = instance.connection.ask("events", &Since { since_ms: since });
+            match asked {
+                Ok(Streaming { .. }) => sources.push(Source { instance, connected }),
+                // It has ended meanwhile.
+                Err(error) => log::debug!("{error}"),
+            }
+        }
+        for source in sources {
+            self.hear(source)?;
+        }
+        Ok(())
+    }
+
+    /// Prints what a network has told; false at its end.
+    fn hear(&self, source: &mut Source) -> Result<bool, Error> {
+        loop {
+            match source.instance.connection.next_event() {
+                Ok(Line::Event(event)) => {
+                    let Ok(event) = serde_json::from_value::<Event>(event) else {
+                        continue;
+                    };
+                    let container = (event.id.clone(), event.name.clone());
+                    match event.action.as_str() {
+                        "connect" => drop(source.connected.insert(container)),
+                        "disconnect" => drop(source.connected.remove(&container)),
+                        _ => {}
+                    }
+                    self.print(&event)?;
+                }
+                Ok(Line::NotYet) => return Ok(true),
+                Ok(Line::End) | Err(_) => break,
+            }
+        }
+        let time_ms = u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX);
+        for (id, name) in std::mem::take(&mut source.connected) {
+            let network = source.instance.info.network.clone();
+            let action = "disconnect".to_owned();
+            self.print(&Event { time_ms, action, network, id, name, port: None })?;
+        }
+        Ok(false)
+    }
+
+    fn print(&self, event: &Event) -> Result<(), Error> {
+        let time = rfc3339(std::time::Duration::from_millis(event.time_ms));
+        let port = event
+            .port
+            .as_ref()
+            .map(|port| format!("{}/{} -> {}", port.guest_port, port.protocol, host_end(port)));
+        if self.format == Format::Table {
+            let Event { action, name, id, network, .. } = event;
+            let port = port.map(|port| format!(", port={port}")).unwrap_or_default();
+            let id = short(id);
+            print_line(&format!("{time} {action} {name} (id={id}, network={network}{port})"))?;
+            return Ok(());
+        }
+        let row = Value::Struct(vec![
+            ("Time", text(time)),
+            ("Type", text("container")),
+            ("Action", text(&event.action)),
+            ("Name", text(&event.name)),
+            ("ID", text(&event.id)),
+            ("Network", text(&event.network)),
+            ("Port", text(port.unwrap_or_default())),
+            ("TimeMs", number(event.time_ms)),
+        ]);
+        super::print_list(&self.format, &[row], &COLUMNS, COLUMNS.len())
+    }
+}
+
+/// How often a new directory is looked into, in milliseconds.
+const LOOK_MS: u16 = 50;
+/// How many times.
+const MAX_LOOKS: u32 = 40;

@@ -1,0 +1,117 @@
+//! `rnsnet flows`: who talks to whom.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+use super::super::{Action, Argument, Count, Typed, Verb};
+use super::human::{age, size};
+use super::{CTR, FORMAT, format, number, print_list, text};
+use crate::cli::UsageError;
+use crate::client;
+use crate::control::{Flow, Named};
+use crate::error::Error;
+use crate::output::{Column, Format, Value};
+
+pub(in crate::verbs) const FLOWS: Verb = Verb {
+    name: "flows",
+    aliases: &[],
+    about: "List the conversations of containers, with names",
+    more: "FROM is who began. A name is the one that the container has asked its resolver for. TX \
+           is what the container has sent, RX what it was sent, in bytes of payload.",
+    arguments: &[Argument { count: Count::Optional, ..CTR }],
+    options: &[FORMAT],
+    examples: &[
+        ("rnsnet flows", "Those of all containers."),
+        ("rnsnet flows --format json web", "Those of one, an object for each line."),
+    ],
+    parse,
+};
+
+const COLUMNS: [Column; 13] = [
+    ("Proto", "PROTO"),
+    ("From", "FROM"),
+    ("To", "TO"),
+    ("State", "STATE"),
+    ("Tx", "TX"),
+    ("Rx", "RX"),
+    ("Age", "AGE"),
+    ("Container", "CONTAINER"),
+    ("HostName", "HOST NAME"),
+    ("TxBytes", "TX BYTES"),
+    ("RxBytes", "RX BYTES"),
+    ("AgeMs", "AGE MS"),
+    ("Outbound", "OUTBOUND"),
+];
+const SHOWN: usize = 7;
+
+#[derive(Debug)]
+struct Flows {
+    container: Option<String>,
+    format: Format,
+}
+
+/// The answer of `flows`.
+#[derive(Deserialize)]
+struct Answer {
+    flows: Vec<Flow>,
+}
+
+fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
+    let container = typed.argument(0).map(str::to_owned);
+    Ok(Box::new(Flows { container, format: format(typed)? }))
+}
+
+impl Action for Flows {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let mut flows = Vec::new();
+        match &self.container {
+            Some(name) => {
+                let mut found = client::find(name)?;
+                let answer: Answer = found.ask("flows", &Named { container: found.named() })?;
+                flows.extend(answer.flows);
+            }
+            None => {
+                for mut instance in client::instances()? {
+                    let answer: Answer = instance.connection.ask("flows", &Named::default())?;
+                    flows.extend(answer.flows);
+                }
+            }
+        }
+        let rows: Vec<Value> = flows.iter().map(row).collect();
+        print_list(&self.format, &rows, &COLUMNS, SHOWN)?;
+        Ok(0)
+    }
+}
+
+fn row(flow: &Flow) -> Value {
+    let host = match &flow.host_name {
+        Some(name) => with_name(&flow.host, name),
+        None => flow.host.clone(),
+    };
+    let (from, to) =
+        if flow.outbound { (flow.guest.clone(), host) } else { (host, flow.guest.clone()) };
+    Value::Struct(vec![
+        ("Proto", text(&flow.protocol)),
+        ("From", text(from)),
+        ("To", text(to)),
+        ("State", text(&flow.state)),
+        ("Tx", text(size(flow.tx_bytes))),
+        ("Rx", text(size(flow.rx_bytes))),
+        ("Age", text(age(flow.age_ms))),
+        ("Container", text(&flow.container)),
+        ("HostName", text(flow.host_name.clone().unwrap_or_default())),
+        ("TxBytes", number(flow.tx_bytes)),
+        ("RxBytes", number(flow.rx_bytes)),
+        ("AgeMs", number(flow.age_ms)),
+        ("Outbound", Value::Bool(flow.outbound)),
+    ])
+}
+
+/// `a.test(192.0.2.9):80`
+fn with_name(host: &str, name: &str) -> String {
+    match host.parse::<SocketAddr>() {
+        Ok(address) => format!("{name}({}):{}", address.ip(), address.port()),
+        Err(_) => format!("{name}({host})"),
+    }
+}

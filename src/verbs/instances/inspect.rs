@@ -1,0 +1,193 @@
+//! `rnsnet inspect`: everything about a container, with Docker's names.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::super::{Action, Argument, Count, Typed, Verb};
+use super::CTR;
+use crate::cli::UsageError;
+use crate::cli::options::{Kind, OptionSpec, VERB};
+use crate::client;
+use crate::control::{Container, Info, Interface};
+use crate::error::Error;
+use crate::network::when::rfc3339;
+use crate::output::{Template, Value, json_indented, print};
+
+pub(in crate::verbs) const INSPECT: Verb = Verb {
+    name: "inspect",
+    aliases: &[],
+    about: "Show all that is known of containers",
+    more: "",
+    arguments: &[Argument { count: Count::OneOrMore, ..CTR }],
+    options: &[OptionSpec {
+        long: "--format",
+        short: Some('f'),
+        kind: Kind::Value("TEMPLATE"),
+        help: "What to print of each, as '{{.NetworkSettings.IPAddress}}'; json for one line each.",
+        ..VERB
+    }],
+    examples: &[
+        ("rnsnet inspect web", "JSON, with the names that docker inspect uses."),
+        ("rnsnet inspect -f {{.NetworkSettings.IPAddress}} web", "Its IPv4 address."),
+    ],
+    parse,
+};
+
+#[derive(Debug)]
+struct Inspect {
+    containers: Vec<String>,
+    format: Option<Template>,
+}
+
+fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
+    let format = typed.read("--format", |text| {
+        let text = if text == "json" { "{{json .}}" } else { text };
+        Ok(Template::parse(text)?)
+    })?;
+    Ok(Box::new(Inspect { containers: typed.arguments().to_vec(), format }))
+}
+
+impl Action for Inspect {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let mut values = Vec::new();
+        for name in &self.containers {
+            let found = client::find_all(name)?;
+            let mut all = found.iter().map(|found| (&found.instance.info, &found.container));
+            let Some((info, container)) = all.next() else { continue };
+            let mut inspected = Inspected::of(info, container);
+            for (info, container) in all {
+                inspected.add(info, container);
+            }
+            // Nothing in it that a template could not see.
+            values.extend(Value::of(&inspected));
+        }
+        match &self.format {
+            None => print(&json_indented(&Value::List(values)))?,
+            Some(template) => {
+                for value in &values {
+                    super::print_line(&template.render(value)?)?;
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// As much of `docker inspect` as a network knows.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    created: String,
+    name: String,
+    state: State,
+    network_settings: NetworkSettings,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    status: &'static str,
+    running: bool,
+    pid: i32,
+    started_at: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    #[serde(rename = "SandboxID")]
+    sandbox_id: String,
+    sandbox_key: String,
+    ports: BTreeMap<String, Vec<Binding>>,
+    #[serde(flatten)]
+    address: Address,
+    networks: BTreeMap<String, Address>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Binding {
+    host_ip: String,
+    host_port: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+struct Address {
+    #[serde(rename = "EndpointID")]
+    endpoint_id: String,
+    #[serde(rename = "Gateway")]
+    gateway: String,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: String,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
+    #[serde(rename = "MacAddress")]
+    mac_address: String,
+    #[serde(rename = "DNSNames")]
+    dns_names: Vec<String>,
+}
+
+impl Inspected {
+    fn of(info: &Info, container: &Container) -> Self {
+        let created = rfc3339(std::time::Duration::from_secs(container.attached));
+        let address = container.interface.as_ref().map(|interface| address(container, interface));
+        let mut inspected = Self {
+            id: container.id.clone(),
+            created: created.clone(),
+            name: container.name.clone(),
+            state: State {
+                status: "running",
+                running: true,
+                pid: container.pid.unwrap_or(0),
+                started_at: created,
+            },
+            network_settings: NetworkSettings {
+                sandbox_id: container.id.clone(),
+                sandbox_key: container.netns.clone().unwrap_or_default(),
+                ports: BTreeMap::new(),
+                address: address.unwrap_or_default(),
+                networks: BTreeMap::new(),
+            },
+        };
+        inspected.add(info, container);
+        inspected
+    }
+
+    /// Adds what it has on one network.
+    fn add(&mut self, info: &Info, container: &Container) {
+        let settings = &mut self.network_settings;
+        for port in &container.ports {
+            let key = format!("{}/{}", port.guest_port, port.protocol);
+            settings.ports.entry(key).or_default().push(Binding {
+                host_ip: port.host_address.to_string(),
+                host_port: port.host_port.to_string(),
+            });
+        }
+        if let Some(interface) = &container.interface {
+            let address = address(container, interface);
+            settings.networks.insert(info.network.clone(), address);
+        }
+    }
+}
+
+fn address(container: &Container, interface: &Interface) -> Address {
+    Address {
+        endpoint_id: container.id.clone(),
+        gateway: interface.ipv4_gateway.clone(),
+        ip_address: interface.ipv4.clone(),
+        ip_prefix_len: interface.ipv4_prefix_len,
+        ipv6_gateway: interface.ipv6_gateway.clone().unwrap_or_default(),
+        global_ipv6_address: interface.ipv6.clone().unwrap_or_default(),
+        global_ipv6_prefix_len: interface.ipv6_prefix_len.unwrap_or(0),
+        mac_address: interface.mac.clone(),
+        dns_names: std::iter::once(&container.name).chain(&container.aliases).cloned().collect(),
+    }
+}

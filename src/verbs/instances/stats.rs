@@ -1,0 +1,140 @@
+//! `rnsnet stats`: counters, once or live.
+
+use nix::poll::{PollTimeout, poll};
+use serde::Deserialize;
+use std::io::IsTerminal as _;
+
+use super::super::{Action, Argument, Count, Typed, Verb};
+use super::human::size;
+use super::{CTR, FORMAT, format, number, print_list, text};
+use crate::cli::UsageError;
+use crate::cli::options::{OptionSpec, VERB};
+use crate::client::{self, ClientError};
+use crate::control::{Named, Stats};
+use crate::error::Error;
+use crate::output::{Column, Format, Value, print};
+
+pub(in crate::verbs) const STATS: Verb = Verb {
+    name: "stats",
+    aliases: &[],
+    about: "Show what has gone through the networks of containers",
+    more: "Every second anew. RX is what containers were sent, TX what they have sent, in bytes \
+           and packets of their interfaces since they were attached.",
+    arguments: &[Argument { count: Count::Any, ..CTR }],
+    options: &[FORMAT, OptionSpec { long: "--no-stream", help: "Only once.", ..VERB }],
+    examples: &[
+        ("rnsnet stats", "All containers, until Ctrl-C."),
+        ("rnsnet stats --no-stream --format json web", "The counters of one, for a program."),
+    ],
+    parse,
+};
+
+const COLUMNS: [Column; 18] = [
+    ("Name", "NAME"),
+    ("Network", "NETWORK"),
+    ("RxTx", "RX / TX"),
+    ("Pkts", "PKTS"),
+    ("Flows", "FLOWS"),
+    ("DNS", "DNS"),
+    ("Dropped", "DROPPED"),
+    ("ID", "ID"),
+    ("RxBytes", "RX BYTES"),
+    ("TxBytes", "TX BYTES"),
+    ("RxPackets", "RX PACKETS"),
+    ("TxPackets", "TX PACKETS"),
+    ("DNSFailed", "DNS FAILED"),
+    ("Denied", "DENIED"),
+    ("Opened", "OPENED"),
+    ("Drops", "DROPS"),
+    ("Container", "CONTAINER"),
+    ("Names", "NAMES"),
+];
+const SHOWN: usize = 7;
+/// How often the live table is made anew, in milliseconds.
+const PERIOD_MS: u16 = 1000;
+
+#[derive(Debug)]
+struct Live {
+    containers: Vec<String>,
+    format: Format,
+    once: bool,
+}
+
+/// The answer of `stats`.
+#[derive(Deserialize)]
+struct Answer {
+    stats: Vec<Stats>,
+}
+
+fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
+    Ok(Box::new(Live {
+        containers: typed.arguments().to_vec(),
+        format: format(typed)?,
+        once: typed.switch("--no-stream"),
+    }))
+}
+
+impl Action for Live {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let terminal = std::io::stdout().is_terminal() && !self.once;
+        loop {
+            let rows = self.rows()?;
+            if terminal {
+                // Home, and clear: the table stays where it is.
+                print("\x1b[H\x1b[2J")?;
+            }
+            print_list(&self.format, &rows, &COLUMNS, SHOWN)?;
+            if self.once {
+                return Ok(0);
+            }
+            let wait = poll(&mut [], PollTimeout::from(PERIOD_MS));
+            wait.map_err(|errno| ClientError::System { step: "wait", source: errno.into() })?;
+        }
+    }
+}
+
+impl Live {
+    fn rows(&self) -> Result<Vec<Value>, Error> {
+        let mut rows = Vec::new();
+        if self.containers.is_empty() {
+            for mut instance in client::instances()? {
+                let answer: Answer = instance.connection.ask("stats", &Named::default())?;
+                rows.extend(answer.stats.iter().map(|stats| row(stats, &instance.info.network)));
+            }
+        }
+        for name in &self.containers {
+            let mut found = client::find(name)?;
+            let answer: Answer = found.ask("stats", &Named { container: found.named() })?;
+            rows.extend(answer.stats.iter().map(|stats| row(stats, &found.instance.info.network)));
+        }
+        Ok(rows)
+    }
+}
+
+fn row(stats: &Stats, network: &str) -> Value {
+    let map = |counters: &std::collections::BTreeMap<String, u64>| {
+        Value::Map(counters.iter().map(|(name, count)| (name.clone(), number(*count))).collect())
+    };
+    Value::Struct(vec![
+        ("Name", text(&stats.name)),
+        ("Network", text(network)),
+        ("RxTx", text(format!("{} / {}", size(stats.rx_bytes), size(stats.tx_bytes)))),
+        ("Pkts", text(format!("{} / {}", stats.rx_packets, stats.tx_packets))),
+        ("Flows", number(stats.flows)),
+        ("DNS", number(stats.dns)),
+        ("Dropped", number(stats.dropped)),
+        // There is no shaping yet.
+        ("ID", text(&stats.id)),
+        ("RxBytes", number(stats.rx_bytes)),
+        ("TxBytes", number(stats.tx_bytes)),
+        ("RxPackets", number(stats.rx_packets)),
+        ("TxPackets", number(stats.tx_packets)),
+        ("DNSFailed", number(stats.dns_failed)),
+        ("Denied", number(stats.denied)),
+        ("Opened", map(&stats.opened)),
+        ("Drops", map(&stats.drops)),
+        ("Limits", map(&stats.limits)),
+        ("Container", text(&stats.name)),
+        ("Names", text(&stats.name)),
+    ])
+}

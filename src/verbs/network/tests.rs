@@ -1,0 +1,103 @@
+//! What the words of `rnsnet network ...` mean, and which are refused.
+
+use std::ffi::OsString;
+
+use crate::cli::Environment;
+use crate::error::{Error, report};
+use crate::verbs::{Command, environment, parse};
+
+fn understood(line: &str) -> String {
+    match parse(&environment(Environment::default()), line.split_whitespace().map(OsString::from)) {
+        Ok(Command::Verb(action)) => format!("{action:?}"),
+        Ok(other) => format!("{other:?}"),
+        Err(error) => report(&Error::from(error)),
+    }
+}
+
+// E2
+#[test]
+fn the_documents_command_line_is_understood() {
+    let plan = understood(
+        "network create --driver=bridge --subnet=192.168.100.0/24 --gateway=192.168.100.1 \
+         --ip-range 192.168.100.128/30 --aux-address r=192.168.100.7 --label tier=front \
+         --label lone -o com.docker.network.driver.mtu=1400 --opt icc=false --dns 192.0.2.53 \
+         --internal --ipv6 --attachable --scope local --ipam-driver default my-custom-net",
+    );
+    for part in [
+        "driver: \"bridge\"",
+        "name: \"my-custom-net\"",
+        "subnets: [Prefix { address: 192.168.100.0, len: 24 }]",
+        "gateways: [192.168.100.1]",
+        "ip_ranges: [Prefix { address: 192.168.100.128, len: 30 }]",
+        "aux: {\"r\": 192.168.100.7}",
+        "labels: {\"lone\": \"\", \"tier\": \"front\"}",
+        "mtu: Mtu(1400)",
+        "resolvers: [192.0.2.53]",
+        "ipv6: true, internal: true, isolate: true",
+        "attachable: true",
+    ] {
+        assert!(plan.contains(part), "{part} is not in {plan}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (line, message) in [
+        ("create", "NETWORK is missing"),
+        (
+            "create n --subnet 10.0.0.7/24",
+            "invalid --subnet \"10.0.0.7/24\": it has host bits set: the prefix is 10.0.0.0/24",
+        ),
+        ("create n --gateway x", "invalid --gateway \"x\": not an IP address"),
+        (
+            "create n --aux-address 10.0.0.7",
+            "invalid --aux-address \"10.0.0.7\": write NAME=ADDRESS",
+        ),
+        (
+            "create n --aux-address a=1.2.3.4 --aux-address a=1.2.3.5",
+            "--aux-address is given twice",
+        ),
+        ("create n --label =x", "invalid --label \"=x\": write KEY or KEY=VALUE"),
+        (
+            "create n -o vlan=7",
+            "invalid --opt \"vlan=7\": no interface of the host is part of a network",
+        ),
+        ("create n -o mtu", "invalid --opt \"mtu\": write KEY=VALUE"),
+        ("create n --dns 1.1.1.1 --disable-dns", "--dns cannot be combined with --disable-dns"),
+        (
+            "create n --scope swarm",
+            "invalid --scope \"swarm\": a network does not span hosts: local",
+        ),
+        (
+            "create n --ipam-driver dhcp",
+            "invalid --ipam-driver \"dhcp\": addresses are given here: default or host-local",
+        ),
+        (
+            "create n --ingress",
+            "--ingress cannot be had: it is a matter of Swarm, whose networks span hosts",
+        ),
+        (
+            "create n --config-from x",
+            "--config-from cannot be had: it is a matter of Swarm, whose networks span hosts",
+        ),
+        (
+            "ls -f colour=red",
+            "invalid --filter \"colour=red\": expected dangling=, driver=, id=, name=, scope=, type=, label= \
+             or until=",
+        ),
+        ("ls --format {{.Name", "invalid --format \"{{.Name\": {{ without }}"),
+        ("ls -q --format json", "--quiet cannot be combined with --format"),
+        (
+            "prune --filter name=x",
+            "invalid --filter \"name=x\": expected until=TIME, label=KEY[=VALUE] or \
+             label!=KEY[=VALUE]",
+        ),
+        ("update n", "an option is missing that says what to change"),
+        ("rm", "NETWORK is missing"),
+    ] {
+        let verb = line.split(' ').next().unwrap();
+        let told = understood(&format!("network {line}"));
+        let expected = format!("rnsnet: network {verb}: {message}");
+        assert_eq!(told.lines().next(), Some(expected.as_str()), "{line}");
+    }
+}

@@ -1,0 +1,78 @@
+//! `rnsnet reattach`: see [`crate::survivor`].
+
+use super::{Action, Argument, Count, Typed, Verb};
+use crate::cli::UsageError;
+use crate::cli::options::{Kind, OptionSpec, VERB as OPTION};
+use crate::cli::values;
+use crate::config::Process;
+use crate::error::Error;
+use crate::{session, survivor};
+
+pub(super) const VERB: Verb = Verb {
+    name: "reattach",
+    aliases: &[],
+    about: "Serve a container again whose rnsnet was killed",
+    more: "When rnsnet is killed, the container keeps its interface, addresses and routes. This \
+           takes the interface over, with the options of before: published ports, resolvers and \
+           the rest. It stays in the foreground as rnsnet PID does, unless that one did not. \
+           Inherited descriptors of before are gone: it ends with the container.",
+    arguments: &[Argument {
+        name: "CONTAINER",
+        count: Count::Optional,
+        help: "Its name, PID or NETNS_PATH. Default: the only one there is.",
+    }],
+    options: &[
+        OptionSpec {
+            long: "--detach",
+            short: Some('d'),
+            help: "Go to the background once the network works.",
+            ..OPTION
+        },
+        OptionSpec {
+            long: "--ready-fd",
+            short: Some('r'),
+            kind: Kind::Value("FD"),
+            help: "Write the byte 1 to this inherited descriptor once the network works.",
+            ..OPTION
+        },
+        OptionSpec {
+            long: "--exit-fd",
+            short: Some('e'),
+            kind: Kind::Value("FD"),
+            help: "End when the other side of this inherited descriptor is closed.",
+            ..OPTION
+        },
+    ],
+    examples: &[
+        ("rnsnet reattach", "The one container whose rnsnet is gone."),
+        ("rnsnet reattach --detach 4711", "That of process 4711, in the background."),
+    ],
+    parse,
+};
+
+#[derive(Debug)]
+struct Reattach {
+    what: Option<String>,
+    process: Process,
+}
+
+fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
+    let process = Process {
+        ready_fd: typed.read("--ready-fd", values::fd)?,
+        exit_fd: typed.read("--exit-fd", values::fd)?,
+        detach: typed.switch("--detach"),
+        ..Process::default()
+    };
+    match (process.ready_fd, process.exit_fd) {
+        (Some(ready), Some(exit)) if ready == exit => Err(UsageError::SameFd { fd: ready }),
+        _ => Ok(Box::new(Reattach { what: typed.argument(0).map(str::to_owned), process })),
+    }
+}
+
+impl Action for Reattach {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let attach = survivor::find(self.what.as_deref(), &self.process)?;
+        log::set_max_level(attach.process.log_level.0);
+        session::attach(attach)
+    }
+}
