@@ -324,11 +324,13 @@ impl Forwarder {
         };
         let [low, high, ..] = turn.fx.random.next_u64().to_le_bytes();
         query.message.set_id(u16::from_le_bytes([low, high]));
+        let short = query.wants_stream();
         let patience = match &mut query.exchange {
             None => {
                 let fields = IpFields::default();
                 turn.fx.host.send(query.socket, None, None, fields, query.message.bytes());
-                PATIENCE
+                // It may have to be asked over TCP as well before its client gives up.
+                if short { [PATIENCE[0]; 2] } else { PATIENCE }
             }
             Some(exchange) => {
                 *exchange = Exchange::new(query.message.bytes());
@@ -377,7 +379,12 @@ impl Forwarder {
             return;
         };
         if !unhelpful {
-            self.upstreams.prefer(query.upstream, query.server);
+            let tries = self.upstreams.len(query.upstream) * PATIENCE.len();
+            let datagrams_pass = match query.exchange {
+                None => Some(true),
+                Some(_) => (query.attempt >= tries).then_some(false),
+            };
+            self.upstreams.prefer(query.upstream, query.server, datagrams_pass);
             self.cache.insert(&query.message, answer, turn.now);
         }
         if !query.answered {
@@ -429,22 +436,27 @@ impl Forwarder {
         self.try_next(turn, index);
     }
 
-    /// Asks the next server, or gives up after the second round.
+    /// Asks the next server, or gives up after the second round. A query that came over TCP is then
+    /// asked so, since where nothing comes of UDP TCP may be let through; where answers do come, it
+    /// was lost, and a busy server that loses datagrams has no connections to spare: the second
+    /// round is over UDP as well, and TCP one try after it.
     fn try_next(&mut self, turn: &mut Turn<'_>, index: usize) {
         let Some(query) = self.queries.get_mut(index) else {
             return;
         };
         query.attempt += 1;
         let servers = self.upstreams.len(query.upstream).max(1);
-        let next = (query.attempt < servers * PATIENCE.len())
+        let again = query.wants_stream() && self.upstreams.datagrams_pass(query.upstream);
+        let over_udp = servers * if again { PATIENCE.len() } else { 1 };
+        let tries = if again { over_udp + 1 } else { servers * PATIENCE.len() };
+        let next = (query.attempt < tries)
             .then(|| self.upstreams.get(query.upstream, query.attempt % servers))
             .flatten();
         let Some(server) = next else {
             self.give_up(turn, index);
             return;
         };
-        // Where nothing comes of UDP, TCP may be let through.
-        let stream = query.exchange.is_some() || query.wants_stream() && query.attempt >= servers;
+        let stream = query.exchange.is_some() || query.wants_stream() && query.attempt >= over_udp;
         self.connect(turn, index, server, stream);
     }
 

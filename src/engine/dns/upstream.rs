@@ -10,13 +10,15 @@ use crate::config::name::parents;
 pub struct Resolvers {
     servers: Vec<SocketAddr>,
     preferred: usize,
+    /// Answers have come over UDP, and no query has since been in need of TCP for lack of one.
+    datagrams_pass: bool,
 }
 
 impl Resolvers {
     /// Resolvers in the order of `resolv.conf(5)`.
     #[must_use]
     pub fn new(servers: Vec<SocketAddr>) -> Self {
-        Self { servers, preferred: 0 }
+        Self { servers, preferred: 0, datagrams_pass: false }
     }
 
     /// The server to ask on the `attempt`-th try of a round that began with `first`; `None` when
@@ -84,8 +86,19 @@ impl Upstreams {
         self.resolvers(upstream.route).map_or(0, |resolvers| resolvers.servers.len())
     }
 
-    /// Remembers that `server` answers, for the next query to begin with it.
-    pub(super) fn prefer(&mut self, upstream: Upstream, server: SocketAddr) {
+    /// Whether a query for it that is not answered over UDP was most likely lost.
+    pub(super) fn datagrams_pass(&self, upstream: Upstream) -> bool {
+        self.resolvers(upstream.route).is_some_and(|resolvers| resolvers.datagrams_pass)
+    }
+
+    /// Remembers that `server` answers, for the next query to begin with it, and whether answers
+    /// come over UDP, if that is known.
+    pub(super) fn prefer(
+        &mut self,
+        upstream: Upstream,
+        server: SocketAddr,
+        datagrams_pass: Option<bool>,
+    ) {
         let resolvers = match upstream.route {
             None => Some(&mut self.default),
             Some(index) => self.routes.get_mut(index).map(|(_, resolvers)| resolvers),
@@ -94,6 +107,7 @@ impl Upstreams {
             && let Some(index) = resolvers.servers.iter().position(|known| *known == server)
         {
             resolvers.preferred = index;
+            resolvers.datagrams_pass = datagrams_pass.unwrap_or(resolvers.datagrams_pass);
         }
     }
 

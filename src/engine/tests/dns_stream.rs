@@ -134,6 +134,45 @@ fn a_query_over_tcp_that_gets_no_answer_over_udp_is_asked_over_tcp() {
     assert_eq!((&failure[2..4], failure[5] & 15), (&[0, 8][..], 2), "SERVFAIL");
 }
 
+// A busy server that loses datagrams has no connections to spare.
+#[test]
+fn a_query_over_tcp_that_is_lost_over_udp_is_sent_again_before_it_is_asked_over_tcp() {
+    let mut net = net();
+    net.set_resolvers(&SERVERS[..1]);
+    let handle = connect(&mut net, false, 40_000);
+    let lost = |net: &mut Net| {
+        let lost = asked_over_udp(net, SERVERS[0]);
+        net.pass(Duration::from_millis(1_010));
+        net.host_closes(lost.0, false);
+    };
+    let answered = |net: &mut Net, id: u16| {
+        let (opened, sent) = asked_over_udp(net, SERVERS[0]);
+        answers_over_udp(net, opened, &sent, [0x81, 0x80], &[7; 5]);
+        net.host_closes(opened, false);
+        assert_eq!(receive(net, handle)[2..4], id.to_be_bytes());
+    };
+    send(&mut net, handle, &query(1));
+    answered(&mut net, 1);
+    // Twice, from another socket and under another id each time.
+    send(&mut net, handle, &query(2));
+    lost(&mut net);
+    answered(&mut net, 2);
+    // Datagrams are let through no more: in time for a client that waits for five seconds.
+    send(&mut net, handle, &query(3));
+    lost(&mut net);
+    lost(&mut net);
+    let (opened, sent) = asked(&mut net, SERVERS[0]);
+    net.peer_sends(opened, &answer(&sent, 9));
+    assert_eq!(receive(&mut net, handle).len(), answer(&sent, 9).len());
+    net.host.closed.clear();
+    // Which is remembered.
+    send(&mut net, handle, &query(4));
+    lost(&mut net);
+    asked(&mut net, SERVERS[0]);
+    net.pass(Duration::from_secs(3));
+    assert_eq!(receive(&mut net, handle)[5] & 15, 2, "SERVFAIL");
+}
+
 #[test]
 fn an_answer_that_is_cut_short_is_asked_for_over_tcp_and_given_whole() {
     for v6 in [false, true] {
