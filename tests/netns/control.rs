@@ -483,6 +483,46 @@ fn a_live_container_is_captured_twice_at_once() {
     assert_eq!(link_counter(&lab, &ctr, "tx", "dropped"), 0);
 }
 
+// G4: it runs until something happens, and has what happened last.
+#[test]
+fn a_ring_of_frames_is_never_larger_than_it_may_be() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-n", "web"]).without_pcap().start();
+    let file = lab.dir().join("ring.pcap").to_str().unwrap().to_owned();
+    let program = binary();
+    let ring = ["capture", "web", "-w", &file, "--ring", "1", "-s", "3000"];
+    let argv = [&[program.to_str().unwrap()], &ring[..]].concat();
+    let capture = lab.spawn(Place::User, &argv);
+    let length = |file: &str| std::fs::metadata(file).map_or(0, |file| file.len());
+    eventually(secs(5), "the capture has begun", || {
+        if length(&file) >= 24 { Ok(()) } else { Err(length(&file).to_string()) }
+    });
+    let _counter = lab.serve(Place::Lan, "serve_each(read_all, port=9)");
+    let send = "s = tcp('192.0.2.9', 9); data = os.urandom(1 << 20)
+for _ in range(64): s.sendall(data)
+s.shutdown(socket.SHUT_WR); say(s.recv(99).decode() or 'end')";
+    lab.py(Place::In(&ctr), send).ok();
+    // The last thing that happens is in it.
+    lab.sh(Place::In(&ctr), "ping -c1 -W5 10.0.2.2").ok();
+    let before = format!("{file}.1");
+    eventually(secs(10), "both files are there, and the ping", || {
+        let read = lab.run(Place::User, &["tcpdump", "-nr", &file, "icmp"]);
+        if read.stdout.contains("echo reply") && length(&before) > 0 {
+            Ok(())
+        } else {
+            Err(read.to_string())
+        }
+    });
+    capture.signal(Signal::SIGINT);
+    capture.finish(secs(5));
+    let frames = lab.run(Place::User, &["tcpdump", "-nr", &before]);
+    assert!(frames.ok().lines().count() > 100, "{frames}");
+    assert!(!frames.stderr.contains("truncated"), "{frames}");
+    assert!(length(&file) + length(&before) <= 1 << 20);
+    assert!(length(&before) > (1 << 19) - 4000);
+}
+
 // E25
 #[test]
 fn events_are_told_as_they_happen() {

@@ -64,6 +64,13 @@ pub(in crate::verbs) const CAPTURE: Verb = Verb {
             help: "Keep no more than that of a frame. Default: all of it.",
             ..VERB
         },
+        OptionSpec {
+            long: "--ring",
+            kind: Kind::Value("MIB"),
+            help: "Keep the last frames alone, at most that many MiB: FILE is begun anew when it \
+                   has half of them, and what it had is FILE.1.",
+            ..VERB
+        },
     ],
     examples: &[
         ("rnsnet capture web -w - --filter 'tcp port 80' | tcpdump -nr -", "Live, with a filter."),
@@ -72,6 +79,10 @@ pub(in crate::verbs) const CAPTURE: Verb = Verb {
             "What the containers of n1 say, also to each other.",
         ),
         ("rnsnet capture web -w web.pcap -c 100", "A hundred frames for Wireshark."),
+        (
+            "rnsnet capture web -w web.pcap --ring 64",
+            "For as long as it takes until it fails again.",
+        ),
     ],
     parse,
 };
@@ -84,6 +95,8 @@ struct CaptureTo {
     count: Option<u64>,
     snap: Option<u32>,
     filter: Option<String>,
+    /// Bytes, of both files together.
+    ring: Option<u64>,
 }
 
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
@@ -92,9 +105,14 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         "-" => Ok(None),
         file => Ok(Some(file.to_owned())),
     })?;
+    let (file, ring) = (file.flatten(), typed.read("--ring", positive)?);
+    if ring.is_some() && file.is_none() {
+        return Err(UsageError::Useless { option: "--ring", needed: "--write FILE" });
+    }
     Ok(Box::new(CaptureTo {
         container: typed.argument(0).unwrap_or_default().to_owned(),
-        file: file.flatten(),
+        file,
+        ring: ring.map(|mib| u64::from(mib) << 20),
         count: typed.read("--count", positive)?.map(u64::from),
         snap: typed.read("--snapshot-length", positive)?,
         filter: typed.read("--filter", |text| {
@@ -122,18 +140,15 @@ impl Action for CaptureTo {
                 (found.instance.connection, name)
             }
         };
-        let (mut out, file) = match &self.file {
+        let (out, file) = match &self.file {
             None if io::stdout().is_terminal() => return Err(ClientError::Terminal.into()),
             None => {
                 let stdout = io::stdout().as_fd().try_clone_to_owned();
                 (stdout.map_err(system("use standard output"))?.into(), "standard output")
             }
             Some(file) => {
-                let mut options = OpenOptions::new();
-                let options = options.write(true).create(true).truncate(true).mode(0o600);
-                let opened = options.open(file);
                 let failed = |source| ClientError::Write { file: file.clone(), source };
-                (opened.map_err(failed)?, file.as_str())
+                (begin(file).map_err(failed)?, file.as_str())
             }
         };
         let (reader, writer) = io::pipe().map_err(system("make a pipe"))?;
@@ -143,7 +158,8 @@ impl Action for CaptureTo {
         }
         let asked = Capture { container, count: self.count, snap: self.snap, filter: self.filter };
         let Streaming { .. } = connection.ask_with("capture", &asked, &[writer.into()])?;
-        match copy(reader, &mut out) {
+        let ring = self.ring.map(|most| Ring::new(file, most / 2));
+        match copy(reader, out, ring) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
             other => {
                 other.map_err(|source| ClientError::Write { file: file.to_owned(), source })?
@@ -154,9 +170,64 @@ impl Action for CaptureTo {
     }
 }
 
+/// A new file, or an old one without what was in it.
+fn begin(file: &str) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)
+}
+
+/// A capture that goes on in a new file each time that one is full; the one before is kept.
+#[derive(Debug)]
+struct Ring<'a> {
+    file: &'a str,
+    /// The most bytes of one file.
+    most: u64,
+    /// What each file begins with.
+    head: Vec<u8>,
+    /// What the file at hand has.
+    length: u64,
+    /// The beginning of what is not there as a whole.
+    rest: Vec<u8>,
+}
+
+impl<'a> Ring<'a> {
+    fn new(file: &'a str, most: u64) -> Self {
+        Self { file, most, head: Vec::new(), length: 0, rest: Vec::new() }
+    }
+
+    /// Writes the frames that are whole by now.
+    fn write(&mut self, piece: &[u8], out: &mut File) -> io::Result<()> {
+        self.rest.extend_from_slice(piece);
+        let mut written = 0;
+        while let Some(rest) = self.rest.get(written..) {
+            // pcap-savefile(5): a head of 24 bytes, then each frame behind 16, its length at 8.
+            let length = match rest.get(8..12).and_then(<[u8]>::first_chunk) {
+                _ if self.head.is_empty() => 24,
+                Some(length) => usize::try_from(u32::from_ne_bytes(*length))
+                    .unwrap_or(usize::MAX)
+                    .saturating_add(16),
+                None => break,
+            };
+            let Some(whole) = rest.get(..length) else { break };
+            if self.head.is_empty() {
+                self.head = whole.to_vec();
+            } else if self.length + length as u64 > self.most {
+                std::fs::rename(self.file, format!("{}.1", self.file))?;
+                *out = begin(self.file)?;
+                out.write_all(&self.head)?;
+                self.length = self.head.len() as u64;
+            }
+            out.write_all(whole)?;
+            self.length += length as u64;
+            written += length;
+        }
+        self.rest.drain(..written);
+        Ok(())
+    }
+}
+
 /// Every piece at once, so that a reader sees each frame as it comes. A reader that goes is noticed
 /// at once too, not only with the next frame.
-fn copy(reader: io::PipeReader, out: &mut File) -> io::Result<()> {
+fn copy(reader: io::PipeReader, mut out: File, mut ring: Option<Ring<'_>>) -> io::Result<()> {
     let mut reader = File::from(OwnedFd::from(reader));
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -177,8 +248,11 @@ fn copy(reader: io::PipeReader, out: &mut File) -> io::Result<()> {
         if length == 0 {
             return Ok(());
         }
-        out.write_all(buffer.get(..length).unwrap_or_default())?;
-        out.flush()?;
+        let piece = buffer.get(..length).unwrap_or_default();
+        match &mut ring {
+            Some(ring) => ring.write(piece, &mut out)?,
+            None => out.write_all(piece)?,
+        }
     }
 }
 
@@ -202,3 +276,35 @@ fn report(connection: &mut client::Connection) -> Result<(), ClientError> {
 
 /// The most that an ordinary user's pipe may hold (pipe(7)), in bytes.
 const PIPE_LEN: i32 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_has_the_last_frames_whole_in_files_that_begin_as_all_do() {
+        let file = std::env::temp_dir().join(format!("rnsnet-ring-{}", std::process::id()));
+        let (file, before) = (file.to_str().unwrap().to_owned(), file.with_extension("1"));
+        let mut ring = Ring::new(&file, 1000);
+        let frame = |number: u8, length: u32| {
+            let head = [&[0; 8][..], &length.to_ne_bytes(), &length.to_ne_bytes()].concat();
+            [head, vec![number; length as usize]].concat()
+        };
+        let frames = (0..50).map(|number| frame(number, 60 + u32::from(number)));
+        let stream = [vec![0xa1; 24]].into_iter().chain(frames).collect::<Vec<_>>().concat();
+        let mut out = begin(&file).unwrap();
+        for piece in stream.chunks(37) {
+            ring.write(piece, &mut out).unwrap();
+            assert!(std::fs::metadata(&file).unwrap().len() <= 1000);
+        }
+        let [older, newer] = [before.to_str().unwrap(), &file].map(|file| {
+            let all = std::fs::read(file).unwrap();
+            assert!(all.len() <= 1000 && all.starts_with(&[0xa1; 24]), "{file}");
+            std::fs::remove_file(file).unwrap();
+            all[24..].to_vec()
+        });
+        let kept = [older, newer].concat();
+        assert!(stream.ends_with(&kept) && kept.len() > 1000, "{} bytes", kept.len());
+        assert_eq!(kept[..8], [0; 8], "it begins with a frame");
+    }
+}
