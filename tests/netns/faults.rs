@@ -10,7 +10,10 @@ use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, secs};
 use crate::exec::Proc;
-use crate::lab::{HOST4, LAN4, Lab, Place};
+use crate::lab::{DNS4, HOST4, LAN4, Lab, Place};
+
+/// Loads that last.
+const LOAD: &str = include_str!("load.py");
 
 /// Bytes of both directions that are checked one by one, and the bytes that have to be on their way
 /// before something happens.
@@ -170,12 +173,8 @@ say('back')
 
 /// What a process has resident, in KiB, and how many descriptors.
 fn size(lab: &Lab, pid: u32) -> (u64, usize) {
-    let script =
-        format!("awk '/^VmRSS/ {{ print $2 }}' /proc/{pid}/status; ls /proc/{pid}/fd | wc -l");
-    let ran = lab.sh(Place::Host, &script);
-    let mut lines = ran.ok().lines().map(|line| line.trim().parse::<u64>().expect("a number"));
-    let (kib, fds) = (lines.next().expect("a line"), lines.next().expect("two lines"));
-    (kib, usize::try_from(fds).expect("few"))
+    let ran = lab.sh(Place::Host, &format!("awk '/^VmRSS/ {{ print $2 }}' /proc/{pid}/status"));
+    (ran.ok().trim().parse().expect("a number"), lab.descriptors(pid))
 }
 
 // K9 B12: connection after connection, outbound and published; none is lost, nothing is kept.
@@ -189,26 +188,7 @@ fn twenty_thousand_connections_leave_nothing() {
     let net = lab.rnsnet(&ctr).without_pcap().with(&["-p", &publish]).start();
     let _inside = lab.serve(Place::In(&ctr), "echo_tcp(7)");
     let churn = |place: Place<'_>, host: &str, port: u16, rounds: u32| {
-        let program = format!(
-            "
-lost = []
-def go(n):
-    for i in range({rounds} // 8):
-        word = b'%d %d' % (n, i)
-        try:
-            s = tcp('{host}', {port}, 30)
-            s.sendall(word)
-            s.shutdown(socket.SHUT_WR)
-            if read_all(s) != word:
-                lost.append(word)
-        except OSError as e:
-            lost.append((word, e))
-threads = [thread(go, n) for n in range(8)]
-for t in threads:
-    t.join()
-say(len(lost), lost[:3])
-"
-        );
+        let program = format!("{LOAD}\nchurn('{host}', {port}, {rounds})");
         let said = lab.py_within(place, &program, secs(300));
         assert_eq!(said.ok().trim(), "0 []", "{host}");
     };
@@ -236,44 +216,7 @@ fn a_mixed_load_does_not_make_it_larger() {
     lab.set_resolv_conf(&format!("nameserver {LAN4}\n"));
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).without_pcap().start();
-    let third = format!(
-        "
-import subprocess
-def short():
-    for i in range(600):
-        s = tcp('{LAN4}', 7, 30)
-        s.sendall(b'x' * (i * 7 % 5000 + 1))
-        s.shutdown(socket.SHUT_WR)
-        read_all(s)
-def datagrams():
-    for i in range(600):
-        s = udp()
-        s.sendto(b'x' * (i % 1400 + 1), ('{LAN4}', 8))
-        s.recv(2000)
-def names():
-    for i in range(100):
-        subprocess.run(['dig', '+short', '+time=10', '@10.0.2.3', 'a.test'], check=True, stdout=subprocess.DEVNULL)
-def refused():
-    for i in range(600):
-        try:
-            tcp('{LAN4}', 6, 30)
-        except ConnectionRefusedError:
-            pass
-def bulk():
-    for _ in range(4):
-        exact_client('{LAN4}', 9000, 20 << 20, 20 << 20)
-failed = []
-def run(f):
-    try:
-        f()
-    except BaseException as e:
-        failed.append((f.__name__, e))
-threads = [thread(run, f) for f in (short, datagrams, names, refused, bulk)]
-for t in threads:
-    t.join()
-say(failed)
-"
-    );
+    let third = format!("{LOAD}\nmixed('{LAN4}', '{DNS4}')");
     let mut sizes = Vec::new();
     for _ in 0..3 {
         let said = lab.py_within(Place::In(&ctr), &third, secs(300));
@@ -282,61 +225,6 @@ say(failed)
     }
     assert!(sizes[2] <= sizes[1] + 1024, "KiB after each third: {sizes:?}");
 }
-
-/// Random frames, good ones with some bytes changed, and well-formed ones of every kind, as a
-/// container with its own raw socket sends them.
-const HOSTILE: &str = "
-wire = Wire()
-rng = random.Random(int(sys.stdin.readline()))
-head = wire.gateway + wire.own
-def some(n):
-    return rng.randbytes(n)
-v4 = ['10.0.2.2', '10.0.2.3', '192.0.2.9', '192.0.2.77', '127.0.0.1', '224.0.0.1', '255.255.255.255', '10.0.2.7']
-v6 = ['fd72:6e73:6e65::2', 'fd72:6e73:6e65::3', '2001:db8:5::9', '::1', 'ff02::1', '::ffff:127.0.0.1']
-def good():
-    port, dport = rng.randrange(1, 65536), rng.choice((0, 7, 53, 67, 80, 547, 9000))
-    kind = rng.randrange(5)
-    if kind == 0:
-        proto, body = 6, tcp_segment(port, dport, rng.randrange(256), rng.getrandbits(32), rng.getrandbits(32), some(rng.randrange(60)))
-    elif kind == 1:
-        proto, body = 17, udp_datagram(port, dport, some(rng.randrange(200)))
-    elif kind == 2:
-        proto, body = 1, bytes((rng.randrange(20), rng.randrange(5))) + some(rng.randrange(8, 80))
-    elif kind == 3:
-        proto, body = 58, bytes((rng.randrange(128, 145), 0)) + some(rng.randrange(8, 80))
-    else:
-        proto, body = rng.choice((0, 2, 43, 44, 60, 132)), some(rng.randrange(8, 80))
-    if rng.randrange(3):
-        ip = packet('10.0.2.100', rng.choice(v4), proto, body)
-        if not rng.randrange(6):
-            ip = ip[:6] + some(2) + ip[8:]
-            ip = ip[:10] + bytes(2) + ip[12:]
-            ip = ip[:10] + struct.pack('!H', checksum(ip[:20])) + ip[12:]
-        return head + b'\\x08\\x00' + ip
-    return head + b'\\x86\\xdd' + packet('fd72:6e73:6e65::100', rng.choice(v6), proto, body)
-pool = [good() for _ in range(3000)]
-sent = 0
-def give(frame):
-    global sent
-    try:
-        wire.frame(frame)
-        sent += 1
-    except OSError:
-        pass
-for i in range(100_000):
-    which = i % 3
-    if which == 0:
-        frame = rng.choice((b'', head, head + rng.choice((b'\\x08\\x00', b'\\x86\\xdd', b'\\x08\\x06', b'\\x81\\x00')))) + some(rng.randrange(14, 200))
-        give(frame)
-    elif which == 1:
-        frame = bytearray(rng.choice(pool))
-        for _ in range(rng.randrange(1, 5)):
-            frame[rng.randrange(12, len(frame))] = rng.randrange(256)
-        give(bytes(frame[:rng.randrange(14, len(frame) + 1)]) if not i % 5 else bytes(frame))
-    else:
-        give(rng.choice(pool))
-say(sent)
-";
 
 // K5: as many as the program itself has counted, and afterwards it is what it was.
 #[test]
@@ -354,10 +242,8 @@ fn a_million_hostile_frames_change_nothing() {
     let mut seed = 0_u32;
     while taken(&lab) < 1_000_000 {
         assert!(seed < 60, "only {} frames of {seed} times 100,000 were taken", taken(&lab));
-        let mut sender = lab.spawn_py(Place::In(&ctr), HOSTILE);
-        sender.tell(&seed.to_string());
-        sender.line(secs(120));
-        assert!(sender.finish(secs(10)).status.success());
+        let frames = format!("{LOAD}\nhostile_frames({seed}, 100_000)");
+        lab.py_within(Place::In(&ctr), &frames, secs(120)).ok();
         assert!(net.alive(), "it died of seed {seed}");
         sizes.push(size(&lab, net.pid()).0);
         seed += 1;

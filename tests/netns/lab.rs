@@ -379,6 +379,14 @@ impl Lab {
         ways.into_iter().collect()
     }
 
+    /// How many descriptors a process has. Its `fd` in /proc is closed to all but itself, as it cannot
+    /// be dumped; `fdinfo` is open to who may trace it (proc(5)).
+    #[track_caller]
+    pub(crate) fn descriptors(&self, pid: u32) -> usize {
+        let listing = self.run(Place::Host, &["ls", &format!("/proc/{pid}/fdinfo")]);
+        listing.ok().lines().count()
+    }
+
     /// Counts what reaches `port` on TCP and UDP, both families. See [`arrivals`].
     #[track_caller]
     pub(crate) fn counter(&self, place: Place<'_>, ports: &[u16]) -> Proc {
