@@ -66,7 +66,7 @@ limits! {
         "the same of one container beside others; 0 is a quarter of tcp"
         => "a new one of its is reset",
     Opening "opening" = 1024 (1 to 65536)
-        "TCP connections that the other side has not accepted yet"
+        "TCP connections out that the other side, or then their own, has not answered yet"
         => "the oldest is forgotten, of the container that has most: its SYN comes again",
     OpeningEach "opening-each" = 0 (0 to 65536)
         "the same of one container beside others; 0 is a quarter of opening"

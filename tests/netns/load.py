@@ -22,6 +22,31 @@ def churn(host, port, total, threads=8):
     say(len(lost), lost[:3])
 
 
+def greet(port):
+    """Says a byte to each client and waits for its end: many at once, without a thread for each."""
+    import selectors
+    listener, ready = listen(port, backlog=4096), selectors.EpollSelector()
+    listener.setblocking(False)
+    ready.register(listener, selectors.EVENT_READ)
+    say("ready")
+    while True:
+        for key, _ in ready.select():
+            s = key.fileobj
+            try:
+                if s is listener:
+                    client = listener.accept()[0]
+                    client.sendall(b"x")
+                    ready.register(client, selectors.EVENT_READ)
+                elif not s.recv(1000):
+                    raise OSError("it has ended")
+            except BlockingIOError:
+                pass
+            except OSError:
+                if s is not listener:
+                    ready.unregister(s)
+                    s.close()
+
+
 def mixed(lan, dns=None):
     """Short connections, datagrams, refusals, bulk and names at once; says what failed."""
     def short():

@@ -9,7 +9,7 @@ use smoltcp::time::Duration;
 
 use super::net::{Connects, Net, Options, guest, server, socket};
 use super::packets::{
-    ACK, Datagram, FIN, GATEWAY_MAC, GUEST_MAC, RST, SYN, Segment, ethernet, icmp, ip, pattern,
+    ACK, Datagram, FIN, GATEWAY_MAC, GUEST_MAC, PSH, RST, SYN, Segment, ethernet, icmp, ip, pattern,
 };
 use crate::config::{Lease, Limits, Protocol, Sharing};
 use crate::engine::host::SocketKind;
@@ -149,6 +149,35 @@ fn who_opens_most_connections_gives_way() {
     let asked = opened(&mut net);
     assert_eq!(closed(&mut net, &asked), [1], "the oldest of A, though B's is older");
     net.expect_counters(&[("tcp_outbound", 5), ("tcp_evicted", 1), ("limit.opening", 1)]);
+}
+
+#[test]
+fn connections_that_a_container_does_not_acknowledge_keep_nobody_out() {
+    for to in ["192.0.2.9:80", "10.0.2.3:53"] {
+        let mut net = alone(&[("tcp", "20"), ("opening", "8")]);
+        net.host.connects = Connects::AtOnce;
+        for number in 1..=50 {
+            let syn = Segment::syn(own(A, number), socket(to), 1400);
+            assert_eq!(sends(&mut net, A, &syn.packet()), Verdict::Flow);
+        }
+        net.expect_counters(&[("tcp_outbound", 50), ("tcp_evicted", 42), ("limit.opening", 42)]);
+        let answers = net.guest_gets_all();
+        let (asked, closed) = (opened(&mut net), std::mem::take(&mut net.host.closed));
+        assert_eq!(asked.len() - closed.len(), if to.ends_with(":80") { 8 } else { 0 });
+        // One that is acknowledged is none of them any more.
+        let last = Segment::read(answers.last().unwrap());
+        let ack = Segment::new(last.to, last.from, ACK, last.ack, last.seq.wrapping_add(1));
+        sends(&mut net, A, &ack.packet());
+        for number in 51..=58 {
+            let syn = Segment::syn(own(A, number), socket(to), 1400);
+            sends(&mut net, A, &syn.packet());
+        }
+        net.guest_gets_all();
+        let data = Segment { flags: ACK | PSH, payload: b"x".to_vec(), ..ack };
+        sends(&mut net, A, &data.packet());
+        let answer = net.guest_gets_all();
+        assert_eq!(Segment::read(answer.last().unwrap()).flags & (RST | ACK), ACK);
+    }
 }
 
 #[test]

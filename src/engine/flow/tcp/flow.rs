@@ -26,6 +26,8 @@ pub(in crate::engine) struct TcpFlow {
     /// What stands for it where the guest speaks with the DNS forwarder.
     pub(super) service: Option<Box<Service>>,
     pub(super) state: State,
+    /// Of an outbound one whose handshake is not over; see [`super::TcpFlows`].
+    pub(super) ticket: Option<u64>,
     pub(super) in_egress: bool,
     pub(super) relay_asked: bool,
     pub(super) to_guest_bytes: u64,
@@ -50,7 +52,7 @@ pub(in crate::engine) struct Retry {
 pub(super) enum State {
     /// Entered with a guest's SYN; the host socket is connecting and the SYN is held.
     /// Leaves with the connection's success, its failure or [`super::OPENING`].
-    Opening { syn: Box<[u8]>, header_len: usize, until: Instant, ticket: u64 },
+    Opening { syn: Box<[u8]>, header_len: usize, until: Instant },
     /// Entered with a client's connection; our SYN is with the guest.
     /// Leaves with the guest's answer or when it has waited too long. `other` is the guest's address of the other
     /// family, tried when this one refuses; `retry` is set where other guests are tried then.
@@ -77,6 +79,7 @@ impl TcpFlow {
             socket,
             service: None,
             state,
+            ticket: None,
             in_egress: false,
             relay_asked: false,
             to_guest_bytes: 0,
@@ -158,7 +161,7 @@ impl State {
 
     /// Stands in for a moment while one state's connection moves to the next.
     pub(super) fn placeholder() -> Self {
-        Self::Opening { syn: Box::default(), header_len: 0, until: Instant::ZERO, ticket: u64::MAX }
+        Self::Opening { syn: Box::default(), header_len: 0, until: Instant::ZERO }
     }
 }
 

@@ -74,9 +74,10 @@ pub(in crate::engine) struct TcpFlows {
     /// Flows that may have segments for their guest, each at most once.
     egress: VecDeque<usize>,
     burst: u32,
-    /// Flows in [`State::Opening`] by their tickets, so the oldest first.
+    /// Outbound flows whose host has not answered, or whose guest has not acknowledged our SYN-ACK, by
+    /// their tickets, so the oldest first.
     opening: BTreeMap<u64, usize>,
-    /// The same for those in [`State::Calling`].
+    /// Those in [`State::Calling`], which have theirs there.
     calling: BTreeMap<u64, usize>,
     /// Those of them whose guest is given up, for another to be tried.
     refused: Vec<usize>,
@@ -192,18 +193,16 @@ impl TcpFlows {
         if packet.bytes.len() > MAX_SYN {
             return Verdict::Dropped(DropReason::Malformed);
         }
-        self.make_room_to_open(turn);
+        let ticket = self.ticket_to_open(turn);
         let index = self.flows.next_index();
         let socket = turn.fx.host.open(Owner::Tcp(index), SocketKind::TcpConnect(to));
-        let ticket = self.ticket();
-        self.opening.insert(ticket, index);
         let state = State::Opening {
             syn: (&*packet.bytes).into(),
             header_len: packet.header_len,
             until: turn.now + OPENING,
-            ticket,
         };
-        self.flows.insert(TcpFlow::new(key, Some(socket), state, turn.now));
+        let flow = TcpFlow::new(key, Some(socket), state, turn.now);
+        self.insert_half_open(flow, ticket);
         turn.fx.stats.tcp_outbound += 1;
         log::debug!("flow {index} tcp {key}: opening to {to}");
         self.arm(turn, index);
@@ -230,17 +229,26 @@ impl TcpFlows {
         self.rings.memory.used()
     }
 
-    /// Forgets the oldest flow that is being opened if there are too many. Its guest sends its SYN
-    /// again if it still cares, so a flood of SYNs into a void keeps nobody out.
-    fn make_room_to_open(&mut self, turn: &mut Turn<'_>) {
+    /// The ticket of a flow that is to be opened. Forgets the oldest whose handshake is not over if
+    /// there are too many. Its guest sends its SYN again if it still cares, so a flood of SYNs keeps
+    /// nobody out, whether they lead into a void or to a port that is open.
+    fn ticket_to_open(&mut self, turn: &mut Turn<'_>) -> u64 {
         let room = turn.room(Limit::Opening, Limit::OpeningEach);
         if let Some((ticket, own)) = self.oldest(&self.opening, turn.port, room)
-            && let Some(oldest) = self.opening.remove(&ticket)
+            && let Some(&oldest) = self.opening.get(&ticket)
         {
             turn.fx.stats.tcp_evicted += 1;
             turn.count_limit(Limit::Opening, Limit::OpeningEach, room, own);
             self.remove(turn, oldest, true);
         }
+        self.ticket()
+    }
+
+    fn insert_half_open(&mut self, mut flow: TcpFlow, ticket: u64) -> usize {
+        flow.ticket = Some(ticket);
+        let index = self.flows.insert(flow);
+        self.opening.insert(ticket, index);
+        index
     }
 
     /// The ticket that has to go before `port` may draw another, and how many are its own.
@@ -281,10 +289,9 @@ impl TcpFlows {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let State::Opening { syn, header_len, ticket, .. } = &mut flow.state else {
+        let State::Opening { syn, header_len, .. } = &mut flow.state else {
             return;
         };
-        self.opening.remove(ticket);
         let ring = self.rings.first(&turn.network.limits);
         if ring.is_none() {
             // Others have taken the memory since its SYN came.
@@ -377,6 +384,11 @@ impl TcpFlows {
                 }
             },
             State::Open(open) => {
+                if open.connection.state() != tcp::State::SynReceived
+                    && let Some(ticket) = flow.ticket.take()
+                {
+                    self.opening.remove(&ticket);
+                }
                 open.note_guest_state(turn.now);
                 if open.wants_relay() {
                     self.ask_relay(turn, index);
@@ -574,11 +586,12 @@ impl TcpFlows {
 
     fn forget(&mut self, fx: &mut Effects, index: usize, reset: bool) {
         if let Some(mut flow) = self.flows.remove(index) {
-            match flow.state {
-                State::Opening { ticket, .. } => self.opening.remove(&ticket),
-                State::Calling { ticket, .. } => self.calling.remove(&ticket),
-                State::Open(_) | State::Closing { .. } => None,
-            };
+            if let Some(ticket) = flow.ticket {
+                self.opening.remove(&ticket);
+            }
+            if let State::Calling { ticket, .. } = flow.state {
+                self.calling.remove(&ticket);
+            }
             flow.close_host(fx, reset);
             if flow.look.is_some() {
                 self.rings.forget(index);

@@ -32,10 +32,11 @@ impl TcpFlows {
             return Verdict::Refused;
         };
         let taken = ingress(turn, &mut connection, packet.bytes, packet.header_len);
+        let ticket = self.ticket_to_open(turn);
         let state = State::Open(Box::new(Open::new(connection, turn.now)));
         let mut flow = TcpFlow::new(key, None, state, turn.now);
         flow.service = Some(Box::new(Service::new(self.ticket(), turn.now)));
-        let index = self.flows.insert(flow);
+        let index = self.insert_half_open(flow, ticket);
         turn.fx.stats.tcp_outbound += 1;
         log::debug!("flow {index} tcp {key}: open to the DNS forwarder");
         match taken {
