@@ -124,6 +124,56 @@ fn a_process_that_is_stopped_and_continued_loses_no_byte() {
     });
 }
 
+/// A way out with no room for anything: an interface whose frames nobody takes, and no queue before it.
+const FULL: &str = "
+import fcntl, subprocess
+tun = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', b'full', 0x1001))
+subprocess.run(['sh', '-ec', 'ip link set full txqueuelen 1 up; tc qdisc replace dev full root noqueue'], check=True)
+forever()
+";
+
+// K6: ENOBUFS, that is. A full router loses datagrams, too; no conversation ends by it.
+#[test]
+fn a_way_out_without_room_loses_datagrams_and_nothing_else() {
+    survives(1, |lab, ctr, net| {
+        let _who = lab.who(Place::Lan, 7);
+        lab.sh(Place::Lan, "ip addr add 198.51.100.7/32 dev lo").ok();
+        let via = |way: &str| {
+            lab.sh(Place::Host, &format!("ip route replace 198.51.100.7 {way}")).ok();
+        };
+        via(&format!("via {LAN4}"));
+        let program = "
+s = udp()
+s.connect(('198.51.100.7', 7))
+s.send(b'who')
+say(s.recv(99))
+sys.stdin.readline()
+# Each is larger than the one before it: of several sent in one call the kernel loses all in silence.
+for number in range(1000):
+    s.send(bytes(number))
+say('sent')
+sys.stdin.readline()
+s.send(b'who')
+say(s.recv(99))
+";
+        let mut client = lab.spawn_py(Place::In(ctr), program);
+        let before = client.line(secs(10));
+        let full = lab.serve(Place::Host, FULL);
+        via("dev full");
+        client.tell("go on");
+        assert_eq!(client.line(secs(10)), "sent");
+        eventually(secs(10), "datagrams are refused for want of room", || {
+            let lost = net.log().matches("No buffer space available").count();
+            if lost > 500 { Ok(()) } else { Err(format!("{lost} datagrams")) }
+        });
+        via(&format!("via {LAN4}"));
+        drop(full);
+        client.tell("go on");
+        assert_eq!(client.line(secs(10)), before, "the port that the peer sees");
+    });
+}
+
 /// A peer of the host that vanishes without a word, under connections in every stage.
 #[test]
 fn half_open_peers_cost_nothing_but_their_own_connections() {
