@@ -295,17 +295,19 @@ type Bind = fn(SocketAddr, bool) -> io::Result<OwnedFd>;
 /// Where DNS is answered.
 const DNS_PORT: u16 = 53;
 
-/// Takes over a TAP whose descriptor was inherited under this number. `ipv6` says whether its
-/// container is to have IPv6.
+/// Takes over a TAP whose descriptor was inherited under this number, and tells its name. `ipv6`
+/// says whether its container is to have IPv6.
 ///
 /// # Errors
 /// No such descriptor, or one of something else.
-pub fn take_tap(fd: i32, ipv6: bool) -> Result<Attached, AttachError> {
+pub fn take_tap(fd: i32, ipv6: bool) -> Result<(Attached, String), AttachError> {
     let inherited =
         take_inherited(fd).map_err(|source| AttachError::NoDescriptor { fd, source })?;
-    let tap = Tap::adopt(inherited).map_err(|source| AttachError::NotATap { fd, source })?;
+    let not_a_tap = |source| AttachError::NotATap { fd, source };
+    let name = tun::name(&inherited).map_err(not_a_tap)?;
+    let tap = Tap::adopt(inherited).map_err(not_a_tap)?;
     let mac = tap.hardware_address().map_err(|source| AttachError::UseTap { source })?;
-    Ok(Attached { tap, ipv6, mac: Some(mac), dns: Vec::new() })
+    Ok((Attached { tap, ipv6, mac: Some(mac), dns: Vec::new() }, name))
 }
 
 /// What `ip link` shows of our interface: which process serves it, and the addresses it was given.

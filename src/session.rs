@@ -88,7 +88,7 @@ fn attach_and_serve(
     exit: Option<OwnedFd>,
     background: Option<Background>,
 ) -> Result<u8, Error> {
-    let Attach { target, endpoint, network, process, caller, .. } = command;
+    let Attach { target, mut endpoint, network, process, caller, .. } = command;
     let mut announcement = Announcement { background, ..Announcement::of(process) };
     if caller == Caller::default() {
         announcement.manager = Manager::from_environment();
@@ -96,11 +96,10 @@ fn attach_and_serve(
     // From here on every signal is an end in order, which removes the interface.
     let signals = Signals::new().map_err(set_up("receive signals"))?;
     let called_as = caller.personality.unwrap_or("rnsnet");
-    let ifname = &endpoint.ifname;
     let (served, watched) = if let Target::Tap(fd) = target {
-        let control = control(&announcement.process, None, Some(&target), called_as, ifname)?;
-        let mut served = Served::take_tap(fd, &endpoint, network, &caller)?;
-        served.control = control;
+        let mut served = Served::take_tap(fd, &mut endpoint, network, &caller)?;
+        let (process, ifname) = (&announcement.process, &endpoint.ifname);
+        served.control = control(process, None, Some(&target), called_as, ifname)?;
         (served, Watched::default())
     } else {
         let container = attach::open(&target)?;
@@ -110,7 +109,7 @@ fn attach_and_serve(
             announcement.make(&manager)?;
             return Ok(0);
         }
-        let process = &announcement.process;
+        let (process, ifname) = (&announcement.process, &endpoint.ifname);
         let control = control(process, Some(&container), Some(&target), called_as, ifname)?;
         let names = names_inside(&endpoint, &network);
         let mut served = Served::attach(&container, &endpoint, network, &caller)?;
@@ -340,16 +339,17 @@ impl Served {
         Ok(Self { published, interfaces, api, outbound, resolvers, ..nothing })
     }
 
-    /// Serves a TAP that the caller has opened.
+    /// Serves a TAP that the caller has opened, and named.
     fn take_tap(
         fd: i32,
-        endpoint: &Endpoint,
+        endpoint: &mut Endpoint,
         config: Network,
         caller: &Caller,
     ) -> Result<Self, Error> {
         let mut served = Self::wanted(endpoint, config, caller)?;
         let ipv6 = served.config.addresses.v6.is_some();
-        let attached = attach::take_tap(fd, ipv6)?;
+        let (attached, name) = attach::take_tap(fd, ipv6)?;
+        endpoint.ifname = name;
         served.expect_own_choice(attached.mac);
         served.attached = Some(attached);
         Ok(served)

@@ -201,19 +201,20 @@ tap = os.open("/dev/net/tun", os.O_RDWR)
 fcntl.ioctl(tap, 0x400454ca, struct.pack("16sH22x", b"tap0", int(sys.argv[2], 16)))
 enter(home)
 os.dup2(tap, 20, inheritable=True)
-os.execvp("slirp4netns", ["slirp4netns", "-r", "9", "--netns-type=tapfd", "20"])
+os.execvp(sys.argv[3], sys.argv[3:] + ["-r", "9", "--netns-type=tapfd", "20"])
 EOF
-        for flags in 1002 5002; do
+        for how in "1002 slirp4netns" "5002 slirp4netns" "5002 rnsnet --host-access=8080"; do
             rm -f "$T/ready"; mkfifo "$T/ready"
-            python3 "$T/tapfd.py" "$C" $flags 9>"$T/ready" >"$T/out" 2>&1 & H=$!
+            python3 "$T/tapfd.py" "$C" $how 9>"$T/ready" >"$T/out" 2>&1 & H=$!
             read -t 10 -r -n 1 byte <"$T/ready" || fail "not ready"
             in_ ip link set tap0 up
             in_ ip addr add 10.0.2.100/24 dev tap0
+            has "$(cat "$T/out")" "tap0 10.0.2.100/24"
             same "$(in_ socat -t 2 - TCP:10.0.2.2:8080)" 127.0.0.1
             kill "$H"; eventually ended; wait "$H" || true
         done
         # A TUN, and no interface at all.
-        code=0; python3 "$T/tapfd.py" "$C" 1001 9>/dev/null >"$T/out" 2>&1 || code=$?
+        code=0; python3 "$T/tapfd.py" "$C" 1001 slirp4netns 9>/dev/null >"$T/out" 2>&1 || code=$?
         same "$code" 1
         has "$(cat "$T/out")" "descriptor 20 is not a TAP"
         code=0; slirp4netns --netns-type=tapfd 20 20</dev/null >"$T/out" 2>&1 || code=$?

@@ -436,6 +436,13 @@ fn attach(
         return Err(UsageError::NoSuchVerb { word: target, suggestion });
     }
     let target = self::target(&given, &target)?;
+    if let Target::Tap(_) = target {
+        let option =
+            words.seen().map(|option| option.long).find(|long| NOT_OF_A_TAP.contains(long));
+        if let Some(option) = option.or_else(|| ifname.as_ref().map(|(what, _)| *what)) {
+            return Err(UsageError::Conflict { option, other: "--netns-type tapfd" });
+        }
+    }
     let asked = join::parse_all(&given.network)?;
     let membership = membership(&given, words, ifname.as_ref(), &asked, environment)?;
     let (endpoint, network) = link(&given, words, ifname, environment, &asked)?;
@@ -477,12 +484,13 @@ fn run(given: &Given, words: Words, environment: &Environment) -> Result<Run, Us
 /// The namespace that the first positional names.
 fn target(given: &Given, word: &str) -> Result<Target, UsageError> {
     let is_pid = match given.netns_type.as_deref() {
+        Some("tapfd") => return Ok(Target::Tap(Input::new("FD", word).read(values::fd)?)),
         None => !word.is_empty() && values::is_digits(word),
         Some("pid") => true,
         Some("path") => false,
         Some(other) => {
             let typed = Input::new("--netns-type", other);
-            return Err(typed.refuse(ValueError::Expected("pid or path")));
+            return Err(typed.refuse(ValueError::Expected("pid, path or tapfd")));
         }
     };
     let userns = read(given.userns_path.as_deref(), "--userns-path", values::path)?;
@@ -666,6 +674,19 @@ fn read<T>(
 fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(String::new, |option| format!(": did you mean {option}?"))
 }
+
+/// What needs a namespace to enter, or an interface that is not made yet.
+const NOT_OF_A_TAP: [&str; 9] = [
+    "--userns-path",
+    "--network",
+    "--ifname",
+    "--mac",
+    "--ip6",
+    "--offload",
+    "--dns-listen",
+    "--write-resolv-conf",
+    "--write-hosts",
+];
 
 /// The container's interface name unless told: what Docker and Podman call theirs.
 const DEFAULT_IFNAME: &str = "eth0";

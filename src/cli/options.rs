@@ -164,7 +164,7 @@ pub(crate) struct Given {
     /// offloads
     #[argh(option)]
     pub(crate) offload: Option<String>,
-    /// pid or path
+    /// pid, path or tapfd
     #[argh(option)]
     pub(crate) netns_type: Option<String>,
     /// user namespace
@@ -493,8 +493,9 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         kind: Kind::Value("TYPE"),
         scope: ATTACH,
         group: Group::Namespace,
-        help: "What the first argument is: pid or path. Default: pid if it is all digits, \
-               otherwise path.",
+        help: "What the first argument is: pid, path, or tapfd for the inherited descriptor of a \
+               TAP, which whoever made it configures. Default: pid if it is all digits, otherwise \
+               path.",
         ..PLAIN
     },
     OptionSpec {

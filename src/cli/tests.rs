@@ -285,6 +285,7 @@ fn targets() {
     let table: &[(&[&str], Target)] = &[
         (&["1"], Target::Pid(1)),
         (&["--netns-type=pid", "1"], Target::Pid(1)),
+        (&["--netns-type=tapfd", "5"], Target::Tap(5)),
         (&["--netns-type=path", "1"], path("1")),
         (&["/proc/1/ns/net"], path("/proc/1/ns/net")),
         (&["./web"], path("./web")),
@@ -351,7 +352,13 @@ fn refusals() {
         (&["--netns-type=pid", "web"], r#"invalid PID "web": not a number"#),
         (&["--netns-type=pid", ""], r#"invalid PID "": it is empty"#),
         (&[""], r#"invalid NETNS_PATH "": it is empty"#),
-        (&["--netns-type=fd", "3"], r#"invalid --netns-type "fd": expected pid or path"#),
+        (&["--netns-type=fd", "3"], r#"invalid --netns-type "fd": expected pid, path or tapfd"#),
+        (&["--netns-type=tapfd", "x"], r#"invalid FD "x": not a number"#),
+        (&["--netns-type=tapfd", "3", "tap0"], "IFNAME cannot be combined with --netns-type tapfd"),
+        (
+            &["--netns-type=tapfd", "3", "--dns-listen=127.0.0.11"],
+            "--dns-listen cannot be combined with --netns-type tapfd",
+        ),
         (&["--userns-path=", "/x"], r#"invalid --userns-path "": it is empty"#),
         (&["--userns-path=/x", "4711"], "--userns-path goes with a NETNS_PATH, not with PID 4711"),
         (
