@@ -13,7 +13,7 @@
 //! - [`io`]: the shell around it. The event loop, host sockets, the TAP, signals, files.
 //! - [`control`]: what is said on control sockets, which are where [`runtime_dir`] says, each a
 //!   [`socket_file`]; [`client`] is the side of the verbs that ask.
-//! - [`json`]: how JSON is read.
+//! - [`json`]: how JSON is read; [`sorted`]: small maps.
 //! - [`network`]: named networks, which several containers share; [`user`]: whose they are.
 //! - [`sys`]: system calls, and all `unsafe` code.
 //!
@@ -53,6 +53,7 @@ pub mod run;
 pub mod runtime_dir;
 pub mod session;
 pub mod socket_file;
+pub mod sorted;
 pub mod survivor;
 pub mod sys;
 pub mod user;

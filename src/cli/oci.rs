@@ -3,7 +3,6 @@
 //! A runtime gives its hooks the container's state (OCI runtime specification, sections State and
 //! POSIX-platform Hooks).
 
-use std::collections::BTreeMap;
 use std::io;
 
 use serde::Deserialize;
@@ -13,6 +12,7 @@ use super::publish::{self, PublishDefaults};
 use super::values::{self, Input};
 use super::{Environment, UsageError};
 use crate::config::{HostSide, Membership, Name};
+use crate::sorted::SortedMap;
 
 /// Why a hook does not do what it is there for.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub(crate) struct State {
     pub(crate) status: String,
     pub(crate) pid: Option<i32>,
     #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    annotations: SortedMap<String, String>,
 }
 
 /// What the annotations ask for.
@@ -129,7 +129,7 @@ mod tests {
     const ID: &str = "4fcaab0123456789000000000000000000000000000000000000000000000000";
 
     fn asks(id: &str, annotations: &[(&str, &str)]) -> Result<Option<Asks>, String> {
-        let annotations: BTreeMap<_, _> = annotations
+        let annotations: SortedMap<_, _> = annotations
             .iter()
             .map(|(key, value)| (format!("org.rnsnet.{key}"), (*value).to_owned()))
             .collect();

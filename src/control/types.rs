@@ -170,7 +170,7 @@ pub struct Stats {
     /// Conversations there are.
     pub flows: u64,
     /// Conversations there were since the start, by kind: `tcp_outbound`, `udp` and so on.
-    pub opened: std::collections::BTreeMap<String, u64>,
+    pub opened: crate::sorted::SortedMap<String, u64>,
     /// DNS questions.
     pub dns: u64,
     /// DNS questions that no server answered.
@@ -178,10 +178,10 @@ pub struct Stats {
     /// Packets that were dropped, all in all.
     pub dropped: u64,
     /// The same by reason, those that happened.
-    pub drops: std::collections::BTreeMap<String, u64>,
+    pub drops: crate::sorted::SortedMap<String, u64>,
     /// How often each bound was met, those that were (docs/security.md).
     #[serde(default)]
-    pub limits: std::collections::BTreeMap<String, u64>,
+    pub limits: crate::sorted::SortedMap<String, u64>,
     /// Packets that policy keeps from the host.
     pub denied: u64,
 }

@@ -5,7 +5,6 @@
 //! datagram whose fragments overlap is dropped whole (RFC 8200 section 4.5; for IPv4 the same,
 //! since no honest sender makes them). Read first: RFC 791 section 3.2, RFC 8200 section 4.5.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
@@ -16,6 +15,7 @@ use super::frame::IpPacket;
 use super::stats::{DropReason, Stats};
 use super::{Instant, PortId};
 use crate::config::{Limit, Limits};
+use crate::sorted::SortedMap;
 
 /// The largest payload that an IP packet can have, in bytes.
 const MAX_PAYLOAD: usize = 65_535;
@@ -162,9 +162,9 @@ impl Reassembly {
 
     /// Drops the oldest of the port that has most.
     fn make_room(&mut self) {
-        let mut counts: BTreeMap<PortId, usize> = BTreeMap::new();
+        let mut counts: SortedMap<PortId, usize> = SortedMap::new();
         for partial in &self.partials {
-            *counts.entry(partial.key.port).or_default() += 1;
+            *counts.or_default(partial.key.port) += 1;
         }
         let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(port, _)| port);
         let oldest = self.partials.iter().position(|partial| Some(partial.key.port) == most);

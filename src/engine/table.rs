@@ -3,7 +3,6 @@
 //! An index is small and stable while its entry lives, so host sockets and queues can name it; it
 //! is used again afterwards. Keys are chosen by guests, so they are hashed under a secret.
 
-use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use slab::Slab;
@@ -12,6 +11,7 @@ use super::flow::{GuestMap, KeyedHash};
 use super::timer::{Deadline, Timed, Timers};
 use super::{Instant, PortId};
 use crate::config::limits::Room;
+use crate::sorted::SortedMap;
 
 /// What a table holds.
 pub(super) trait Entry {
@@ -28,7 +28,7 @@ pub(super) struct Table<E: Entry> {
     by_key: GuestMap<E::Key, usize>,
     slots: Slab<Slot<E>>,
     /// How many entries each port has.
-    counts: BTreeMap<PortId, usize>,
+    counts: SortedMap<PortId, usize>,
     timers: Timers,
 }
 
@@ -49,7 +49,7 @@ impl<E: Entry> Table<E> {
         Self {
             by_key: GuestMap::with_hasher(hash),
             slots: Slab::new(),
-            counts: BTreeMap::new(),
+            counts: SortedMap::new(),
             timers: Timers::default(),
         }
     }
@@ -82,7 +82,7 @@ impl<E: Entry> Table<E> {
 
     pub(super) fn insert(&mut self, entry: E) -> usize {
         let key = entry.key();
-        *self.counts.entry(entry.port()).or_default() += 1;
+        *self.counts.or_default(entry.port()) += 1;
         let index = self.slots.insert(Slot { entry, deadline: Deadline::default() });
         self.by_key.insert(key, index);
         index
@@ -111,7 +111,7 @@ impl<E: Entry> Table<E> {
             self.by_key.remove(&slot.entry.key());
             change(&mut slot.entry);
             self.by_key.insert(slot.entry.key(), index);
-            *self.counts.entry(slot.entry.port()).or_default() += 1;
+            *self.counts.or_default(slot.entry.port()) += 1;
             self.uncount(before);
         }
     }

@@ -4,7 +4,6 @@
 //! no sense are errors, whoever wrote the file. [`Plan`] is what `network create` was asked for, and
 //! becomes a definition once it is known what the host and the other networks have taken.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::prefix::Prefix;
 use super::subnets;
 use crate::config::{Addresses, Between, Cidr, Family, Host, HostAddress, Mtu, Resolver, Server};
+use crate::sorted::SortedMap;
 
 /// A network as its file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +56,10 @@ pub struct Definition {
     pub attachable: bool,
     /// The user's own notes.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: SortedMap<String, String>,
     /// The options as they were typed.
     #[serde(default)]
-    pub options: BTreeMap<String, String>,
+    pub options: SortedMap<String, String>,
     /// Whose members may attach containers as well: a group's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
@@ -83,8 +83,8 @@ pub struct Pool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<Prefix>,
     /// Addresses that are never chosen, by what has them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub aux: BTreeMap<String, IpAddr>,
+    #[serde(default, skip_serializing_if = "SortedMap::is_empty")]
+    pub aux: SortedMap<String, IpAddr>,
 }
 
 /// What `network create` was asked for.
@@ -97,7 +97,7 @@ pub struct Plan {
     /// Each in one of the subnets.
     pub gateways: Vec<IpAddr>,
     pub ip_ranges: Vec<Prefix>,
-    pub aux: BTreeMap<String, IpAddr>,
+    pub aux: SortedMap<String, IpAddr>,
     /// An IPv6 subnet is chosen if none is given.
     pub ipv6: bool,
     pub internal: bool,
@@ -108,8 +108,8 @@ pub struct Plan {
     pub ifname_prefix: Option<String>,
     pub host_binding: Option<IpAddr>,
     pub attachable: bool,
-    pub labels: BTreeMap<String, String>,
-    pub options: BTreeMap<String, String>,
+    pub labels: SortedMap<String, String>,
+    pub options: SortedMap<String, String>,
     pub group: Option<u32>,
 }
 
@@ -299,7 +299,7 @@ impl Pool {
     /// A subnet whose router is its first usable address.
     fn new(subnet: Prefix) -> Self {
         let gateway = subnet.nth(1).unwrap_or_else(|| subnet.first());
-        Self { subnet, gateway, ip_range: None, aux: BTreeMap::new() }
+        Self { subnet, gateway, ip_range: None, aux: SortedMap::new() }
     }
 
     fn check(&self) -> Result<(), DefinitionError> {

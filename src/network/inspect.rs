@@ -2,13 +2,13 @@
 //!
 //! PURE.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
 use super::definition::{Definition, Pool};
 use super::prefix::Prefix;
+use crate::sorted::SortedMap;
 
 /// What `network inspect` prints of a network.
 #[derive(Debug, Clone, Serialize)]
@@ -31,9 +31,9 @@ pub struct Inspected {
     pub ingress: bool,
     pub config_from: ConfigFrom,
     pub config_only: bool,
-    pub containers: BTreeMap<String, InspectedContainer>,
-    pub options: BTreeMap<String, String>,
-    pub labels: BTreeMap<String, String>,
+    pub containers: SortedMap<String, InspectedContainer>,
+    pub options: SortedMap<String, String>,
+    pub labels: SortedMap<String, String>,
 }
 
 /// What `network inspect --verbose` prints after [`Inspected`].
@@ -53,7 +53,7 @@ pub struct More {
 #[allow(missing_docs)] // Docker's names
 pub struct InspectedIpam {
     pub driver: &'static str,
-    pub options: BTreeMap<String, String>,
+    pub options: SortedMap<String, String>,
     pub config: Vec<InspectedPool>,
 }
 
@@ -66,8 +66,8 @@ pub struct InspectedPool {
     #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<Prefix>,
     pub gateway: IpAddr,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub auxiliary_addresses: BTreeMap<String, IpAddr>,
+    #[serde(skip_serializing_if = "SortedMap::is_empty")]
+    pub auxiliary_addresses: SortedMap<String, IpAddr>,
 }
 
 /// Where the configuration is from; nowhere else, here.
@@ -115,7 +115,7 @@ pub struct Listed {
 impl Inspected {
     /// A network with the containers that are attached to it, by their ids.
     #[must_use]
-    pub fn new(definition: &Definition, containers: BTreeMap<String, InspectedContainer>) -> Self {
+    pub fn new(definition: &Definition, containers: SortedMap<String, InspectedContainer>) -> Self {
         let Definition { name, id, created, v4, v6, internal, attachable, options, labels, .. } =
             definition.clone();
         let enable_ipv6 = v6.is_some();
@@ -129,7 +129,7 @@ impl Inspected {
             enable_ipv6,
             ipam: InspectedIpam {
                 driver: "default",
-                options: BTreeMap::new(),
+                options: SortedMap::new(),
                 config: std::iter::once(v4).chain(v6).map(InspectedPool::new).collect(),
             },
             internal,
@@ -202,7 +202,7 @@ mod tests {
         };
         let made = Made { id: [1; 32], global_id: 1, created: "2026-11-21T07:50:00Z".into() };
         let definition = plan.make(&Taken::default(), &made).unwrap();
-        let json = serde_json::to_string(&Inspected::new(&definition, BTreeMap::new())).unwrap();
+        let json = serde_json::to_string(&Inspected::new(&definition, SortedMap::new())).unwrap();
         let id = &definition.id;
         assert_eq!(
             json,

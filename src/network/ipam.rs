@@ -5,19 +5,19 @@
 //! that asks for that very address, and, the oldest first, when no other address is free.
 //! Two containers never have an address, a hardware address or a name at the same time.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::definition::{Definition, Pool, v4, v6};
 use super::prefix::Prefix;
 use crate::config::{Lease, MacAddress};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// The addresses of one network.
 #[derive(Debug, Clone)]
 pub struct Ipam {
     v4: Pool,
     v6: Option<Pool>,
-    leases: BTreeMap<String, Entry>,
+    leases: SortedMap<String, Entry>,
     /// Counts up, so that memories have an age.
     clock: u64,
 }
@@ -75,7 +75,7 @@ impl Ipam {
     #[must_use]
     pub fn new(definition: &Definition) -> Self {
         let (v4, v6) = (definition.v4.clone(), definition.v6.clone());
-        Self { v4, v6, leases: BTreeMap::new(), clock: 0 }
+        Self { v4, v6, leases: SortedMap::new(), clock: 0 }
     }
 
     /// Takes note of what a container once had. What no longer fits the network, or what another
@@ -119,7 +119,7 @@ impl Ipam {
         if let (Some(address), None) = (asked6, &self.v6) {
             return Err(IpamError::Outside { address, subnets: vec![self.v4.subnet] });
         }
-        let mut leaving = BTreeSet::new();
+        let mut leaving = SortedSet::default();
         let memory4 = memory.map(|lease| lease.v4.into());
         let v4 = v4(self.choose(&self.v4, asked4, memory4, wish, &mut leaving)?);
         let v6 = match &self.v6 {
@@ -184,7 +184,7 @@ impl Ipam {
         asked: Option<IpAddr>,
         memory: Option<IpAddr>,
         wish: &Wish,
-        leaving: &mut BTreeSet<String>,
+        leaving: &mut SortedSet<String>,
     ) -> Result<IpAddr, IpamError> {
         if let Some(address) = asked {
             if !pool.subnet.contains(address) {
@@ -208,7 +208,7 @@ impl Ipam {
             return Ok(address);
         }
         let range = pool.ip_range.unwrap_or(pool.subnet);
-        let known: BTreeMap<IpAddr, (&String, State)> = self
+        let known: SortedMap<IpAddr, (&String, State)> = self
             .leases
             .iter()
             .flat_map(|(name, entry)| {

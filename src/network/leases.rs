@@ -5,7 +5,6 @@
 //! counts. Reading leaves out what is torn or strange; a journal that has grown is written anew at
 //! the start. Lines are small JSON objects, as `{"name":"web","mac":"02:...","v4":"10.89.0.2"}`.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -16,12 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Lease, MacAddress};
 use crate::json;
+use crate::sorted::SortedMap;
 
 /// The journal of a network's leases.
 #[derive(Debug)]
 pub struct Journal {
     file: Option<File>,
-    known: BTreeMap<String, Lease>,
+    known: SortedMap<String, Lease>,
     /// Bytes that may yet be appended.
     room: usize,
 }
@@ -40,7 +40,7 @@ impl Journal {
     /// A journal that is kept nowhere.
     #[must_use]
     pub fn nowhere() -> Self {
-        Self { file: None, known: BTreeMap::new(), room: 0 }
+        Self { file: None, known: SortedMap::new(), room: 0 }
     }
 
     /// Opens the journal at `path`, which is made if it is not there.
@@ -54,7 +54,7 @@ impl Journal {
         (&file).take(MAX_LEN).read_to_end(&mut bytes)?;
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let mut count: usize = 0;
-        let mut known = BTreeMap::new();
+        let mut known = SortedMap::new();
         for line in lines {
             count += 1;
             if let Some((name, lease)) = read(line) {

@@ -154,7 +154,7 @@ mod tests {
     fn dockers_names_mean_the_same() {
         for key in ["mtu", "com.docker.network.driver.mtu", "com.docker.network.bridge.mtu"] {
             let plan = with(&[(key, "1400")]).unwrap();
-            assert_eq!((plan.mtu.get(), plan.options[key].as_str()), (1400, "1400"));
+            assert_eq!((plan.mtu.get(), plan.options.get(key).unwrap().as_str()), (1400, "1400"));
         }
         assert!(with(&[("icc", "false")]).unwrap().isolate);
         assert!(!with(&[("com.docker.network.bridge.enable_icc", "true")]).unwrap().isolate);

@@ -5,7 +5,6 @@
 //! set of networks holds a lock on the directory meanwhile, so that two creators never choose one
 //! subnet or one name. Readers need no lock. What a network is, `definition` says.
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::definition::{Definition, DefinitionError};
 use super::leases::Journal;
 use crate::json;
+use crate::sorted::SortedMap;
 
 /// The networks of a user.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ pub enum StoreError {
 #[derive(Debug, Default)]
 pub struct Networks {
     /// By their names.
-    pub good: BTreeMap<String, Definition>,
+    pub good: SortedMap<String, Definition>,
     /// Files that are no networks.
     pub bad: Vec<StoreError>,
 }
@@ -168,7 +168,7 @@ impl Store {
             return Ok(definition);
         }
         let hexadecimal = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let networks = if hexadecimal { self.networks()?.good } else { BTreeMap::new() };
+        let networks = if hexadecimal { self.networks()?.good } else { SortedMap::new() };
         let mut found: Vec<Definition> =
             networks.into_values().filter(|network| network.id.starts_with(word)).collect();
         match (found.pop(), found.is_empty()) {

@@ -108,7 +108,7 @@ fn lines(template: &Template, values: &[Value]) -> Result<String, TemplateError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use crate::sorted::SortedMap;
 
     const COLUMNS: [Column; 4] =
         [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Label", "LABEL")];
@@ -116,7 +116,7 @@ mod tests {
     fn rows() -> Vec<Value> {
         let text = |text: &str| Value::Text(text.into());
         let row = |id, name| {
-            let labels = BTreeMap::from([("com.tier".to_owned(), "one".to_owned())]);
+            let labels = SortedMap::from([("com.tier".to_owned(), "one".to_owned())]);
             Value::Struct(vec![
                 ("ID", text(id)),
                 ("Name", text(name)),

@@ -8,9 +8,8 @@
 mod functions;
 mod parse;
 
-use std::collections::BTreeMap;
-
 use super::value::Value;
+use crate::sorted::SortedMap;
 use parse::{Command, Node, Operand, Pipeline, Root};
 
 /// A template that has been read and can be rendered.
@@ -113,7 +112,7 @@ impl Template {
     }
 
     fn render_as(&self, value: &Value, heads: bool) -> Result<String, TemplateError> {
-        let variables = BTreeMap::from([(String::new(), value.clone())]);
+        let variables = SortedMap::from([(String::new(), value.clone())]);
         let mut renderer = Renderer { out: String::new(), variables, heads };
         renderer.nodes(&self.nodes, value)?;
         Ok(renderer.out)
@@ -123,7 +122,7 @@ impl Template {
 struct Renderer {
     out: String,
     /// The variables in force; the empty name is `$`, the whole value.
-    variables: BTreeMap<String, Value>,
+    variables: SortedMap<String, Value>,
     /// The value has a text for every field.
     heads: bool,
 }

@@ -4,9 +4,9 @@
 //! told from a map, as Go prints and looks them up in different ways. [`Value::of`] makes one by
 //! serde; serialised again it is the same JSON as the original.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::sorted::SortedMap;
 use serde::ser::{self, Serialize, SerializeMap as _, SerializeStruct as _, Serializer};
 
 /// A value as a template sees it.
@@ -25,12 +25,12 @@ pub enum Value {
     /// A slice.
     List(Vec<Self>),
     /// A map: keys are data.
-    Map(BTreeMap<String, Self>),
+    Map(SortedMap<String, Self>),
     /// A structure: names are known beforehand and keep their order.
     Struct(Vec<(&'static str, Self)>),
     /// A field that takes a key, as `.Label "com.example.role"`: what Go has as a method. Only a
     /// template sees it.
-    Method(BTreeMap<String, String>),
+    Method(SortedMap<String, String>),
 }
 
 /// A type that cannot be shown: a map whose keys are no text, or what its own code refuses.
@@ -171,7 +171,7 @@ struct Compound<T> {
 }
 
 type ListBuilder = Compound<Vec<Value>>;
-type MapBuilder = Compound<(BTreeMap<String, Value>, Option<String>)>;
+type MapBuilder = Compound<(SortedMap<String, Value>, Option<String>)>;
 type StructBuilder = Compound<Vec<(&'static str, Value)>>;
 
 impl<T> Compound<T> {
@@ -313,7 +313,7 @@ impl Serializer for Builder {
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<MapBuilder, ValueOfError> {
-        Ok(Compound::new(None, (BTreeMap::new(), None)))
+        Ok(Compound::new(None, (SortedMap::new(), None)))
     }
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<StructBuilder, ValueOfError> {
@@ -447,7 +447,7 @@ mod tests {
     fn a_structure_keeps_its_order_and_is_no_map() {
         let text = Value::of(&[POOL]).unwrap().to_string();
         assert_eq!(text, "[{Subnet:192.168.100.0/24 Gateway:192.168.100.1}]");
-        let map = BTreeMap::from([("b", vec![1, 2]), ("a", vec![])]);
+        let map = SortedMap::from([("b", vec![1, 2]), ("a", vec![])]);
         assert_eq!(Value::of(&map).unwrap().to_string(), "map[a:[] b:[1 2]]");
     }
 
@@ -457,7 +457,7 @@ mod tests {
             POOL,
             [Driver::Bridge, Driver::Remote("x"), Driver::At { x: 7 }, Driver::Pair(1, -1)],
             (true, -7, u64::MAX, 1.5, 'c', Some("s"), None::<u8>, ()),
-            BTreeMap::from([(1, "number")]),
+            SortedMap::from([(1, "number")]),
             b"bytes",
         );
         let value = Value::of(&all).unwrap();
@@ -468,7 +468,7 @@ mod tests {
 
     #[test]
     fn keys_must_be_text() {
-        let error = Value::of(&BTreeMap::from([((1, 2), 3)])).unwrap_err();
+        let error = Value::of(&SortedMap::from([((1, 2), 3)])).unwrap_err();
         assert_eq!(error.to_string(), "a map's key is neither text nor number");
     }
 
@@ -481,7 +481,7 @@ mod tests {
             (Value::Float(0.5), true),
             (Value::Text(String::new()), false),
             (Value::List(vec![Value::Null]), true),
-            (Value::Map(BTreeMap::new()), false),
+            (Value::Map(SortedMap::new()), false),
             (Value::Struct(vec![]), true),
         ] {
             assert_eq!(value.is_true(), is_true, "{value:?}");

@@ -6,7 +6,6 @@
 //! sends two kinds of request, both to list. Read first: rtnetlink(7) on `RTMGRP_LINK` and
 //! `RTMGRP_IPV4_IFADDR`, netlink(7) on `ENOBUFS`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -18,15 +17,16 @@ use nix::sys::socket::{
 };
 
 use super::link::{self, Message};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// The host's interfaces and their addresses.
 #[derive(Debug)]
 pub struct Interfaces {
     socket: OwnedFd,
     follows: bool,
-    names: BTreeMap<u32, String>,
+    names: SortedMap<u32, String>,
     /// By the interface's index; tentative addresses are not among them.
-    addresses: BTreeSet<(u32, IpAddr)>,
+    addresses: SortedSet<(u32, IpAddr)>,
 }
 
 impl Interfaces {
@@ -40,7 +40,12 @@ impl Interfaces {
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
         // A connected socket takes no messages but the kernel's.
         connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        Ok(Self { socket, follows: false, names: BTreeMap::new(), addresses: BTreeSet::new() })
+        Ok(Self {
+            socket,
+            follows: false,
+            names: SortedMap::new(),
+            addresses: SortedSet::default(),
+        })
     }
 
     /// Readable once something has changed: call [`Interfaces::changed`] then.
@@ -119,7 +124,7 @@ impl Interfaces {
 
     fn read_tables(&mut self) -> io::Result<()> {
         self.names.clear();
-        self.addresses.clear();
+        self.addresses = SortedSet::default();
         for kind in [libc::RTM_GETLINK, libc::RTM_GETADDR] {
             self.dump(kind)?;
         }
@@ -329,7 +334,7 @@ mod tests {
                 interfaces.apply(&link::message_for_tests(kind, payload, &[])).unwrap();
             }
         }
-        assert!(interfaces.addresses.is_empty());
+        assert_eq!(interfaces.addresses.iter().next(), None);
         assert!(interfaces.apply(&[1, 2, 3]).is_err());
     }
 }

@@ -6,13 +6,13 @@
 //! names with a wildcard, addresses backwards. A name that is known but not with the type asked for
 //! has no such record, which is an answer too; nothing that is found here goes to a server.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::message::rr;
 use crate::config::name::parents;
 use crate::config::{Name, Network};
 use crate::engine::PortId;
+use crate::sorted::SortedMap;
 
 /// How long a client may remember a container's address, in seconds: no longer than it may take
 /// until the container is seen to be gone.
@@ -49,13 +49,13 @@ pub(super) enum Known {
 /// All names of one network.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    ports: BTreeMap<PortId, PortNames>,
+    ports: SortedMap<PortId, PortNames>,
     /// Who has a name, in the order of their ports.
-    owners: BTreeMap<Name, Owners>,
-    fixed: BTreeMap<Name, Vec<IpAddr>>,
+    owners: SortedMap<Name, Owners>,
+    fixed: SortedMap<Name, Vec<IpAddr>>,
     /// Fixed names whose first label is a `*`, by the rest.
-    wildcards: BTreeMap<Name, Vec<IpAddr>>,
-    pointers: BTreeMap<Name, Pointer>,
+    wildcards: SortedMap<Name, Vec<IpAddr>>,
+    pointers: SortedMap<Name, Pointer>,
 }
 
 /// Who has a name.
@@ -89,12 +89,15 @@ impl Names {
         for host in &network.resolver.hosts {
             let map = if host.wildcard { &mut self.wildcards } else { &mut self.fixed };
             for address in host.address.resolve(&network.addresses) {
-                map.entry(host.name.clone()).or_default().push(address);
+                map.or_default(host.name.clone()).push(address);
             }
             if !host.wildcard {
                 for address in host.address.resolve(&network.addresses) {
                     let pointer = Pointer { owner: None, name: host.name.clone() };
-                    self.pointers.entry(Name::reverse_of(address)).or_insert(pointer);
+                    let reverse = Name::reverse_of(address);
+                    if !self.pointers.contains_key(&reverse) {
+                        self.pointers.insert(reverse, pointer);
+                    }
                 }
             }
         }
@@ -116,7 +119,7 @@ impl Names {
         self.remove(network, port);
         let domain = network.resolver.domain.as_ref();
         for name in every_name(&of_port, domain) {
-            let ports = &mut self.owners.entry(name).or_default().ports;
+            let ports = &mut self.owners.or_default(name).ports;
             if let Err(place) = ports.binary_search(&port) {
                 ports.insert(place, port);
             }

@@ -1,10 +1,11 @@
 //! By which names a guest has found the addresses that it talks to: A and AAAA answers that it was
 //! given. For people who look at flows; nothing is decided by it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::message::{HEADER_LEN, addresses};
+use crate::sorted::SortedMap;
 
 /// Most addresses that are remembered; beyond, the one that was learnt first is forgotten.
 const MAX_ADDRESSES: usize = 1024;
@@ -14,7 +15,7 @@ const MAX_PER_ANSWER: usize = 16;
 /// Names by address.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Seen {
-    names: BTreeMap<IpAddr, String>,
+    names: SortedMap<IpAddr, String>,
     order: VecDeque<IpAddr>,
 }
 

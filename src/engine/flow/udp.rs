@@ -7,7 +7,6 @@
 //! ICMP errors that the host hears go on to the guest.
 //! Not here: the DNS forwarder ([`crate::engine::dns`]) and ICMP errors towards the host.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,6 +27,7 @@ use crate::engine::table::{Entry, Table};
 use crate::engine::turn::Effects;
 use crate::engine::view::FlowView;
 use crate::engine::{Instant, PortId, Turn};
+use crate::sorted::SortedMap;
 
 /// Silence after which a flow is forgotten, if only one side has spoken and if both have
 /// (RFC 4787, REQ-5: two minutes or more for a mapping in use).
@@ -466,9 +466,9 @@ impl UdpFlows {
     /// that are in a conversation one that asked once, as most do; of the container that has most.
     fn forget_an_endpoint(&mut self, turn: &mut Turn<'_>) {
         turn.fx.stats.count_limit(Limit::Descriptors);
-        let mut counts: BTreeMap<PortId, usize> = BTreeMap::new();
+        let mut counts: SortedMap<PortId, usize> = SortedMap::new();
         for (_, endpoint) in &self.endpoints {
-            *counts.entry(endpoint.port).or_default() += 1;
+            *counts.or_default(endpoint.port) += 1;
         }
         let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(port, _)| port);
         let mut worth = vec![(false, Instant::ZERO); self.endpoints.capacity()];

@@ -13,7 +13,6 @@ mod between;
 pub(super) mod groups;
 mod guard;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use smoltcp::time::Duration;
@@ -29,6 +28,7 @@ use super::stack::Stack;
 use super::stats::{DropReason, Verdict};
 use super::{Instant, PortId};
 use crate::config::{Addresses, Lease, Limit, MacAddress, Network, Sharing};
+use crate::sorted::SortedMap;
 
 /// Most ports of one network, as many as a bridge of Linux has (`BR_MAX_PORTS`).
 pub const MAX_PORTS: usize = 1024;
@@ -97,7 +97,7 @@ pub(super) struct Switch {
     len: usize,
     by_mac: GuestMap<MacAddress, PortId>,
     /// By IPv4, IPv6 and link-local address.
-    by_ip: BTreeMap<IpAddr, PortId>,
+    by_ip: SortedMap<IpAddr, PortId>,
     pub(super) groups: Groups,
     pub(super) ways: Ways,
     /// Whom the frame at hand is for, if for several.
@@ -125,7 +125,7 @@ impl Switch {
             next: 0,
             len: 0,
             by_mac: GuestMap::with_hasher(hash),
-            by_ip: BTreeMap::new(),
+            by_ip: SortedMap::new(),
             groups: Groups::new(groups),
             ways: Ways::default(),
             receivers: Vec::new(),

@@ -5,7 +5,6 @@
 
 mod protocol;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,7 @@ use super::published::{Place, PublishedPorts};
 use crate::config::{Addresses, Bind, HostPorts, Lease, Ports, Publish};
 use crate::engine::{Destination, Instant, PortId};
 use crate::socket_file::{BindError, MAX_PATH, SocketFile};
+use crate::sorted::SortedMap;
 
 /// Clients at once; a further one takes the place of the one that came first.
 pub(super) const MAX_CLIENTS: usize = 16;
@@ -76,7 +76,7 @@ impl ApiSocket {
 pub(super) struct Api {
     clients: Clients<()>,
     container: Container,
-    forwards: BTreeMap<u64, Active>,
+    forwards: SortedMap<u64, Active>,
     last_id: u64,
 }
 
@@ -113,7 +113,7 @@ impl Api {
         Ok(Self {
             clients: Clients::new(socket.0, registry, token, first_client, LIMITS)?,
             container,
-            forwards: BTreeMap::new(),
+            forwards: SortedMap::new(),
             last_id: 0,
         })
     }

@@ -49,7 +49,7 @@ fn everything_of_a_subnet_can_be_given() {
     let definition = make(Plan {
         gateways: addresses(&["192.168.100.254", "fd00:1::ffff"]),
         ip_ranges: addresses(&["192.168.100.128/30"]),
-        aux: BTreeMap::from([("router".into(), "192.168.100.7".parse().unwrap())]),
+        aux: SortedMap::from([("router".into(), "192.168.100.7".parse().unwrap())]),
         ..plan(&["fd00:1::/64", "192.168.100.0/24"])
     })
     .unwrap();
@@ -91,7 +91,7 @@ fn what_does_not_fit_together_is_refused() {
         ),
         (
             Plan {
-                aux: BTreeMap::from([("x".into(), "10.1.0.0".parse().unwrap())]),
+                aux: SortedMap::from([("x".into(), "10.1.0.0".parse().unwrap())]),
                 ..plan(&["10.1.0.0/24"])
             },
             "the auxiliary address 10.1.0.0 cannot be used: it is the network's own address",

@@ -12,8 +12,8 @@ struct Network {
     internal: bool,
     #[serde(rename = "IPAM")]
     ipam: Ipam,
-    containers: BTreeMap<&'static str, Endpoint>,
-    labels: BTreeMap<&'static str, &'static str>,
+    containers: SortedMap<&'static str, Endpoint>,
+    labels: SortedMap<&'static str, &'static str>,
     nothing: Option<u8>,
 }
 
@@ -49,11 +49,11 @@ fn network() -> Value {
             driver: "default",
             config: vec![Pool { subnet: "192.168.100.0/24", gateway: "192.168.100.1" }],
         },
-        containers: BTreeMap::from([
+        containers: SortedMap::from([
             ("b2", endpoint("db", "192.168.100.3/24")),
             ("a1", endpoint("web", "192.168.100.2/24")),
         ]),
-        labels: BTreeMap::from([("com.example.role", "front end")]),
+        labels: SortedMap::from([("com.example.role", "front end")]),
         nothing: None,
     };
     Value::of(&network).unwrap()

@@ -4,7 +4,6 @@
 //! directories of the control sockets (inotify(7)). One that is killed cannot say so: its end is
 //! told for it.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,6 +21,7 @@ use crate::error::Error;
 use crate::network::when::{rfc3339, seconds};
 use crate::output::{Column, Format, Value};
 use crate::runtime_dir;
+use crate::sorted::SortedSet;
 
 pub(in crate::verbs) const EVENTS: Verb = Verb {
     name: "events",
@@ -71,7 +71,7 @@ struct Events {
 struct Source {
     instance: Instance,
     /// Those that are connected: id and name.
-    connected: BTreeSet<(String, String)>,
+    connected: SortedSet<(String, String)>,
 }
 
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
@@ -127,7 +127,7 @@ impl Action for Events {
 impl Events {
     /// Listens to every network that is not listened to yet.
     fn listen_to_new(&self, sources: &mut Vec<Source>, since: Option<u64>) -> Result<(), Error> {
-        let known: BTreeSet<u32> =
+        let known: SortedSet<u32> =
             sources.iter().map(|source| source.instance.info.process).collect();
         for mut instance in client::instances()? {
             if known.contains(&instance.info.process) {
@@ -169,7 +169,7 @@ impl Events {
             }
         }
         let time_ms = u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX);
-        for (id, name) in std::mem::take(&mut source.connected) {
+        for (id, name) in source.connected.take() {
             let network = source.instance.info.network.clone();
             let action = "disconnect".to_owned();
             self.print(&Event { time_ms, action, network, id, name, port: None })?;

@@ -1,7 +1,5 @@
 //! `rnsnet inspect`: everything about a container, with Docker's names.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::super::{Action, Argument, Count, Typed, Verb};
@@ -13,6 +11,7 @@ use crate::control::{Container, Info, Interface};
 use crate::error::Error;
 use crate::network::when::rfc3339;
 use crate::output::{Template, Value, json_indented, print};
+use crate::sorted::SortedMap;
 
 pub(in crate::verbs) const INSPECT: Verb = Verb {
     name: "inspect",
@@ -100,10 +99,10 @@ struct NetworkSettings {
     #[serde(rename = "SandboxID")]
     sandbox_id: String,
     sandbox_key: String,
-    ports: BTreeMap<String, Vec<Binding>>,
+    ports: SortedMap<String, Vec<Binding>>,
     #[serde(flatten)]
     address: Address,
-    networks: BTreeMap<String, Address>,
+    networks: SortedMap<String, Address>,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,9 +151,9 @@ impl Inspected {
             network_settings: NetworkSettings {
                 sandbox_id: container.id.clone(),
                 sandbox_key: container.netns.clone().unwrap_or_default(),
-                ports: BTreeMap::new(),
+                ports: SortedMap::new(),
                 address: address.unwrap_or_default(),
-                networks: BTreeMap::new(),
+                networks: SortedMap::new(),
             },
         };
         inspected.add(info, container);
@@ -166,7 +165,7 @@ impl Inspected {
         let settings = &mut self.network_settings;
         for port in &container.ports {
             let key = format!("{}/{}", port.guest_port, port.protocol);
-            settings.ports.entry(key).or_default().push(Binding {
+            settings.ports.or_default(key).push(Binding {
                 host_ip: port.host_address.to_string(),
                 host_port: port.host_port.to_string(),
             });

@@ -1,7 +1,5 @@
 //! `rnsnet link-env`: the environment that Docker's `--link` gave a container.
 
-use std::collections::BTreeSet;
-
 use super::super::{Action, Argument, Count, Typed, Verb};
 use super::ports::port;
 use super::print_line;
@@ -10,6 +8,7 @@ use crate::cli::join;
 use crate::cli::values::{Input, ValueError};
 use crate::client::{self, ClientError};
 use crate::error::Error;
+use crate::sorted::SortedSet;
 
 pub(in crate::verbs) const LINK_ENV: Verb = Verb {
     name: "link-env",
@@ -38,7 +37,7 @@ pub(in crate::verbs) const LINK_ENV: Verb = Verb {
 struct LinkEnv {
     container: String,
     alias: String,
-    ports: BTreeSet<(u16, String)>,
+    ports: SortedSet<(u16, String)>,
 }
 
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
@@ -68,7 +67,7 @@ impl Action for LinkEnv {
         let Some(interface) = found.interface else {
             return Err(ClientError::NoInterface { name }.into());
         };
-        let Some((first, protocol)) = ports.first() else {
+        let Some((first, protocol)) = ports.iter().next() else {
             return Err(ClientError::NothingPublished { name }.into());
         };
         let address = interface.ipv4;
@@ -76,7 +75,7 @@ impl Action for LinkEnv {
         let known = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
         let alias: String = alias.chars().map(known).collect();
         print_line(&format!("{alias}_PORT={protocol}://{address}:{first}"))?;
-        for (port, protocol) in &ports {
+        for (port, protocol) in ports.iter() {
             let start = format!("{alias}_PORT_{port}_{}", protocol.to_ascii_uppercase());
             print_line(&format!("{start}={protocol}://{address}:{port}"))?;
             print_line(&format!("{start}_ADDR={address}"))?;

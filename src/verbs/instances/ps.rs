@@ -1,7 +1,5 @@
 //! `rnsnet ps`: the containers there are.
 
-use std::collections::BTreeMap;
-
 use super::super::{Action, Typed, Verb};
 use super::human::duration;
 use super::{FORMAT, format, host_end, number, print_line, print_list, short, text};
@@ -13,6 +11,7 @@ use crate::clock::since_epoch;
 use crate::control::{Container, Info, PortMapping};
 use crate::error::Error;
 use crate::output::{Column, Format, Value};
+use crate::sorted::SortedMap;
 
 pub(in crate::verbs) const PS: Verb = Verb {
     name: "ps",
@@ -96,9 +95,9 @@ impl Action for Ps {
         let infos = instances.iter().map(|instance| &instance.info);
         let all = infos.flat_map(|info| info.containers.iter().map(move |ctr| (info, ctr)));
         // A container may be on several networks, the first of which comes first.
-        let mut by_id: BTreeMap<&str, Vec<(&Info, &Container)>> = BTreeMap::new();
+        let mut by_id: SortedMap<&str, Vec<(&Info, &Container)>> = SortedMap::new();
         for (info, container) in all {
-            by_id.entry(&container.id).or_default().push((info, container));
+            by_id.or_default(&container.id).push((info, container));
         }
         let mut found: Vec<_> = by_id.into_values().collect();
         found.retain(|places| places.iter().any(|(info, ctr)| self.is_meant(info, ctr)));

@@ -112,7 +112,7 @@ impl Live {
 }
 
 fn row(stats: &Stats, network: &str) -> Value {
-    let map = |counters: &std::collections::BTreeMap<String, u64>| {
+    let map = |counters: &crate::sorted::SortedMap<String, u64>| {
         Value::Map(counters.iter().map(|(name, count)| (name.clone(), number(*count))).collect())
     };
     Value::Struct(vec![

@@ -2,12 +2,11 @@
 //!
 //! Values of one key are alternatives, those of `label` all have to fit, as in Docker.
 
-use std::collections::BTreeMap;
-
 use crate::cli::values::ValueError;
 use crate::network::definition::Definition;
 use crate::network::inspect::{DRIVER, SCOPE};
 use crate::network::when;
+use crate::sorted::SortedMap;
 
 /// One `KEY=VALUE`.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +68,7 @@ pub(super) fn read(text: &str, prune: bool) -> Result<Filter, ValueError> {
 
 /// Whether a network passes them all. `in_use` is asked only where that counts.
 pub(super) fn passes(filters: &[Filter], network: &Definition, in_use: &dyn Fn() -> bool) -> bool {
-    let mut alternatives: BTreeMap<u8, bool> = BTreeMap::new();
+    let mut alternatives: SortedMap<u8, bool> = SortedMap::new();
     for filter in filters {
         let (group, fits) = match filter {
             Filter::Driver(driver) => (0, driver == DRIVER),
@@ -94,7 +93,7 @@ pub(super) fn passes(filters: &[Filter], network: &Definition, in_use: &dyn Fn()
                 continue;
             }
         };
-        *alternatives.entry(group).or_insert(false) |= fits;
+        *alternatives.or_default(group) |= fits;
     }
     alternatives.values().all(|fits| *fits)
 }

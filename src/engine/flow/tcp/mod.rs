@@ -45,6 +45,7 @@ use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::Table;
 use crate::engine::turn::Effects;
 use crate::engine::{PortId, Turn};
+use crate::sorted::SortedMap;
 
 /// Most frames one flow sends in a row while others wait.
 const BURST_FRAMES: u32 = 64;
@@ -261,9 +262,9 @@ impl TcpFlows {
         if tickets.len() < room.each {
             return None;
         }
-        let mut counts: BTreeMap<PortId, usize> = BTreeMap::new();
+        let mut counts: SortedMap<PortId, usize> = SortedMap::new();
         for port in tickets.values().filter_map(|index| self.flows.port_of(*index)) {
-            *counts.entry(port).or_default() += 1;
+            *counts.or_default(port) += 1;
         }
         let own = counts.get(&port).copied().unwrap_or(0);
         let whose = if own >= room.each {

@@ -1,13 +1,12 @@
 //! What goes through: `flows` and `stats`.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::super::instance::Member;
 use super::{Command, Context, Reply, value};
 use crate::control::{Flow, Named, Refusal, Request, Stats};
 use crate::engine::stats::DropReason;
+use crate::sorted::SortedMap;
 
 pub(super) const COMMANDS: &[Command] =
     &[Command { name: "flows", run: flows }, Command { name: "stats", run: stats }];
@@ -75,7 +74,7 @@ fn stats_of(engine: &crate::engine::Engine, member: &Member) -> Stats {
         ("icmp", counters.echo_opened),
     ];
     let drops = DropReason::ALL.iter().map(|(reason, name)| (*name, counters.dropped(*reason)));
-    let drops: BTreeMap<String, u64> = drops
+    let drops: SortedMap<String, u64> = drops
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| (name.to_owned(), count))
         .collect();
