@@ -25,6 +25,7 @@ use crate::io::mirror::{SocketTables, TABLES, open_table};
 use crate::sys::fd::take_inherited;
 use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
+use crate::sys::process;
 use crate::sys::sock;
 use crate::sys::tun::{self, Tap};
 
@@ -35,7 +36,7 @@ pub use outward::relayed;
 #[derive(Debug)]
 pub struct Container {
     /// The process whose end is the container's end. `None` for a namespace by a path that names
-    /// no process, and on kernels before 5.3.
+    /// no process.
     pub pidfd: Option<OwnedFd>,
     /// Its network namespace.
     pub netns: OwnedFd,
@@ -366,11 +367,8 @@ pub fn loopback_only(container: &Container) -> Result<(), AttachError> {
 /// A container without its user namespace yet.
 fn open_pid(pid: i32, label: String) -> Result<Container, AttachError> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    let pidfd = match netns::pidfd_open(pid) {
-        Ok(pidfd) => Some(pidfd),
-        // Kernels before 5.3: nothing guards against a number used again, and the container's end
-        // is seen by the path.
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => None,
+    let pidfd = match process::open(pid) {
+        Ok(pidfd) => pidfd,
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
             return Err(AttachError::NoProcess { pid });
         }
@@ -379,15 +377,11 @@ fn open_pid(pid: i32, label: String) -> Result<Container, AttachError> {
     let opened = open_namespace(&path, Kind::Network);
     // Only now is it sure that the path was this process's. A process that has ended has no
     // namespaces, and its directory may be gone.
-    if let Some(pidfd) = &pidfd
-        && !netns::pidfd_alive(pidfd.as_fd())
-            .map_err(|source| AttachError::Watch { pid, source })?
-    {
+    if !process::is_alive(pidfd.as_fd()).map_err(|source| AttachError::Watch { pid, source })? {
         return Err(AttachError::NoProcess { pid });
     }
     let netns = opened.map_err(|error| denied_as_enter(error, &label))?;
-    let watch_path = if pidfd.is_none() { Some(path) } else { None };
-    Ok(Container { pidfd, netns, userns: None, label, watch_path })
+    Ok(Container { pidfd: Some(pidfd), netns, userns: None, label, watch_path: None })
 }
 
 fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachError> {
@@ -449,7 +443,7 @@ fn owner(container: &Container, pid: Option<i32>) -> Result<OwnedFd, AttachError
         (Err(error), Some(pid)) if error.raw_os_error() == Some(libc::ENOTTY) => {
             let userns = open_namespace(Path::new(&format!("/proc/{pid}/ns/user")), Kind::User);
             if let Some(pidfd) = &container.pidfd
-                && !netns::pidfd_alive(pidfd.as_fd())
+                && !process::is_alive(pidfd.as_fd())
                     .map_err(|source| AttachError::Watch { pid, source })?
             {
                 return Err(AttachError::NoProcess { pid });

@@ -27,6 +27,7 @@ use crate::attach::{self, AttachError, Container};
 use crate::config::{Process, Run, Target};
 use crate::sys::isolate::{Inherited, close_all_but};
 use crate::sys::netns;
+use crate::sys::process;
 
 /// A child in its new namespaces. Dropped before [`Sandbox::start`], it ends without having run
 /// anything; afterwards it goes on until its command ends, or this process does.
@@ -114,7 +115,7 @@ pub fn spawn(run: &Run, names: &Names, inherited: &Inherited) -> Result<Sandbox,
     let parent = getpid();
     let pid = netns::spawn(|| child(theirs.as_fd(), parent, &plan)).map_err(start)?;
     drop(theirs);
-    let pidfd = match netns::pidfd_open(pid.as_raw()) {
+    let pidfd = match process::open(pid.as_raw()) {
         Ok(pidfd) => pidfd,
         Err(error) => {
             drop(ours);
@@ -165,7 +166,7 @@ impl Sandbox {
     /// # Errors
     /// `ESRCH` when it has ended.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        netns::pidfd_signal(self.pidfd.as_fd(), signal)
+        process::signal(self.pidfd.as_fd(), signal)
     }
 
     /// The command's exit status, 128 + N after signal N, or `None` while it runs.

@@ -46,6 +46,7 @@ use crate::sys::interfaces::Interfaces;
 use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
 use crate::sys::landlock::Removable;
 use crate::sys::netns;
+use crate::sys::process;
 use named::Tickets;
 
 /// Attaches a container and serves it until it ends. Returns the exit code.
@@ -514,6 +515,13 @@ fn serve(
     let path = announcement.process.pid_file.clone();
     let pid_file = path.as_deref().map(PidFile::write).transpose()?;
     let confinement = announcement.process.confinement;
+    let watched = network.pidfd.as_ref().and_then(|process| process::number(process.as_fd()));
+    if watched.is_some() {
+        log::info!(
+            "this kernel has no pidfds (Linux 5.3): the container's end is looked for every second"
+        );
+    }
+    let killed = watched.filter(|_| network.forward_signals);
     let ended = io::serve(network, || {
         isolate_final(inspectable)?;
         let kept = kept.as_ref().map(Directory::path);
@@ -524,7 +532,7 @@ fn serve(
             files_in: files.into_iter().flatten().collect(),
             directories_in: parents.into_iter().flatten().collect(),
         };
-        isolate_confine(confinement, &removable)?;
+        isolate_confine(confinement, &removable, killed)?;
         announcement.make(&manager)
     })?;
     manager.stopping();

@@ -23,7 +23,7 @@ use crate::config::{
 };
 use crate::json;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
-use crate::sys::netns;
+use crate::sys::process;
 
 /// What is kept of a run while it lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -424,13 +424,12 @@ impl Namespace {
 impl Server {
     /// Whether this very process still runs after `patience`.
     fn lives_after(self, patience: Duration) -> bool {
-        let pidfd = netns::pidfd_open(self.pid);
+        let pidfd = process::open(self.pid);
         if started(self.pid) != Some(self.started) {
             return false;
         }
         match pidfd {
-            Ok(pidfd) => !netns::pidfd_ends(pidfd.as_fd(), patience).unwrap_or(false),
-            // A kernel without pidfds (before 5.3) does not tell of zombies so.
+            Ok(pidfd) => !process::ends(pidfd.as_fd(), patience).unwrap_or(false),
             Err(_) => true,
         }
     }
@@ -457,6 +456,7 @@ const VERSION: u32 = 2;
 mod tests {
     use super::*;
     use crate::config::PublishDefaults;
+    use crate::sys::netns;
 
     fn state(arguments: &[&str]) -> State {
         let own = netns::own(netns::Kind::Network).unwrap();

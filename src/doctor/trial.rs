@@ -13,7 +13,7 @@ use super::{Finding, Machine};
 use crate::config::{LinkRoute, MacAddress, Mtu, Offload};
 use crate::run::namespace_hint;
 use crate::sys::link::{self, LinkConfig};
-use crate::sys::{landlock as files, netns, seccomp as calls, sock, tun as taps};
+use crate::sys::{landlock as files, netns, process, seccomp as calls, sock, tun as taps};
 
 /// The device that makes TAPs.
 pub(super) fn tun() -> Finding {
@@ -156,7 +156,7 @@ fn in_namespaces() -> Result<(bool, bool), (u8, i32)> {
 /// The list of allowed system calls.
 pub(super) fn seccomp() -> Finding {
     let child = netns::spawn(|| {
-        let locked = nix::sys::prctl::set_no_new_privs().is_ok() && calls::restrict().is_ok();
+        let locked = nix::sys::prctl::set_no_new_privs().is_ok() && calls::restrict(None).is_ok();
         i32::from(!locked)
     });
     match child.and_then(netns::wait) {
@@ -184,11 +184,11 @@ pub(super) fn landlock() -> Finding {
 /// How the end of a container is seen.
 pub(super) fn pidfd() -> Finding {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    match netns::pidfd_open(own) {
+    match process::pidfd_open(own) {
         Ok(_) => Finding::ok("pidfd", "the end of a container is seen at once"),
         Err(error) => Finding::warn(
             "pidfd",
-            format!("missing ({error}): the end of a container is seen by its path alone"),
+            format!("missing ({error}): the end of a container is looked for every second"),
             "a kernel from 5.3 on; in a container, a seccomp profile that allows pidfd_open",
         ),
     }

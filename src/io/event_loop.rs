@@ -34,7 +34,7 @@ use crate::survivor::Record;
 use crate::sys::alloc;
 use crate::sys::datagram::Batch;
 use crate::sys::interfaces::Interfaces;
-use crate::sys::netns;
+use crate::sys::process;
 
 mod follow;
 mod frames;
@@ -222,6 +222,14 @@ impl Server {
         for id in std::mem::take(&mut self.unfinished) {
             self.handle_readable(id, now);
         }
+        if let Some(gone) = self.ports.handle_timeout(now) {
+            if self.pidfd.as_ref().is_some_and(|process| process::has_ended(process.as_fd())) {
+                return Ok(Some(Ended::Container));
+            }
+            for id in gone {
+                self.handle_container_gone(id, now);
+            }
+        }
         self.read_frames(now)?;
         if let Some((control, mut target)) = self.control(now) {
             control.handle_timeout(&mut target);
@@ -258,6 +266,7 @@ impl Server {
         let mirrors = self.mirrors.poll_timeout();
         let control = self.control.as_ref().and_then(|control| control.poll_timeout(now));
         let others = api.into_iter().chain(mirrors).chain(control).chain(self.relay.poll_timeout());
+        let others = others.chain(self.ports.poll_timeout());
         self.engine.poll_timeout().into_iter().chain(others).min().map(|at| {
             let micros = at.total_micros().saturating_sub(now.total_micros());
             // Rounded up by epoll to whole milliseconds, so that it does not wake early and spin.
@@ -356,7 +365,7 @@ impl Server {
             (Some(command), true) => {
                 // The terminal has sent its own to the command already.
                 if !received.from_terminal
-                    && let Err(error) = netns::pidfd_signal(command.as_fd(), received.signal)
+                    && let Err(error) = process::signal(command.as_fd(), received.signal)
                 {
                     log::debug!("cannot pass {} on: {error}", received.signal);
                 }

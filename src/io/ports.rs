@@ -5,16 +5,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use smoltcp::time::Duration;
 
 use super::pcap::{Pcap, PcapError};
 use super::tap::Port;
 use crate::config::{Lease, Protocol};
 use crate::engine::{Engine, Instant, MAX_PORTS, PortError, PortId};
+use crate::sys::process;
 use crate::sys::tun::Tap;
 
 /// A container to serve.
@@ -64,7 +66,12 @@ pub(super) struct Ports {
     blocked: usize,
     /// Those that may have frames to read, each once.
     ready: VecDeque<PortId>,
+    /// When to look for the end of those without a pidfd; `None` if all have one.
+    look_at: Option<Instant>,
 }
+
+/// How often the end of a process without a pidfd is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Ports {
     /// Ports register with `registry` from `first_token` on, [`TOKENS`] many.
@@ -76,6 +83,7 @@ impl Ports {
             len: 0,
             blocked: 0,
             ready: VecDeque::new(),
+            look_at: None,
         }
     }
 
@@ -101,9 +109,11 @@ impl Ports {
         let id = engine.add_port(lease, tap.vnet_header(), now)?;
         if tap.udp_offload() {
             engine.set_udp_offload(id);
+        } else if tap.vnet_header() {
+            log::debug!("this kernel has no UDP segmentation for TAPs (Linux 6.2)");
         }
         let port = Port::new(tap, pidfd, pcap);
-        if let Err(error) = self.watch(id, &port) {
+        if let Err(error) = self.watch(id, &port, now) {
             engine.remove_port(id, now);
             return Err(error);
         }
@@ -118,7 +128,7 @@ impl Ports {
         Ok(id)
     }
 
-    fn watch(&self, id: PortId, port: &Port) -> Result<(), AttachPortError> {
+    fn watch(&mut self, id: PortId, port: &Port, now: Instant) -> Result<(), AttachPortError> {
         let token = self.first_token + 2 * id.0;
         let failed = |what| move |source| AttachPortError::Watch { what, source };
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -126,12 +136,44 @@ impl Ports {
             .register(&mut SourceFd(&port.raw_fd()), Token(token), both)
             .map_err(failed("the container's interface"))?;
         if let Some(pidfd) = &port.pidfd {
-            let mut source = SourceFd(&pidfd.as_raw_fd());
-            self.registry
-                .register(&mut source, Token(token + 1), Interest::READABLE)
+            self.watch_process(pidfd.as_fd(), Token(token + 1), now)
                 .map_err(failed("the container"))?;
         }
         Ok(())
+    }
+
+    /// Has the end of a process be an event, or looked for where it cannot be one.
+    pub(super) fn watch_process(
+        &mut self,
+        process: BorrowedFd<'_>,
+        token: Token,
+        now: Instant,
+    ) -> io::Result<()> {
+        let mut source = SourceFd(&process.as_raw_fd());
+        match self.registry.register(&mut source, token, Interest::READABLE) {
+            Err(_) if process::number(process).is_some() => {
+                self.look_at = Some(now + LOOK_EVERY);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// When to call [`Ports::handle_timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Returns whether it was time to look for ends, and which containers have ended.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Vec<PortId>> {
+        self.look_at.filter(|at| *at <= now)?;
+        self.look_at = Some(now + LOOK_EVERY);
+        let has_ended = |port: &Port| {
+            port.pidfd.as_ref().is_some_and(|process| process::has_ended(process.as_fd()))
+        };
+        let all = self.entries.iter().enumerate();
+        let ended = all.filter(|(_, port)| port.as_ref().is_some_and(has_ended));
+        Some(ended.map(|(index, _)| PortId(index)).collect())
     }
 
     /// Takes a container from the network; epoll forgets it with its descriptors.

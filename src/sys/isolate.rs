@@ -107,13 +107,14 @@ pub fn isolate_final(inspectable: bool) -> Result<(), IsolateError> {
 ///
 /// Gives up every file but those that [`super::landlock`] allows, then every system call but those
 /// that [`super::seccomp`] lists. Not earlier: stage 2 makes calls that are forbidden from here on.
-/// `removable` is what is to be taken away at the end.
+/// `removable` is what is to be taken away at the end, `killed` who may get signals by kill(2).
 ///
 /// # Errors
 /// What the kernel refuses. Landlock may be missing (before Linux 5.13): that is logged.
 pub fn isolate_confine(
     confinement: Confinement,
     removable: &Removable<'_>,
+    killed: Option<i32>,
 ) -> Result<(), IsolateError> {
     if confinement == Confinement::None {
         return Ok(());
@@ -121,10 +122,10 @@ pub fn isolate_confine(
     let enforced = landlock::restrict(removable)
         .map_err(|error| failed("restrict access to files", io::Error::other(error)))?;
     if !enforced {
-        log::debug!("this kernel has no Landlock: access to files is not restricted");
+        log::info!("this kernel has no Landlock (Linux 5.13): access to files is not restricted");
     }
     if confinement == Confinement::Full {
-        seccomp::restrict().map_err(|source| failed("restrict system calls", source))?;
+        seccomp::restrict(killed).map_err(|source| failed("restrict system calls", source))?;
     }
     Ok(())
 }

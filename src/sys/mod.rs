@@ -18,6 +18,7 @@ pub mod landlock;
 pub mod link;
 pub mod maker;
 pub mod netns;
+pub mod process;
 pub mod seccomp;
 pub mod sock;
 pub mod tun;

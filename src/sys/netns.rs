@@ -1,20 +1,18 @@
 //! Namespaces and the short-lived children that enter them.
 //!
-//! Owns pidfds, the questions one can ask a namespace descriptor (ioctl_ns(2)), fork(2), and
+//! Owns the questions one can ask a namespace descriptor (ioctl_ns(2)), fork(2), and
 //! [`in_child`]: the network process never enters a container's namespaces itself, a child does
 //! its work there and sends back a descriptor. What that work is, is decided in `attach.rs`.
 //! Every function that forks wants a single-threaded process, since a fork of one with threads
 //! may only call async-signal-safe functions. Read first: namespaces(7), user_namespaces(7),
-//! pidfd_open(2), unix(7) on `SCM_RIGHTS`.
+//! unix(7) on `SCM_RIGHTS`.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
@@ -77,55 +75,6 @@ pub enum ChildError {
 }
 
 debug_as_display!(ChildError);
-
-/// Opens a descriptor of the process `pid` that no later process of that number can take over.
-///
-/// # Errors
-/// `ESRCH` when there is no such process, `EINVAL` when `pid` is a thread or not positive,
-/// `ENOSYS` on kernels before 5.3.
-pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: takes numbers only. By number, since C libraries got the function late.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0_u32) };
-    owned(result)
-}
-
-/// Whether the process behind `pidfd` still runs. A zombie does not.
-///
-/// # Errors
-/// What poll(2) reports.
-pub fn pidfd_alive(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
-    Ok(poll(&mut fds, PollTimeout::ZERO)? == 0)
-}
-
-/// Whether the process behind `pidfd` ends within `patience`.
-///
-/// # Errors
-/// What poll(2) reports.
-pub fn pidfd_ends(pidfd: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
-    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    Ok(poll(&mut fds, timeout)? > 0)
-}
-
-/// Sends `signal` to the process behind `pidfd`.
-///
-/// # Errors
-/// `ESRCH` when it has ended, `EPERM` when it belongs to somebody else.
-pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
-    let info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: a null `info` is allowed and makes the call equal kill(2).
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal as libc::c_int,
-            info,
-            0_u32,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
 
 /// Opens the calling process's own namespace.
 ///
@@ -456,34 +405,6 @@ const ENTER_NETWORK: u8 = 255;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pidfd_knows_when_its_process_has_ended() {
-        let (ours, theirs) = message_pair().unwrap();
-        let pid = spawn(|| {
-            // The parent's end, copied by the fork, would keep the pair open.
-            drop(ours);
-            i32::from(receive(theirs.as_fd()).is_err())
-        })
-        .unwrap();
-        // `ours` was moved into a closure that only the child ran; this process's copy is closed
-        // by its drop, which ends the child.
-        let pidfd = pidfd_open(pid.as_raw()).unwrap();
-        assert_eq!(wait(pid).unwrap(), 0);
-        assert!(!pidfd_alive(pidfd.as_fd()).unwrap());
-        assert!(pidfd_alive(pidfd_open(getpid().as_raw()).unwrap().as_fd()).unwrap());
-        assert_eq!(
-            pidfd_signal(pidfd.as_fd(), Signal::SIGTERM).unwrap_err().raw_os_error(),
-            Some(libc::ESRCH)
-        );
-    }
-
-    #[test]
-    fn no_process_no_pidfd() {
-        // Above PID_MAX_LIMIT (4,194,304), so never in use.
-        assert_eq!(pidfd_open(i32::MAX).unwrap_err().raw_os_error(), Some(libc::ESRCH));
-        assert_eq!(pidfd_open(-1).unwrap_err().raw_os_error(), Some(libc::EINVAL));
-    }
 
     #[test]
     fn namespaces_are_told_apart() {

@@ -173,12 +173,20 @@ const JUMP_IF_AT_LEAST: u16 = 0x35;
 const JUMP_IF_BITS: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
-/// Allows the calls of the table and nothing else, for good. `no_new_privs` must be set.
+/// Allows the calls of the table and nothing else, for good. `no_new_privs` must be set. The
+/// process `killed` may get signals by kill(2), where there are no pidfds ([`super::process`]).
 ///
 /// # Errors
 /// `EINVAL` on a kernel without `CONFIG_SECCOMP_FILTER`.
-pub fn restrict() -> io::Result<()> {
-    restrict_to(RULES)
+pub fn restrict(killed: Option<i32>) -> io::Result<()> {
+    let Some(pid) = killed.and_then(|pid| u32::try_from(pid).ok()) else {
+        return restrict_to(RULES);
+    };
+    // For good, as the restriction is.
+    let only = OneOf(0, Box::leak(Box::new([pid])));
+    let needed_by = "process::signal";
+    let rule = Rule { name: "SYS_kill", number: libc::SYS_kill, arguments: only, needed_by };
+    restrict_to(&[RULES, &[rule]].concat())
 }
 
 /// The same for the process that makes sockets in a container ([`super::maker`]).
@@ -276,7 +284,7 @@ mod tests {
     fn status_of(call: fn() -> bool) -> i32 {
         let child = spawn(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            restrict().unwrap();
+            restrict(None).unwrap();
             i32::from(!call())
         });
         wait(child.unwrap()).unwrap()

@@ -1,8 +1,7 @@
 //! Attaching a namespace: what the container then has, and what is refused. Rows A1 A2 A7 A12-A14.
 
 use crate::eventually::one_of_three;
-use crate::lab::{DNS4, GATEWAY4, GUEST4, GUEST6, LAN4, LAN6, Lab, Place, python};
-use crate::rnsnet::binary;
+use crate::lab::{DNS4, GATEWAY4, GUEST4, GUEST6, LAN4, LAN6, Lab, Place};
 
 // A1
 #[test]
@@ -247,53 +246,4 @@ fn two_containers_are_served_side_by_side() {
     // Nothing listens in the second.
     let other = lab.run(Place::Lan, &["curl", "-sS", "-m20", "http://192.0.2.1:8082/"]);
     assert!(!other.status.success(), "{other}");
-}
-
-/// Executes its arguments under a filter that answers the ioctls of nsfs with ENOTTY, as 64-bit
-/// kernels answer 32-bit programs.
-const DEAF_NSFS: &str = "
-import ctypes, platform
-def op(code, k, t=0, f=0): return struct.pack('<HBBI', code, t, f, k)
-ioctl = {'x86_64': 16, 'aarch64': 29}[platform.machine()]
-code = (op(0x20, 0) + op(0x15, ioctl, 0, 4) + op(0x20, 24) + op(0x15, 0xb701, 1, 0)
-        + op(0x15, 0xb703, 0, 1) + op(6, 0x50000 | errno.ENOTTY) + op(6, 0x7fff0000))
-class Program(ctypes.Structure):
-    _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.c_char_p)]
-libc = ctypes.CDLL(None)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, ctypes.byref(Program(len(code) // 8, code)), 0, 0) == 0
-os.execvp(sys.argv[1], sys.argv[1:])
-";
-
-// A1, A2: a 32-bit program under a 64-bit kernel.
-#[test]
-fn without_an_answer_about_namespaces_it_attaches_all_the_same() {
-    let Some(lab) = Lab::new() else { return };
-    let ctr = lab.container();
-    let deaf = |args: &[&str]| {
-        let mut argv = vec!["python3".to_owned(), "-c".to_owned(), python(DEAF_NSFS)];
-        argv.push(binary().into_string().expect("a path in UTF-8"));
-        argv.extend(args.iter().map(ToString::to_string));
-        lab.run(Place::User, &argv)
-    };
-    let pid = ctr.pid().to_string();
-    deaf(&["--network", "none", &pid]).ok();
-    let net = format!("/proc/{pid}/ns/net");
-    deaf(&["--network", "none", &net]).ok();
-    let wrong = deaf(&["--network", "none", "/proc/self/ns/user"]);
-    assert!(wrong.stderr.contains("is not a network namespace"), "{wrong}");
-    let wrong = deaf(&["--network", "none", "/proc/self/status"]);
-    assert!(wrong.stderr.contains("is not a network namespace"), "{wrong}");
-
-    // By a path that is no process's, the user namespace must be said.
-    let path = lab.dir().join("netns");
-    let path = path.to_str().expect("the lab's folders are UTF-8");
-    lab.sh(Place::Host, &format!("touch {path}; mount --bind {net} {path}")).ok();
-    let untold = deaf(&["--network", "none", path]);
-    assert_eq!(untold.code(), 1, "{untold}");
-    assert!(untold.stderr.contains("hint: say it by --userns-path"), "{untold}");
-    let userns = format!("--userns-path=/proc/{pid}/ns/user");
-    deaf(&["--network", "none", &userns, path]).ok();
-    // The filter does what it is for: with it the answer is missing.
-    assert!(untold.stderr.contains("Inappropriate ioctl"), "{untold}");
 }

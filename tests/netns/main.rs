@@ -24,6 +24,7 @@ mod errors;
 mod fanout;
 mod icmp;
 mod isolation;
+mod kernels;
 mod lifecycle;
 mod loopback;
 mod manager;

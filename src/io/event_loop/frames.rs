@@ -21,16 +21,19 @@ impl Server {
                 }
                 self.ports.flush(id);
             }
-            Source::Container(id) => {
-                // Its last words, such as that its connections are closed, are there already.
-                for _ in 0..LAST_BATCHES {
-                    if !matches!(self.read_port(id, now), Ok(true)) {
-                        break;
-                    }
-                }
-                self.end_port(id, now);
+            Source::Container(id) => self.handle_container_gone(id, now),
+        }
+    }
+
+    /// A container's process has ended.
+    pub(super) fn handle_container_gone(&mut self, id: PortId, now: Instant) {
+        // Its last words, such as that its connections are closed, are there already.
+        for _ in 0..LAST_BATCHES {
+            if !matches!(self.read_port(id, now), Ok(true)) {
+                break;
             }
         }
+        self.end_port(id, now);
     }
 
     /// The container at a port is gone.

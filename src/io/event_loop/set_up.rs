@@ -1,7 +1,7 @@
 //! What the loop waits for, registered once; every descriptor has its token here.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Registry, Token};
@@ -62,7 +62,9 @@ impl Server {
 
         watch(&poll, network.signals.raw_fd(), SIGNALS).map_err(set_up("watch signals"))?;
         if let Some(pidfd) = &network.pidfd {
-            watch(&poll, pidfd.as_raw_fd(), CONTAINER).map_err(set_up("watch the container"))?;
+            ports
+                .watch_process(pidfd.as_fd(), CONTAINER, now)
+                .map_err(set_up("watch the container"))?;
         }
         if let Some(exit) = &network.exit {
             watch_exit(&poll, exit)?;

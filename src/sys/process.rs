@@ -1,0 +1,186 @@
+//! Other processes, held by a descriptor that no later process of the same number takes over.
+//!
+//! That is a pidfd. On kernels without them (before Linux 5.3), and in containers whose engine
+//! forbids pidfd_open(2), it is the process's open `/proc/PID/stat`: it cannot be waited for, but
+//! tells, each time it is read, whether the process is still there. Read first: pidfd_open(2),
+//! pidfd_send_signal(2), proc_pid_stat(5).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Holds the process `pid`.
+///
+/// # Errors
+/// `ESRCH` when there is no such process, `EINVAL` when `pid` is a thread or not positive.
+pub fn open(pid: i32) -> io::Result<OwnedFd> {
+    match pidfd_open(pid) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            match File::open(format!("/proc/{pid}/stat")) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Errno::ESRCH.into()),
+                other => Ok(other?.into()),
+            }
+        }
+        other => other,
+    }
+}
+
+/// A pidfd of the process `pid`.
+///
+/// # Errors
+/// As [`open`], and `ENOSYS` on kernels before 5.3.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only. By number, since C libraries got the function late.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0_u32) };
+    let fd = i32::try_from(Errno::result(result)?).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel has just made it, for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether the process still runs. A zombie does not.
+///
+/// # Errors
+/// What poll(2) reports.
+pub fn is_alive(process: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(!ends(process, Duration::ZERO)?)
+}
+
+/// Whether the process ends within `patience`; where there are no pidfds, whether it has ended.
+///
+/// # Errors
+/// What poll(2) reports.
+pub fn ends(process: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
+    match look(process) {
+        Look::Pidfd => {
+            let mut fds = [PollFd::new(process, PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+            Ok(poll(&mut fds, timeout)? > 0)
+        }
+        Look::Alive(_) => Ok(false),
+        Look::Ended => Ok(true),
+    }
+}
+
+/// Sends `signal` to the process.
+///
+/// # Errors
+/// `ESRCH` when it has ended, `EPERM` when it belongs to somebody else.
+pub fn signal(process: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    match look(process) {
+        Look::Pidfd => {
+            let info = std::ptr::null::<libc::siginfo_t>();
+            let (number, flags) = (signal as libc::c_int, 0_u32);
+            // SAFETY: a null `info` is allowed and makes the call equal kill(2).
+            let result = unsafe {
+                libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), number, info, flags)
+            };
+            Errno::result(result)?;
+            Ok(())
+        }
+        Look::Alive(pid) => Ok(kill(Pid::from_raw(pid), signal)?),
+        Look::Ended => Err(Errno::ESRCH.into()),
+    }
+}
+
+/// The number of a running process that is held without a pidfd, so that its end must be looked
+/// for and a signal to it is kill(2).
+#[must_use]
+pub fn number(process: BorrowedFd<'_>) -> Option<i32> {
+    match look(process) {
+        Look::Alive(pid) => Some(pid),
+        Look::Pidfd | Look::Ended => None,
+    }
+}
+
+/// Whether a process that is held without a pidfd has ended.
+#[must_use]
+pub fn has_ended(process: BorrowedFd<'_>) -> bool {
+    matches!(look(process), Look::Ended)
+}
+
+/// What a `/proc/PID/stat` says.
+enum Look {
+    /// It is none.
+    Pidfd,
+    Alive(i32),
+    Ended,
+}
+
+fn look(process: BorrowedFd<'_>) -> Look {
+    // Its number, its name of at most 64 characters in brackets, its state, and more.
+    let mut stat = [0; 128];
+    let (fd, length) = (process.as_raw_fd(), stat.len());
+    // SAFETY: writes at most that many bytes into the buffer, which outlives the call.
+    let read = unsafe { libc::pread(fd, stat.as_mut_ptr().cast(), length, 0) };
+    match usize::try_from(read) {
+        Ok(read) => of_stat(stat.get(..read).unwrap_or_default()),
+        Err(_) if Errno::last() == Errno::ESRCH => Look::Ended,
+        Err(_) => Look::Pidfd,
+    }
+}
+
+fn of_stat(stat: &[u8]) -> Look {
+    let pid = stat.split(|byte| *byte == b' ').next().and_then(|pid| str::from_utf8(pid).ok());
+    let after = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
+    match (pid.and_then(|pid| pid.parse().ok()), after) {
+        (Some(_), Some(b'Z' | b'X')) => Look::Ended,
+        (Some(pid), Some(_)) => Look::Alive(pid),
+        _ => Look::Pidfd,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::sys::netns::{message_pair, receive, spawn, wait};
+
+    /// Both ways to hold a process.
+    fn stat_open(pid: i32) -> io::Result<OwnedFd> {
+        Ok(File::open(format!("/proc/{pid}/stat"))?.into())
+    }
+
+    #[test]
+    fn it_is_known_when_a_process_has_ended() {
+        for open in [pidfd_open, stat_open, open] {
+            let (ours, theirs) = message_pair().unwrap();
+            let pid = spawn(|| {
+                // The parent's end, copied by the fork, would keep the pair open.
+                drop(ours);
+                i32::from(receive(theirs.as_fd()).is_err())
+            })
+            .unwrap();
+            // `ours` was moved into a closure that only the child ran; this process's copy is
+            // closed by its drop, which ends the child.
+            let process = open(pid.as_raw()).unwrap();
+            assert_eq!(wait(pid).unwrap(), 0);
+            assert!(!is_alive(process.as_fd()).unwrap());
+            let gone = signal(process.as_fd(), Signal::SIGTERM).unwrap_err();
+            assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+            let own = i32::try_from(std::process::id()).unwrap();
+            assert!(is_alive(open(own).unwrap().as_fd()).unwrap());
+        }
+    }
+
+    #[test]
+    fn no_process_no_descriptor() {
+        // Above PID_MAX_LIMIT (4,194,304), so never in use.
+        assert_eq!(open(i32::MAX).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        assert_eq!(open(-1).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_state_is_found_behind_any_name() {
+        assert!(matches!(of_stat(b"7 (a) Z (b) S 1 "), Look::Alive(7)));
+        assert!(matches!(of_stat(b"7 (a) S) Z 1 "), Look::Ended));
+        assert!(matches!(of_stat(b""), Look::Pidfd));
+        assert!(matches!(of_stat(b"nonsense"), Look::Pidfd));
+    }
+}
