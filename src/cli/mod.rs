@@ -459,7 +459,7 @@ fn attach(
         let words = ["--default-bind".to_owned(), bind.to_string_lossy().into_owned()];
         process.arguments.splice(0..0, words);
     }
-    let caller = Caller { outbound: outbound(&given)?, ..Caller::default() };
+    let caller = caller(&given)?;
     Ok(Attach { target, endpoint, network, membership, process, caller })
 }
 
@@ -477,7 +477,7 @@ fn run(given: &Given, words: Words, environment: &Environment) -> Result<Run, Us
         network,
         process: process(given)?,
         command: words.command,
-        caller: Caller { outbound: outbound(given)?, ..Caller::default() },
+        caller: caller(given)?,
     })
 }
 
@@ -604,6 +604,12 @@ fn published(
         (false, true, None) => {}
     }
     Ok((rules, defaults))
+}
+
+/// What the command line says beyond the network.
+fn caller(given: &Given) -> Result<Caller, UsageError> {
+    let (outbound, to_loopback) = (outbound(given)?, given.publish_loopback);
+    Ok(Caller { outbound, to_loopback, ..Caller::default() })
 }
 
 /// What the container sends with: `--outbound-addr`, one for each family, and `--outbound-if`.

@@ -95,6 +95,9 @@ pub(crate) struct Given {
     /// addresses may be absent
     #[argh(switch)]
     pub(crate) freebind: bool,
+    /// from loopback to loopback
+    #[argh(switch)]
+    pub(crate) publish_loopback: bool,
     /// local addresses of what is sent
     #[argh(option)]
     pub(crate) outbound_addr: Vec<String>,
@@ -328,6 +331,13 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         long: "--freebind",
         group: Group::Ports,
         help: "Publish at addresses and interfaces that are not there yet, too.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--publish-loopback",
+        group: Group::Ports,
+        help: "Lead clients of published ports that are on the host's loopback to the container's: \
+               to servers that listen on 127.0.0.1 alone, which see it as their client.",
         ..LINK
     },
     OptionSpec {

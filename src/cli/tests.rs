@@ -149,6 +149,7 @@ fn every_option_has_its_effect() {
         "--expose=9000-9001/udp",
         "--publish-range=50000-50100",
         "--freebind",
+        "--publish-loopback",
         "--outbound-addr=192.0.2.3",
         "--outbound-addr=2001:db8::3",
         "--outbound-if=wlan0",
@@ -195,6 +196,7 @@ fn every_option_has_its_effect() {
         any_of(9001),
     ];
     expected.iter_mut().for_each(|rule| rule.freebind = true);
+    assert!(attach.caller.to_loopback);
     assert_eq!(attach.network.publish, expected);
     assert_eq!(
         attach.caller.outbound,

@@ -70,6 +70,17 @@ impl Engine {
         }
     }
 
+    /// Whether a client is let into a published port.
+    #[must_use]
+    pub fn admits(&self, listener: SocketId, client: IpAddr) -> bool {
+        match self.fx.host.owner(listener) {
+            Some(Owner::Published(index)) => {
+                self.published.get(index).is_some_and(|published| published.admits(client))
+            }
+            _ => false,
+        }
+    }
+
     /// Takes a published port back. Connections that stand go on; a UDP port's clients, who share
     /// its socket, are forgotten.
     pub fn unpublish(&mut self, socket: SocketId) {

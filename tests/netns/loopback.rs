@@ -1,10 +1,12 @@
-//! In the place of pasta: between the container's loopback and the host's. Row L5.
+//! Between the container's loopback and the host's, in the place of pasta and natively. Rows C20 L5.
 
 use std::fs;
 
+use nix::sys::signal::Signal;
+
 use crate::eventually::{eventually, secs};
 use crate::exec::Ran;
-use crate::lab::{Container, HOST4, Lab, Place};
+use crate::lab::{Container, HOST4, LAN4, Lab, Place};
 
 /// What every line of these tests has, but for ports.
 const QUIET: &[&str] = &["--config-net", "-q", "--no-map-gw"];
@@ -147,6 +149,39 @@ fn a_service_on_the_containers_loopback_is_reached_where_that_is_said() {
     assert_eq!(lab.ask_tcp(Place::User, "127.0.0.1", 8080).ok(), "ECONNRESET");
 }
 
+// C20: natively too, for ports that come later, and for whoever takes over; for those who are let in.
+#[test]
+fn a_published_port_leads_from_loopback_to_loopback_where_that_is_said() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dns_server(LAN4);
+    let ctr = lab.container();
+    let ports = ["-p", "8080:80", "-p", "8080:80/udp", "-p", "8081:80,from=192.0.2.0/24"];
+    let options = ["-n", "web", "--publish-loopback", "--dns-listen", "127.0.0.11"];
+    let mut net = lab.rnsnet(&ctr).with(&ports).with(&options).start();
+    let _service = lab.serve(Place::In(&ctr), &answering("127.0.0.1", 80));
+    lab.rn("publish web 8082:80");
+    let inside = "127.0.0.1 80 127.0.0.1";
+    for _ in 0..2 {
+        for address in ["127.0.0.1", "::1"] {
+            assert_eq!(lab.ask_tcp(Place::User, address, 8080).ok(), inside);
+            assert_eq!(lab.ask_udp(Place::User, address, 8080).ok(), inside);
+            assert_eq!(lab.ask_tcp(Place::User, address, 8082).ok(), inside);
+            assert_eq!(lab.ask_tcp(Place::User, address, 8081).ok(), "ECONNRESET");
+        }
+        // Others are led to the container's address, where nobody is.
+        assert_eq!(lab.ask_tcp(Place::Lan, HOST4, 8080).ok(), "ECONNRESET");
+        // Programs of the container on its own loopback are no such clients.
+        for transport in ["+notcp", "+tcp"] {
+            let dig = format!("dig +short +tries=1 +time=10 {transport} @127.0.0.11 a.test");
+            assert_eq!(lab.sh(Place::In(&ctr), &dig).ok(), LAN4, "{transport}");
+        }
+        net.signal(Signal::SIGKILL);
+        let again = lab.reattach(&["web"]).start();
+        assert!(!net.ends().success());
+        net = again;
+    }
+}
+
 // L5: and found by what follows it.
 #[test]
 fn ports_follow_the_containers_loopback_where_that_is_said() {
@@ -227,7 +262,7 @@ fn a_network_outlives_what_makes_its_sockets() {
 #[test]
 fn clients_of_the_loopback_wait_where_descriptors_are_few() {
     let Some(lab) = Lab::new() else { return };
-    let _dns = lab.dns_server(crate::lab::LAN4);
+    let _dns = lab.dns_server(LAN4);
     lab.default_route();
     let _service = lab.serve(
         Place::Host,
@@ -263,7 +298,7 @@ for line in sys.stdin:
     });
     assert!(served < 48, "{served} pairs of 96 descriptors");
     let dig = "dig +short +tries=1 +time=5 @169.254.1.1 a.test";
-    assert_eq!(lab.sh(Place::In(&ctr), dig).ok(), crate::lab::LAN4);
+    assert_eq!(lab.sh(Place::In(&ctr), dig).ok(), LAN4);
     clients.tell("end");
     eventually(secs(10), "the next client is served", || {
         let asked = lab.py(Place::In(&ctr), "say(tcp('127.0.0.1', 5432, 5).recv(1))");

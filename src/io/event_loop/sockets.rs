@@ -94,10 +94,11 @@ impl Server {
                     _ => continue,
                 },
             };
-            if self.relay.leads_inside(client.ip()) {
-                if let Some(port) = self.published.guest_port(id) {
-                    self.relay.take_client(stream, client.is_ipv6(), port);
-                }
+            if self.relay.leads_inside(client.ip())
+                && self.engine.admits(id, client.ip())
+                && let Some(port) = self.published.guest_port(id)
+            {
+                self.relay.take_client(stream, client.is_ipv6(), port);
                 continue;
             }
             match self.engine.accept(id, client, now) {
@@ -132,7 +133,8 @@ impl Server {
             taken += received.max(1);
             for (datagram, bytes) in (0..received).filter_map(|index| self.batch.get(index)) {
                 let (from, to) = (datagram.from, datagram.to);
-                let inside = self.relay.leads_inside(from.ip());
+                let inside =
+                    self.relay.leads_inside(from.ip()) && self.engine.admits(id, from.ip());
                 let inside = inside.then(|| self.published.guest_port(id)).flatten();
                 // An empty one is one; several are never empty.
                 let length = datagram.segment.unwrap_or(bytes.len()).max(1);
