@@ -1,0 +1,133 @@
+//! What `ci/release` refuses, and what it leaves behind, in a repository that builds nothing: its
+//! `ci/build-edge` writes down that it was called.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Stands in for the build: a program, and the archive of the source.
+const BUILD: &str = "#!/bin/sh
+mkdir -p dist
+case \"${1:-}\" in
+    --vendor) echo source >dist/rnsnet-1.2.3-vendored.tar.xz ;;
+    *) echo program >dist/rnsnet-x86_64 ;;
+esac
+";
+
+/// What follows the tests of a version in the changelog.
+const CHANGELOG: &str = "# Changelog
+
+## [Unreleased]
+
+## [1.2.3] - 2026-01-01
+
+### Added
+
+- the wheel
+
+## [1.2.2]
+
+- something older
+";
+
+/// A repository with a release script, removed at the end.
+struct Repository(PathBuf);
+
+impl Repository {
+    fn new(name: &str) -> Self {
+        let folder = format!("rnsnet-release-{name}-{}", std::process::id());
+        let repository = Self(std::env::temp_dir().join(folder));
+        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        fs::create_dir_all(repository.0.join("ci")).expect("a writable temporary directory");
+        for file in ["ci/release", "ci/common"] {
+            fs::copy(source.join(file), repository.0.join(file)).expect("the script is there");
+        }
+        repository.write("ci/build-edge", BUILD);
+        let script = repository.0.join("ci/build-edge");
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        repository.write("Cargo.toml", "[package]\nname = \"rnsnet\"\nversion = \"1.2.3\"\n");
+        repository.write("CHANGELOG.md", CHANGELOG);
+        repository.write(".gitignore", "dist\n");
+        for command in [
+            ["init", "-q", "."].as_slice(),
+            &["add", "-A"],
+            &["-c", "user.name=a", "-c", "user.email=a@b.invalid", "commit", "-qm", "all"],
+        ] {
+            let ran = Command::new("git").args(command).current_dir(&repository.0).output();
+            let ran = ran.expect("git can be run");
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        }
+        repository
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.0.join(file), text).expect("a writable temporary directory");
+    }
+
+    fn release(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(self.0.join("ci/release"));
+        command.args(arguments).env("RELEASE_TESTS", "no").current_dir(&self.0);
+        command.output().expect("a shell can be run")
+    }
+
+    /// Asserts that nothing is built, and that the one line on standard error has `why`.
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], why: &str) {
+        let ran = self.release(arguments);
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{said}");
+        assert!(said.starts_with("release: ") && said.contains(why), "{said}");
+        assert!(!self.0.join("dist").exists(), "something was built");
+    }
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn a_version_must_be_that_of_the_crate_and_of_the_changelog() {
+    let repository = Repository::new("version");
+    repository.refuses(&[], "usage: ci/release VERSION");
+    repository.refuses(&["1;2"], "usage: ci/release VERSION");
+    repository.refuses(&["1.2.2"], "Cargo.toml says 1.2.3, not 1.2.2");
+    for text in ["# Changelog\n\n## [Unreleased]\n\n- x\n", "## [1.2.3]\n\n## [1.2.2]\n- x\n"] {
+        repository.write("CHANGELOG.md", text);
+        repository.refuses(&["1.2.3"], "CHANGELOG.md has no section ## [1.2.3]");
+    }
+}
+
+#[test]
+fn a_checkout_with_changes_is_refused() {
+    let repository = Repository::new("dirty");
+    repository.write("new", "x");
+    repository.refuses(&["1.2.3"], "the checkout is not clean: ?? new");
+    fs::remove_file(repository.0.join("new")).expect("it was written");
+    repository.write(".gitignore", "dist\n#\n");
+    repository.refuses(&["1.2.3"], "the checkout is not clean:  M .gitignore");
+}
+
+#[test]
+fn the_notes_are_the_section_and_what_was_built() {
+    let repository = Repository::new("notes");
+    let ran = repository.release(&["1.2.3"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let read =
+        |file: &str| fs::read_to_string(repository.0.join("dist").join(file)).expect("it was made");
+    let notes = read("NOTES.md");
+    assert!(notes.starts_with("# rnsnet 1.2.3\n"), "{notes}");
+    assert!(notes.contains("- the wheel") && !notes.contains("older"), "{notes}");
+    for line in ["| rnsnet-x86_64 | 8 | ", "| rnsnet-1.2.3-vendored.tar.xz | 7 | "] {
+        assert!(notes.contains(line), "no {line}: {notes}");
+    }
+    let sums = Command::new("sha256sum")
+        .args(["--strict", "--check", "SHA256SUMS"])
+        .current_dir(repository.0.join("dist"))
+        .output()
+        .expect("sha256sum can be run");
+    assert!(sums.status.success(), "{}", String::from_utf8_lossy(&sums.stderr));
+    assert_eq!(read("SHA256SUMS").lines().count(), 3);
+}
