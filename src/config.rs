@@ -387,6 +387,15 @@ pub struct Mtu(u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MacAddress(pub [u8; 6]);
 
+impl MacAddress {
+    /// Whether it is of a group of interfaces, so that none can have it for its own.
+    #[must_use]
+    pub fn is_group(self) -> bool {
+        let Self([first, ..]) = self;
+        first & 1 == 1
+    }
+}
+
 /// Transport protocol of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {

@@ -234,10 +234,8 @@ pub(crate) fn mac(text: &str) -> Result<MacAddress, ValueError> {
     if octets == [0; 6] {
         return Err(ValueError::MacZero);
     }
-    if octets[0] & 1 == 1 {
-        return Err(ValueError::MacMulticast);
-    }
-    Ok(MacAddress(octets))
+    let mac = MacAddress(octets);
+    if mac.is_group() { Err(ValueError::MacMulticast) } else { Ok(mac) }
 }
 
 /// Reads an interface name by the rule of the kernel's `dev_valid_name` (net/core/dev.c), without

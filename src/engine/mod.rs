@@ -227,11 +227,10 @@ impl Engine {
         if self.network.sharing != Sharing::Private {
             return self.dispatch_shared(port, frame, length, now);
         }
-        let is_group = frame.destination.0[0] & 1 == 1;
-        if !is_group && frame.destination != link.gateway_mac {
+        if !frame.destination.is_group() && frame.destination != link.gateway_mac {
             return Verdict::Dropped(DropReason::NotForUs);
         }
-        if frame.source.0[0] & 1 == 1 || frame.source == link.gateway_mac {
+        if frame.source.is_group() || frame.source == link.gateway_mac {
             return Verdict::Dropped(DropReason::SpoofedSource);
         }
         // The only machine on a private network's link may call itself what it likes.

@@ -218,14 +218,9 @@ impl Turn<'_> {
     /// Whether an address is the gateway's, the DNS forwarder's, or stands for one of the host's.
     /// Among the host's neighbours the gateway is a machine as any other.
     pub(super) fn is_own_address(&self, address: IpAddr) -> bool {
-        let addresses = &self.network.addresses;
-        let is_gateway = match address {
-            IpAddr::V4(ip) => ip == addresses.v4.gateway,
-            IpAddr::V6(ip) => addresses.v6.is_some_and(|v6| ip == v6.gateway),
-        };
         let rules = &self.network.rules;
         self.is_dns_address(address)
-            || (is_gateway && rules.neighbours == Neighbours::Nobody)
+            || (self.is_gateway(address) && rules.neighbours == Neighbours::Nobody)
             || rules.real(address).is_some()
     }
 

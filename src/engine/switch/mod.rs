@@ -188,9 +188,8 @@ impl Switch {
                 return Err(PortError::WrongAddress(ip.into()));
             }
         }
-        let MacAddress([first, ..]) = lease.mac;
         let taken = lease.mac == network.rules.gateway_mac || self.by_mac.contains_key(&lease.mac);
-        if first & 1 == 1 || lease.mac.0 == [0; 6] || taken {
+        if lease.mac.is_group() || lease.mac.0 == [0; 6] || taken {
             return Err(PortError::WrongMac(lease.mac));
         }
         if let Some(ip) = addresses_of(lease).find(|ip| self.by_ip.contains_key(ip)) {
@@ -282,14 +281,14 @@ impl Switch {
         let packet = match &frame.payload {
             Payload::Arp(body) => {
                 let arp = guard::arp(&port.lease, body)?;
-                if is_group(frame.destination) {
+                if frame.destination.is_group() {
                     return self.way_of_arp(network, from, arp, now);
                 }
                 None
             }
             Payload::Ip(packet) => {
                 let neighbour = guard::ip(network, &port.lease, packet)?;
-                if is_group(frame.destination) {
+                if frame.destination.is_group() {
                     return self.way_of_group(network, from, packet, neighbour, now);
                 }
                 neighbour.is_none().then_some(packet)
@@ -316,7 +315,7 @@ impl Switch {
         }
     }
 
-    /// A question for an address goes to whom has it.
+    /// A question for the address of `to`, who may not be known to everybody.
     fn way_of_question(
         &self,
         network: &Network,
@@ -329,7 +328,7 @@ impl Switch {
         }
     }
 
-    /// A question for an address goes to whom has it; an announcement goes to everybody.
+    /// A question for an address goes to who has it; an announcement goes to everybody.
     fn way_of_arp(
         &mut self,
         network: &Network,
@@ -436,11 +435,6 @@ impl Switch {
 fn addresses_of(lease: &Lease) -> impl Iterator<Item = IpAddr> {
     let v6 = lease.v6.into_iter().flat_map(|ip| [ip, ndp::link_local(lease.mac.0)]);
     std::iter::once(IpAddr::V4(lease.v4)).chain(v6.map(IpAddr::V6))
-}
-
-fn is_group(mac: MacAddress) -> bool {
-    let MacAddress([first, ..]) = mac;
-    first & 1 == 1
 }
 
 fn is_broadcast(network: &Network, ip: Ipv4Addr) -> bool {
