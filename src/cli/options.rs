@@ -611,6 +611,12 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     },
 ];
 
+/// Whether there is an option that is spelt so, dashes and all.
+pub(super) fn is_option(word: &str) -> bool {
+    let is_letter = |letter| word.strip_prefix('-').is_some_and(|word| word.chars().eq([letter]));
+    OPTIONS.iter().any(|option| option.long == word || option.short.is_some_and(is_letter))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

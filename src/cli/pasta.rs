@@ -1,11 +1,10 @@
 //! The personality of pasta: its command line, for engines that call a helper of that name.
 //!
 //! When it is taken on: the program was called `pasta` (the last part of `argv[0]`, so a symbolic
-//! link does), or by any other name with a long option that only pasta has (`--config-net`,
-//! `--dns-forward`, `--ns-ifname` and so on), which `rnsnet` itself refuses. Owns the meaning of
-//! every option, the defaults, the help and the version. What is left to the host's addresses and
-//! routes is decided in `crate::pasta`. How an option may be spelt is in `getopt`, the options
-//! are in `words`, port specifications in `ports`. How we differ from the original is in
+//! link does), or by any other name with one of [`MARKS`], which `rnsnet` itself refuses. Owns the
+//! meaning of every option, the defaults, the help and the version. What is left to the host's
+//! addresses and routes is decided in `crate::pasta`. How an option may be spelt is in `getopt`, the
+//! options are in `words`, port specifications in `ports`. How we differ from the original is in
 //! docs/engines.md.
 
 mod ports;
@@ -103,7 +102,7 @@ pub fn is_meant(program: &OsStr, args: &[OsString]) -> bool {
     for word in Words::new(OPTIONS, Order::First, args) {
         match word {
             Ok(Word::Option { spec, in_full, long, .. }) => {
-                marked |= in_full && long && spec.only_here;
+                marked |= in_full && long && MARKS.contains(&spec.long);
             }
             Ok(Word::Positional(_)) | Err(_) => break,
         }
@@ -557,6 +556,22 @@ fn text(word: &OsString) -> Result<&str, PastaError> {
 
 /// What the program is called.
 const NAMES: [&str; 2] = ["pasta", "pasta.avx2"];
+/// Options that nobody means who does not mean pasta. `--quiet` or `--gateway` might be a guess at
+/// what rnsnet has.
+const MARKS: [&str; 12] = [
+    "config-net",
+    "ns-ifname",
+    "ns-mac-addr",
+    "dns-forward",
+    "map-guest-addr",
+    "map-host-loopback",
+    "no-map-gw",
+    "host-lo-to-ns-lo",
+    "tcp-ports",
+    "udp-ports",
+    "tcp-ns",
+    "udp-ns",
+];
 
 const HELP: &str = "\
 Usage: pasta [OPTION]... [COMMAND [ARG]...]

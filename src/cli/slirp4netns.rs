@@ -3,10 +3,11 @@
 //! When it is taken on: the program was called `slirp4netns` (the last part of `argv[0]`, so a
 //! symbolic link does), or by any other name with an option that only slirp4netns has, spelt in
 //! full or as its letter (`--configure` or `-c`, `--disable-host-loopback`, `--enable-sandbox` and
-//! so on). `rnsnet` knows none of these itself, so no command line that is valid for it is ever
-//! taken away from it: `rnsnet --mtu 1500 -r 3 4711 tap0` and `rnsnet --help` are its own.
+//! so on), and none that only `rnsnet` has. `rnsnet` knows none of these itself, so no command line
+//! that is valid for it is ever taken away from it: `rnsnet --mtu 1500 -r 3 4711 tap0` and `rnsnet --help` are its own.
 //! Owns the meaning of every option, the defaults, the help and the version. How an option may be
-//! spelt is in `getopt`, what a value of our own kind looks like in `values`. How we differ from the original is in docs/engines.md.
+//! spelt is in `getopt`, what a value of our own kind looks like in `values`. How we differ from the
+//! original is in docs/engines.md.
 
 mod words;
 
@@ -15,6 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use super::getopt::{GetoptError, Order, Spec, Word, Words};
+use super::options::is_option;
 use super::values;
 use super::{Command, Environment};
 use crate::config::{
@@ -103,10 +105,15 @@ pub fn is_meant(program: &OsStr, args: &[OsString], environment: &Environment) -
         return false;
     }
     let mut marked = false;
-    let mut words = Words::new(OPTIONS, Order::Anywhere, args);
-    // Up to the first word that slirp4netns would not understand either.
-    while let Some(Ok(word)) = words.next() {
-        marked |= matches!(word, Word::Option { spec, in_full: true, .. } if spec.only_here);
+    for word in Words::new(OPTIONS, Order::Anywhere, args) {
+        match word {
+            Ok(Word::Option { spec, in_full, .. }) => marked |= in_full && spec.only_here,
+            Ok(Word::Positional(_)) => {}
+            // Somebody who meant us, and took one of its options for ours.
+            Err(GetoptError::Unknown(option)) if is_option(&option) => return false,
+            // Nobody understands the rest.
+            Err(_) => break,
+        }
     }
     marked && super::parse_in(environment, args.iter().cloned()).is_err()
 }

@@ -445,6 +445,10 @@ fn a_line_is_pasta_s_by_the_name_or_by_an_option() {
         "--pid-file x 1",
         "--dns x 1",
         "--freebind -p x 1",
+        "--quiet -p 8080:80 1",
+        "--debug 1",
+        "--gateway 10.0.2.1 -p 8080:80 1",
+        "--log-file x 1",
     ] {
         assert!(!meant("rnsnet", native), "{native}");
     }

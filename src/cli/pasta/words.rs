@@ -1,7 +1,7 @@
 //! pasta's options by name and letter. What an option means is decided in the file above, how it
 //! may be spelt in `getopt`.
 
-use crate::cli::getopt::{Spec, shared, switch, value};
+use crate::cli::getopt::{Spec, switch, value};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Id {
@@ -88,10 +88,8 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     refused_value("log-size", None, "the log is short: warnings are given once"),
     refused_value("runas", None, "start rnsnet as that user; it keeps no rights in any case"),
     refused_value("conf-path", Some('c'), "there is no control socket for pesto"),
-    shared(value(Id::Pcap, "pcap", None)),
     value(Id::Pcap, "pcap", Some('p')),
     value(Id::Pid, "pid", Some('P')),
-    shared(value(Id::Mtu, "mtu", None)),
     value(Id::Mtu, "mtu", Some('m')),
     value(Id::Address, "address", Some('a')),
     value(Id::Netmask, "netmask", Some('n')),
@@ -102,7 +100,7 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     value(Id::Outbound, "outbound", Some('o')),
     value(Id::OutboundIf4, "outbound-if4", None),
     value(Id::OutboundIf6, "outbound-if6", None),
-    shared(value(Id::Dns, "dns", Some('D'))),
+    value(Id::Dns, "dns", Some('D')),
     value(Id::DnsForward, "dns-forward", None),
     value(Id::DnsHost, "dns-host", None),
     value(Id::Search, "search", Some('S')),
@@ -110,7 +108,7 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     switch(Id::DhcpDns(false), "no-dhcp-dns", None),
     switch(Id::DhcpSearch(true), "dhcp-search", None),
     switch(Id::DhcpSearch(false), "no-dhcp-search", None),
-    shared(refused_value("hostname", Some('H'), UNNAMED)),
+    refused_value("hostname", Some('H'), UNNAMED),
     refused_value("fqdn", None, UNNAMED),
     switch(Id::NoTcp, "no-tcp", None),
     switch(Id::NoUdp, "no-udp", None),
@@ -119,7 +117,7 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     switch(Id::NoDhcpv6, "no-dhcpv6", None),
     switch(Id::NoNdp, "no-ndp", None),
     switch(Id::NoRa, "no-ra", None),
-    shared(switch(Id::Freebind, "freebind", None)),
+    switch(Id::Freebind, "freebind", None),
     value(Id::MapHostLoopback, "map-host-loopback", None),
     switch(Id::NoMapGw, "no-map-gw", None),
     value(Id::MapGuestAddr, "map-guest-addr", None),
@@ -145,8 +143,8 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     // No root is changed, so none needs another way.
     switch(Id::AlwaysSo, "chroot-fallback", None),
     value(Id::Fd, "fd", Some('F')),
-    shared(switch(Id::Help, "help", Some('h'))),
-    shared(switch(Id::Version, "version", None)),
+    switch(Id::Help, "help", Some('h')),
+    switch(Id::Version, "version", None),
     switch(Id::Passt, "one-off", Some('1')),
     value(Id::Passt, "socket", Some('s')),
     switch(Id::Passt, "vhost-user", None),

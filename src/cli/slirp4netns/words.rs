@@ -42,7 +42,7 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     switch(Id::Sandbox, "enable-sandbox", None),
     switch(Id::Sandbox, "create-sandbox", None),
     switch(Id::Seccomp, "enable-seccomp", None),
-    value(Id::OutboundAddr, "outbound-addr", None),
+    shared(value(Id::OutboundAddr, "outbound-addr", None)),
     value(Id::OutboundAddr6, "outbound-addr6", None),
     switch(Id::DisableDns, "disable-dns", None),
     value(Id::MacAddress, "macaddress", None),
