@@ -1,6 +1,7 @@
 //! The host's network as it changes, and the way out that was asked for. Rows B7 B8 B9.
 
 use crate::eventually::{promptly, secs};
+use crate::exec::Proc;
 use crate::lab::{Container, HOST4, HOST6, LAN4, LAN6, Lab, Place};
 
 /// Asks the LAN's `who` service by TCP and UDP, and gives both addresses that it saw.
@@ -81,6 +82,30 @@ fn a_host_without_a_network_gets_one_later() {
         let program = format!("say(read_all(tcp('{host}', 8080, 20)).decode().split()[0])");
         assert_eq!(lab.py(Place::Lan, &program).ok(), client);
     }
+}
+
+// B8: so does a ping that never ends, whose socket has the address of its beginning.
+#[test]
+fn a_ping_goes_on_from_the_new_address() {
+    let Some(lab) = Lab::new() else { return };
+    lab.allow_ping();
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let mut pings = [LAN4, LAN6].map(|host| lab.spawn(Place::In(&ctr), &["ping", "-i.2", host]));
+    let replies = |ping: &mut Proc, wanted: usize| {
+        let mut seen = 0;
+        while seen < wanted {
+            seen += usize::from(ping.line(secs(10)).contains("64 bytes from"));
+        }
+    };
+    pings.iter_mut().for_each(|ping| replies(ping, 2));
+    lab.sh(
+        Place::Host,
+        "ip addr flush dev h0
+         ip addr add 192.0.2.7/24 dev h0; ip addr add 2001:db8:5::7/64 dev h0 nodad",
+    )
+    .ok();
+    pings.iter_mut().for_each(|ping| replies(ping, 15));
 }
 
 // B8: another address, with nothing to restart; a socket of the container's that goes on talking
