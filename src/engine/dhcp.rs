@@ -34,6 +34,7 @@ const POOL_SIZE: u32 = 16;
 const SUBNET_MASK: u8 = 1;
 const ROUTER: u8 = 3;
 const NAME_SERVERS: u8 = 6;
+const DOMAIN_NAME: u8 = 15;
 const INTERFACE_MTU: u8 = 26;
 const BROADCAST_ADDRESS: u8 = 28;
 const REQUESTED_ADDRESS: u8 = 50;
@@ -222,7 +223,12 @@ fn options(turn: &Turn<'_>, request: &Request, kind: DhcpMessageType, yours: Ipv
     put(ROUTER, &v4.gateway.octets());
     put(NAME_SERVERS, &turn.network.announced(v4.dns.into()));
     // RFC 3397; nobody asks for so many domains that one option cannot hold them.
-    put(DOMAIN_SEARCH, &turn.network.announced_domains());
+    let domains = turn.network.announced_domains();
+    put(DOMAIN_SEARCH, &domains);
+    // For clients that know of one domain only.
+    if let Some(first) = turn.network.resolver.search.first().filter(|_| !domains.is_empty()) {
+        put(DOMAIN_NAME, first.to_string().as_bytes());
+    }
     put(BROADCAST_ADDRESS, &v4.subnet.broadcast().octets());
     if let Ok(mtu) = u16::try_from(turn.link.mtu) {
         put(INTERFACE_MTU, &mtu.to_be_bytes());

@@ -30,7 +30,7 @@ const UDHCPC: &str = r#"#!/bin/sh
 ip addr replace "$ip/$mask" broadcast "$broadcast" dev "$interface"
 ip link set "$interface" mtu "$mtu"
 ip route replace default via "$router"
-echo "$1: $ip/$mask via $router dns $dns mtu $mtu lease $lease server $serverid search $search"
+echo "$1: $ip/$mask via $router dns $dns mtu $mtu lease $lease server $serverid search $search domain $domain"
 "#;
 
 fn script(lab: &Lab, name: &str, text: &str) -> String {
@@ -60,7 +60,7 @@ fn udhcpc_configures_the_container() {
             let mtu = if options.is_empty() { 1500 } else { 9000 };
             let told = format!(
                 "bound: {GUEST4}/24 via {GATEWAY4} dns {DNS4} mtu {mtu} lease 86400 \
-                 server {GATEWAY4} search lab.test corp.lab.test example.com"
+                 server {GATEWAY4} search lab.test corp.lab.test example.com domain lab.test"
             );
             assert!(client.ok().contains(&told), "{client}");
         }

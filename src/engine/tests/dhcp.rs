@@ -304,7 +304,9 @@ fn domains_to_search_are_told_in_every_way() {
     let mut net = Net::new(&Options { resolver, ..Options::default() });
     let domains = b"\x03lab\x04test\0\x04test\0";
     message(DISCOVER).send(&mut net);
-    assert_eq!(Answer::of(&mut net).option(119), Some(&domains[..]));
+    let answer = Answer::of(&mut net);
+    assert_eq!(answer.option(119), Some(&domains[..]));
+    assert_eq!(answer.option(15), Some(&b"lab.test"[..]));
     ask6(&mut net, SERVERS, &[11, 1, 2, 3]);
     let reply = net.guest_gets_datagram().payload;
     let option = [&[0, 24, 0, 16][..], domains].concat();
