@@ -82,7 +82,7 @@ fn name_mac_address_and_mtu_can_be_chosen() {
     let _net = lab
         .rnsnet(&ctr)
         .with(&["--ifname", "lan0", "--mac", "02:00:00:00:00:07", "--mtu", "9000"])
-        .with(&["--cidr", "10.9.0.0/24", "--ip", "10.9.0.7"])
+        .with(&["--ip", "10.9.0.7"])
         .with(&["--cidr6", "fd00:9::/64", "--ip6", "fd00:9::7"])
         .start();
     let link = lab.sh(Place::In(&ctr), "ip -d link show lan0; ip addr show lan0").ok().to_owned();
