@@ -65,7 +65,7 @@ limits! {
     TcpEach "tcp-each" = 0 (0 to 262144)
         "the same of one container beside others; 0 is a quarter of tcp"
         => "a new one of its is reset",
-    Opening "opening" = 1024 (1 to 65536)
+    Opening "opening" = 4096 (1 to 65536)
         "TCP connections out that the other side, or then their own, has not answered yet"
         => "the oldest is forgotten, of the container that has most: its SYN comes again",
     OpeningEach "opening-each" = 0 (0 to 65536)
@@ -95,6 +95,12 @@ limits! {
     Fragments "fragments" = 32 (1 to 4096)
         "datagrams of 64 KiB at most that are put together from fragments"
         => "the oldest is dropped, of the container that has most",
+    Waiting "waiting" = 4 (1 to 1024)
+        "MiB of frames that wait for their TAP; what TCP sends by itself may be twice as much"
+        => "a datagram or an answer is dropped, as by a router with a full queue",
+    Storm "storm" = 1000 (1 to 1000000)
+        "frames for everybody of one container each second, and as many at once"
+        => "another is dropped",
     Groups "groups" = 64 (0 to 4096)
         "multicast groups of one container"
         => "others are not joined",
@@ -180,7 +186,10 @@ impl Limits {
     pub fn read(&mut self, text: &str) -> Result<(), LimitError> {
         let (name, number) = text.split_once('=').ok_or(LimitError::Syntax)?;
         self.set(name, number)?;
-        match [Limit::Containers, Limit::Groups].iter().find(|limit| limit.name() == name) {
+        match [Limit::Containers, Limit::Groups, Limit::Storm]
+            .iter()
+            .find(|limit| limit.name() == name)
+        {
             Some(limit) => Err(LimitError::OfNetworks { name: limit.name() }),
             None => Ok(()),
         }

@@ -106,6 +106,7 @@ impl Engine {
         let hash = KeyedHash::new([a, b]);
         let dns = Forwarder::new(hash, &network);
         let groups = network.limits.get(Limit::Groups);
+        let frames = Frames::new(&network.limits);
         Self {
             network,
             switch: Switch::new(hash, groups),
@@ -119,7 +120,7 @@ impl Engine {
                 dhcp: dhcp::Pool::default(),
             },
             fx: Effects {
-                frames: Frames::default(),
+                frames,
                 host: HostSide::default(),
                 stats: Stats::default(),
                 tx: TxFrame::new(),

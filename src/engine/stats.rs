@@ -164,6 +164,9 @@ impl Stats {
         if let Some(counter) = self.drops.get_mut(reason as usize) {
             *counter += 1;
         }
+        if reason == DropReason::Storm {
+            self.count_limit(Limit::Storm);
+        }
     }
 
     /// Counts that a bound was met.

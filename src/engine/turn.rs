@@ -23,7 +23,7 @@ use super::stack::{Connection, Ends, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
 use super::switch::groups;
 use super::{Instant, PortId, ndp};
-use crate::config::limits::{Limit, Room};
+use crate::config::limits::{Limit, Limits, Room};
 use crate::config::{Lease, Neighbours, Network, Sharing};
 
 /// Everything a handler may use besides its own tables.
@@ -76,7 +76,7 @@ pub(super) struct Effects {
 }
 
 /// Frames for guests other than the segments of established flows, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Frames {
     queue: VecDeque<(PortId, Vec<u8>)>,
     /// What the last of them is, if datagrams may be added to it.
@@ -84,6 +84,10 @@ pub(super) struct Frames {
     /// Length of all of them together.
     bytes: usize,
     spare: Vec<Vec<u8>>,
+    /// The most bytes that wait, beyond which further datagrams are dropped, as a router with a full
+    /// queue does. One frame of a guest can ask for fifty (an echo of the largest packet, in
+    /// fragments), and datagrams of the host come as fast as the host is.
+    most: usize,
 }
 
 /// One or several datagrams of one size in a frame.
@@ -97,34 +101,32 @@ struct Datagrams {
 
 /// How many emptied frame buffers are kept.
 const MAX_SPARE: usize = 64;
-/// Length of waiting frames, in bytes, beyond which further datagrams are dropped, as a router with
-/// a full queue does. One frame of a guest can ask for fifty (an echo of the largest packet, in
-/// fragments), and datagrams of the host come as fast as the host is. Two thousand full frames are
-/// a burst that every socket's receive buffer can cause at once without a loss.
-const MAX_WAITING: usize = 4 << 20;
-/// The same for what TCP sends at once (handshakes, resets), so that a flood of datagrams costs no
-/// connection a second.
-const MAX_WAITING_TCP: usize = 2 * MAX_WAITING;
-
 impl Effects {
     /// Queues the frame that `compose` writes into an empty buffer, if there is room.
     pub(super) fn queue(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
-        if self.has_room(MAX_WAITING) {
+        if self.has_room(1) {
             self.frames.push(port, compose);
         }
     }
 
-    /// Whether another packet may be queued, whole; if not, it is counted as dropped.
-    fn has_room(&mut self, limit: usize) -> bool {
-        let room = self.frames.has_room(limit);
+    /// Whether another packet may be queued, whole, in so many times the room that there is; if not,
+    /// it is counted as dropped.
+    fn has_room(&mut self, times: usize) -> bool {
+        let room = self.frames.has_room(times);
         if !room {
             self.stats.count_drop(DropReason::QueueFull);
+            self.stats.count_limit(Limit::Waiting);
         }
         room
     }
 }
 
 impl Frames {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let most = limits.get(Limit::Waiting).saturating_mul(1 << 20);
+        Self { queue: VecDeque::new(), open: None, bytes: 0, spare: Vec::new(), most }
+    }
+
     /// Queues the frame that `compose` writes into an empty buffer.
     fn push(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
         self.open = None;
@@ -162,9 +164,8 @@ impl Frames {
         true
     }
 
-    /// Whether fewer bytes than that wait.
-    fn has_room(&self, limit: usize) -> bool {
-        self.bytes < limit
+    fn has_room(&self, times: usize) -> bool {
+        self.bytes < self.most.saturating_mul(times)
     }
 
     pub(super) fn pop(&mut self) -> Option<(PortId, Vec<u8>)> {
@@ -291,7 +292,9 @@ impl Turn<'_> {
 
     /// Queues the segment that the stack has just written.
     fn send_written_frame(&mut self) {
-        let room = self.fx.tx.get().is_some() && self.fx.has_room(MAX_WAITING_TCP);
+        // What TCP sends at once (handshakes, resets) has more, so that a flood of datagrams costs no
+        // connection a second.
+        let room = self.fx.tx.get().is_some() && self.fx.has_room(2);
         let Effects { frames, tx, .. } = &mut *self.fx;
         if let Some(frame) = tx.get().filter(|_| room) {
             frames.push(self.port, |buffer| buffer.extend_from_slice(frame));
@@ -330,7 +333,7 @@ impl Turn<'_> {
             }
         };
         if self.link.uso
-            && self.fx.frames.has_room(MAX_WAITING)
+            && self.fx.frames.has_room(1)
             && self.fx.frames.add_datagram(self.port, (source, destination), body)
         {
             return;
@@ -398,7 +401,7 @@ impl Turn<'_> {
         protocol: IpProtocol,
         payload: &[u8],
     ) {
-        if !self.fx.has_room(MAX_WAITING) {
+        if !self.fx.has_room(1) {
             return;
         }
         let v6 = addresses.0.is_ipv6();

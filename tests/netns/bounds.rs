@@ -80,6 +80,9 @@ sys.stdin.readline()
             let dig = format!("dig +short +tries=1 +time=15 {transport} @{DNS4} a.test");
             assert_eq!(lab.sh(Place::In(&ctr), &dig).ok(), LAN4, "{held} flows");
         }
+        // Nor does it spin while somebody waits for one.
+        let _waits = lab.spawn_py(Place::Lan, &format!("tcp('{HOST4}', 8080); forever()"));
+        net.rests("without a descriptor for a client");
         let flows = lab.rnsnet_ends(&["flows", "web"]);
         assert!(flows.ok().lines().count() > 20, "{flows}");
         assert!(lab.rnsnet_ends(&["ps"]).ok().contains("web"));

@@ -192,15 +192,6 @@ fn detached_failures_are_reported() {
     assert!(refused.stderr.contains("8080"), "{refused}");
 }
 
-/// Processor time a process has used, in clock ticks of 10 ms.
-fn ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
-    let after_name = stat.rsplit_once(") ").expect("the name is in parentheses").1;
-    let fields: Vec<&str> = after_name.split(' ').collect();
-    // proc(5): utime and stime are fields 14 and 15; the name is field 2.
-    fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number")
-}
-
 // Nothing to do means no work: not idle, not with connections in any state.
 #[test]
 fn idle_it_uses_no_processor_time() {
@@ -228,20 +219,7 @@ serve_each(flood, 9)
     );
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).without_pcap().start();
-    // What is under way settles first: the kernel's buffers fill, ends are answered.
-    let rest = |what: &str| {
-        eventually(secs(5), what, || {
-            let before = ticks(net.pid());
-            let since = now();
-            pause(secs(1));
-            let used = ticks(net.pid()) - before;
-            if used <= 5 {
-                Ok(())
-            } else {
-                Err(format!("{} ms in {:?}", used * 10, since.elapsed()))
-            }
-        });
-    };
+    let rest = |what: &str| net.rests(what);
     rest("nothing has happened yet");
     for (what, port, more) in [
         ("an open connection", 7, ""),

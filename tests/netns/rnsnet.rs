@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, millis, pause, secs};
+use crate::eventually::{eventually, millis, now, pause, secs};
 use crate::exec::{DEFAULT_DEADLINE, Proc, Ran, run};
 use crate::lab::{Container, Lab, Place};
 
@@ -204,6 +204,21 @@ impl Rnsnet {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Waits until it uses no processor time: what is under way settles first.
+    #[track_caller]
+    pub(crate) fn rests(&self, what: &str) {
+        eventually(secs(5), what, || {
+            let (before, since) = (ticks(self.pid()), now());
+            pause(secs(1));
+            let used = ticks(self.pid()) - before;
+            if used <= 5 {
+                Ok(())
+            } else {
+                Err(format!("{} ms in {:?}", used * 10, since.elapsed()))
+            }
+        });
+    }
+
     /// Sends one signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.running().signal(signal);
@@ -262,6 +277,15 @@ impl Rnsnet {
             panic!("rnsnet's log tells of an error: {line}\n  in {}", self.log.display());
         }
     }
+}
+
+/// Processor time a process has used, in clock ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let after_name = stat.rsplit_once(") ").expect("the name is in parentheses").1;
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    // proc(5): utime and stime are fields 14 and 15; the name is field 2.
+    fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number")
 }
 
 impl Drop for Rnsnet {

@@ -33,11 +33,6 @@ use crate::sorted::SortedMap;
 /// Most ports of one network, as many as a bridge of Linux has (`BR_MAX_PORTS`).
 pub const MAX_PORTS: usize = 1024;
 
-/// Frames for everybody that one port may send at once, and how many more every second. Starting a
-/// container costs about ten; a storm (a loop, a broken program) comes by the ten thousand.
-const STORM_BURST: u32 = 1000;
-const STORM_REFILL: Duration = Duration::from_millis(1);
-
 /// A port: one container's TAP.
 #[derive(Debug)]
 pub(super) struct Port {
@@ -152,7 +147,10 @@ impl Switch {
         };
         let stack = Stack::new(&link, seed, now);
         let counters = PortCounters::default();
-        let port = Box::new(Port { lease, link, stack, counters, storm: Bucket::new(now) });
+        // Starting a container costs about ten; a storm (a loop, a broken program) comes by the ten
+        // thousand.
+        let storm = Bucket::new(network.limits.get(Limit::Storm), now);
+        let port = Box::new(Port { lease, link, stack, counters, storm });
         let id = self.free_slot();
         if let Some(slot) = self.slots.get_mut(id.0) {
             *slot = Some(port);
@@ -441,28 +439,29 @@ fn is_broadcast(network: &Network, ip: Ipv4Addr) -> bool {
     ip.is_broadcast() || ip == network.addresses.v4.subnet.broadcast()
 }
 
-/// A token bucket: [`STORM_BURST`] at once, one more each [`STORM_REFILL`].
+/// A token bucket: so many at once, and so many more each second.
 #[derive(Debug)]
 struct Bucket {
-    tokens: u32,
+    size: u64,
+    /// In millionths.
+    tokens: u64,
     filled: Instant,
 }
 
 impl Bucket {
-    fn new(now: Instant) -> Self {
-        Self { tokens: STORM_BURST, filled: now }
+    fn new(size: usize, now: Instant) -> Self {
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        Self { size, tokens: size.saturating_mul(1_000_000), filled: now }
     }
 
     fn take(&mut self, now: Instant) -> bool {
-        let passed = (now - self.filled).total_micros() / STORM_REFILL.total_micros();
-        if passed > 0 {
-            let more = u32::try_from(passed).unwrap_or(u32::MAX);
-            self.tokens = self.tokens.saturating_add(more).min(STORM_BURST);
-            self.filled = now;
-        }
-        let enough = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        enough
+        let more = (now - self.filled).total_micros().saturating_mul(self.size);
+        let most = self.size.saturating_mul(1_000_000);
+        self.tokens = self.tokens.saturating_add(more).min(most);
+        self.filled = now;
+        let left = self.tokens.checked_sub(1_000_000);
+        self.tokens = left.unwrap_or(self.tokens);
+        left.is_some()
     }
 }
 

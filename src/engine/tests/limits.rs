@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::time::Duration;
 
-use super::net::{Connects, Net, Options, guest, server, socket};
+use super::net::{Connects, Net, Options, address, guest, server, socket};
 use super::packets::{
     ACK, Datagram, FIN, GATEWAY_MAC, GUEST_MAC, PSH, RST, SYN, Segment, ethernet, icmp, ip, pattern,
 };
@@ -149,6 +149,21 @@ fn who_opens_most_connections_gives_way() {
     let asked = opened(&mut net);
     assert_eq!(closed(&mut net, &asked), [1], "the oldest of A, though B's is older");
     net.expect_counters(&[("tcp_outbound", 5), ("tcp_evicted", 1), ("limit.opening", 1)]);
+}
+
+#[test]
+fn a_storm_is_what_the_user_says() {
+    let mut net = pair(&[("storm", "5")]);
+    let ask = |net: &mut Net| {
+        let ping = icmp(own(B, 0).ip(), address("255.255.255.255"), 8, 0, &[0, 1, 0, 1]);
+        let frame = ethernet([0xff; 6], lease().mac.0, 0x0800, &ping);
+        net.port_sends_frame(B, &frame) == Verdict::Ports
+    };
+    assert_eq!((0..9).filter(|_| ask(&mut net)).count(), 5);
+    net.now += Duration::from_millis(400);
+    assert_eq!((0..9).filter(|_| ask(&mut net)).count(), 2);
+    let met: Vec<_> = net.engine.stats().limits_met().collect();
+    assert_eq!(met, [("storm", 11)]);
 }
 
 #[test]
