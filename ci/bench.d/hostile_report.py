@@ -1,8 +1,19 @@
-"""The page of the figures of hostile containers: docs/hostile-figures.md."""
+"""The page of the figures of hostile containers: docs/hostile-figures.md, from the .json beside it."""
+
+import json
 
 
 def write(found, path):
-    """The table, as Markdown."""
+    """The table, as Markdown. Figures that were not taken this time stay as they were."""
+    data = path.with_suffix(".json")
+    if data.exists():
+        earlier = json.loads(data.read_text())
+        new = {row["title"]: row for row in found["figures"]}
+        if set(new) < {row["title"] for row in earlier["figures"]}:
+            found["figures"] = [new.get(row["title"], row) for row in earlier["figures"]]
+            found["minutes"] = round(found["minutes"] + earlier["minutes"], 1)
+    found.pop("binary, bytes", None)
+    data.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     machine = found["machine"]
     lines = ["# Figures of a hostile container", "",
              "What a container, a neighbour, a bad link and time can do to rnsnet, and to slirp4netns "
@@ -34,4 +45,4 @@ def write(found, path):
               "helper had died or hung, is a dash. A SYN flood is as fast as a program in Python "
               "sends frames; a frame of rnsnet's that is lost is as large as it was given to the "
               "kernel, up to 64 KiB.", ""]
-    path.write_text("\n".join(lines))
+    path.with_suffix(".md").write_text("\n".join(lines))

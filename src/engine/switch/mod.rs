@@ -15,7 +15,6 @@ mod guard;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use smoltcp::time::Duration;
 use smoltcp::wire::{ArpOperation, IpProtocol};
 
 use self::between::Ways;
