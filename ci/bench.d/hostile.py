@@ -300,7 +300,7 @@ for number in range(5000):
             said = self.ask(net.guest, f"mixed('{LAN4}')", 600)
             if not alive(net.helper):
                 return [(None, "dead")]
-            failed = "" if said == "[]" else f"; {said[:40]}"
+            failed = "" if said == "[]" else "; not all of it worked"
             points.append((now, resident(net.helper)))
         half = [point for point in points if point[0] > seconds / 2]
         note = f"{len(points)} loads in {self.options.soak} min, {half[-1][1] / MIB:.1f} MiB at last"

@@ -42,7 +42,6 @@ def write(found, path):
             cells.append(text + note if not number else f"{name.split(' 65520')[0]}: {text}{note}")
         lines.append(f"| {row['title']} | {sense} {row['goal']:,}{unit} | {' | '.join(cells)} |")
     lines += ["", "A death that is not noticed, or a figure that could not be taken because the "
-              "helper had died or hung, is a dash. A SYN flood is as fast as a program in Python "
-              "sends frames; a frame of rnsnet's that is lost is as large as it was given to the "
-              "kernel, up to 64 KiB.", ""]
+              "helper had died or hung, is a dash. A frame of rnsnet's that is lost is as large "
+              "as it was given to the kernel, up to 64 KiB.", ""]
     path.with_suffix(".md").write_text("\n".join(lines))

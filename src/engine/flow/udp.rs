@@ -33,6 +33,10 @@ use crate::sorted::SortedMap;
 /// (RFC 4787, REQ-5: two minutes or more for a mapping in use).
 const IDLE_UNANSWERED: Duration = Duration::from_secs(60);
 const IDLE_ANSWERED: Duration = Duration::from_secs(180);
+/// The same for a question and its answer that were over within [`BRIEF`]: what is not yet a stream, as
+/// Linux's NAT has it (`nf_conntrack_udp_timeout`), so that thousands of them are soon gone.
+const IDLE_BRIEF: Duration = Duration::from_secs(30);
+const BRIEF: Duration = Duration::from_secs(2);
 /// The same for DNS, whose exchanges are over with the answer (REQ-5 allows it for known ports).
 const IDLE_DNS: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
@@ -540,10 +544,12 @@ impl UdpFlows {
         flow.last_active = now;
         let idle = if flow.key.host.port() == DNS_PORT {
             IDLE_DNS
-        } else if flow.to_host > 0 && flow.to_guest > 0 {
-            IDLE_ANSWERED
-        } else {
+        } else if flow.to_host == 0 || flow.to_guest == 0 {
             IDLE_UNANSWERED
+        } else if now - flow.opened < BRIEF {
+            IDLE_BRIEF
+        } else {
+            IDLE_ANSWERED
         };
         self.flows.set_deadline(index, Some(now + idle));
     }

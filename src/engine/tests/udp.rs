@@ -133,6 +133,22 @@ fn silence_closes_a_socket_sooner_where_nobody_answered() {
 }
 
 #[test]
+fn a_question_and_its_answer_are_soon_forgotten_and_a_stream_is_not() {
+    for (lasts, seconds) in [(1, 30), (2, 180)] {
+        let mut net = Net::by_hand();
+        let host = ask(&mut net, false);
+        net.pass(Duration::from_secs(lasts));
+        net.host_gets(host, server(false, 7), b"pong");
+        net.guest_gets_datagram();
+        net.pass(Duration::from_secs(seconds - 1));
+        net.host_closes_nothing();
+        net.pass(Duration::from_secs(1));
+        net.host_closes(host, false);
+        net.expect_no_flows();
+    }
+}
+
+#[test]
 fn a_flow_in_use_lives_on_and_its_socket_with_the_last_flow() {
     let mut net = Net::by_hand();
     let host = ask(&mut net, false);
