@@ -86,6 +86,9 @@ pub struct Join {
     pub mac: Option<MacAddress>,
     /// This name for its interface.
     pub ifname: Option<String>,
+    /// The network with the highest has the default route, of equal ones the first: from -1000 to
+    /// 1000.
+    pub priority: i16,
 }
 
 /// Which network namespace to attach.

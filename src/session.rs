@@ -495,7 +495,8 @@ fn control(
     let (ifname, aliases) = (ifname.to_owned(), Vec::new());
     let inode = container.and_then(|container| fstat(&container.netns).ok());
     let inode = inode.map(|there| there.st_ino);
-    let facts = Facts { id, name, pid, netns, called_as, ifname, inode, aliases };
+    let metric = Some(0);
+    let facts = Facts { id, name, pid, netns, called_as, ifname, inode, aliases, metric };
     Ok(Some(ControlSocket { place, serves: Serves::Private(facts) }))
 }
 

@@ -54,7 +54,11 @@ impl User {
     }
 
     fn names(&self) -> String {
-        self.network("ls --format {{.Name}}").ok().replace('\n', " ").trim_end().to_owned()
+        self.network("ls -f type=custom --format {{.Name}}")
+            .ok()
+            .replace('\n', " ")
+            .trim_end()
+            .to_owned()
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -75,12 +79,13 @@ fn printed(command: &mut Command) -> Printed {
 #[test]
 fn a_network_is_made_listed_and_persists() {
     let user = User::new("made");
-    assert_eq!(user.network("ls").ok(), "NETWORK ID   NAME      DRIVER    SCOPE\n");
+    let none = "NETWORK ID   NAME      DRIVER    SCOPE\n";
+    assert_eq!(user.network("ls --filter type=custom").ok(), none);
     let id = user.network("create n1").ok();
     let id = id.trim_end();
     assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
     assert_eq!(
-        user.network("ls").ok(),
+        user.network("ls --filter type=custom").ok(),
         format!(
             "NETWORK ID     NAME      DRIVER    SCOPE\n{}   n1        bridge    local\n",
             &id[..12]
@@ -88,16 +93,64 @@ fn a_network_is_made_listed_and_persists() {
     );
     assert_eq!(user.network("create n1").fails(), "rnsnet: the network n1 already exists");
     assert_eq!(user.network("create --ignore n1").ok().trim_end(), id);
-    assert_eq!(user.network("ls --filter driver=bridge -q").ok(), format!("{}\n", &id[..12]));
-    assert_eq!(user.network("ls --no-trunc -q").ok(), format!("{id}\n"));
     assert_eq!(
-        user.network("ls --format {{.ID}}:~{{.Driver}}").ok(),
+        user.network("ls --filter driver=bridge -f type=custom -q").ok(),
+        format!("{}\n", &id[..12])
+    );
+    assert_eq!(user.network("ls --no-trunc -q -f type=custom").ok(), format!("{id}\n"));
+    assert_eq!(
+        user.network("ls --format {{.ID}}:~{{.Driver}} -f name=n1").ok(),
         format!("{}: bridge\n", &id[..12])
     );
     let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(user.file("n1")).unwrap());
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(user.network("inspect -f {{.Id}} n1").ok().trim_end(), id);
     assert_eq!(user.network(&format!("inspect -f {{{{.Name}}}} {}", &id[..4])).ok(), "n1\n");
+}
+
+// E23 E13 E14: what Docker lists without anybody's having made it.
+#[test]
+fn the_predefined_networks_are_listed_and_stay() {
+    let user = User::new("predefined");
+    let listed = user.network("ls").ok();
+    let words: Vec<Vec<&str>> =
+        listed.lines().skip(1).map(|line| line.split_whitespace().skip(1).collect()).collect();
+    assert_eq!(
+        words,
+        [["bridge", "bridge", "local"], ["host", "host", "local"], ["none", "null", "local"]]
+    );
+    let ids = user.network("ls -q").ok();
+    user.network("create zoo").ok();
+    user.network("create alpha").ok();
+    let names = user.network("ls --format {{.Name}}").ok();
+    assert_eq!(names, "alpha\nbridge\nhost\nnone\nzoo\n");
+    assert_eq!(user.network("ls -f type=builtin -f driver=null --format {{.Name}}").ok(), "none\n");
+    assert_eq!(user.network("ls -f dangling=true --format {{.Name}}").ok(), "alpha\nzoo\n");
+    let config = |name: &str| user.network(&format!("inspect -f {{{{.IPAM.Config}}}} {name}")).ok();
+    assert!(config("bridge").starts_with("[{Subnet:10.0.2.0/24 Gateway:10.0.2.2} "));
+    assert_eq!((config("host"), config("none")), ("[]\n".into(), "[]\n".into()));
+    for (id, name) in ids.lines().zip(["bridge", "host", "none"]) {
+        assert_eq!(
+            user.network(&format!("inspect -f {{{{.Name}}}} {id}")).ok(),
+            format!("{name}\n")
+        );
+        assert_eq!(user.network(&format!("exists {name}")).ok(), "");
+        let refused = format!(
+            "rnsnet: {name} is a pre-defined network and cannot be removed, changed or connected to"
+        );
+        for line in [
+            format!("rm {name}"),
+            format!("rm -f {id}"),
+            format!("update --label a=b {name}"),
+            format!("start {name}"),
+        ] {
+            assert_eq!(user.network(&line).fails(), refused, "{line}");
+        }
+        let taken = user.network(&format!("create {name}")).fails();
+        assert!(taken.ends_with("cannot be used: the word has a meaning of its own"), "{taken}");
+    }
+    assert_eq!(user.network("prune -f").ok(), "Deleted Networks:\nalpha\nzoo\n\n");
+    assert_eq!(user.network("ls --format {{.Name}}").ok(), "bridge\nhost\nnone\n");
 }
 
 // E2 E11
@@ -208,8 +261,14 @@ fn networks_are_removed_one_by_one_or_pruned() {
     }
     assert_eq!(user.network("ls -q --filter label=tier").ok().lines().count(), 2);
     assert_eq!(user.network("ls -f label=tier=back --format {{.Name}}").ok(), "b\n");
-    assert_eq!(user.network("ls -f name=a -f name=b --format {{.Name}}").ok(), "a\nb\n");
-    assert_eq!(user.network("ls --format {{.Label~\"tier\"}}").ok(), "front\nback\n\n\n");
+    assert_eq!(
+        user.network("ls -f name=a -f name=b -f type=custom --format {{.Name}}").ok(),
+        "a\nb\n"
+    );
+    assert_eq!(
+        user.network("ls -f type=custom --format {{.Label~\"tier\"}}").ok(),
+        "front\nback\n\n\n"
+    );
     let both = user.network("rm c nope d");
     assert_eq!(both.stdout, "c\nd\n");
     assert_eq!(both.fails(), "rnsnet: no such network: nope");
@@ -277,7 +336,7 @@ fn a_damaged_file_is_named_and_the_others_are_listed() {
     let user = User::new("damaged");
     user.network("create good").ok();
     fs::write(user.file("bad"), "{}").unwrap();
-    let listed = user.network("ls --format {{.Name}}");
+    let listed = user.network("ls -f name=o -f type=custom --format {{.Name}}");
     assert_eq!(listed.stdout, "good\n");
     assert!(listed.fails().contains("bad.json: missing field"));
     // Its subnet is not known, so that none can be chosen beside it.

@@ -10,7 +10,8 @@ use super::{
     ALIAS_PREFIX, ALREADY_ATTACHED, AttachError, CONFIGURE, CREATE_TAP, Container, IPV6,
     TX_QUEUE_LEN, VNET_HEADER, configure_failure, describe, failure, in_container, private_layout,
 };
-use crate::config::{Addresses, Layout, Lease, Mtu, Offload};
+use crate::config::{Addresses, Layout, Lease, LinkRoute, Mtu, Offload};
+use crate::network::definition::Route;
 use crate::sys::link::{self, LinkConfig};
 use crate::sys::netns::{Failure, Reply};
 use crate::sys::tun;
@@ -28,9 +29,11 @@ pub struct Joint<'a> {
     pub addresses: Addresses,
     /// Of the interface.
     pub mtu: Mtu,
-    /// Whether the network leads outside. Its default route comes after those that there are; that
-    /// of a network that leads nowhere is for the answers to clients of published ports, and last.
-    pub routed: bool,
+    /// The metric of its default route, the first of a hundred: it comes after those of them that
+    /// there are. `None` for no default route.
+    pub metric: Option<u32>,
+    /// Other routes.
+    pub routes: &'a [Route],
     /// How the TAP is opened.
     pub offload: Offload,
 }
@@ -82,9 +85,20 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
         };
         let existing = link::default_routes().map_err(cannot_list)?;
         for route in &mut routes {
-            let metric = metric(&existing, route.destination.is_ipv4(), joint.routed);
+            let first = joint.metric.unwrap_or_default();
+            let metric = metric(&existing, route.destination.is_ipv4(), first);
             route.metric = (metric > 0).then_some(metric);
         }
+        if joint.metric.is_none() {
+            routes.clear();
+        }
+        routes.extend(joint.routes.iter().map(|(to, gateway, metric)| LinkRoute {
+            destination: to.first(),
+            prefix_len: to.length(),
+            gateway: Some(*gateway),
+            on_link: false,
+            metric: *metric,
+        }));
         let (tap, vnet_header) = tun::create(&ifname, joint.offload)
             .map_err(|error| failure(CREATE_TAP, &error, &ifname))?;
         let link = LinkConfig {
@@ -118,14 +132,12 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
     })
 }
 
-/// The metric of a default route that comes after those that there are, in its class.
-fn metric(routes: &[(bool, u32)], v4: bool, routed: bool) -> u32 {
-    // The kernel's own choice for IPv6 is 1024, for IPv4 it is 0.
-    let first = if v4 { 0 } else { 1024 };
-    let (first, end) = if routed { (first, INTERNAL) } else { (INTERNAL, u32::MAX - STEP) };
-    let same =
-        routes.iter().filter(|(other, metric)| *other == v4 && (first..end).contains(metric));
-    same.map(|(_, metric)| metric + STEP).max().unwrap_or(first)
+/// The metric of a default route that comes after those of its hundred that there are.
+fn metric(routes: &[(bool, u32)], v4: bool, first: u32) -> u32 {
+    let same = routes.iter().filter(|(other, metric)| {
+        *other == v4 && (first..first.saturating_add(100)).contains(metric)
+    });
+    same.map(|(_, metric)| metric + 1).max().unwrap_or(first)
 }
 
 /// In the container: the first of `eth0`, `eth1` and so on that no interface is called.
@@ -139,30 +151,22 @@ fn cannot_list(error: io::Error) -> Failure {
     failure(CONFIGURE, &error, "cannot list the interfaces and routes")
 }
 
-/// Metrics from here on are of networks that lead nowhere.
-const INTERNAL: u32 = 1 << 20;
-/// What lies between two metrics.
-const STEP: u32 = 100;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     // A10
     #[test]
-    fn the_first_network_has_the_default_route_and_internal_ones_come_last() {
-        let of = |v4: &[u32], routed| {
+    fn of_equal_networks_the_first_has_the_default_route() {
+        let of = |v4: &[u32]| {
             let routes: Vec<_> = v4.iter().map(|metric| (true, *metric)).collect();
-            metric(&routes, true, routed)
+            metric(&routes, true, 700)
         };
-        assert_eq!(of(&[], true), 0);
-        assert_eq!(of(&[0], true), 100);
-        // The first has gone: its place stays empty, so that no two are alike.
-        assert_eq!(of(&[100], true), 200);
-        assert_eq!(of(&[0], false), INTERNAL);
-        assert_eq!(of(&[INTERNAL], false), INTERNAL + STEP);
-        assert_eq!(of(&[INTERNAL], true), 0);
-        assert_eq!(metric(&[(true, 0)], false, true), 1024);
-        assert_eq!(metric(&[(false, 1024)], false, true), 1124);
+        assert_eq!(of(&[]), 700);
+        assert_eq!(of(&[700]), 701);
+        // The first has gone: its place stays empty, so that it comes back as the last.
+        assert_eq!(of(&[701]), 702);
+        assert_eq!(of(&[0, 699, 800]), 700);
+        assert_eq!(metric(&[(true, 700)], false, 700), 700);
     }
 }

@@ -9,6 +9,7 @@ use super::options::Given;
 use super::values::{self, Input, ValueError};
 use super::{Environment, UsageError, publish, read};
 use crate::config::{HostSide, Join, Membership, Name};
+use crate::network::builtin;
 use crate::network::definition::check_name;
 
 /// What `--network` asks for.
@@ -30,9 +31,11 @@ pub(crate) fn parse_all(texts: &[String]) -> Result<Asked, UsageError> {
     let mut joins: Vec<Join> = Vec::new();
     for text in texts {
         match text.as_str() {
-            "default" | "private" if texts.len() == 1 => return Ok(Asked::Private),
+            "default" | "private" | builtin::BRIDGE if texts.len() == 1 => {
+                return Ok(Asked::Private);
+            }
             "none" if texts.len() == 1 => return Ok(Asked::None),
-            "default" | "private" => return Err(alone("--network default")),
+            "default" | "private" | builtin::BRIDGE => return Err(alone("--network default")),
             "none" => return Err(alone("--network none")),
             _ => {}
         }
@@ -68,11 +71,6 @@ fn parse(text: &str) -> Result<Join, ValueError> {
                  name",
             ));
         }
-        "bridge" => {
-            return Err(ValueError::Refused(
-                "there is no network that all containers share: default, none or a network's name",
-            ));
-        }
         "container" => {
             return Err(ValueError::Refused(
                 "a container in another's namespace has that one's network already",
@@ -106,6 +104,10 @@ fn set(join: &mut Join, key: &str, value: &str) -> Result<(), ValueError> {
         "ip" => join.v4.replace(value.parse().map_err(|_| ValueError::NotIpv4)?).is_some(),
         "ip6" => join.v6.replace(value.parse().map_err(|_| ValueError::NotIpv6)?).is_some(),
         "mac" | "mac-address" | "mac_address" => join.mac.replace(values::mac(value)?).is_some(),
+        "gw-priority" | "gw_priority" => {
+            join.priority = priority(value)?;
+            false
+        }
         "ifname" | "interface_name" => join.ifname.replace(values::ifname(value)?).is_some(),
         _ => return Err(ValueError::NetworkKey(key.to_owned())),
     };
@@ -138,6 +140,7 @@ pub(crate) fn membership(
         })?,
         mac: read(given.mac.as_deref(), "--mac", values::mac)?,
         ifname: read(name.map(String::as_str), what, values::ifname)?,
+        priority: 0,
     };
     for (option, is_given, is_there) in [
         ("--ip", own.v4.is_some(), joins.iter().any(|join| join.v4.is_some())),
@@ -200,6 +203,12 @@ const NAMED_TOO: [&str; 19] = [
     "--log-level",
 ];
 
+/// How much a network's default route is preferred.
+pub(crate) fn priority(text: &str) -> Result<i16, ValueError> {
+    let priority = text.parse().ok().filter(|priority| (-1000..=1000).contains(priority));
+    priority.ok_or(ValueError::Expected("a number from -1000 to 1000"))
+}
+
 /// Another name of a container.
 pub(crate) fn alias(text: &str) -> Result<Name, ValueError> {
     text.parse().map_err(ValueError::Name)
@@ -225,7 +234,9 @@ mod tests {
     #[test]
     fn networks_are_read_in_both_grammars() {
         assert_eq!(parsed(&[]), Ok(Asked::Private));
-        assert_eq!(parsed(&["default"]), Ok(Asked::Private));
+        for word in ["default", "bridge"] {
+            assert_eq!(parsed(&[word]), Ok(Asked::Private));
+        }
         assert_eq!(parsed(&["none"]), Ok(Asked::None));
         assert_eq!(one("n1"), Join { network: "n1".into(), ..Join::default() });
         let podman =
@@ -236,6 +247,7 @@ mod tests {
         );
         assert_eq!(podman, docker);
         assert_eq!(podman.aliases, ["db".parse().unwrap(), "sql".parse().unwrap()]);
+        assert_eq!((one("n1:gw-priority=-7").priority, podman.priority), (-7, 0));
         assert_eq!(podman.v4, "10.89.0.7".parse().ok());
         assert_eq!(podman.ifname.as_deref(), Some("lan0"));
         let Ok(Asked::Named(two)) = parsed(&["a", "b:alias=x"]) else { panic!("two") };
@@ -254,7 +266,11 @@ mod tests {
             (
                 &["a:mtu=1"],
                 "invalid --network \"a:mtu=1\": unknown key \"mtu\": there are alias, \
-                            ip, ip6, mac and ifname",
+                            ip, ip6, mac, ifname and gw-priority",
+            ),
+            (
+                &["a:gw-priority=1001"],
+                "invalid --network \"a:gw-priority=1001\": expected a number from -1000 to 1000",
             ),
             (
                 &["a:ip=1.2.3.4,ip=1.2.3.5"],
@@ -269,7 +285,7 @@ mod tests {
         ] {
             assert_eq!(parsed(texts), Err(format!("rnsnet: {message}")), "{texts:?}");
         }
-        for word in ["host", "bridge", "container:web"] {
+        for word in ["host", "bridge:ip=10.0.2.7", "container:web"] {
             assert!(parsed(&[word]).is_err(), "{word}");
         }
     }

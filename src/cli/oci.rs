@@ -191,7 +191,7 @@ mod tests {
             (
                 ("network", "n1:mtu=1"),
                 "annotation org.rnsnet.network: invalid --network \"n1:mtu=1\": unknown key \
-                 \"mtu\": there are alias, ip, ip6, mac and ifname",
+                 \"mtu\": there are alias, ip, ip6, mac, ifname and gw-priority",
             ),
             (("name", "17"), "annotation org.rnsnet.name: invalid name \"17\": "),
             (("publish", "x:80"), "annotation org.rnsnet.publish: "),

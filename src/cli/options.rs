@@ -351,9 +351,9 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         long: "--network",
         kind: Kind::List("NET"),
-        help: "default: a private network with a gateway; none: lo is brought up and nothing \
-               else; a network's name, with NAME:KEY=VALUE,... for alias, ip, ip6, mac and \
-               ifname there. Default: default.",
+        help: "default or bridge: a private network with a gateway; none: lo is brought up and \
+               nothing else; a network's name, with NAME:KEY=VALUE,... for alias, ip, ip6, mac, \
+               ifname and gw-priority there. Default: default.",
         ..PLAIN
     },
     OptionSpec {

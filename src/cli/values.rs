@@ -49,7 +49,7 @@ pub enum ValueError {
     #[error("the network is given twice")]
     NetworkTwice,
     /// A key after a network's name that does not exist.
-    #[error("unknown key {0:?}: there are alias, ip, ip6, mac and ifname")]
+    #[error("unknown key {0:?}: there are alias, ip, ip6, mac, ifname and gw-priority")]
     NetworkKey(String),
     /// A key that is not to be repeated.
     #[error("{0} is given twice")]

@@ -155,17 +155,20 @@ pub fn network(name: &str) -> Result<Connection, ClientError> {
 }
 
 /// The container that is meant: by its name, by a process in it, by its network namespace, by its id
-/// or the beginning of it. Where it is on several networks, the one on which its ports are published, or the first that it joined.
+/// or the beginning of it. Where it is on several networks, the one on which its ports are published,
+/// or the one that it has its default route by.
 ///
 /// # Errors
 /// None, or too many.
 pub fn find(name: &str) -> Result<Found, ClientError> {
     let mut found = find_all(name)?;
-    let place = found.iter().position(|found| !found.container.ports.is_empty()).unwrap_or(0);
-    if place < found.len() {
-        return Ok(found.swap_remove(place));
+    let place = found.iter().enumerate().min_by_key(|(_, found)| {
+        (found.container.ports.is_empty(), found.container.metric.unwrap_or(u32::MAX))
+    });
+    match place.map(|(place, _)| place) {
+        Some(place) => Ok(found.swap_remove(place)),
+        None => Err(ClientError::NotFound { name: name.to_owned() }),
     }
-    Err(ClientError::NotFound { name: name.to_owned() })
 }
 
 /// The container that is meant, as [`find`], on every network that it is on, the first one first.

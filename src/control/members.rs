@@ -82,4 +82,7 @@ pub struct Arrival {
     /// Whether it leaves the network when this connection ends.
     #[serde(default)]
     pub hold: bool,
+    /// The metric of its default route by this network, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
 }

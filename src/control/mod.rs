@@ -18,6 +18,8 @@ pub use types::{
     Spec, Stats, Streaming, Whose,
 };
 
+/// What the network of one container is called, which it has for itself.
+pub const PRIVATE: &str = "default";
 /// The version of the protocol, in every request.
 pub const VERSION: u64 = 1;
 /// A request is shorter than this with its line break, in bytes.

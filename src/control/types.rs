@@ -38,6 +38,9 @@ pub struct Container {
     /// What else it is called on the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// The metric of its default route by this network, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
     /// When it was attached, in seconds since 1970-01-01 UTC.
     pub attached: u64,
     /// Its interface; `None` under `--network none`.

@@ -69,7 +69,14 @@ pub struct Definition {
     /// What passes between containers of an isolated network: from, to, and what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub between: Vec<(String, String, String)>,
+    /// Routes beside the default one: where to, by which neighbour, and the metric.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
 }
+
+/// A route of every container of a network: where to, by which neighbour, and the metric if it is
+/// not the kernel's choice.
+pub type Route = (Prefix, IpAddr, Option<u32>);
 
 /// The addresses of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +118,7 @@ pub struct Plan {
     pub labels: SortedMap<String, String>,
     pub options: SortedMap<String, String>,
     pub group: Option<u32>,
+    pub routes: Vec<Route>,
 }
 
 /// What a new network must not overlap.
@@ -165,6 +173,8 @@ pub enum DefinitionError {
     Record { name: String },
     #[error("the rule {rule:?} cannot be understood")]
     Between { rule: String },
+    #[error("the route to {to} cannot be had: {why}")]
+    Route { to: Prefix, why: &'static str },
     #[error("an MTU of {mtu} is not from {} to {}", Mtu::MIN, Mtu::MAX)]
     Mtu { mtu: u16 },
 }
@@ -211,6 +221,26 @@ impl Definition {
                 return Err(DefinitionError::Family { subnet: pool.subnet, version });
             }
             pool.check()?;
+        }
+        for (to, gateway, _) in &self.routes {
+            let (to, gateway) = (*to, *gateway);
+            let refuse = |why| Err(DefinitionError::Route { to, why });
+            match self.subnets().find(|subnet| subnet.contains(gateway)) {
+                _ if to.length() == 0 => {
+                    return refuse("a default route is the network's own, see --opt metric");
+                }
+                Some(subnet) if subnet.is_v4() != to.is_v4() => {
+                    return refuse("its gateway is of the other family");
+                }
+                Some(subnet) if subnet.overlaps(&to) => {
+                    return refuse("it overlaps the network's subnet");
+                }
+                Some(_) => {}
+                None => {
+                    let address = gateway.to_string();
+                    return Err(DefinitionError::Outside { what: "route's gateway", address });
+                }
+            }
         }
         for (name, address) in &self.records {
             record(name, *address).map_err(|_| DefinitionError::Record { name: name.clone() })?;
@@ -372,6 +402,7 @@ impl Plan {
             group: self.group,
             records: Vec::new(),
             between: Vec::new(),
+            routes: self.routes,
         };
         definition.check()?;
         for subnet in definition.subnets() {

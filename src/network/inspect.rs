@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::definition::{Definition, Pool};
+use super::builtin;
+use super::definition::{Definition, Pool, Route};
 use super::prefix::Prefix;
 use crate::sorted::SortedMap;
 
@@ -45,6 +46,7 @@ pub struct More {
     pub resolvers: Vec<IpAddr>,
     pub records: Vec<(String, IpAddr)>,
     pub between: Vec<(String, String, String)>,
+    pub routes: Vec<Route>,
 }
 
 /// How addresses are given.
@@ -79,7 +81,7 @@ pub struct ConfigFrom {
 }
 
 /// A container that is attached.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 #[allow(missing_docs)] // Docker's names
 pub struct InspectedContainer {
@@ -118,20 +120,19 @@ impl Inspected {
     pub fn new(definition: &Definition, containers: SortedMap<String, InspectedContainer>) -> Self {
         let Definition { name, id, created, v4, v6, internal, attachable, options, labels, .. } =
             definition.clone();
-        let enable_ipv6 = v6.is_some();
+        let (enable_ipv6, driver) = (v6.is_some(), builtin::driver(&name));
+        // The others have no addresses to give.
+        let pools = std::iter::once(v4).chain(v6).filter(|_| driver == DRIVER);
+        let config = pools.map(InspectedPool::new).collect();
         Self {
             name,
             id,
             created,
             scope: SCOPE,
-            driver: DRIVER,
+            driver,
             enable_ipv4: true,
             enable_ipv6,
-            ipam: InspectedIpam {
-                driver: "default",
-                options: SortedMap::new(),
-                config: std::iter::once(v4).chain(v6).map(InspectedPool::new).collect(),
-            },
+            ipam: InspectedIpam { driver: "default", options: SortedMap::new(), config },
             internal,
             attachable,
             ingress: false,
@@ -148,8 +149,8 @@ impl More {
     /// What a network's definition says.
     #[must_use]
     pub fn of(definition: &Definition) -> Self {
-        let Definition { group, resolvers, records, between, .. } = definition.clone();
-        Self { group, resolvers, records, between }
+        let Definition { group, resolvers, records, between, routes, .. } = definition.clone();
+        Self { group, resolvers, records, between, routes }
     }
 }
 
@@ -170,7 +171,7 @@ impl Listed {
         Self {
             id: id.to_owned(),
             name: definition.name.clone(),
-            driver: DRIVER,
+            driver: builtin::driver(&definition.name),
             scope: SCOPE,
             ipv4: true,
             ipv6: definition.v6.is_some(),
@@ -181,7 +182,7 @@ impl Listed {
     }
 }
 
-/// The driver of every network: what Docker calls a switch on one host.
+/// The driver of every network that is made: what Docker calls a switch on one host.
 pub const DRIVER: &str = "bridge";
 
 /// Networks are known on this host.

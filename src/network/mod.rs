@@ -2,11 +2,12 @@
 //!
 //! - [`definition`]: what a network is, and what `network create` may ask for.
 //! - [`prefix`], [`subnets`]: address prefixes, and the choice of a free one.
-//! - [`ipam`]: leases of addresses.
+//! - [`ipam`]: leases of addresses; [`builtin`]: the networks that nobody made.
 //! - [`options`], [`inspect`]: the words of Docker and Podman for all that.
 //! - [`store`]: the files; [`manage`]: what verbs do. These two touch the system, the others are pure.
 //! - [`when`]: points in time.
 
+pub mod builtin;
 pub mod definition;
 pub mod inspect;
 pub mod ipam;

@@ -88,6 +88,13 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
                 ));
             }
         }
+        "no_default_route" => drop(truth(value)?),
+        "metric" => {
+            let known = value.parse().is_ok_and(|metric: u32| metric <= MAX_METRIC);
+            known
+                .then_some(())
+                .ok_or_else(|| OptionError::Expected(format!("a number from 0 to {MAX_METRIC}")))?;
+        }
         "com.docker.network.bridge.name" | "interface_name" => {
             return Err(OptionError::Refused("there is no bridge on the host to be named"));
         }
@@ -115,6 +122,31 @@ pub fn limits(definition: &Definition) -> Limits {
     limits
 }
 
+/// The metric of a network's default route in a container whose other networks have priority 0
+/// unless they say otherwise; the first of a hundred, in which equal ones come one after the other.
+/// `None` for no default route at all. That of a network that leads nowhere is for the answers to
+/// clients of published ports, and comes after all others.
+#[must_use]
+pub fn metric(definition: &Definition, priority: i16) -> Option<u32> {
+    let typed = |key| definition.options.get(key).map(String::as_str);
+    if typed("no_default_route").is_some_and(|value| truth(value) == Ok(true)) {
+        return None;
+    }
+    match typed("metric").and_then(|metric| metric.parse().ok()) {
+        Some(metric) if priority == 0 => Some(metric),
+        _ => {
+            let last = if definition.internal { MAX_METRIC } else { 0 };
+            // For any priority more than the metrics of other kinds of networks: the kernel's own
+            // choice for IPv6 is 1024.
+            let before = u32::try_from(2000 - i32::from(priority)).unwrap_or_default();
+            Some(last + before * 100)
+        }
+    }
+}
+
+/// The largest that can be asked for; those of internal networks are larger.
+const MAX_METRIC: u32 = 1_000_000;
+
 /// Reads a truth value as Go's strconv.ParseBool does.
 fn truth(value: &str) -> Result<bool, OptionError> {
     match value {
@@ -125,11 +157,13 @@ fn truth(value: &str) -> Result<bool, OptionError> {
 }
 
 /// What can be set, by its shortest name.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 8] = [
     "mtu",
     "icc",
     "isolate",
     "host_binding",
+    "metric",
+    "no_default_route",
     "com.docker.network.container_iface_prefix",
     "limit.NAME",
 ];
@@ -140,6 +174,7 @@ const LIMIT: &str = "limit.";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::definition::{Made, Taken};
 
     fn with(options: &[(&str, &str)]) -> Result<Plan, String> {
         let mut plan = Plan::default();
@@ -166,6 +201,26 @@ mod tests {
         assert!(
             with(&[("com.docker.network.bridge.gateway_mode_ipv4", "isolated")]).unwrap().internal
         );
+    }
+
+    // E24
+    #[test]
+    fn the_default_route_is_of_the_highest_priority_and_internal_ones_come_last() {
+        let network = |options: &[(&str, &str)], internal| {
+            let made = Made { id: [1; 32], global_id: 1, created: String::new() };
+            let plan = Plan { name: "n1".into(), internal, ..with(options).unwrap() };
+            plan.make(&Taken::default(), &made).unwrap()
+        };
+        let plain = network(&[], false);
+        assert_eq!(metric(&plain, 0), Some(200_000));
+        assert!(metric(&plain, 1) < metric(&plain, 0) && metric(&plain, 0) < metric(&plain, -1));
+        assert!(metric(&plain, 1000) > Some(1024 + 100));
+        assert!(metric(&plain, -1000) < metric(&network(&[], true), 1000));
+        let given = network(&[("metric", "42")], false);
+        assert_eq!((metric(&given, 0), metric(&given, 1)), (Some(42), metric(&plain, 1)));
+        assert_eq!(metric(&network(&[("no_default_route", "1")], false), 9), None);
+        assert_eq!(metric(&network(&[("no_default_route", "0")], false), 0), Some(200_000));
+        assert!(with(&[("metric", "-1")]).is_err() && with(&[("metric", "1000001")]).is_err());
     }
 
     #[test]

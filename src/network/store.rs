@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::builtin;
 use super::definition::{Definition, DefinitionError};
 use super::leases::Journal;
 use crate::json;
@@ -50,6 +51,8 @@ pub enum StoreError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot remove {}", path.display())]
     Remove { path: PathBuf, source: io::Error },
+    #[error("{} is a pre-defined network and cannot be removed, changed or connected to", network.name)]
+    Builtin { network: Box<Definition> },
     #[error("no such network: {word}")]
     NoSuch { word: String },
     #[error("{word} is the start of more than one network's id: {}", names.join(", "))]
@@ -172,7 +175,10 @@ impl Store {
         let mut found: Vec<Definition> =
             networks.into_values().filter(|network| network.id.starts_with(word)).collect();
         match (found.pop(), found.is_empty()) {
-            (None, _) => Err(StoreError::NoSuch { word: word.to_owned() }),
+            (None, _) => Err(match builtin::named(word) {
+                Some(network) => StoreError::Builtin { network: Box::new(network) },
+                None => StoreError::NoSuch { word: word.to_owned() },
+            }),
             (Some(definition), true) => Ok(definition),
             (Some(definition), false) => {
                 found.push(definition);

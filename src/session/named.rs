@@ -21,6 +21,7 @@ use crate::io::{Ended, Signals};
 use crate::network::definition::Definition;
 use crate::network::leases::mac_address;
 use crate::network::manage::{NetworkError, new_id};
+use crate::network::options;
 use crate::network::store::Store;
 use crate::sys::isolate::isolate_initial;
 
@@ -65,6 +66,8 @@ pub struct Member {
     pub lease: Lease,
     /// Its interface.
     pub ifname: String,
+    /// Of the default route, if there is one.
+    metric: Option<u32>,
     /// Its published ports.
     pub ports: Vec<PortMapping>,
 }
@@ -159,7 +162,8 @@ impl Ticket {
             lease,
             addresses: definition.addresses(),
             mtu: definition.mtu(),
-            routed: !definition.internal,
+            metric: options::metric(&definition, join.priority),
+            routes: &definition.routes,
             offload,
         };
         let joined = attach::join(container, &joint)?;
@@ -177,6 +181,7 @@ impl Ticket {
             netns: who.netns.clone(),
             inode: inode(container),
             hold: who.hold,
+            metric: joint.metric,
         };
         let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
         let pidfd = pidfd.map_err(set_up("watch the container"))?;
@@ -184,8 +189,9 @@ impl Ticket {
         let fds: Vec<OwnedFd> = std::iter::once(joined.tap).chain(pidfd).chain(dns).collect();
         let _: control::Container = connection.ask_with("attach", &arrival, &fds)?;
         let lease = Lease { v6: lease.v6.filter(|_| joined.ipv6), ..lease };
-        let (name, ifname) = (who.name.clone(), joined.ifname);
-        Ok(Member { connection, name, definition, lease, ifname, ports: Vec::new() })
+        let (name, ifname, ports) = (who.name.clone(), joined.ifname, Vec::new());
+        let metric = arrival.metric;
+        Ok(Member { connection, name, definition, lease, ifname, metric, ports })
     }
 }
 
@@ -300,8 +306,10 @@ impl Tickets {
                 }
             }
         }
-        if let (Ok(()), Some(first)) = (&result, members.first_mut()) {
-            result = first.publish(&publish, &bind);
+        // The answers take the default route.
+        let best = members.iter_mut().min_by_key(|member| member.metric.unwrap_or(u32::MAX));
+        if let (Ok(()), Some(best)) = (&result, best) {
+            result = best.publish(&publish, &bind);
         }
         match result {
             Ok(()) => Ok(members),

@@ -221,6 +221,77 @@ fn a_container_may_be_on_several_networks_and_on_each_once() {
     assert_eq!(lab.within(&both, "ip -br link").ok().lines().count(), 1);
 }
 
+// E24
+#[test]
+fn which_network_has_the_default_route_can_be_said() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create a");
+    lab.rn("network create --ipv6 b");
+    lab.rn("network create --internal inside");
+    lab.rn("network create --opt metric=50 first");
+    lab.rn("network create --opt no_default_route=1 --route 192.0.2.0/25,10.89.4.1,7 part");
+    let words = "--network inside --network a --network b:gw-priority=1 --name web -p 8080:80";
+    let web = lab.member(words);
+    let by = |address: &str| {
+        let route = lab.within(&web, &format!("ip route get {address}")).ok().to_owned();
+        let (_, rest) = route.split_once(" dev ").expect("a route");
+        rest.split(' ').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(by("192.0.2.9"), "eth2");
+    // The published port is where the answers go: its client is who it is.
+    let _who = lab.who(Place::In(&web), 80);
+    let program = format!("say(read_all(tcp('{HOST4}', 8080, 20)).decode().split()[0])");
+    assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4);
+    lab.rn("network disconnect b web");
+    assert_eq!(by("192.0.2.9"), "eth1");
+    // Of those of the same priority the one that was there first.
+    lab.rn("network connect b web");
+    assert_eq!(by("192.0.2.9"), "eth1");
+    // One of the container's later publishings goes by the default route, too.
+    lab.rn("publish web 8081:80");
+    let program = format!("say(read_all(tcp('{HOST4}', 8081, 20)).decode().split()[0])");
+    assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4);
+    lab.rn("network connect first web");
+    assert_eq!(by("192.0.2.9"), "eth3");
+    lab.rn("network connect --gw-priority -5 --ifname last part web");
+    assert_eq!(by("192.0.2.9"), "last");
+    assert_eq!(by("192.0.2.200"), "eth3");
+    let routes = lab.within(&web, "ip route show dev last").ok().to_owned();
+    assert!(routes.contains("192.0.2.0/25 via 10.89.4.1 proto static metric 7"), "{routes}");
+    assert!(!routes.contains("default"), "{routes}");
+    let _server = lab.web_server(Place::Lan, 80, "by the way");
+    assert_eq!(lab.within(&web, &format!("curl -sS -m20 http://{LAN4}/")).ok(), "by the way");
+    let shown = lab.rnsnet_ends(&["network", "inspect", "-v", "-f", "{{.Routes}}", "part"]);
+    assert_eq!(shown.ok(), "[[192.0.2.0/25 10.89.4.1 7]]");
+}
+
+// E23 A12: the networks that a container has without naming any.
+#[test]
+fn the_predefined_networks_show_who_is_on_them() {
+    let Some(lab) = Lab::new() else { return };
+    let own = lab.container();
+    let _own = lab.rnsnet(&own).with(&["--network", "bridge", "--name", "own"]).start();
+    let run = ["run", "--network", "none", "--name", "alone", "--", "sleep", "60"];
+    let _alone = crate::exec::Proc::spawn(&mut lab.rnsnet_command(&run));
+    let of = |network: &str| {
+        let template = "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}";
+        lab.rnsnet_ends(&["network", "inspect", "-f", template, network]).ok().to_owned()
+    };
+    assert_eq!(of("bridge").trim_end(), "own 10.0.2.100/24");
+    eventually(secs(10), "the command is listed", || match of("none").trim_end() {
+        "alone" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    assert_eq!(of("host").trim_end(), "");
+    let predefined = "is a pre-defined network and cannot be removed, changed or connected to";
+    for name in ["bridge", "host", "none"] {
+        for verb in ["connect", "disconnect"] {
+            let told = lab.rn_fails(&format!("network {verb} {name} own"));
+            assert_eq!(told, format!("{name} {predefined}"));
+        }
+    }
+}
+
 // A11 E9 E10 E18: seeds of two documents.
 #[test]
 fn two_networks_are_apart_until_a_container_is_connected_to_both() {
@@ -322,13 +393,14 @@ fn a_network_in_use_is_inspected_and_not_removed() {
     assert_eq!(inspected.ok(), "web 10.89.0.2/24 02:72:0a:59:00:02");
     assert_eq!(lab.rn_fails("network rm n1"), "the network n1 has active endpoints: web");
     assert_eq!(lab.rn("network prune -f"), "Deleted Networks:\nspare");
-    assert_eq!(lab.rn("network ls --format {{.Name}}"), "n1");
+    let own = "network ls -f type=custom --format {{.Name}}";
+    assert_eq!(lab.rn(own), "n1");
     assert_eq!(lab.rn("network rm -f n1"), "n1");
     promptly(secs(1), "the interface is gone", || {
         let links = lab.within(&web, "ip -br link").ok().to_owned();
         if links.contains("eth0") { Err(links) } else { Ok(()) }
     });
-    assert_eq!(lab.rn("network ls -q"), "");
+    assert_eq!(lab.rn(own), "");
 }
 
 // E19 E21

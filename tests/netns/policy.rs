@@ -181,6 +181,6 @@ fn networks_that_nobody_is_on_are_dangling() {
     let list =
         |filter: &str| lab.rn(&format!("network ls --filter {filter} --format {{{{.Name}}}}"));
     assert_eq!(list("dangling=true"), "n2");
-    assert_eq!(list("dangling=false"), "n1");
+    assert_eq!(list("dangling=false --filter type=custom"), "n1");
     assert_eq!(list("dangling=true --filter name=n1"), "");
 }

@@ -5,7 +5,7 @@ use super::shared::Shared;
 use crate::cli::publish::PublishDefaults;
 use crate::clock::since_epoch;
 use crate::config::{self, Lease};
-use crate::control::{Container, Info, Interface, Kind, PortMapping, Refusal};
+use crate::control::{self, Container, Info, Interface, Kind, PortMapping, Refusal};
 use crate::engine::{Instant, PortId};
 use crate::io::listen::BoundPort;
 use crate::io::published::{PublishedPorts, Rule};
@@ -31,6 +31,8 @@ pub struct Facts {
     pub inode: Option<u64>,
     /// What else it is called on the network.
     pub aliases: Vec<String>,
+    /// The metric of its default route by the network, if it has one.
+    pub metric: Option<u32>,
 }
 
 /// What a control socket is for.
@@ -81,7 +83,7 @@ impl Instance {
             attached: since_epoch().as_secs(),
             owner: None,
         };
-        let network = "default".to_owned();
+        let network = control::PRIVATE.to_owned();
         let process = std::process::id();
         let containers = vec![member];
         Self { network, config, process, called_as, containers, shared: None }
@@ -240,6 +242,7 @@ impl Instance {
             netns: facts.netns.clone(),
             inode: facts.inode,
             aliases: facts.aliases.clone(),
+            metric: facts.metric,
             attached: *attached,
             interface,
             ports: member.ports(published),

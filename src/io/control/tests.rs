@@ -53,6 +53,7 @@ impl Lab {
             ifname: "eth0".to_owned(),
             inode: Some(7),
             aliases: Vec::new(),
+            metric: Some(0),
         };
         let instance = Instance::private(facts, Network::default(), Some((port, lease)));
         let control =

@@ -28,7 +28,7 @@ impl Action for Detach {
             for mut found in client::find_all(name)? {
                 let named = Named { container: found.named() };
                 let _: serde_json::Value = found.ask("detach", &named)?;
-                if found.instance.info.network != PRIVATE {
+                if found.instance.info.network != crate::control::PRIVATE {
                     // It is gone, and its network stays.
                     continue;
                 }
@@ -44,9 +44,6 @@ impl Action for Detach {
         Ok(0)
     }
 }
-
-/// What the network of one container alone is called.
-const PRIVATE: &str = "default";
 
 /// How long the end may take, in milliseconds.
 const PATIENCE_MS: u16 = 10_000;

@@ -4,7 +4,7 @@ use super::super::{Action, Argument, Count, Typed, Verb};
 use super::NETWORKS;
 use super::create::list;
 use crate::cli::UsageError;
-use crate::cli::join::alias;
+use crate::cli::join::{alias, priority};
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::{self, Input, ValueError};
 use crate::config::{Join, Target};
@@ -54,6 +54,12 @@ pub(super) const CONNECT: Verb = Verb {
             long: "--ifname",
             kind: Kind::Value("NAME"),
             help: "The name of its interface.",
+            ..VERB
+        },
+        OptionSpec {
+            long: "--gw-priority",
+            kind: Kind::Value("NUMBER"),
+            help: "The network with the highest has the container's default route (default: 0).",
             ..VERB
         },
         OptionSpec {
@@ -136,6 +142,7 @@ fn parse_connect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         v6: typed.read("--ip6", |text| text.parse().map_err(|_| ValueError::NotIpv6))?,
         mac: typed.read("--mac-address", values::mac)?,
         ifname: typed.read("--ifname", values::ifname)?,
+        priority: typed.read("--gw-priority", priority)?.unwrap_or_default(),
     };
     let links = list(typed, "--link", |text| {
         let (name, link) = text.split_once(':').unwrap_or((text, text));

@@ -7,7 +7,7 @@ use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::{Input, ValueError};
 use crate::error::Error;
-use crate::network::definition::{Definition, Plan};
+use crate::network::definition::{Definition, Plan, Route};
 use crate::network::manage;
 use crate::network::options;
 use crate::network::prefix::Prefix;
@@ -71,6 +71,12 @@ const OPTIONS: &[OptionSpec] = &[
         ..VERB
     },
     OptionSpec {
+        long: "--route",
+        kind: Kind::List("PREFIX,GATEWAY[,METRIC]"),
+        help: "A route that every container gets, by an address of the network.",
+        ..VERB
+    },
+    OptionSpec {
         long: "--ipv6",
         help: "IPv6 too, with a unique local prefix unless --subnet gives one.",
         ..VERB
@@ -84,7 +90,8 @@ const OPTIONS: &[OptionSpec] = &[
         long: "--opt",
         short: Some('o'),
         kind: Kind::List("KEY=VALUE"),
-        help: "mtu, icc, isolate, host_binding, or the name that Docker has for it.",
+        help: "mtu, icc, isolate, host_binding, metric (of the default route), no_default_route, or \
+               the name that Docker has for it.",
         ..VERB
     },
     OptionSpec {
@@ -160,6 +167,7 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         subnets: list(typed, "--subnet", prefix)?,
         gateways: list(typed, "--gateway", ip)?,
         ip_ranges: list(typed, "--ip-range", prefix)?,
+        routes: list(typed, "--route", route)?,
         ipv6: typed.switch("--ipv6"),
         internal: typed.switch("--internal"),
         dns: !typed.switch("--disable-dns"),
@@ -235,6 +243,18 @@ pub(super) fn list<T>(
 
 pub(super) fn ip(text: &str) -> Result<IpAddr, ValueError> {
     text.parse().map_err(|_| ValueError::NotIp)
+}
+
+/// A static route.
+fn route(text: &str) -> Result<Route, ValueError> {
+    let mut parts = text.split(',');
+    let (Some(to), Some(gateway), metric, None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(ValueError::Pair("PREFIX,GATEWAY or PREFIX,GATEWAY,METRIC"));
+    };
+    let number = |text: &str| text.parse().map_err(|_| ValueError::Expected("a metric"));
+    Ok((prefix(to)?, ip(gateway)?, metric.map(number).transpose()?))
 }
 
 fn prefix(text: &str) -> Result<Prefix, ValueError> {

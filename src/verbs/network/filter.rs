@@ -3,8 +3,9 @@
 //! Values of one key are alternatives, those of `label` all have to fit, as in Docker.
 
 use crate::cli::values::ValueError;
+use crate::network::builtin;
 use crate::network::definition::Definition;
-use crate::network::inspect::{DRIVER, SCOPE};
+use crate::network::inspect::SCOPE;
 use crate::network::when;
 use crate::sorted::SortedMap;
 
@@ -71,12 +72,15 @@ pub(super) fn passes(filters: &[Filter], network: &Definition, in_use: &dyn Fn()
     let mut alternatives: SortedMap<u8, bool> = SortedMap::new();
     for filter in filters {
         let (group, fits) = match filter {
-            Filter::Driver(driver) => (0, driver == DRIVER),
+            Filter::Driver(driver) => (0, driver == builtin::driver(&network.name)),
             Filter::Id(start) => (1, network.id.starts_with(start.as_str())),
             Filter::Name(part) => (2, network.name.contains(part.as_str())),
             Filter::Scope(scope) => (3, scope == SCOPE),
-            Filter::Type(kind) => (4, kind == "custom"),
-            Filter::Dangling(dangling) => (5, in_use() != *dangling),
+            Filter::Type(kind) => (4, (kind == "builtin") == builtin::is(&network.name)),
+            // As Docker has it, one that nobody made is never left over.
+            Filter::Dangling(dangling) => {
+                (5, (builtin::is(&network.name) || in_use()) != *dangling)
+            }
             Filter::Label(key, value, wanted) => {
                 let label = network.labels.get(key);
                 let has = label.is_some_and(|has| value.as_ref().is_none_or(|value| value == has));

@@ -5,8 +5,9 @@ use super::NETWORKS;
 use super::filter::{self, Filter};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
-use crate::control::Container;
+use crate::control::{self, Container};
 use crate::error::Error;
+use crate::network::builtin;
 use crate::network::definition::Definition;
 use crate::network::inspect::{Inspected, InspectedContainer, Listed, More};
 use crate::network::manage::NetworkError;
@@ -141,7 +142,8 @@ fn parse_inspect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
 impl Action for Ls {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let networks = Store::of_user().and_then(|store| store.networks());
-        let networks = networks.map_err(NetworkError::from)?;
+        let mut networks = networks.map_err(NetworkError::from)?;
+        networks.good.extend(builtin::all().map(|network| (network.name.clone(), network)));
         let shown = networks.good.values().filter(|network| {
             // One that cannot be asked is in use.
             let in_use = || network::containers(&network.name).map_or(true, |all| !all.is_empty());
@@ -159,10 +161,17 @@ impl Action for Inspect {
         let mut values = Vec::new();
         let mut errors: Vec<Error> = Vec::new();
         for word in &self.networks {
-            match network::look_up(word) {
-                Ok((network, connection)) => {
-                    let containers = network::containers_of(connection)?;
-                    let containers = containers.into_iter().filter_map(container).collect();
+            let found = match network::look_up(word) {
+                Err(Error::Network(NetworkError::Store(StoreError::Builtin { network }))) => {
+                    on_builtin(&network.name).map(|containers| (*network, containers))
+                }
+                found => found.and_then(|(network, connection)| {
+                    Ok((network, network::containers_of(connection)?))
+                }),
+            };
+            match found {
+                Ok((network, containers)) => {
+                    let containers = containers.into_iter().map(container).collect();
                     let mut value = output::value_of(&Inspected::new(&network, containers))?;
                     if self.verbose {
                         value = value.with(output::value_of(&More::of(&network))?);
@@ -188,7 +197,7 @@ impl Action for Exists {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let found = Store::of_user().and_then(|store| store.find(&self.network));
         match found {
-            Ok(_) => Ok(0),
+            Ok(_) | Err(StoreError::Builtin { .. }) => Ok(0),
             Err(StoreError::NoSuch { .. }) => Ok(1),
             Err(error) => Err(NetworkError::from(error).into()),
         }
@@ -203,6 +212,20 @@ fn row(network: &Definition, whole_id: bool) -> Result<Value, TemplateError> {
     Ok(row)
 }
 
+/// The containers that a network stands for which nobody made: of `bridge` those that have one of
+/// their own, of `none` those without.
+fn on_builtin(name: &str) -> Result<Vec<Container>, Error> {
+    let instances = crate::client::instances()?.into_iter();
+    let own = instances.filter(|instance| instance.info.network == control::PRIVATE);
+    let containers = own.flat_map(|instance| instance.info.containers);
+    let is_there = |container: &Container| match name {
+        builtin::BRIDGE => container.interface.is_some(),
+        builtin::NONE => container.interface.is_none(),
+        _ => false,
+    };
+    Ok(containers.filter(is_there).collect())
+}
+
 /// Tells of what could not be done, each in its line. Returns the exit code.
 pub(super) fn complain(errors: impl IntoIterator<Item = Error>) -> u8 {
     let codes = errors.into_iter().map(|error| session::finish(Err(error), Error::exit_code));
@@ -210,8 +233,15 @@ pub(super) fn complain(errors: impl IntoIterator<Item = Error>) -> u8 {
 }
 
 /// A container as an inspection shows it, by its id.
-fn container(container: Container) -> Option<(String, InspectedContainer)> {
-    let interface = container.interface?;
+fn container(container: Container) -> (String, InspectedContainer) {
+    let Some(interface) = container.interface else {
+        let inspected = InspectedContainer {
+            name: container.name,
+            endpoint_id: container.id.clone(),
+            ..InspectedContainer::default()
+        };
+        return (container.id, inspected);
+    };
     let with_prefix = |address: String, length: u8| format!("{address}/{length}");
     let ipv6 = interface.ipv6.zip(interface.ipv6_prefix_len);
     let inspected = InspectedContainer {
@@ -221,7 +251,7 @@ fn container(container: Container) -> Option<(String, InspectedContainer)> {
         ipv4_address: with_prefix(interface.ipv4, interface.ipv4_prefix_len),
         ipv6_address: ipv6.map(|(ip, length)| with_prefix(ip, length)).unwrap_or_default(),
     };
-    Some((container.id, inspected))
+    (container.id, inspected)
 }
 
 /// Every field of a line with its head, the table's own first.

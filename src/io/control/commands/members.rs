@@ -118,9 +118,10 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         hosts: Vec::new(),
     };
     context.engine.set_names(port, names);
-    let Arrival { id, ifname, pid, netns, inode, aliases, hold, .. } = arrival;
+    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, .. } = arrival;
     let name = pending.name.clone();
-    let facts = Facts { id, name, pid, netns, inode, ifname, aliases, called_as: "rnsnet" };
+    let called_as = "rnsnet";
+    let facts = Facts { id, name, pid, netns, inode, ifname, aliases, called_as, metric };
     let shared = context.instance.shared()?;
     shared.arrived(&pending.name);
     if hold {
