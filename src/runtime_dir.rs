@@ -10,7 +10,7 @@
 mod shared;
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
@@ -118,6 +118,18 @@ impl Directory {
 }
 
 impl Directory {
+    /// Opens the file in which something of a run is kept, empty; it goes when this does.
+    ///
+    /// # Errors
+    /// What open(2) reports.
+    pub fn state(&mut self) -> io::Result<std::fs::File> {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(self.path.join(STATE))?;
+        self.with_state = true;
+        Ok(file)
+    }
+
     #[cfg(test)]
     pub(crate) fn at(path: &Path) -> Self {
         Self { path: path.into(), with_state: false }

@@ -4,11 +4,12 @@
 //! not for us: its descriptor goes to the network's process. The interface goes with it.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::{
-    ALIAS_PREFIX, ALREADY_ATTACHED, AttachError, CONFIGURE, CREATE_TAP, Container, IPV6,
-    TX_QUEUE_LEN, VNET_HEADER, configure_failure, describe, failure, in_container, private_layout,
+    ALIAS_PREFIX, ALREADY_ATTACHED, AttachError, CONFIGURE, CREATE_TAP, Container, IPV6, OpenTap,
+    TAKE_TAP, TX_QUEUE_LEN, VNET_HEADER, configure_failure, describe, failure, in_container,
+    private_layout,
 };
 use crate::config::{Addresses, Layout, Lease, LinkRoute, Mtu, Offload};
 use crate::network::definition::Route;
@@ -75,13 +76,11 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
     }
     let alias = alias.trim_end();
     let reply = in_container(container, || {
-        if let Some((ifname, alias)) = link::find_alias(&ours).map_err(cannot_list)? {
-            let text = format!("{ifname}\0{alias}");
-            return Err(Failure { code: ALREADY_ATTACHED, errno: 0, text });
-        }
-        let ifname = match joint.ifname {
-            Ifname::Named(name) => name.to_owned(),
-            Ifname::Numbered(prefix) => first_free(prefix),
+        let remains = remains(&ours, alias, joint)?;
+        let ifname = match (&remains, joint.ifname) {
+            (Some((ifname, _)), _) => ifname.clone(),
+            (None, Ifname::Named(name)) => name.to_owned(),
+            (None, Ifname::Numbered(prefix)) => first_free(prefix),
         };
         let existing = link::default_routes().map_err(cannot_list)?;
         for route in &mut routes {
@@ -99,8 +98,16 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
             on_link: false,
             metric: *metric,
         }));
-        let (tap, vnet_header) = tun::create(&ifname, joint.offload)
-            .map_err(|error| failure(CREATE_TAP, &error, &ifname))?;
+        let again = remains.is_some();
+        if again {
+            // They are there, by the metrics that they were given.
+            routes.clear();
+        }
+        let (tap, vnet_header) = match remains {
+            Some((_, tap)) => tap,
+            None => tun::create(&ifname, joint.offload)
+                .map_err(|error| failure(CREATE_TAP, &error, &ifname))?,
+        };
         let link = LinkConfig {
             ifname: &ifname,
             mac: joint.lease.mac,
@@ -109,7 +116,7 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
             alias,
             addresses: &addresses,
             routes: &routes,
-            again: false,
+            again,
         };
         let ipv6 = link::configure(&link).map_err(configure_failure)?.ipv6;
         link::bring_up("lo").map_err(configure_failure)?;
@@ -138,6 +145,37 @@ fn metric(routes: &[(bool, u32)], v4: bool, first: u32) -> u32 {
         *other == v4 && (first..first.saturating_add(100)).contains(metric)
     });
     same.map(|(_, metric)| metric + 1).max().unwrap_or(first)
+}
+
+/// In the container: takes over the interface that the network's process has left which was killed,
+/// with its name, if it is what is wanted; removes it if it is not. A TAP has one queue, so only what
+/// nobody serves can be opened.
+fn remains(
+    ours: &str,
+    alias: &str,
+    joint: &Joint<'_>,
+) -> Result<Option<(String, OpenTap)>, Failure> {
+    let Some((ifname, found)) = link::find_alias(ours).map_err(cannot_list)? else {
+        return Ok(None);
+    };
+    let tap = match tun::attach(&ifname, joint.offload) {
+        Ok(tap) => tap,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) => {
+            let text = format!("{ifname}\0{found}");
+            return Err(Failure { code: ALREADY_ATTACHED, errno: 0, text });
+        }
+        Err(error) => return Err(failure(TAKE_TAP, &error, "")),
+    };
+    let named = match joint.ifname {
+        Ifname::Named(name) => ifname == name,
+        Ifname::Numbered(prefix) => ifname.starts_with(prefix),
+    };
+    if named && found == alias {
+        return Ok(Some((ifname, tap)));
+    }
+    tun::set_persistent(tap.0.as_fd(), false)
+        .map_err(|error| failure(CONFIGURE, &error, "cannot remove the old interface"))?;
+    Ok(None)
 }
 
 /// In the container: the first of `eth0`, `eth1` and so on that no interface is called.

@@ -66,10 +66,9 @@ pub struct Arrival {
     /// What it alone calls others there: the alias, and the other's name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<(String, String)>,
-    /// Whether sockets inside the container come along, of UDP and of TCP, at which its DNS is to be
-    /// answered too.
-    #[serde(default)]
-    pub dns: bool,
+    /// Where in the container its DNS is to be answered too: sockets of UDP and of TCP come along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<IpAddr>,
     /// The process that it was attached by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
@@ -82,7 +81,7 @@ pub struct Arrival {
     /// Whether it leaves the network when this connection ends.
     #[serde(default)]
     pub hold: bool,
-    /// The metric of its default route by this network, if it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metric: Option<u32>,
+    /// How much its default route by this network is preferred.
+    #[serde(default)]
+    pub priority: i16,
 }

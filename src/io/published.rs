@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::host::Sockets;
 use super::listen::{self, Binder, BoundPort, ListenError, Listener, Published};
-use crate::config::{Bind, HostSide, Publish};
+use crate::config::{Bind, HostPorts, HostSide, Ports, Publish};
 use crate::engine::host::SocketId;
 use crate::engine::{Destination, Engine, PortId};
 use crate::survivor::Record;
@@ -63,6 +63,22 @@ impl Rule {
     /// What was asked for.
     pub(super) fn publish(&self) -> &Publish {
         &self.publish
+    }
+
+    /// What asks for the same again, with the ports that were found by chance.
+    pub(super) fn again(&self) -> Vec<String> {
+        match &self.publish.host {
+            HostSide::Bound { on, ports } if !matches!(ports, HostPorts::Exactly(_)) => {
+                let pinned = |(host, guest): &(u16, u16)| {
+                    let ports = HostPorts::Exactly(Ports::one(*host));
+                    let host = HostSide::Bound { on: on.clone(), ports };
+                    let guest = Ports::one(*guest);
+                    Publish { host, guest, ..self.publish.clone() }.to_string()
+                };
+                self.pairs.iter().map(pinned).collect()
+            }
+            _ => vec![self.publish.to_string()],
+        }
     }
 
     /// What is bound for it now.

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use super::definition::{Definition, Pool, v4, v6};
+use super::leases::Owner;
 use super::prefix::Prefix;
 use crate::config::{Lease, MacAddress};
 use crate::sorted::{SortedMap, SortedSet};
@@ -33,6 +34,8 @@ pub struct Wish {
     pub mac: Option<MacAddress>,
     /// Whether its lease is to be remembered when it has gone.
     pub keep: bool,
+    /// Whose it is.
+    pub owner: Owner,
 }
 
 /// Why a container gets no lease.
@@ -59,6 +62,7 @@ pub enum IpamError {
 struct Entry {
     lease: Lease,
     keep: bool,
+    owner: Owner,
     state: State,
 }
 
@@ -80,7 +84,7 @@ impl Ipam {
 
     /// Takes note of what a container once had. What no longer fits the network, or what another
     /// one has, is left out.
-    pub fn remember(&mut self, name: &str, lease: Lease) {
+    pub fn remember(&mut self, name: &str, lease: Lease, owner: Owner) {
         let fits = |pool: &Pool, address| pool.subnet.contains(address) && pool.is_free(address);
         let fits4 = fits(&self.v4, lease.v4.into());
         let fits6 = match (&self.v6, lease.v6) {
@@ -98,7 +102,7 @@ impl Ipam {
         let held = self.leases.get(name).is_some_and(|entry| entry.state == State::Held);
         if fits4 && fits6 && !another && !held {
             let state = State::Remembered(self.tick());
-            self.leases.insert(name.to_owned(), Entry { lease, keep: true, state });
+            self.leases.insert(name.to_owned(), Entry { lease, keep: true, owner, state });
         }
     }
 
@@ -142,7 +146,8 @@ impl Ipam {
         }
         self.leases.retain(|name, _| !leaving.contains(name));
         let lease = Lease { mac, ..stable };
-        let entry = Entry { lease, keep: wish.keep, state: State::Held };
+        let Wish { keep, owner, .. } = *wish;
+        let entry = Entry { lease, keep, owner, state: State::Held };
         self.leases.insert(wish.name.clone(), entry);
         Ok(lease)
     }
@@ -152,9 +157,28 @@ impl Ipam {
         let now = self.tick();
         if let Some(entry) = self.leases.get_mut(name) {
             entry.state = State::Remembered(now);
+            let owner = entry.owner;
             if !entry.keep {
                 self.leases.remove(name);
+            } else if owner.is_some() {
+                self.bound(owner);
             }
+        }
+    }
+
+    /// Forgets the oldest of what is remembered for another user's containers, if it is too much.
+    fn bound(&mut self, owner: Owner) {
+        let theirs = self.leases.iter().filter(|(_, entry)| entry.owner == owner);
+        let mut since: Vec<(u64, &String)> = theirs
+            .filter_map(|(name, entry)| match entry.state {
+                State::Held => None,
+                State::Remembered(since) => Some((since, name)),
+            })
+            .collect();
+        if since.len() > MAX_REMEMBERED {
+            since.sort_unstable();
+            let oldest = since.first().map(|(_, name)| (*name).clone());
+            oldest.map(|name| self.leases.remove(&name));
         }
     }
 
@@ -164,11 +188,11 @@ impl Ipam {
         kept.map(|(name, entry)| (name.as_str(), entry.lease))
     }
 
-    /// Whether a name's lease is kept for a container that is not there.
+    /// Whether a name's lease is kept for a container of another than this user that is not there.
     #[must_use]
-    pub fn is_kept(&self, name: &str) -> bool {
+    pub fn is_kept(&self, name: &str, user: Owner) -> bool {
         let known = self.leases.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        known.is_some_and(|(_, entry)| entry.state != State::Held)
+        known.is_some_and(|(_, entry)| entry.state != State::Held && entry.owner != user)
     }
 
     /// How many containers hold a lease.
@@ -284,6 +308,9 @@ fn in_words(subnets: &[Prefix]) -> String {
     subnets.iter().map(|subnet| format!(" {subnet}")).collect()
 }
 
+/// How many leases are remembered for the containers of one user who is not the network's owner.
+const MAX_REMEMBERED: usize = 128;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,7 +335,7 @@ mod tests {
 
     fn wish(name: &str, addresses: &[&str]) -> Wish {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        Wish { name: name.into(), addresses, mac: None, keep: true }
+        Wish { name: name.into(), addresses, mac: None, keep: true, owner: None }
     }
 
     fn lease(ipam: &mut Ipam, name: &str, addresses: &[&str]) -> Result<String, String> {
@@ -416,18 +443,38 @@ mod tests {
         let lease = lease.unwrap();
         let mut later = dual();
         for (name, lease) in ipam.kept() {
-            later.remember(name, lease);
+            later.remember(name, lease, None);
         }
         assert_eq!(later.lease(&wish("web", &[])), Ok(lease));
         // Another subnet, the gateway's address, or an address twice: left out.
         let mut other = network(&["10.1.0.0/24"], None);
-        other.remember("web", lease);
+        other.remember("web", lease, None);
         let gateway = Lease { v4: "10.1.0.1".parse().unwrap(), v6: None, ..lease };
-        other.remember("gateway", gateway);
+        other.remember("gateway", gateway, None);
         assert_eq!(other.kept().count(), 0);
         let fits = Lease { v4: "10.1.0.9".parse().unwrap(), v6: None, ..lease };
-        other.remember("a", fits);
-        other.remember("b", fits);
+        other.remember("a", fits, None);
+        other.remember("b", fits, None);
         assert_eq!(other.kept().count(), 1);
+    }
+
+    // E19 E22
+    #[test]
+    fn another_users_names_are_kept_for_that_user_up_to_a_bound() {
+        let mut ipam = dual();
+        let of = |name: &str| Wish { owner: Some(1001), ..wish(name, &[]) };
+        let lease = ipam.lease(&of("cam")).unwrap();
+        ipam.release("cam");
+        assert!(ipam.is_kept("CAM", Some(1002)) && ipam.is_kept("cam", None));
+        assert!(!ipam.is_kept("cam", Some(1001)));
+        assert_eq!(ipam.lease(&of("cam")), Ok(lease));
+        ipam.release("cam");
+        for number in 0..MAX_REMEMBERED {
+            let name = format!("c{number}");
+            ipam.lease(&of(&name)).unwrap();
+            ipam.release(&name);
+        }
+        assert_eq!(ipam.kept().count(), MAX_REMEMBERED);
+        assert!(!ipam.is_kept("cam", None) && ipam.is_kept("c0", None));
     }
 }

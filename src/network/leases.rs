@@ -21,10 +21,13 @@ use crate::sorted::SortedMap;
 #[derive(Debug)]
 pub struct Journal {
     file: Option<File>,
-    known: SortedMap<String, Lease>,
+    known: SortedMap<String, (Lease, Owner)>,
     /// Bytes that may yet be appended.
     room: usize,
 }
+
+/// The user whose container has a lease, if that is not the network's owner.
+pub type Owner = Option<u32>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +37,8 @@ struct Line {
     v4: Ipv4Addr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     v6: Option<Ipv6Addr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Owner,
 }
 
 impl Journal {
@@ -57,13 +62,13 @@ impl Journal {
         let mut known = SortedMap::new();
         for line in lines {
             count += 1;
-            if let Some((name, lease)) = read(line) {
-                known.insert(name, lease);
+            if let Some((name, kept)) = read(line) {
+                known.insert(name, kept);
             }
         }
         let torn = bytes.last().is_some_and(|last| *last != b'\n');
         if torn || count > 2 * known.len() + 64 {
-            let text: String = known.iter().map(|(name, lease)| line(name, *lease)).collect();
+            let text: String = known.iter().map(|(name, kept)| line(name, *kept)).collect();
             super::store::replace(path, text.trim_end().as_bytes())?;
             file = options.open(path)?;
         }
@@ -72,18 +77,23 @@ impl Journal {
     }
 
     /// What was noted, by name.
-    pub fn known(&self) -> impl Iterator<Item = (&str, Lease)> {
-        self.known.iter().map(|(name, lease)| (name.as_str(), *lease))
+    pub fn known(&self) -> impl Iterator<Item = (&str, Lease, Owner)> {
+        self.known.iter().map(|(name, (lease, owner))| (name.as_str(), *lease, *owner))
     }
 
-    /// Takes note of a lease. One that cannot be written is lost with this process, no more.
-    pub fn note(&mut self, name: &str, lease: Lease) {
-        if self.known.get(name) == Some(&lease) {
+    /// Takes note of a lease. One that cannot be written is lost with this process, no more. Those of
+    /// other users leave half of the room to the owner's.
+    pub fn note(&mut self, name: &str, lease: Lease, owner: Owner) {
+        let kept = (lease, owner);
+        if self.known.get(name) == Some(&kept) {
             return;
         }
-        self.known.insert(name.to_owned(), lease);
-        let line = line(name, lease);
+        let line = line(name, kept);
         let Some(room) = self.room.checked_sub(line.len()) else { return };
+        if owner.is_some() && room < usize::try_from(MAX_LEN / 2).unwrap_or(usize::MAX) {
+            return;
+        }
+        self.known.insert(name.to_owned(), kept);
         let Some(file) = &mut self.file else { return };
         // One call, unless the disk is full; a line that is torn is left out when it is read.
         match file.write_all(line.as_bytes()) {
@@ -93,14 +103,14 @@ impl Journal {
     }
 }
 
-fn read(line: &[u8]) -> Option<(String, Lease)> {
-    let Line { name, mac, v4, v6 } = json::read(line).ok()?;
-    Some((name, Lease { mac: mac_address(&mac)?, v4, v6 }))
+fn read(line: &[u8]) -> Option<(String, (Lease, Owner))> {
+    let Line { name, mac, v4, v6, owner } = json::read(line).ok()?;
+    Some((name, (Lease { mac: mac_address(&mac)?, v4, v6 }, owner)))
 }
 
-fn line(name: &str, lease: Lease) -> String {
+fn line(name: &str, (lease, owner): (Lease, Owner)) -> String {
     let Lease { mac, v4, v6 } = lease;
-    let line = Line { name: name.to_owned(), mac: mac.to_string(), v4, v6 };
+    let line = Line { name: name.to_owned(), mac: mac.to_string(), v4, v6, owner };
     // Text and addresses always have a form in JSON.
     serde_json::to_string(&line).unwrap_or_default() + "\n"
 }
@@ -145,7 +155,7 @@ mod tests {
     }
 
     fn names(journal: &Journal) -> Vec<(String, Lease)> {
-        journal.known().map(|(name, lease)| (name.to_owned(), lease)).collect()
+        journal.known().map(|(name, lease, _)| (name.to_owned(), lease)).collect()
     }
 
     // E19 E21
@@ -154,23 +164,39 @@ mod tests {
         let scratch = Scratch::new();
         let mut journal = Journal::open(&scratch.0).unwrap();
         for (name, last) in [("web", 2), ("db", 9), ("web", 3), ("web", 3)] {
-            journal.note(name, lease(last));
+            journal.note(name, lease(last), None);
         }
         assert_eq!(std::fs::read_to_string(&scratch.0).unwrap().lines().count(), 3);
         let again = Journal::open(&scratch.0).unwrap();
         assert_eq!(names(&again), [("db".into(), lease(9)), ("web".into(), lease(3))]);
     }
 
+    // E19 E22
+    #[test]
+    fn other_users_leave_room_for_the_owner() {
+        let scratch = Scratch::new();
+        let mut journal = Journal::open(&scratch.0).unwrap();
+        journal.note("cam", lease(7), Some(1001));
+        for number in 0..20_000 {
+            journal.note(&format!("flood{number}"), lease(9), Some(1001));
+        }
+        journal.note("web", lease(2), None);
+        let again = Journal::open(&scratch.0).unwrap();
+        let of = |name: &str| again.known().find(|known| known.0 == name).map(|known| known.2);
+        assert_eq!((of("cam"), of("web")), (Some(Some(1001)), Some(None)));
+        assert!(std::fs::metadata(&scratch.0).unwrap().len() < MAX_LEN / 2 + 100);
+    }
+
     #[test]
     fn what_is_torn_or_strange_is_left_out() {
         let scratch = Scratch::new();
-        let good = line("web", lease(2));
+        let good = line("web", (lease(2), None));
         let text = format!("{good}{{}}\nnonsense\n\u{0}\n{}", &good[..20]);
         std::fs::write(&scratch.0, text).unwrap();
         let mut journal = Journal::open(&scratch.0).unwrap();
         assert_eq!(names(&journal), [("web".into(), lease(2))]);
         // What is noted next does not hang on the torn line.
-        journal.note("db", lease(9));
+        journal.note("db", lease(9), None);
         assert_eq!(Journal::open(&scratch.0).unwrap().known().count(), 2);
     }
 
@@ -179,9 +205,9 @@ mod tests {
         let scratch = Scratch::new();
         let mut journal = Journal::open(&scratch.0).unwrap();
         for last in 0..200 {
-            journal.note("web", lease(last));
+            journal.note("web", lease(last), None);
         }
         drop(Journal::open(&scratch.0).unwrap());
-        assert_eq!(std::fs::read_to_string(&scratch.0).unwrap(), line("web", lease(199)));
+        assert_eq!(std::fs::read_to_string(&scratch.0).unwrap(), line("web", (lease(199), None)));
     }
 }

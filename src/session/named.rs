@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use nix::sys::stat::fstat;
 
@@ -17,6 +18,7 @@ use crate::client::{self, ClientError, Connection};
 use crate::config::{Attach, Endpoint, Join, Lease, Membership, Offload, Target};
 use crate::control::{self, Arrival, Info, Leased, Named, PortMapping, Ports, Spec, Wanted};
 use crate::error::Error;
+use crate::io::control::roll::Entry;
 use crate::io::{Ended, Signals};
 use crate::network::definition::Definition;
 use crate::network::leases::mac_address;
@@ -118,11 +120,13 @@ impl Ticket {
             mac: join.mac.map(|mac| mac.to_string()),
             keep: who.keep,
         };
+        let namespace = who.netns.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        let inode = namespace.map(|there| there.ino());
         let mut tries = 0;
         loop {
             tries += 1;
             let mut connection = match &own {
-                Ok((store, definition)) => network::connect(store, definition)?,
+                Ok((store, definition)) => network::connect(store, definition, inode)?,
                 Err(foreign) => foreign.connect()?,
             };
             let leased: Leased = match connection.ask("lease", &wanted) {
@@ -131,15 +135,19 @@ impl Ticket {
                 Err(ClientError::Talk { .. }) if tries < TRIES => continue,
                 Err(error) => return Err(error.into()),
             };
-            let language = || ClientError::Language { name: join.network.clone() };
             if let Err(foreign) = &own {
                 foreign.remember();
             }
-            let mac = mac_address(&leased.mac).ok_or_else(language)?;
-            let lease = Lease { mac, v4: leased.ipv4, v6: leased.ipv6 };
-            let (join, definition) = (join.clone(), leased.network);
-            return Ok(Self { connection, join, lease, definition, dns_listen: None });
+            return Self::of(connection, join.clone(), leased);
         }
+    }
+
+    /// What was leased by a connection.
+    fn of(connection: Connection, join: Join, leased: Leased) -> Result<Self, Error> {
+        let language = || ClientError::Language { name: join.network.clone() };
+        let mac = mac_address(&leased.mac).ok_or_else(language)?;
+        let lease = Lease { mac, v4: leased.ipv4, v6: leased.ipv6 };
+        Ok(Self { connection, join, lease, definition: leased.network, dns_listen: None })
     }
 
     /// Makes the interface and hands it to the network. The process must be single-threaded.
@@ -176,12 +184,12 @@ impl Ticket {
             ifname: joined.ifname.clone(),
             aliases: join.aliases.iter().map(ToString::to_string).collect(),
             links: who.links.clone(),
-            dns: !dns.is_empty(),
+            dns: dns_listen,
             pid: who.pid,
             netns: who.netns.clone(),
             inode: inode(container),
             hold: who.hold,
-            metric: joint.metric,
+            priority: join.priority,
         };
         let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
         let pidfd = pidfd.map_err(set_up("watch the container"))?;
@@ -190,7 +198,7 @@ impl Ticket {
         let _: control::Container = connection.ask_with("attach", &arrival, &fds)?;
         let lease = Lease { v6: lease.v6.filter(|_| joined.ipv6), ..lease };
         let (name, ifname, ports) = (who.name.clone(), joined.ifname, Vec::new());
-        let metric = arrival.metric;
+        let metric = joint.metric;
         Ok(Member { connection, name, definition, lease, ifname, metric, ports })
     }
 }
@@ -336,7 +344,7 @@ pub(super) fn attach(
     let Attach { target, endpoint, process, .. } = command;
     let container = attach::open(&target)?;
     let default = format!("{UNNAMED}{}", inode(&container).unwrap_or_default());
-    let mut who = Who::new(process.name.clone(), default, None)?;
+    let mut who = Who::new(process.name.clone(), default, Some(&target))?;
     who.hold = !process.detach;
     let tickets = Tickets::for_container(membership, who)?;
     let names = tickets.names_inside();
@@ -446,6 +454,39 @@ pub fn connect(
     who.links = links;
     Ticket::get(join, &who)?.bring(&container, &who, Offload::Auto)?;
     Ok(())
+}
+
+/// Brings a container back to its network, whose process was killed and runs again.
+///
+/// # Errors
+/// It has ended, and what keeps it from being attached.
+pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
+    let Entry { name, keep, addresses, mac, arrival, ports } = entry;
+    let target = match (arrival.pid, &arrival.netns) {
+        (Some(pid), _) => Target::Pid(pid),
+        (None, Some(netns)) => Target::Path { netns: netns.into(), userns: None },
+        (None, None) => return Err(NetworkError::NoNamespace { name }.into()),
+    };
+    let container = attach::open(&target)?;
+    if arrival.inode.is_none() || inode(&container) != arrival.inode {
+        // Another process has its number.
+        return Err(ClientError::NotFound { name }.into());
+    }
+    let mut connection =
+        network::find(network)?.ok_or_else(|| NetworkError::Ended { name: network.to_owned() })?;
+    let wanted = Wanted { name: name.clone(), addresses, mac: Some(mac), keep };
+    let leased = connection.ask("lease", &wanted)?;
+    let join = Join {
+        network: network.to_owned(),
+        aliases: arrival.aliases.iter().filter_map(|alias| alias.parse().ok()).collect(),
+        ifname: Some(arrival.ifname),
+        priority: arrival.priority,
+        ..Join::default()
+    };
+    let Arrival { id, pid, netns, links, dns, .. } = arrival;
+    let who = Who { id, name, keep, pid, netns, links, hold: false };
+    let ticket = Ticket { dns_listen: dns, ..Ticket::of(connection, join, leased)? };
+    ticket.bring(&container, &who, Offload::Auto)?.publish(&ports, &[])
 }
 
 /// Disconnects a running container from a network.

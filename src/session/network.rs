@@ -16,12 +16,13 @@ use crate::config::{self, Caller, Endpoint, Lease, Offload, Process, Sharing};
 use crate::control::{self, Info, Kind, Named, Update};
 use crate::error::Error;
 use crate::io::Signals;
+use crate::io::control::roll::{self, Entry, Roll};
 use crate::io::control::{ControlSocket, Serves};
 use crate::network::definition::Definition;
 use crate::network::manage::{self, NetworkError};
 use crate::network::options;
 use crate::network::store::{Store, StoreError};
-use crate::runtime_dir::{Owner, Place, remember, sockets};
+use crate::runtime_dir::{Owner, Place, STATE, remember, sockets};
 use crate::sys::isolate::{close_all_but, isolate_initial};
 use crate::sys::netns;
 
@@ -39,11 +40,16 @@ pub fn find(name: &str) -> Result<Option<Connection>, Error> {
     Ok(None)
 }
 
-/// A connection to the process of a network, which is started if there is none.
+/// A connection to the process of a network, which is started if there is none. The containers of
+/// one that was killed are brought back to it, but for that of this network namespace.
 ///
 /// # Errors
 /// The network is gone, or what keeps its process from being started; that one has told why.
-pub fn connect(store: &Store, definition: &Definition) -> Result<Connection, Error> {
+pub fn connect(
+    store: &Store,
+    definition: &Definition,
+    except: Option<u64>,
+) -> Result<Connection, Error> {
     let name = &definition.name;
     if let Some(connection) = find(name)? {
         return Ok(connection);
@@ -58,8 +64,50 @@ pub fn connect(store: &Store, definition: &Definition) -> Result<Connection, Err
         let word = name.clone();
         return Err(NetworkError::from(StoreError::NoSuch { word }).into());
     };
+    let left = left(name);
     start(store, current)?;
+    for entry in left {
+        let container = entry.name.clone();
+        if entry.arrival.inode == except {
+            continue;
+        }
+        if let Err(error) = super::named::come_back(name, entry) {
+            log::warn!("{container} is not on {name} again: {error}");
+        }
+    }
     find(name)?.ok_or_else(|| NetworkError::Start { name: name.clone() }.into())
+}
+
+/// The containers of a network whose process was killed.
+#[must_use]
+pub fn left(name: &str) -> Vec<Entry> {
+    let places = sockets().unwrap_or_default().into_iter();
+    let own = places.filter(|(owner, other, _)| *owner == Owner::Network && other == name);
+    own.flat_map(|(_, _, socket)| roll::read(&socket.with_file_name(STATE))).collect()
+}
+
+/// Serves the networks again whose processes were killed, of all those that there are, or those that
+/// a word names or a container that is called so was on. Returns their names.
+///
+/// # Errors
+/// What keeps a process from being started.
+pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for (owner, name, _) in sockets().map_err(ClientError::Directory)? {
+        let left = if owner == Owner::Network { left(&name) } else { Vec::new() };
+        let meant = what.is_none_or(|what| {
+            name == what
+                || left.iter().any(|entry| {
+                    let Entry { name, arrival, .. } = entry;
+                    name == what || arrival.pid.is_some_and(|pid| pid.to_string() == what)
+                })
+        });
+        if meant && !left.is_empty() && find(&name)?.is_none() {
+            ensure(&name)?;
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// A network of another user, written `OWNER/NAME`.
@@ -131,7 +179,7 @@ pub fn ensure(word: &str) -> Result<(), Error> {
     let store = Store::of_user().map_err(NetworkError::from)?;
     let definition = store.find(word).map_err(NetworkError::from)?;
     isolate_initial(&[])?;
-    connect(&store, &definition)?;
+    connect(&store, &definition, None)?;
     Ok(())
 }
 
@@ -237,11 +285,16 @@ fn alone(foreground: OwnedFd) -> Result<Background, Error> {
 /// Serves a network until nobody is there any more.
 fn run(store: &Store, definition: Definition, background: Background) -> Result<u8, Error> {
     let name = &definition.name;
-    let place = match definition.group {
+    let mut place = match definition.group {
         Some(group) => Place::take_shared(name, Gid::from_raw(group))?,
         None => Place::take(Owner::Network, name)?,
     };
     let journal = store.journal(&definition);
+    let file = place.directory.state();
+    if let Err(error) = &file {
+        log::debug!("rnsnet reattach will not know of this: {error}");
+    }
+    let roll = Roll::new(file.ok());
     let config = config(&definition);
     let signals = Signals::new().map_err(set_up("receive signals"))?;
     let announcement =
@@ -250,7 +303,7 @@ fn run(store: &Store, definition: Definition, background: Background) -> Result<
     let (ifname, lease) = (String::new(), Lease::default());
     let endpoint = Endpoint { loopback_only: false, ifname, lease, offload: Offload::Auto };
     let mut served = Served::wanted(&endpoint, config, &Caller::default())?;
-    let serves = Serves::Shared(Box::new(definition), journal);
+    let serves = Serves::Shared(Box::new(definition), journal, roll);
     served.control = Some(ControlSocket { place, serves });
     let process = &announcement.process;
     let network = served.into_network(signals, Watched::default(), process, None);

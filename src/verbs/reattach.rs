@@ -6,7 +6,8 @@ use crate::cli::options::{Kind, OptionSpec, VERB as OPTION};
 use crate::cli::values;
 use crate::config::Process;
 use crate::error::Error;
-use crate::{session, survivor};
+use crate::session::{self, network};
+use crate::survivor::{self, ReattachError};
 
 pub(super) const VERB: Verb = Verb {
     name: "reattach",
@@ -14,12 +15,13 @@ pub(super) const VERB: Verb = Verb {
     about: "Serve a container again whose rnsnet was killed",
     more: "When rnsnet is killed, the container keeps its interface, addresses and routes. This \
            takes the interface over, with the options of before: published ports, resolvers and \
-           the rest. It stays in the foreground as rnsnet PID does, unless that one did not. \
+           the rest. Named networks whose processes were killed get their containers back. It stays in the foreground as rnsnet PID does, unless that one did not. \
            Inherited descriptors of before are gone: it ends with the container.",
     arguments: &[Argument {
         name: "CONTAINER",
         count: Count::Optional,
-        help: "Its name, PID or NETNS_PATH. Default: the only one there is.",
+        help: "Its name, PID or NETNS_PATH, or a network's name. Default: the only one there is, \
+               and all networks.",
     }],
     options: &[
         OptionSpec {
@@ -71,7 +73,14 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
 
 impl Action for Reattach {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let attach = survivor::find(self.what.as_deref(), &self.process)?;
+        let what = self.what.as_deref();
+        let networks = network::reattach(what)?;
+        let attach = match survivor::find(what, &self.process) {
+            Err(ReattachError::Nothing | ReattachError::NoSuch { .. }) if !networks.is_empty() => {
+                return Ok(0);
+            }
+            found => found?,
+        };
         log::set_max_level(attach.process.log_level.0);
         session::attach(attach)
     }

@@ -1,7 +1,7 @@
 //! What a named network is beside what it can do: a switch on a bare kernel, for many containers at
 //! once. Rows A8 C12 C14 C22 D12 E3 E16 E25 F8 F10 F11 K7 M3 M6.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use nix::sys::signal::Signal;
@@ -16,6 +16,23 @@ use crate::rnsnet::binary;
 fn pss(lab: &Lab, pid: u32) -> u64 {
     let file = lab.sh(Place::Host, &format!("grep ^Pss: /proc/{pid}/smaps_rollup"));
     file.ok().split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("KiB")
+}
+
+impl Lab {
+    /// What a network's process has dropped, by reason.
+    fn drops(&self, network: &str) -> BTreeMap<String, u64> {
+        let socket = self.runtime().join("rnsnet/networks").join(network).join("control.sock");
+        let program = format!(
+            "import json\ns = socket.socket(socket.AF_UNIX); s.connect('{}')\n\
+             s.sendall(b'{{\"version\": 1, \"execute\": \"stats\"}}\\n')\n\
+             stats = json.loads(s.makefile().readline())['return']['stats'][0]['drops']\n\
+             say(*[f'{{k}}={{v}}' for k, v in stats.items()])",
+            socket.display()
+        );
+        let said = self.py(Place::User, &program).ok().to_owned();
+        let pairs = said.split_whitespace().filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, count)| (name.to_owned(), count.parse().expect("a count"))).collect()
+    }
 }
 
 // E16 E3
@@ -66,8 +83,21 @@ fn a_container_that_takes_another_ones_address_says_nothing_by_it() {
     let other = lab.member("--network n1 --name other");
     let _who = lab.who(Place::In(&other), 80);
     lab.within(&thief, "ip addr add 10.89.0.3/32 dev eth0").ok();
+    // Where it would arrive nothing does: the answer would go to the victim in any case.
+    let watch = "s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x800))\n\
+                 s.settimeout(20); say('ready'); seen = set()\n\
+                 while '10.89.0.2' not in seen:\n    \
+                 data, at = s.recvfrom(2000)\n    \
+                 if data[9] == 1 and at[2] == 0: seen.add(socket.inet_ntoa(data[12:16]))\n\
+                 say(*seen)";
+    let mut watcher = lab.serve(Place::In(&other), watch);
+    let before = lab.drops("n1").remove("spoofed-source").unwrap_or_default();
     let spoof = "ping -c1 -W1 -I 10.89.0.3 10.89.0.4";
     assert!(!lab.within(&thief, spoof).status.success());
+    assert!(pings(&lab, &thief, "10.89.0.4"));
+    assert_eq!(watcher.line(secs(20)), "10.89.0.2");
+    let after = lab.drops("n1").remove("spoofed-source").unwrap_or_default();
+    assert!(after > before, "{before} {after}");
     assert!(!lab.within(&thief, &format!("ping -c1 -W1 -I 10.89.0.3 {LAN4}")).status.success());
     let stats = lab.rnsnet_ends(&["stats", "--no-stream", "--format", "json", "thief"]);
     assert!(stats.ok().to_lowercase().contains("spoofed"), "{stats}");
@@ -78,6 +108,110 @@ fn a_container_that_takes_another_ones_address_says_nothing_by_it() {
     assert_eq!(lab.py(Place::In(&victim), program).ok(), "10.89.0.3");
     assert!(pings(&lab, &other, "10.89.0.3"));
 }
+
+// F10: every way to be another that the link layer has, each with a mark that is looked for where it
+// would arrive, and counted by its reason.
+#[test]
+fn forged_frames_arrive_nowhere_and_are_counted() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --ipv6 n1");
+    let thief = lab.member("--network n1 --name thief");
+    let victim = lab.member("--network n1 --name victim");
+    let other = lab.member("--network n1 --name other");
+    let v6 = |name: &str| lab.asks(&thief, "10.89.0.1", &format!("AAAA {name}"));
+    let names = format!("me6, victim6, other6 = {:?}\n", [v6("thief"), v6("victim"), v6("other")]);
+    let mut watcher = lab.serve(Place::In(&other), WATCH_FOR_FORGED);
+    lab.py(Place::In(&thief), &format!("{names}{FORGE}")).ok();
+    assert_eq!(watcher.line(secs(20)), "[]");
+    let mut drops = lab.drops("n1");
+    for (reason, least) in [
+        ("spoofed-mac", 1),
+        ("spoofed-source", 2),
+        ("spoofed-arp", 3),
+        ("spoofed-neighbour", 2),
+        ("rogue-router", 3),
+        ("rogue-dhcp", 2),
+    ] {
+        let count = drops.remove(reason).unwrap_or_default();
+        assert!(count >= least, "{reason}: {count} of {least}, and {drops:?}");
+    }
+    // A flood of hardware addresses fills no table: whoever is there is reached as before.
+    let flood = "
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))
+for n in range(3000):
+    s.send(bytes([2, 0x72, 10, 89, 0, 4]) + struct.pack('!HI', 0x0200, n) + bytes([8, 0])
+           + packet('10.89.0.2', '10.89.0.4', 17, udp_datagram(9, 4000)))
+";
+    lab.py(Place::In(&thief), flood).ok();
+    assert!(pings(&lab, &victim, "10.89.0.4") && pings(&lab, &other, "10.89.0.3"));
+    eventually(secs(10), "the flood has been counted", || {
+        let count = lab.drops("n1").remove("spoofed-mac").unwrap_or_default();
+        if count > 2500 { Ok(()) } else { Err(count.to_string()) }
+    });
+}
+
+/// Says which marks arrive before the one that is honest.
+const WATCH_FOR_FORGED: &str = "
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(('eth0', 3))
+s.settimeout(20)
+say('ready')
+seen = []
+while True:
+    frame = s.recv(65536)
+    if b'HONEST' in frame: break
+    at = frame.find(b'FORGED-')
+    if at >= 0: seen.append(frame[at:at + 9].decode())
+say(sorted(set(seen)))
+";
+
+/// Marked frames of a thief at 10.89.0.2, for 10.89.0.4, in the name of 10.89.0.3 or the gateway.
+const FORGE: &str = "
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))
+own = s.getsockname()[4]
+mac = lambda last: bytes([2, 0x72, 10, 89, 0, last])
+assert own == mac(2)
+everybody = bytes([255] * 6)
+pton = lambda text: socket.inet_pton(socket.AF_INET6, text)
+def eth(kind, body, to=mac(4), by=own): s.send(to + by + struct.pack('!H', kind) + body)
+def ip(src, dst, proto, l4):
+    if proto == 17: return packet(src, dst, proto, l4, ttl=255)
+    # ICMP has its checksum elsewhere, and that of IPv4 is of itself alone.
+    pseudo = b'' if proto == 1 else pton(src) + pton(dst) + struct.pack('!II', len(l4), proto)
+    l4 = l4[:2] + struct.pack('!H', checksum(pseudo + l4)) + l4[4:]
+    # All but the transport's bytes, which `packet` would put a checksum into.
+    whole = packet(src, dst, proto, l4, ttl=255)
+    return whole[:len(whole) - len(l4)] + l4
+def v4(src, proto, l4, dst='10.89.0.4', **kw): eth(0x800, ip(src, dst, proto, l4), **kw)
+def v6(src, l4, dst, proto=58, **kw): eth(0x86dd, ip(src, dst, proto, l4), **kw)
+def udp_of(sport, dport, mark):
+    return struct.pack('!HHHH', sport, dport, 8 + len(mark), 0) + mark
+def option(kind, data): return bytes([kind, (len(data) + 2) // 8]) + data
+mark = lambda text: option(253, text.ljust(14, b' '))
+arp = lambda op, sha, spa, tpa: (struct.pack('!HHBBH', 1, 0x800, 6, 4, op) + sha
+    + socket.inet_aton(spa) + mac(4) + socket.inet_aton(tpa))
+local = 'fe80::' + ':'.join(f'{a:02x}{b:02x}' for a, b in zip(*[iter(
+    bytes([own[0] ^ 2, own[1], own[2], 255, 254, own[3], own[4], own[5]]))] * 2))
+# The victim's hardware address, its addresses, its ARP and its neighbour discovery.
+v4('10.89.0.2', 17, udp_of(9, 4000, b'FORGED-ma'), by=mac(3))
+v4('10.89.0.3', 17, udp_of(9, 4000, b'FORGED-v4'))
+v6(victim6, udp_of(9, 4000, b'FORGED-v6'), other6, proto=17)
+eth(0x806, arp(2, own, '10.89.0.3', '10.89.0.4') + b'FORGED-a2')
+eth(0x806, arp(1, own, '10.89.0.3', '10.89.0.3') + b'FORGED-a1', to=everybody)
+eth(0x806, arp(2, own, '10.89.0.1', '10.89.0.4') + b'FORGED-ag')
+v6(me6, struct.pack('!BBHI', 136, 0, 0, 0x20000000) + pton(victim6) + option(2, own)
+   + mark(b'FORGED-na'), other6)
+v6(me6, struct.pack('!BBHI', 135, 0, 0, 0) + pton(other6) + option(1, mac(3))
+   + mark(b'FORGED-ns'), other6)
+# The gateway's: router advertisement, redirects, and what a DHCP server says.
+everyone6 = bytes.fromhex('333300000001')
+v6(local, struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0) + mark(b'FORGED-ra'), 'ff02::1',
+   to=everyone6)
+v6(local, struct.pack('!BBHI', 137, 0, 0, 0) + pton(me6) + pton(victim6) + mark(b'FORGED-r6'), other6)
+v4('10.89.0.2', 1, struct.pack('!BBH', 5, 1, 0) + socket.inet_aton('10.89.0.2') + b'FORGED-r4')
+v4('10.89.0.2', 17, udp_of(67, 68, b'FORGED-d4'), dst='10.89.0.4')
+v6(local, udp_of(547, 546, b'FORGED-d6'), other6, proto=17)
+v4('10.89.0.2', 17, udp_of(9, 4000, b'HONEST'))
+";
 
 // F11
 #[test]
@@ -274,7 +408,7 @@ fn a_network_needs_nothing_of_the_kernel_but_tun() {
     assert!(text.contains("TUNSETIFF"), "the one device that was made");
 }
 
-// A8 K7: another network goes on, and this one's containers are attached anew as they were.
+// A8 K7: another network goes on, and this one's containers come back as they were.
 #[test]
 fn a_networks_process_that_is_killed_takes_nobody_elses_traffic_along() {
     let Some(lab) = Lab::new() else { return };
@@ -284,7 +418,9 @@ fn a_networks_process_that_is_killed_takes_nobody_elses_traffic_along() {
     let db = lab.member("--network n1 --name db");
     let near = lab.member("--network n2 --name near");
     let addresses = |container: &Container| {
-        lab.within(container, "ip -br -4 addr show | tr -s ' ' | sort").ok().to_owned()
+        lab.within(container, "ip -br -4 addr show | tr -s ' ' | cut -d' ' -f1,3 | sort")
+            .ok()
+            .to_owned()
     };
     let before = [addresses(&web), addresses(&db)];
     // What flows on the other network: a byte there and back, again and again.
@@ -299,13 +435,9 @@ fn a_networks_process_that_is_killed_takes_nobody_elses_traffic_along() {
     assert_eq!(flow.line(secs(10)), "on");
     assert_eq!(flow.line(secs(30)), "500");
     signal_pid(info_process(&lab, "n1"), Signal::SIGKILL);
-    eventually(secs(5), "its interfaces are gone", || {
-        let links = lab.within(&db, "ip -br link").ok().to_owned();
-        if links.contains("eth0") { Err(links) } else { Ok(()) }
-    });
     assert_eq!(flow.line(secs(30)), "1000");
+    // The same command as at first, for one of them; the other one comes along.
     lab.rn("network connect --alias www n1 web");
-    lab.rn(&format!("-d --network n1 --name db {}", db.pid()));
     assert_eq!([addresses(&web), addresses(&db)], before);
     assert!(pings(&lab, &db, "10.89.0.2"));
     assert_eq!(lab.asks(&db, "10.89.0.1", "www"), "10.89.0.2");
@@ -317,6 +449,115 @@ fn a_networks_process_that_is_killed_takes_nobody_elses_traffic_along() {
         last = next;
     }
     drop::<Proc>(flow);
+}
+
+// K7: fairness. A container that sends all that it can, to whoever does not listen, stops nobody.
+#[test]
+fn containers_at_full_speed_or_dead_leave_the_others_their_turn() {
+    let Some(lab) = Lab::alone() else { return };
+    lab.rn("network create n1");
+    let [a, b, loud, deaf, down] = ["a", "b", "loud", "deaf", "down"]
+        .map(|name| lab.member(&format!("--network n1 --name {name}")));
+    let _echo = lab.serve(Place::In(&b), "echo_tcp(7)");
+    // Full speed, until it is told to end: to one that is not there for it, one whose link is down,
+    // and one that has stopped in the middle of a stream.
+    lab.within(&down, "ip link set eth0 down").ok();
+    let stopped = lab.serve(Place::In(&deaf), "serve_each(lambda s: forever(), 9)");
+    let full_speed = "
+stream = tcp('10.89.0.5', 9); stream.setblocking(False)
+stuck = False
+u = udp(); block = bytes(1400); n = 0
+say('ready')
+while True:
+    for to in ('10.89.0.3', '10.89.0.5', '10.89.0.6'):
+        try: u.sendto(block, (to, 4000)); n += 1
+        except OSError: pass
+    try: stream.send(bytes(65536))
+    except BlockingIOError:
+        if not stuck: stuck = True; say('stuck')
+    if n >= 30000: n = 0; say('on')
+";
+    let mut loud_one = lab.serve(Place::In(&loud), full_speed);
+    let mut said = BTreeSet::new();
+    while said.len() < 2 {
+        said.insert(loud_one.line(secs(30)));
+    }
+    // Others go on at their own speed: a thousand exchanges, and new connections, while it does.
+    let rounds = "s = tcp('10.89.0.3', 7)\nfor n in range(1000):\n    \
+                  s.sendall(b'x'); assert s.recv(1) == b'x'\n    \
+                  if n % 100 == 0: c = tcp('10.89.0.3', 7); c.sendall(b'y'); assert c.recv(1) == b'y'\n\
+                  say('all')";
+    assert_eq!(lab.py_within(Place::In(&a), rounds, secs(60)).ok(), "all");
+    assert_eq!(loud_one.line(secs(30)), "on");
+    assert!(loud_one.ended().is_none());
+    // Nor does it matter to the others that one of them is no more.
+    deaf.kill();
+    assert_eq!(lab.py_within(Place::In(&a), rounds, secs(60)).ok(), "all");
+    drop((stopped, loud_one));
+}
+
+// A8 E21: as with a network of its own, a container keeps its interface, and everything comes back.
+#[test]
+fn the_containers_of_a_killed_network_keep_their_interfaces_and_come_back() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --ipv6 n1");
+    let words = "--network n1:alias=www --dns-listen 127.0.0.11 --name web -p 8080:80 -p 80";
+    let web = lab.member(words);
+    let db = lab.member("--network n1 --name db");
+    let gone = lab.member("--network n1 --name gone");
+    let bare = lab.member("--network n1");
+    lab.rn("publish web 8082:80,from=192.0.2.0/24");
+    lab.rn("publish web 8083:80");
+    lab.rn("unpublish web 8083:80");
+    let _who = lab.who(Place::In(&web), 80);
+    let interface = |container: &Container| {
+        let script = "ip -o link show eth0 | cut -d: -f1; ip -o addr show eth0 scope global | tr -s ' '; \
+                      ip route show default; ip -6 route show default";
+        lab.within(container, script).ok().replace(" linkdown", "")
+    };
+    let all = || [interface(&web), interface(&db), interface(&bare)];
+    let (before, ports) = (all(), lab.rn("port web"));
+    assert!(before.iter().all(|text| text.contains("default via 10.89.0.1")), "{before:?}");
+    let mut process = info_process(&lab, "n1");
+    let (pid, mut gone) = (db.pid().to_string(), Some(gone));
+    let own = format!("-d --network n1 --name db {pid}");
+    for words in ["reattach", "reattach n1", "reattach web", "network start n1", &own] {
+        signal_pid(process, Signal::SIGKILL);
+        eventually(secs(5), "its ports are free", || {
+            let sockets = lab.sockets(Place::Host, 8080);
+            if sockets.is_empty() { Ok(()) } else { Err(sockets) }
+        });
+        assert_eq!(all(), before);
+        if let Some(gone) = gone.take() {
+            gone.kill();
+        }
+        lab.rn(words);
+        process = info_process(&lab, "n1");
+        assert_eq!(all(), before, "{words}");
+        assert_eq!(lab.rn("port web"), ports, "{words}");
+        let names = lab.rn("ps --format {{.Name}}");
+        assert!(
+            names.contains("web") && names.contains("db") && !names.contains("gone"),
+            "{names}"
+        );
+        assert!(pings(&lab, &db, "10.89.0.2") && pings(&lab, &bare, "10.89.0.3"), "{words}");
+        assert_eq!(lab.asks(&web, "127.0.0.11", "db"), "10.89.0.3");
+        assert_eq!(lab.asks(&db, "10.89.0.1", "www"), "10.89.0.2");
+        for port in [8080, 8082] {
+            let program = format!("say(read_all(tcp('{HOST4}', {port}, 20)).decode().split()[0])");
+            assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4, "{words}");
+        }
+    }
+    let served = lab.rn_fails("reattach n1");
+    assert!(served.starts_with("nothing to reattach"), "{served}");
+    // An end in order leaves nothing.
+    signal_pid(process, Signal::SIGTERM);
+    eventually(secs(5), "the interfaces have gone with it", || {
+        let links = lab.within(&db, "ip -br link").ok().to_owned();
+        if links.contains("eth0") { Err(links) } else { Ok(()) }
+    });
+    let nothing = lab.rn_fails("reattach");
+    assert!(nothing.starts_with("nothing to reattach"), "{nothing}");
 }
 
 // D12: a resolv.conf as Docker's.

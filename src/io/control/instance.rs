@@ -1,6 +1,7 @@
 //! What the commands of the control socket know of the network beside the engine: who its
 //! containers are.
 
+use super::roll::{Entry, Roll};
 use super::shared::Shared;
 use crate::cli::publish::PublishDefaults;
 use crate::clock::since_epoch;
@@ -40,8 +41,8 @@ pub struct Facts {
 pub enum Serves {
     /// A network with one container.
     Private(Facts),
-    /// A named network, with the leases that are kept.
-    Shared(Box<Definition>, Journal),
+    /// A named network, with the leases that are kept and the roll of who is there.
+    Shared(Box<Definition>, Journal, Roll),
 }
 
 /// A network as its clients see it.
@@ -54,6 +55,7 @@ pub(in crate::io) struct Instance {
     called_as: &'static str,
     pub(super) containers: Vec<Member>,
     shared: Option<Shared>,
+    roll: Roll,
 }
 
 /// One container.
@@ -66,6 +68,8 @@ pub(super) struct Member {
     attached: u64,
     /// The user whose it is, if that is another than ours.
     pub(super) owner: Option<u32>,
+    /// Its place in the roll, and what is there.
+    entry: Option<(usize, Entry)>,
 }
 
 impl Instance {
@@ -82,17 +86,20 @@ impl Instance {
             lease: port.map_or_else(Lease::default, |(_, lease)| lease),
             attached: since_epoch().as_secs(),
             owner: None,
+            entry: None,
         };
         let network = control::PRIVATE.to_owned();
         let process = std::process::id();
         let containers = vec![member];
-        Self { network, config, process, called_as, containers, shared: None }
+        let roll = Roll::default();
+        Self { network, config, process, called_as, containers, shared: None, roll }
     }
 
     /// A named network, which nobody is on yet.
     pub(in crate::io) fn shared_by_many(
         definition: Definition,
         journal: Journal,
+        roll: Roll,
         config: config::Network,
     ) -> Self {
         Self {
@@ -102,6 +109,7 @@ impl Instance {
             called_as: "rnsnet",
             containers: Vec::new(),
             shared: Some(Shared::new(definition, journal)),
+            roll,
         }
     }
 
@@ -119,7 +127,27 @@ impl Instance {
     /// Adds a container that is attached.
     pub(super) fn add(&mut self, facts: Facts, port: PortId, lease: Lease, owner: Option<u32>) {
         let attached = since_epoch().as_secs();
-        self.containers.push(Member { facts, port: Some(port), lease, attached, owner });
+        let (port, entry) = (Some(port), None);
+        self.containers.push(Member { facts, port, lease, attached, owner, entry });
+    }
+
+    /// Takes note of how a container that was added came, for another process than this.
+    pub(super) fn enrol(&mut self, port: PortId, entry: Entry) {
+        if let Some(member) = self.containers.iter_mut().find(|m| m.port == Some(port)) {
+            let place = self.roll.place();
+            self.roll.note(place, &entry);
+            member.entry = Some((place, entry));
+        }
+    }
+
+    /// Takes note of what is published for a container now.
+    pub(super) fn note_ports(&mut self, port: PortId, published: &PublishedPorts) {
+        let member = self.containers.iter_mut().find(|member| member.port == Some(port));
+        if let Some((place, entry)) = member.and_then(|member| member.entry.as_mut()) {
+            let own = |rule: &&Rule| rule.service().is_none() && rule.leads_to(port);
+            entry.ports = published.iter().filter(own).flat_map(Rule::again).collect();
+            self.roll.note(*place, entry);
+        }
     }
 
     /// The container at a port.
@@ -132,6 +160,9 @@ impl Instance {
     pub(super) fn remove(&mut self, port: PortId) -> Option<Member> {
         let place = self.containers.iter().position(|member| member.port == Some(port))?;
         let member = self.containers.remove(place);
+        if let Some((place, _)) = member.entry {
+            self.roll.strike(place);
+        }
         if let Some(shared) = &mut self.shared {
             shared.ipam.release(&member.facts.name);
             shared.gone(port);
@@ -218,7 +249,7 @@ impl Instance {
 
     /// A container, as clients see it.
     pub(super) fn container(&self, member: &Member, published: &PublishedPorts) -> Container {
-        let Member { facts, port, lease, attached, owner: _ } = member;
+        let Member { facts, port, lease, attached, .. } = member;
         let config::Addresses { v4, v6 } = &self.config.addresses;
         let v6 = v6.as_ref().filter(|_| lease.v6.is_some());
         let interface = port.map(|_| Interface {

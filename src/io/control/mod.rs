@@ -7,6 +7,7 @@
 mod capture;
 mod commands;
 mod instance;
+pub mod roll;
 mod shared;
 
 use std::collections::VecDeque;

@@ -28,8 +28,8 @@ impl Shared {
     /// A network without containers, with the leases that are remembered.
     pub(super) fn new(definition: Definition, journal: Journal) -> Self {
         let mut ipam = Ipam::new(&definition);
-        for (name, lease) in journal.known() {
-            ipam.remember(name, lease);
+        for (name, lease, owner) in journal.known() {
+            ipam.remember(name, lease, owner);
         }
         Self { definition, ipam, journal, coming: Vec::new(), held: Vec::new(), ends_at: None }
     }

@@ -238,8 +238,8 @@ fn instance(
 ) -> Instance {
     match serves {
         Serves::Private(facts) => Instance::private(facts, config, container),
-        Serves::Shared(definition, journal) => {
-            Instance::shared_by_many(*definition, journal, config)
+        Serves::Shared(definition, journal, roll) => {
+            Instance::shared_by_many(*definition, journal, roll, config)
         }
     }
 }

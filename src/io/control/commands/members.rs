@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 
 use super::super::instance::Facts;
+use super::super::roll::Entry;
 use super::{Command, Context, Reply, value};
 use crate::config::{Lease, Name, Protocol};
 use crate::control::{Arrival, Kind, Leased, Refusal, Request, Wanted};
@@ -12,6 +13,7 @@ use crate::io::Container;
 use crate::network::definition::{Definition, check_name};
 use crate::network::ipam::{IpamError, Wish};
 use crate::network::leases::mac_address;
+use crate::network::options;
 use crate::sys::{fd, tun::Tap};
 
 pub(super) const COMMANDS: &[Command] =
@@ -28,15 +30,13 @@ pub(in crate::io::control) struct Pending {
 }
 
 fn lease(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
-    let Wanted { name, addresses, mac, mut keep } = request.arguments()?;
+    let Wanted { name, addresses, mac, keep } = request.arguments()?;
     let refuse = |message: String| Refusal::new(Kind::Arguments, message);
     check_name(&name).map_err(|error| refuse(format!("invalid name {name:?}: {error}")))?;
     let mac = mac
         .map(|mac| mac_address(&mac).ok_or_else(|| refuse(format!("invalid MAC {mac:?}"))))
         .transpose()?;
     if let Some(uid) = context.stranger {
-        // What is remembered is the owner's.
-        keep = false;
         let own = context.instance.containers.iter().filter(|m| m.owner == Some(uid)).count();
         if own >= MAX_OF_STRANGER {
             let message = format!("uid {uid} has {MAX_OF_STRANGER} containers, which is the most");
@@ -47,10 +47,11 @@ fn lease(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal>
     context.session.pending = None;
     let shared = context.instance.shared()?;
     shared.sweep();
-    if context.stranger.is_some() && shared.ipam.is_kept(&name) {
+    let owner = context.stranger;
+    if owner.is_some() && shared.ipam.is_kept(&name, owner) {
         return Err(taken(&name));
     }
-    let wish = Wish { name: name.clone(), addresses, mac, keep };
+    let wish = Wish { name: name.clone(), addresses, mac, keep, owner };
     let lease = shared.ipam.lease(&wish).map_err(|error| {
         let kind = match error {
             IpamError::Name { .. }
@@ -81,11 +82,11 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     context.check_names(&pending.name, &arrival)?;
     let mut fds = std::mem::take(&mut context.fds);
     let dns = match arrival.dns {
-        false => Vec::new(),
-        true if context.stranger.is_some() => {
+        None => Vec::new(),
+        Some(_) if context.stranger.is_some() => {
             return Err(Refusal::new(Kind::Arguments, "sockets are taken of the owner alone"));
         }
-        true => fds.split_off(fds.len().saturating_sub(2)),
+        Some(_) => fds.split_off(fds.len().saturating_sub(2)),
     };
     let mut fds = fds.into_iter();
     let (Some(tap), pidfd, None) = (fds.next(), fds.next(), fds.next()) else {
@@ -93,6 +94,7 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     };
     let failed = |message: String| Refusal::new(Kind::Failed, message);
     let tap = take_tap(tap, arrival.vnet_header, context.stranger.is_some())
+        .and_then(|mut tap| tap.persist().map(|()| tap))
         .map_err(|error| failed(format!("cannot use the TAP: {error}")))?;
     let mut lease = pending.lease;
     lease.v6 = lease.v6.filter(|_| arrival.ipv6);
@@ -109,16 +111,25 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         }
     }
     let short = arrival.id.get(..12).and_then(|short| short.parse().ok());
-    let addresses = std::iter::once(lease.v4.into()).chain(lease.v6.map(Into::into)).collect();
+    let own: Vec<_> = std::iter::once(lease.v4.into()).chain(lease.v6.map(Into::into)).collect();
     let names = PortNames {
-        addresses,
+        addresses: own.clone(),
         name: pending.name.parse().ok(),
         aliases: aliases.into_iter().chain(short).collect(),
         links,
         hosts: Vec::new(),
     };
     context.engine.set_names(port, names);
-    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, .. } = arrival;
+    let entry = (context.stranger.is_none() && !arrival.hold).then(|| Entry {
+        name: pending.name.clone(),
+        keep: pending.keep,
+        mac: lease.mac.to_string(),
+        addresses: own,
+        arrival: arrival.clone(),
+        ports: Vec::new(),
+    });
+    let Arrival { id, ifname, pid, netns, inode, aliases, hold, priority, .. } = arrival;
+    let metric = options::metric(&context.instance.shared()?.definition, priority);
     let name = pending.name.clone();
     let called_as = "rnsnet";
     let facts = Facts { id, name, pid, netns, inode, ifname, aliases, called_as, metric };
@@ -128,11 +139,14 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         context.session.held.push(shared.hold(port));
     }
     if pending.keep {
-        shared.journal.note(&pending.name, pending.lease);
+        shared.journal.note(&pending.name, pending.lease, context.stranger);
     }
     let network = context.instance.network().to_owned();
     context.events.push("connect", &network, &facts.id, &facts.name, None);
     context.instance.add(facts, port, lease, context.stranger);
+    if let Some(entry) = entry {
+        context.instance.enrol(port, entry);
+    }
     let member = context.instance.at(port)?;
     context.published.welcome(port, |service| member.is_called(service), context.engine);
     Ok(value(&context.instance.container(member, context.published)))
@@ -166,13 +180,14 @@ impl Context<'_> {
             if self.stranger.is_none() {
                 continue;
             }
+            let user = self.stranger;
             let is_it = |other: &str| other.eq_ignore_ascii_case(name);
             let published = self.published.iter().filter_map(|rule| rule.service()).any(is_it);
             let shared = self.instance.shared()?;
             let Definition { records, between, .. } = &shared.definition;
             let named = records.iter().any(|(record, _)| is_it(record));
             let ruled = between.iter().any(|(from, to, _)| is_it(from) || is_it(to));
-            let kept = shared.ipam.is_kept(name);
+            let kept = shared.ipam.is_kept(name, user);
             // One with a dot may be that of a machine somewhere else.
             if name.contains('.') || is_it("localhost") || named || ruled || published || kept {
                 return Err(taken(name));

@@ -69,6 +69,13 @@ impl Of {
         }
     }
 
+    /// Keeps what is published now for another process.
+    fn note(&self, context: &mut Context<'_>) {
+        if let Self::Container { port: Some(port), .. } = self {
+            context.instance.note_ports(*port, context.published);
+        }
+    }
+
     /// An event for each port.
     fn tell(&self, context: &mut Context<'_>, action: &str, ports: &[PortMapping]) {
         let network = context.instance.network().to_owned();
@@ -118,6 +125,7 @@ fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
             Of::Container { .. } => context.published.note(*id),
         }
     }
+    of.note(context);
     let new = context.published.iter().filter(|rule| ids.contains(&rule.id()));
     let ports = mappings(new);
     of.tell(context, "publish", &ports);
@@ -142,6 +150,7 @@ fn remove(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let (id, ports) = (found.id(), mappings([found].into_iter()));
     let mut place = Place { engine: context.engine, sockets: context.sockets };
     context.published.unpublish(id, &mut place);
+    of.note(context);
     of.tell(context, "unpublish", &ports);
     Ok(value(&Ports { ports }))
 }
