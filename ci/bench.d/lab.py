@@ -162,6 +162,10 @@ class Namespace:
                 words = [word for word in line.split() if word not in ("linkdown", "dead")]
                 if not {"broadcast", "anycast", "multicast", "congctl", "expires"} & set(words):
                     self.run(["ip", family, "route", "replace", *words, "congctl", "cubic"])
+                    # IPv6's own local routes have metric 0, which nobody else's may have: ours is
+                    # beside it, and not used before that is gone.
+                    if "metric 0" in line:
+                        self.run(["ip", family, "route", "del", *words])
 
     def tune(self):
         # Thousands of short connections to one port: their ports must come back.
