@@ -9,6 +9,8 @@ import plot
 OURS, SLIRP, PASTA = "rnsnet 1500", "slirp4netns 65520", "pasta 65520"
 DIRECTIONS = {"guest to host": (2.2, 6, 2), "host to guest": (2.4, 4, 1.8),
               "to a published port": (3, 4, 2), "from a published port": (2.4, 4, 1)}
+# Directions that are one on the host's loopback.
+LOOPBACK = {"guest to host": "to a published port", "host to guest": "from a published port"}
 # What every work of a family also measured, where it is worth a table.
 ALSO = {"TCP": ["Gbit per CPU-second", "helper CPU-seconds per GB"],
         "request/response": ["median, us", "99th percentile, us", "failed"],
@@ -85,9 +87,13 @@ def goals(found):
             work = f"TCP: {way}, {kind}"
             ratio(f"TCP {way}, {kind} / the same with IPv4, 1 flow", 0.9, (work, OURS),
                   (f"TCP: {way}, IPv4, 1 flow", OURS))
-            # What the machine itself makes of it, to read the row above by.
-            ratio(f"the host's loopback, {way}, {kind} / the same with IPv4, 1 flow", None,
-                  (work, "loopback"), (f"TCP: {way}, IPv4, 1 flow", "loopback"))
+            # What the machine itself makes of it, to read the row above by. Its loopback knows no
+            # published port: both ways in are one, and both ways out.
+            if also := LOOPBACK.get(way):
+                pairs = [pair for like in (way, also) for pair in found.ratios(
+                    (f"TCP: {like}, {kind}", "loopback"), (f"TCP: {like}, IPv4, 1 flow", "loopback"))]
+                result.append((f"the host's loopback, {way} or {also}, {kind} / the same with IPv4, "
+                               "1 flow", pairs, None, False))
             for peer in (SLIRP, PASTA):
                 if found.values(work, peer):
                     ratio(f"TCP {way}, {kind} / {peer}", 1, (work, OURS), (work, peer))
