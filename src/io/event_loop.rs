@@ -142,6 +142,7 @@ pub fn serve<E: From<LoopError>>(
 ) -> Result<Ended, E> {
     let mut server = Server::new(network)?;
     ready()?;
+    alloc::unmap_program();
     Ok(server.run()?)
 }
 

@@ -4,6 +4,7 @@
 //! that were written, and go back to the kernel when the flow ends, on glibc (whose threshold for
 //! mmap grows with use) as on musl (whose calloc may write the zeros). Blocks of
 //! [`LARGE`] bytes and more are therefore mappings of their own; mmap(2), mremap(2).
+//! And what else gives memory back: [`trim`], [`unmap_program`].
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
@@ -112,6 +113,44 @@ pub fn trim() {
     };
 }
 
+/// Lets go of the pages of the program's own code and constants. They are the file's, and come back
+/// from the page cache as they are used again: what only the start needed does not (madvise(2),
+/// `MADV_DONTNEED`; a breakpoint that a debugger has set by then is lost).
+pub fn unmap_program() {
+    // SAFETY: `visit` has the type that is asked for, and is called during this call only.
+    unsafe { libc::dl_iterate_phdr(Some(visit), ptr::null_mut()) };
+}
+
+/// Called with the program itself first, at which it ends the walk (dl_iterate_phdr(3)).
+unsafe extern "C" fn visit(
+    object: *mut libc::dl_phdr_info,
+    _: usize,
+    _: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the C library passes an object that is loaded, with as many headers as it says.
+    let (base, headers) = unsafe {
+        let object = &*object;
+        (object.dlpi_addr, std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()))
+    };
+    // Written pages, relocations among them, are in segments that are writable.
+    for header in
+        headers.iter().filter(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_W == 0)
+    {
+        let start = base + header.p_vaddr;
+        if let (Ok(start), Ok(len)) = (usize::try_from(start), usize::try_from(header.p_memsz)) {
+            let before = start % PAGE_OF_SEGMENTS;
+            let block = ptr::with_exposed_provenance_mut(start - before);
+            // SAFETY: a private mapping of a file that nobody writes to: read again, its pages
+            // are what they were. Where pages are larger, EINVAL leaves them mapped.
+            unsafe { libc::madvise(block, before + len, libc::MADV_DONTNEED) };
+        }
+    }
+    1
+}
+
+/// Segments of a program begin in a page of this size or a smaller one.
+const PAGE_OF_SEGMENTS: usize = 4096;
+
 /// The smallest block in bytes that gets a mapping: below it the two system calls and the rest of
 /// the last page cost more than they save.
 pub const LARGE: usize = 32 * 1024;
@@ -177,6 +216,43 @@ mod tests {
             }
             PageAllocator.dealloc(block, layout);
         }
+    }
+
+    /// Where the code of this program is mapped, and how many KiB of it are.
+    fn own_code() -> (std::ops::Range<usize>, usize) {
+        let here = (unmap_program as *const ()).addr();
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut found = None;
+        for line in smaps.lines() {
+            let mut words = line.split_whitespace();
+            let first = words.next().unwrap_or_default();
+            if let Some((start, end)) = first.split_once('-') {
+                let parse = |hex| usize::from_str_radix(hex, 16).unwrap();
+                found = Some(parse(start)..parse(end)).filter(|range| range.contains(&here));
+            } else if let (Some(range), "Rss:") = (&found, first) {
+                return (range.clone(), words.next().unwrap().parse().unwrap());
+            }
+        }
+        panic!("it is nowhere");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "has no mappings")]
+    fn the_program_is_let_go_and_comes_back() {
+        let (range, _) = own_code();
+        for page in range.clone().step_by(MIN_PAGE) {
+            // SAFETY: a page of this program's code, which can be read.
+            unsafe {
+                std::hint::black_box(ptr::with_exposed_provenance::<u8>(page).read_volatile())
+            };
+        }
+        let (_, all) = own_code();
+        unmap_program();
+        let (_, left) = own_code();
+        assert!(
+            all >= range.len() / 1024 * 9 / 10 && left < all / 2,
+            "{left} of {all} KiB are left"
+        );
     }
 
     #[test]

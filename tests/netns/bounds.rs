@@ -121,9 +121,10 @@ while True:
     assert_eq!(server.line(secs(5)), "ready");
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).without_pcap().start();
+    // Not what it has read of its own program by then.
     let pss = || {
         let file = format!("/proc/{}/smaps_rollup", net.pid());
-        let line = lab.sh(Place::Host, &format!("grep ^Pss: {file}"));
+        let line = lab.sh(Place::Host, &format!("grep ^Pss_Anon: {file}"));
         line.ok().split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB")
     };
     let before = pss();
