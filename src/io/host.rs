@@ -205,7 +205,10 @@ impl Sockets {
         socket: OwnedFd,
     ) -> io::Result<()> {
         match protocol {
-            Protocol::Tcp => self.add(id, Socket::Listener(socket)),
+            Protocol::Tcp => {
+                sock::tune_stream(&socket)?;
+                self.add(id, Socket::Listener(socket))
+            }
             Protocol::Udp => {
                 let v6 = sock::local_addr(socket.as_fd())?.is_ipv6();
                 self.add(id, Socket::Datagram(DatagramSocket::new(socket, v6)))
@@ -383,7 +386,8 @@ impl TcpStream {
             return None;
         }
         self.connecting = false;
-        Some(sock::tcp_take_error(self.socket.as_fd()))
+        // Without an error to tell of, epoll(7) says nothing but that it can be written to.
+        Some(if over { sock::tcp_take_error(self.socket.as_fd()) } else { Ok(()) })
     }
 }
 

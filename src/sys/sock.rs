@@ -77,9 +77,7 @@ pub fn tcp_accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)>
     }
     // SAFETY: accept4 returned a new descriptor, which nothing else owns.
     let stream = unsafe { OwnedFd::from_raw_fd(fd) };
-    let peer = from_kernel(&peer, peer_len)?;
-    tune_stream(&stream)?;
-    Ok((stream, peer))
+    Ok((stream, from_kernel(&peer, peer_len)?))
 }
 
 /// Starts a connection to `to` from the `local` end. It is finished,
@@ -321,8 +319,12 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 }
 
 /// Nagle's algorithm runs at the two ends of a relayed flow, not in its middle; keep-alive finds
-/// hosts that went away under an idle flow.
-fn tune_stream(stream: &OwnedFd) -> io::Result<()> {
+/// hosts that went away under an idle flow. What a listener accepts has its options (Linux clones
+/// the socket).
+///
+/// # Errors
+/// What setsockopt(2) reports.
+pub fn tune_stream(stream: &OwnedFd) -> io::Result<()> {
     setsockopt(stream, sockopt::TcpNoDelay, &true)?;
     setsockopt(stream, sockopt::KeepAlive, &true)?;
     Ok(())
@@ -397,11 +399,14 @@ mod tests {
     fn a_stream_connects_and_a_reset_is_seen() {
         for address in loopbacks() {
             let listener = tcp_listen(address, false).unwrap();
+            tune_stream(&listener).unwrap();
             assert_eq!(tcp_accept(listener.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             let client =
                 tcp_connect_start(local_addr(listener.as_fd()).unwrap(), Local::default()).unwrap();
             wait(&listener, PollFlags::POLLIN);
             let (server, peer) = tcp_accept(listener.as_fd()).unwrap();
+            assert!(getsockopt(&server, sockopt::TcpNoDelay).unwrap());
+            assert!(getsockopt(&server, sockopt::KeepAlive).unwrap());
             wait(&client, PollFlags::POLLOUT);
             tcp_take_error(client.as_fd()).unwrap();
             assert_eq!(peer, local_addr(client.as_fd()).unwrap());

@@ -114,8 +114,10 @@ impl Connections {
                     return Accepted::Starved;
                 }
             };
-            let client = match sock::tcp_accept(listener.socket.as_fd()) {
-                Ok((client, _)) => client,
+            let client = sock::tcp_accept(listener.socket.as_fd());
+            let client = client.and_then(|(client, _)| sock::tune_stream(&client).map(|()| client));
+            let client = match client {
+                Ok(client) => client,
                 Err(error) if is_starved(&error) => {
                     log::debug!("a client of port {} has to wait: {error}", listener.port);
                     return Accepted::Starved;
