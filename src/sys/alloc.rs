@@ -8,6 +8,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Maps blocks of 32 KiB and more directly, and leaves the rest to [`System`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,7 +20,7 @@ pub struct PageAllocator;
 unsafe impl GlobalAlloc for PageAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_mapped(layout) {
-            map(layout.size())
+            take_spare(layout.size()).unwrap_or_else(|| map(layout.size()))
         } else {
             // SAFETY: the caller's promises about `layout` are those that `System` asks for.
             unsafe { System.alloc(layout) }
@@ -28,6 +29,11 @@ unsafe impl GlobalAlloc for PageAllocator {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if is_mapped(layout) {
+            if let Some(spare) = take_spare(layout.size()) {
+                // SAFETY: a spare block is a mapping of this size that nobody else has.
+                unsafe { ptr::write_bytes(spare, 0, layout.size()) };
+                return spare;
+            }
             // An anonymous mapping reads as zeros without being touched.
             map(layout.size())
         } else {
@@ -38,6 +44,9 @@ unsafe impl GlobalAlloc for PageAllocator {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if is_mapped(layout) {
+            if layout.size() == LARGE && keep_spare(block) {
+                return;
+            }
             // SAFETY: `block` is the start of a mapping of `layout.size()` bytes made by `map` or
             // mremap, and the caller gives it up. It can only fail when the kernel cannot split
             // a mapping; the block is then leaked, which is sound.
@@ -103,9 +112,35 @@ fn map(size: usize) -> *mut u8 {
     block.cast()
 }
 
-/// Gives the pages of small blocks that were freed back to the kernel, where the C library would keep
-/// them: malloc_trim(3), which glibc alone has.
+/// Blocks of [`LARGE`] bytes that were given up, the rings of connections that come and go: a fresh
+/// one is three system calls until it is gone again, and a page fault for what is written. 512 KiB
+/// at the most, until [`trim`].
+static SPARES: [AtomicPtr<u8>; 16] = [const { AtomicPtr::new(ptr::null_mut()) }; 16];
+
+fn take_spare(size: usize) -> Option<*mut u8> {
+    if size != LARGE {
+        return None;
+    }
+    // Whoever gets a block out of its place owns it.
+    let mut spares = SPARES.iter().map(|place| place.swap(ptr::null_mut(), Ordering::Acquire));
+    spares.find(|block| !block.is_null())
+}
+
+/// Keeps a block if there is a place for it.
+fn keep_spare(block: *mut u8) -> bool {
+    SPARES.iter().any(|place| {
+        let empty = ptr::null_mut();
+        place.compare_exchange(empty, block, Ordering::Release, Ordering::Relaxed).is_ok()
+    })
+}
+
+/// Gives blocks that were freed and kept back to the kernel: ours, and those of the C library, by
+/// malloc_trim(3), which glibc alone has.
 pub fn trim() {
+    while let Some(block) = take_spare(LARGE) {
+        // SAFETY: a spare block is a mapping of this size that nobody else has.
+        unsafe { libc::munmap(block.cast(), LARGE) };
+    }
     #[cfg(target_env = "gnu")]
     // SAFETY: it touches no block that is in use, and may be called at any time.
     unsafe {
@@ -189,6 +224,25 @@ mod tests {
             assert_eq!(block.add(499_999).read(), 0);
             PageAllocator.dealloc(block, layout);
         }
+    }
+
+    #[test]
+    fn a_block_that_was_used_before_is_zero_again() {
+        let layout = Layout::from_size_align(LARGE, 1).unwrap();
+        // SAFETY: the layout is not empty, the blocks are used inside its size and freed once.
+        unsafe {
+            for _ in 0..SPARES.len() + 2 {
+                let blocks = [(); 20].map(|()| PageAllocator.alloc_zeroed(layout));
+                for block in blocks {
+                    assert!(std::slice::from_raw_parts(block, LARGE).iter().all(|byte| *byte == 0));
+                    block.write_bytes(7, LARGE);
+                }
+                for block in blocks {
+                    PageAllocator.dealloc(block, layout);
+                }
+            }
+        }
+        trim();
     }
 
     #[test]
