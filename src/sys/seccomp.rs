@@ -291,6 +291,21 @@ mod tests {
     }
 
     #[test]
+    fn signals_go_to_one_process_alone() {
+        let kill = |itself: bool| {
+            let child = spawn(|| {
+                nix::sys::prctl::set_no_new_privs().unwrap();
+                let (own, parent) = (nix::unistd::getpid(), nix::unistd::getppid());
+                restrict(Some(own.as_raw())).unwrap();
+                let whom = if itself { own } else { parent };
+                i32::from(nix::sys::signal::kill(whom, None).is_err())
+            });
+            wait(child.unwrap()).unwrap()
+        };
+        assert_eq!((kill(true), kill(false)), (0, KILLED));
+    }
+
+    #[test]
     fn what_serving_needs_still_works() {
         let serve = || {
             crate::sys::fd::read_file("/etc/passwd".as_ref()).is_ok()
