@@ -87,6 +87,7 @@ impl Place {
             BindError::InUse { .. } => RuntimeDirError::InUse { name: name.to_owned() },
             other => RuntimeDirError::Bind(other),
         })?;
+        knock(path.parent().unwrap_or(base));
         Ok(Self { socket, directory: Directory { path, with_state: false } })
     }
 }
@@ -242,6 +243,18 @@ fn bases() -> Vec<PathBuf> {
             PathBuf::from(format!("/run/user/{uid}/rnsnet")),
             PathBuf::from(format!("/tmp/rnsnet-{uid}")),
         ],
+    }
+}
+
+/// Lets `rnsnet events` know, which watches this directory, that somebody serves who could not be
+/// seen there: the directory of one that was killed is not new, and that of a shared network is
+/// elsewhere.
+fn knock(parent: &Path) {
+    // The name of no network or container.
+    let path = parent.join(format!(".{}", std::process::id()));
+    let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+    if let Err(error) = made.and_then(|()| std::fs::remove_dir(&path)) {
+        log::trace!("cannot make {} for a moment: {error}", path.display());
     }
 }
 

@@ -40,7 +40,12 @@ impl Place {
         let mut last = RuntimeDirError::None;
         for base in bases(crate::user::outer()) {
             match take_in(&base, name, group) {
-                Ok(place) => return Ok(place),
+                Ok(place) => {
+                    for own in super::bases() {
+                        super::knock(&own.join(Owner::Network.directory()));
+                    }
+                    return Ok(place);
+                }
                 Err(error @ RuntimeDirError::InUse { .. }) => return Err(error),
                 Err(error) => last = error,
             }
@@ -105,7 +110,11 @@ pub fn remember(owner: Uid, name: &str) -> Result<(), RuntimeDirError> {
     let mut last = RuntimeDirError::None;
     for base in super::bases() {
         match make_all(&base, Owner::Network, &format!("{owner}@{name}")) {
-            Ok(_) => return Ok(()),
+            Ok(path) => {
+                // It may have been there since another time.
+                super::knock(path.parent().unwrap_or(&base));
+                return Ok(());
+            }
             Err(error) => last = error,
         }
     }

@@ -308,6 +308,11 @@ fn what_happens_on_a_network_is_told() {
     assert_eq!(events.line(secs(5)), "publish n1 @n1/api 80/tcp -> 127.0.0.1:8081");
     lab.rn("network disconnect n1 web");
     assert_eq!(events.line(secs(5)).trim(), "disconnect n1 web");
+    // A process that is killed cannot say so, and the next one is where it was.
+    signal_pid(info_process(&lab, "n1"), Signal::SIGKILL);
+    assert_eq!(events.line(secs(10)).trim(), "disconnect n1 keeper");
+    lab.rn("reattach");
+    assert_eq!(events.line(secs(10)).trim(), "connect n1 keeper");
 }
 
 /// What was sent by netlink: who sent it, the message's type (rtnetlink(7)), and its bytes.
