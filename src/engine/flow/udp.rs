@@ -29,11 +29,9 @@ use crate::engine::view::FlowView;
 use crate::engine::{Instant, PortId, Turn};
 use crate::sorted::SortedMap;
 
-/// Silence after which a flow is forgotten, if only one side has spoken and if both have
-/// (RFC 4787, REQ-5: two minutes or more for a mapping in use).
-const IDLE_UNANSWERED: Duration = Duration::from_secs(60);
+/// Silence after which a flow in use is forgotten (RFC 4787, REQ-5: two minutes or more).
 const IDLE_ANSWERED: Duration = Duration::from_secs(180);
-/// The same for a question and its answer that were over within [`BRIEF`]: what is not yet a stream, as
+/// The same where only one side has spoken, or both, but within [`BRIEF`]: what is not yet a stream, as
 /// Linux's NAT has it (`nf_conntrack_udp_timeout`), so that thousands of them are soon gone.
 const IDLE_BRIEF: Duration = Duration::from_secs(30);
 const BRIEF: Duration = Duration::from_secs(2);
@@ -544,9 +542,7 @@ impl UdpFlows {
         flow.last_active = now;
         let idle = if flow.key.host.port() == DNS_PORT {
             IDLE_DNS
-        } else if flow.to_host == 0 || flow.to_guest == 0 {
-            IDLE_UNANSWERED
-        } else if now - flow.opened < BRIEF {
+        } else if flow.to_host == 0 || flow.to_guest == 0 || now - flow.opened < BRIEF {
             IDLE_BRIEF
         } else {
             IDLE_ANSWERED

@@ -563,7 +563,8 @@ impl Net {
                 let after = self.host.closed.len() + self.host.opened.len() + self.host.sent.len();
                 let worked = self.engine.stats().tx_frames > before || after != ops;
                 idle_wakes = if worked { 0 } else { idle_wakes + 1 };
-                assert!(idle_wakes < 100, "woke for nothing too often\n{}", self.engine);
+                // Moments that were given up may be many, of each kind of flow; see `Timers`.
+                assert!(idle_wakes < 200, "woke for nothing too often\n{}", self.engine);
             } else {
                 self.settle();
             }

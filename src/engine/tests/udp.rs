@@ -113,11 +113,11 @@ fn a_quote_of_a_long_datagram_keeps_the_error_small() {
 
 #[test]
 fn silence_closes_a_socket_sooner_where_nobody_answered() {
-    for (answered, seconds) in [(false, 60), (true, 180)] {
+    for (answered, seconds) in [(false, 30), (true, 180)] {
         let mut net = Net::by_hand();
         let host = ask(&mut net, false);
-        net.pass(Duration::from_secs(30));
-        let mut last = Duration::from_secs(30);
+        net.pass(Duration::from_secs(20));
+        let mut last = Duration::from_secs(20);
         if answered {
             net.host_gets(host, server(false, 7), b"pong");
             net.guest_gets_datagram();
@@ -154,12 +154,12 @@ fn a_flow_in_use_lives_on_and_its_socket_with_the_last_flow() {
     let host = ask(&mut net, false);
     net.guest_sends(&Datagram::new(guest(false, 4_000), server(false, 8), b"once").packet());
     for _ in 0..20 {
-        net.pass(Duration::from_secs(50));
+        net.pass(Duration::from_secs(20));
         net.guest_sends(&Datagram::new(guest(false, 4_000), server(false, 7), b"ping").packet());
         net.host_closes_nothing();
     }
     assert!(net.engine.to_string().contains("1 udp"), "the other flow is gone");
-    net.pass(Duration::from_secs(60));
+    net.pass(Duration::from_secs(30));
     net.host_closes(host, false);
 }
 
