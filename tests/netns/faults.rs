@@ -24,8 +24,8 @@ s = tcp('192.0.2.9', 9000, 60)
 def tell():
     for _ in sys.stdin:
         say(up + down)
-thread(tell)
-total = 400 * (1 << 20)
+asked = thread(tell)
+total = 800 * (1 << 20)
 s.sendall(HEADER.pack(total, total, False))
 def upload():
     global up
@@ -42,6 +42,7 @@ for number in range(total // CHUNK):
 sums = bytearray(SUMS)
 assert recv_full(s, sums) == SUMS and sums[:64] == sums[64:], sums
 say('exact')
+asked.join()
 ";
 
 /// How far a stream is, in bytes; `None` once it is over.
@@ -50,11 +51,11 @@ fn progress(stream: &mut Proc) -> Option<u64> {
     stream.line(secs(30)).parse().ok()
 }
 
-/// Waits until more bytes have come and gone than there were.
-fn moves_on(stream: &mut Proc, from: u64) -> u64 {
-    eventually(secs(60), "the stream moves", || {
-        let now = progress(stream).expect("a stream that is not over yet");
-        if now > from + (4 << 20) { Ok(now) } else { Err(format!("{now} bytes after {from}")) }
+/// Waits until more bytes have come and gone than there were; `None` once all have.
+fn moves_on(stream: &mut Proc, from: u64) -> Option<u64> {
+    eventually(secs(60), "the stream moves", || match progress(stream) {
+        Some(now) if now <= from + (4 << 20) => Err(format!("{now} bytes after {from}")),
+        now => Ok(now),
     })
 }
 
@@ -68,16 +69,20 @@ fn survives(
     let ctr = lab.container();
     let mut net = lab.rnsnet(&ctr).without_pcap().start();
     let mut stream = lab.spawn_py(Place::In(&ctr), STREAM);
-    let mut at = 0;
+    let mut at = Some(0);
     for _ in 0..times {
-        at = moves_on(&mut stream, at);
+        let before = at.and_then(|at| moves_on(&mut stream, at));
+        let before = before.expect("a stream that lasts until the fault");
         fault(&lab, &ctr, &net);
-        at = moves_on(&mut stream, at);
+        at = moves_on(&mut stream, before);
     }
-    eventually(secs(120), "all of it arrives", || match progress(&mut stream) {
-        None => Ok(()),
-        Some(at) => Err(format!("{at} bytes so far")),
-    });
+    if at.is_some() {
+        eventually(secs(120), "all of it arrives", || match progress(&mut stream) {
+            None => Ok(()),
+            Some(at) => Err(format!("{at} bytes so far")),
+        });
+    }
+    stream.close_stdin();
     assert!(stream.finish(secs(10)).status.success());
     assert!(net.alive());
 }
