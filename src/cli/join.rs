@@ -79,10 +79,12 @@ fn parse(text: &str) -> Result<Join, ValueError> {
         _ => check_network(network)?,
     }
     let mut join = Join { network: network.to_owned(), ..Join::default() };
+    let mut prioritised = None;
     for pair in rest.split(',').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or(ValueError::Pair("KEY=VALUE"))?;
-        set(&mut join, key, value)?;
+        set(&mut join, &mut prioritised, key, value)?;
     }
+    join.priority = prioritised.unwrap_or_default();
     Ok(join)
 }
 
@@ -95,7 +97,12 @@ fn check_network(text: &str) -> Result<(), ValueError> {
 }
 
 /// Applies one key.
-fn set(join: &mut Join, key: &str, value: &str) -> Result<(), ValueError> {
+fn set(
+    join: &mut Join,
+    prioritised: &mut Option<i16>,
+    key: &str,
+    value: &str,
+) -> Result<(), ValueError> {
     let twice = match key {
         "alias" => {
             join.aliases.push(alias(value)?);
@@ -104,10 +111,7 @@ fn set(join: &mut Join, key: &str, value: &str) -> Result<(), ValueError> {
         "ip" => join.v4.replace(value.parse().map_err(|_| ValueError::NotIpv4)?).is_some(),
         "ip6" => join.v6.replace(value.parse().map_err(|_| ValueError::NotIpv6)?).is_some(),
         "mac" | "mac-address" | "mac_address" => join.mac.replace(values::mac(value)?).is_some(),
-        "gw-priority" | "gw_priority" => {
-            join.priority = priority(value)?;
-            false
-        }
+        "gw-priority" | "gw_priority" => prioritised.replace(priority(value)?).is_some(),
         "ifname" | "interface_name" => join.ifname.replace(values::ifname(value)?).is_some(),
         _ => return Err(ValueError::NetworkKey(key.to_owned())),
     };
@@ -275,6 +279,10 @@ mod tests {
             (
                 &["a:ip=1.2.3.4,ip=1.2.3.5"],
                 "invalid --network \"a:ip=1.2.3.4,ip=1.2.3.5\": ip is given twice",
+            ),
+            (
+                &["a:gw-priority=0,gw_priority=7"],
+                "invalid --network \"a:gw-priority=0,gw_priority=7\": gw_priority is given twice",
             ),
             (&["a:alias=x y"], "invalid --network \"a:alias=x y\": a name cannot contain ' '"),
             (
