@@ -103,6 +103,7 @@ impl Ipam {
         if fits4 && fits6 && !another && !held {
             let state = State::Remembered(self.tick());
             self.leases.insert(name.to_owned(), Entry { lease, keep: true, owner, state });
+            self.bound(owner);
         }
     }
 
@@ -158,27 +159,30 @@ impl Ipam {
         if let Some(entry) = self.leases.get_mut(name) {
             entry.state = State::Remembered(now);
             let owner = entry.owner;
-            if !entry.keep {
-                self.leases.remove(name);
-            } else if owner.is_some() {
+            if entry.keep {
                 self.bound(owner);
+            } else {
+                self.leases.remove(name);
             }
         }
     }
 
     /// Forgets the oldest of what is remembered for another user's containers, if it is too much.
     fn bound(&mut self, owner: Owner) {
+        if owner.is_none() {
+            return;
+        }
         let theirs = self.leases.iter().filter(|(_, entry)| entry.owner == owner);
-        let mut since: Vec<(u64, &String)> = theirs
+        let mut since: Vec<(u64, String)> = theirs
             .filter_map(|(name, entry)| match entry.state {
                 State::Held => None,
-                State::Remembered(since) => Some((since, name)),
+                State::Remembered(since) => Some((since, name.clone())),
             })
             .collect();
-        if since.len() > MAX_REMEMBERED {
-            since.sort_unstable();
-            let oldest = since.first().map(|(_, name)| (*name).clone());
-            oldest.map(|name| self.leases.remove(&name));
+        since.sort_unstable();
+        while since.len() > MAX_REMEMBERED {
+            let (_, oldest) = since.remove(0);
+            self.leases.remove(&oldest);
         }
     }
 
@@ -309,7 +313,7 @@ fn in_words(subnets: &[Prefix]) -> String {
 }
 
 /// How many leases are remembered for the containers of one user who is not the network's owner.
-const MAX_REMEMBERED: usize = 128;
+pub(super) const MAX_REMEMBERED: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -476,5 +480,15 @@ mod tests {
         }
         assert_eq!(ipam.kept().count(), MAX_REMEMBERED);
         assert!(!ipam.is_kept("cam", None) && ipam.is_kept("c0", None));
+        // The same over a restart.
+        let mut later = dual();
+        for last in (2..=200).filter(|last| *last != 129) {
+            let lease = Lease::new(
+                [192, 168, 100, last].into(),
+                Some([0xfd00, 1, 0, 0, 0, 0, 0, last.into()].into()),
+            );
+            later.remember(&format!("c{last}"), lease, (last > 60).then_some(1001));
+        }
+        assert_eq!(later.kept().count(), 59 + MAX_REMEMBERED);
     }
 }

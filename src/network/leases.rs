@@ -13,9 +13,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::ipam::MAX_REMEMBERED;
 use crate::config::{Lease, MacAddress};
 use crate::json;
-use crate::sorted::SortedMap;
+use crate::sorted::{SortedMap, SortedSet};
 
 /// The journal of a network's leases.
 #[derive(Debug)]
@@ -58,22 +59,18 @@ impl Journal {
         let mut bytes = Vec::new();
         (&file).take(MAX_LEN).read_to_end(&mut bytes)?;
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let mut count: usize = 0;
-        let mut known = SortedMap::new();
-        for line in lines {
-            count += 1;
-            if let Some((name, kept)) = read(line) {
-                known.insert(name, kept);
-            }
-        }
+        let count = lines.clone().count();
+        let kept = last_ones(lines.rev().filter_map(read));
         let torn = bytes.last().is_some_and(|last| *last != b'\n');
-        if torn || count > 2 * known.len() + 64 {
-            let text: String = known.iter().map(|(name, kept)| line(name, *kept)).collect();
+        let mut len = bytes.len();
+        if torn || count > 2 * kept.len() + 64 {
+            let text: String = kept.iter().map(|(name, kept)| line(name, *kept)).collect();
             super::store::replace(path, text.trim_end().as_bytes())?;
             file = options.open(path)?;
+            len = text.len();
         }
-        let len = usize::try_from(MAX_LEN).unwrap_or(usize::MAX);
-        Ok(Self { file: Some(file), known, room: len.saturating_sub(bytes.len()) })
+        let room = usize::try_from(MAX_LEN).unwrap_or(usize::MAX).saturating_sub(len);
+        Ok(Self { file: Some(file), known: kept.into_iter().collect(), room })
     }
 
     /// What was noted, by name.
@@ -101,6 +98,31 @@ impl Journal {
             Err(error) => log::debug!("the lease of {name} is not kept: {error}"),
         }
     }
+}
+
+/// What counts of lines that are read from the last to the first, in their order: the last one about
+/// a name, and of other users no more than is remembered.
+fn last_ones(
+    lines: impl Iterator<Item = (String, (Lease, Owner))>,
+) -> Vec<(String, (Lease, Owner))> {
+    let mut seen = SortedSet::default();
+    let mut of_others: SortedMap<u32, usize> = SortedMap::new();
+    let mut kept = Vec::new();
+    for (name, (lease, owner)) in lines {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        if let Some(owner) = owner {
+            let count = of_others.get(&owner).copied().unwrap_or_default();
+            if count == MAX_REMEMBERED {
+                continue;
+            }
+            of_others.insert(owner, count + 1);
+        }
+        kept.push((name, (lease, owner)));
+    }
+    kept.reverse();
+    kept
 }
 
 fn read(line: &[u8]) -> Option<(String, (Lease, Owner))> {
@@ -176,15 +198,21 @@ mod tests {
     fn other_users_leave_room_for_the_owner() {
         let scratch = Scratch::new();
         let mut journal = Journal::open(&scratch.0).unwrap();
-        journal.note("cam", lease(7), Some(1001));
+        journal.note("cam", lease(7), Some(1002));
         for number in 0..20_000 {
             journal.note(&format!("flood{number}"), lease(9), Some(1001));
         }
         journal.note("web", lease(2), None);
+        let full = std::fs::metadata(&scratch.0).unwrap().len();
+        assert!((MAX_LEN / 2 - 100..MAX_LEN / 2 + 100).contains(&full), "{full}");
+        // The last of them are kept, so that there is room again.
+        let mut again = Journal::open(&scratch.0).unwrap();
+        assert_eq!(again.known().count(), 2 + MAX_REMEMBERED);
+        again.note("late", lease(3), Some(1001));
         let again = Journal::open(&scratch.0).unwrap();
         let of = |name: &str| again.known().find(|known| known.0 == name).map(|known| known.2);
-        assert_eq!((of("cam"), of("web")), (Some(Some(1001)), Some(None)));
-        assert!(std::fs::metadata(&scratch.0).unwrap().len() < MAX_LEN / 2 + 100);
+        assert_eq!((of("cam"), of("web")), (Some(Some(1002)), Some(None)));
+        assert_eq!((of("flood0"), of("late")), (None, Some(Some(1001))));
     }
 
     #[test]
