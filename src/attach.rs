@@ -571,8 +571,10 @@ const CREATE_TAP: u8 = 2;
 const CONFIGURE: u8 = 3;
 const TAKE_TAP: u8 = 4;
 const LISTEN: u8 = 5;
-const VNET_HEADER: u8 = 1;
-const IPV6: u8 = 2;
+const VNET_HEADER: u64 = 1;
+const IPV6: u64 = 2;
+/// The upper half is a metric.
+const METRIC: u64 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -3,13 +3,16 @@
 //! The same steps as for a private network, but a container may have many of these, and the TAP is
 //! not for us: its descriptor goes to the network's process. The interface goes with it.
 
+use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use siphasher::sip::SipHasher13;
+
 use super::{
-    ALIAS_PREFIX, ALREADY_ATTACHED, AttachError, CONFIGURE, CREATE_TAP, Container, IPV6, OpenTap,
-    TAKE_TAP, TX_QUEUE_LEN, VNET_HEADER, configure_failure, describe, failure, in_container,
-    private_layout,
+    ALIAS_PREFIX, ALREADY_ATTACHED, AttachError, CONFIGURE, CREATE_TAP, Container, IPV6, METRIC,
+    OpenTap, TAKE_TAP, TX_QUEUE_LEN, VNET_HEADER, configure_failure, describe, failure,
+    in_container, private_layout,
 };
 use crate::config::{Addresses, Layout, Lease, LinkRoute, Mtu, Offload};
 use crate::network::definition::Route;
@@ -59,6 +62,8 @@ pub struct Joined {
     pub ipv6: bool,
     /// The interface's name.
     pub ifname: String,
+    /// The metric of its default route, if it has one: of IPv4's.
+    pub metric: Option<u32>,
 }
 
 /// Makes and configures an interface in the container, and brings `lo` up.
@@ -74,6 +79,16 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
     for (address, prefix_len) in &addresses {
         alias.push_str(&format!("{address}/{prefix_len} "));
     }
+    // An interface whose routes are to be others is not what is wanted.
+    if let Some(metric) = joint.metric {
+        alias.push_str(&format!("metric {metric} "));
+    }
+    if !joint.routes.is_empty() {
+        // An alias has room for 255 bytes.
+        let mut hasher = SipHasher13::new();
+        joint.routes.hash(&mut hasher);
+        alias.push_str(&format!("routes {:x}", hasher.finish()));
+    }
     let alias = alias.trim_end();
     let reply = in_container(container, || {
         let remains = remains(&ours, alias, joint)?;
@@ -83,13 +98,17 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
             (None, Ifname::Numbered(prefix)) => first_free(prefix),
         };
         let existing = link::default_routes().map_err(cannot_list)?;
-        for route in &mut routes {
-            let first = joint.metric.unwrap_or_default();
-            let metric = metric(&existing, route.destination.is_ipv4(), first);
-            route.metric = (metric > 0).then_some(metric);
-        }
-        if joint.metric.is_none() {
-            routes.clear();
+        let mut given = None;
+        match joint.metric {
+            Some(first) => {
+                for route in &mut routes {
+                    let v4 = route.destination.is_ipv4();
+                    let metric = metric(&existing, v4, first);
+                    route.metric = (metric > 0).then_some(metric);
+                    given = if v4 { Some(metric) } else { given };
+                }
+            }
+            None => routes.clear(),
         }
         routes.extend(joint.routes.iter().map(|(to, gateway, metric)| LinkRoute {
             destination: to.first(),
@@ -102,6 +121,9 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
         if again {
             // They are there, by the metrics that they were given.
             routes.clear();
+            let index = link::index_of(&ifname).map_err(configure_failure)?;
+            let mut of_it = existing.iter().filter(|(v4, _, by)| *v4 && *by == index);
+            given = of_it.next().map(|(_, metric, _)| *metric);
         }
         let (tap, vnet_header) = match remains {
             Some((_, tap)) => tap,
@@ -120,7 +142,9 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
         };
         let ipv6 = link::configure(&link).map_err(configure_failure)?.ipv6;
         link::bring_up("lo").map_err(configure_failure)?;
-        let flags = if vnet_header { VNET_HEADER } else { 0 } | if ipv6 { IPV6 } else { 0 };
+        let flags = if vnet_header { VNET_HEADER } else { 0 }
+            | if ipv6 { IPV6 } else { 0 }
+            | given.map_or(0, |metric| METRIC | u64::from(metric) << 32);
         Ok(Reply { fd: Some(tap), flags })
     })
     .map_err(|error| {
@@ -136,15 +160,16 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
         tap,
         vnet_header: reply.flags & VNET_HEADER != 0,
         ipv6: reply.flags & IPV6 != 0,
+        metric: u32::try_from(reply.flags >> 32).ok().filter(|_| reply.flags & METRIC != 0),
     })
 }
 
 /// The metric of a default route that comes after those of its hundred that there are.
-fn metric(routes: &[(bool, u32)], v4: bool, first: u32) -> u32 {
-    let same = routes.iter().filter(|(other, metric)| {
+fn metric(routes: &[(bool, u32, u32)], v4: bool, first: u32) -> u32 {
+    let same = routes.iter().filter(|(other, metric, _)| {
         *other == v4 && (first..first.saturating_add(100)).contains(metric)
     });
-    same.map(|(_, metric)| metric + 1).max().unwrap_or(first)
+    same.map(|(_, metric, _)| metric + 1).max().unwrap_or(first)
 }
 
 /// In the container: takes over the interface that the network's process has left which was killed,
@@ -197,7 +222,7 @@ mod tests {
     #[test]
     fn of_equal_networks_the_first_has_the_default_route() {
         let of = |v4: &[u32]| {
-            let routes: Vec<_> = v4.iter().map(|metric| (true, *metric)).collect();
+            let routes: Vec<_> = v4.iter().map(|metric| (true, *metric, 2)).collect();
             metric(&routes, true, 700)
         };
         assert_eq!(of(&[]), 700);
@@ -205,6 +230,6 @@ mod tests {
         // The first has gone: its place stays empty, so that it comes back as the last.
         assert_eq!(of(&[701]), 702);
         assert_eq!(of(&[0, 699, 800]), 700);
-        assert_eq!(metric(&[(true, 700)], false, 700), 700);
+        assert_eq!(metric(&[(true, 700, 2)], false, 700), 700);
     }
 }

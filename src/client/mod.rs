@@ -208,7 +208,7 @@ pub fn find_all(name: &str) -> Result<Vec<Found>, ClientError> {
     if found.iter().any(|found| found.container.id != first.container.id) {
         return Err(ClientError::Ambiguous { name });
     }
-    found.sort_by_key(|found| found.container.attached);
+    found.sort_by_key(|found| (found.container.attached, found.container.metric));
     Ok(found)
 }
 

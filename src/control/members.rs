@@ -84,4 +84,7 @@ pub struct Arrival {
     /// How much its default route by this network is preferred.
     #[serde(default)]
     pub priority: i16,
+    /// The metric of that route, if there is one: no other of the container has the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
 }

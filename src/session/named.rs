@@ -190,6 +190,7 @@ impl Ticket {
             inode: inode(container),
             hold: who.hold,
             priority: join.priority,
+            metric: joined.metric,
         };
         let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
         let pidfd = pidfd.map_err(set_up("watch the container"))?;
@@ -198,7 +199,7 @@ impl Ticket {
         let _: control::Container = connection.ask_with("attach", &arrival, &fds)?;
         let lease = Lease { v6: lease.v6.filter(|_| joined.ipv6), ..lease };
         let (name, ifname, ports) = (who.name.clone(), joined.ifname, Vec::new());
-        let metric = joint.metric;
+        let metric = joined.metric;
         Ok(Member { connection, name, definition, lease, ifname, metric, ports })
     }
 }

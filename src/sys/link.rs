@@ -380,7 +380,11 @@ fn octets(address: IpAddr) -> (u8, Vec<u8>) {
     }
 }
 
-fn index_of(ifname: &str) -> Result<u32, LinkError> {
+/// The number of an interface.
+///
+/// # Errors
+/// No such interface.
+pub fn index_of(ifname: &str) -> Result<u32, LinkError> {
     if_nametoindex(ifname).map_err(|errno| LinkError {
         step: format!("find the interface {ifname}"),
         reason: None,

@@ -40,7 +40,7 @@ pub struct Reply {
     /// A descriptor for the parent.
     pub fd: Option<OwnedFd>,
     /// Whatever the two sides agree on.
-    pub flags: u8,
+    pub flags: u64,
 }
 
 /// Why the work in a child failed, in a form that crosses the process boundary.
@@ -355,7 +355,11 @@ pub(super) fn enter(
 /// One message: a byte that says which kind, then flags, or code, errno and text.
 pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: Result<Reply, Failure>) -> io::Result<()> {
     match reply {
-        Ok(Reply { fd, flags }) => send(socket, &[REPLY, flags], fd.as_ref().map(AsFd::as_fd)),
+        Ok(Reply { fd, flags }) => {
+            let mut message = vec![REPLY];
+            message.extend_from_slice(&flags.to_ne_bytes());
+            send(socket, &message, fd.as_ref().map(AsFd::as_fd))
+        }
         Err(Failure { code, errno, text }) => {
             let mut message = vec![FAILURE, code];
             message.extend_from_slice(&errno.to_ne_bytes());
@@ -371,7 +375,10 @@ pub(super) fn receive_reply(socket: BorrowedFd<'_>) -> io::Result<Option<Result<
     let (message, fd) = receive(socket)?;
     match message.as_slice() {
         [] => Ok(None),
-        [REPLY, flags] => Ok(Some(Ok(Reply { fd, flags: *flags }))),
+        [REPLY, a, b, c, d, e, f, g, h] => {
+            let flags = u64::from_ne_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+            Ok(Some(Ok(Reply { fd, flags })))
+        }
         [FAILURE, code, a, b, c, d, text @ ..] => Ok(Some(Err(Failure {
             code: *code,
             errno: i32::from_ne_bytes([*a, *b, *c, *d]),
@@ -434,9 +441,9 @@ mod tests {
     fn replies_and_failures_cross_the_socket() {
         let (a, b) = message_pair().unwrap();
         let fd = File::open("/dev/null").unwrap().into();
-        send_reply(a.as_fd(), Ok(Reply { fd: Some(fd), flags: 5 })).unwrap();
+        send_reply(a.as_fd(), Ok(Reply { fd: Some(fd), flags: 5 << 32 })).unwrap();
         let reply = receive_reply(b.as_fd()).unwrap().unwrap().unwrap();
-        assert_eq!((reply.flags, reply.fd.is_some()), (5, true));
+        assert_eq!((reply.flags, reply.fd.is_some()), (5 << 32, true));
         let failure = Failure { code: 3, errno: libc::ENODEV, text: "öffnen".into() };
         send_reply(a.as_fd(), Err(failure.clone())).unwrap();
         assert_eq!(receive_reply(b.as_fd()).unwrap().unwrap().unwrap_err(), failure);

@@ -266,6 +266,37 @@ fn which_network_has_the_default_route_can_be_said() {
     assert_eq!(shown.ok(), "[[192.0.2.0/25 10.89.4.1 7]]");
 }
 
+// E24 E21: also when what a killed network has left is taken over.
+#[test]
+fn ports_are_published_on_the_network_that_has_the_default_route() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create zeta");
+    lab.rn("network create alpha");
+    let web = lab.member("--network zeta --network alpha --name web");
+    let _who = lab.who(Place::In(&web), 80);
+    let published = |port: u16| {
+        lab.rn(&format!("publish web {port}:80"));
+        let program = format!("say(read_all(tcp('{HOST4}', {port}, 20)).decode().split()[0])");
+        assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4);
+        lab.rn(&format!("unpublish web {port}:80"));
+    };
+    published(8080);
+    for network in ["zeta", "alpha"] {
+        signal_pid(info_process(&lab, network), Signal::SIGKILL);
+        lab.rn("reattach");
+        published(8081);
+    }
+    let first = || {
+        let routes = lab.within(&web, "ip route show default").ok().to_owned();
+        routes.lines().next().unwrap_or_default().replace(" linkdown", "").trim_end().to_owned()
+    };
+    assert_eq!(first(), "default via 10.89.0.1 dev eth0 proto static metric 200000");
+    signal_pid(info_process(&lab, "alpha"), Signal::SIGKILL);
+    lab.rn("network connect --gw-priority 10 alpha web");
+    assert_eq!(first(), "default via 10.89.1.1 dev eth1 proto static metric 199000");
+    published(8082);
+}
+
 // E23 A12: the networks that a container has without naming any.
 #[test]
 fn the_predefined_networks_show_who_is_on_them() {

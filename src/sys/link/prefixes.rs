@@ -25,11 +25,12 @@ pub fn prefixes_in_use() -> io::Result<Vec<(IpAddr, u8)>> {
     Ok(found)
 }
 
-/// The metrics of the default routes of the main table, with whether they are IPv4.
+/// The metrics of the default routes of the main table, with whether they are IPv4, and their interfaces.
+/// One with several next hops is by no interface, 0.
 ///
 /// # Errors
 /// What netlink(7) reports.
-pub fn default_routes() -> io::Result<Vec<(bool, u32)>> {
+pub fn default_routes() -> io::Result<Vec<(bool, u32, u32)>> {
     let mut netlink = Netlink::open().map_err(|error| error.source)?;
     let mut found = Vec::new();
     let request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &[0; RTMSG_LEN]);
@@ -37,9 +38,12 @@ pub fn default_routes() -> io::Result<Vec<(bool, u32)>> {
         let main = message.payload.get(4) == Some(&libc::RT_TABLE_MAIN);
         if let (true, Some((to, 0))) = (main, route(message)) {
             let rest = message.payload.get(RTMSG_LEN..).unwrap_or_default();
-            let metric = attributes(rest).find(|(kind, _)| *kind == libc::RTA_PRIORITY);
-            let metric = metric.and_then(|(_, value)| value.first_chunk().copied());
-            found.push((to.is_ipv4(), metric.map_or(0, u32::from_ne_bytes)));
+            let number = |wanted| {
+                let number = attributes(rest).find(|(kind, _)| *kind == wanted);
+                let number = number.and_then(|(_, value)| value.first_chunk().copied());
+                number.map_or(0, u32::from_ne_bytes)
+            };
+            found.push((to.is_ipv4(), number(libc::RTA_PRIORITY), number(libc::RTA_OIF)));
         }
     })?;
     Ok(found)

@@ -13,7 +13,6 @@ use crate::io::Container;
 use crate::network::definition::{Definition, check_name};
 use crate::network::ipam::{IpamError, Wish};
 use crate::network::leases::mac_address;
-use crate::network::options;
 use crate::sys::{fd, tun::Tap};
 
 pub(super) const COMMANDS: &[Command] =
@@ -128,8 +127,7 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         arrival: arrival.clone(),
         ports: Vec::new(),
     });
-    let Arrival { id, ifname, pid, netns, inode, aliases, hold, priority, .. } = arrival;
-    let metric = options::metric(&context.instance.shared()?.definition, priority);
+    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, .. } = arrival;
     let name = pending.name.clone();
     let called_as = "rnsnet";
     let facts = Facts { id, name, pid, netns, inode, ifname, aliases, called_as, metric };
