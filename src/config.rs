@@ -459,8 +459,8 @@ pub struct Republished {
     pub origins: Vec<usize>,
     /// How many rules there were: those of the words, and the later ones.
     pub rules: usize,
-    /// The later ones, as `--publish` has them.
-    pub added: Vec<String>,
+    /// The later ones, as [`Publish::spelt`] has them.
+    pub added: Vec<(String, Vec<IpAddr>)>,
 }
 
 /// How far the process locks itself down before it serves. Capabilities are given up in any case.

@@ -519,7 +519,7 @@ fn serve(
     let watched = network.pidfd.as_ref().and_then(|process| process::number(process.as_fd()));
     if watched.is_some() {
         log::info!(
-            "this kernel has no pidfds (Linux 5.3): the container's end is looked for every second"
+            "there are no pidfds here (Linux 5.3, or forbidden): the container's end is looked for every second"
         );
     }
     let killed = watched.filter(|_| network.forward_signals);

@@ -9,6 +9,7 @@
 use std::error::Error as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::publish;
 use crate::cli::{self, Command, UsageError};
 use crate::config::{
-    Attach, Bind, HostPorts, HostSide, Ports, Process, Publish, Republished, Target,
+    Attach, HostPorts, HostSide, Ports, Process, Publish, PublishDefaults, Republished, Target,
 };
 use crate::json;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
@@ -39,8 +40,8 @@ pub struct State {
     directory: PathBuf,
     /// What has become of each published rule: those of the command line, then those of `added`.
     rules: Vec<RuleNow>,
-    /// The rules that came later, in the grammar of `--publish`.
-    added: Vec<String>,
+    /// The rules that came later, as [`Publish::spelt`] has them.
+    added: Vec<(String, Vec<IpAddr>)>,
 }
 
 /// The host ports of a published rule, with the container's: some are found by chance. `None` once
@@ -202,13 +203,6 @@ impl State {
 impl Record {
     /// Notes a rule that was published. Returns its place, for taking it back.
     pub fn added(&mut self, rule: &Publish, pairs: &[(u16, u16)]) -> usize {
-        // Several addresses can only have come from the run's default, to be had again.
-        let mut rule = rule.clone();
-        if let HostSide::Bound { on: on @ Bind::Addresses(_), .. } = &mut rule.host
-            && matches!(on, Bind::Addresses(addresses) if addresses.len() > 1)
-        {
-            *on = Bind::All;
-        }
         let State { rules, added, .. } = &mut self.state;
         // The place of one that is gone, or a new one.
         let typed = rules.len().saturating_sub(added.len());
@@ -216,10 +210,10 @@ impl Record {
         let later = gone.unwrap_or(added.len());
         if gone.is_none() {
             rules.push(None);
-            added.push(String::new());
+            added.push((String::new(), Vec::new()));
         }
         if let (Some(now), Some(text)) = (rules.get_mut(typed + later), added.get_mut(later)) {
-            (*now, *text) = (Some(pairs.to_vec()), rule.to_string());
+            (*now, *text) = (Some(pairs.to_vec()), rule.spelt());
         }
         self.update();
         typed + later
@@ -315,9 +309,10 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
         return Err(ReattachError::Ended { name: left.name });
     }
     let State { rules, added, .. } = left.state;
-    for spec in &added {
+    let freebind = attach.network.publish_defaults.freebind;
+    for (spec, bind) in &added {
         // One that is gone has a text all the same.
-        let rule = publish::parse(spec, &attach.network.publish_defaults);
+        let rule = publish::parse(spec, &PublishDefaults { bind: bind.clone(), freebind });
         let rule = rule.map_err(|_| ReattachError::Version { path: left.path.clone() })?;
         attach.network.publish.push(rule);
     }
@@ -450,12 +445,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PLACE: usize = 128 << 10;
 
 /// Of the file's form.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PublishDefaults;
     use crate::sys::netns;
 
     fn state(arguments: &[&str]) -> State {
@@ -543,7 +537,9 @@ mod tests {
         assert_eq!((one, two), (1, 2));
         let state = read();
         assert_eq!(state.rules, [None, Some(vec![(49_153, 81)]), Some(vec![(8082, 82)])]);
-        assert_eq!(state.added, ["127.0.0.1::81/udp", "8082:82/tcp,from=192.0.2.0/24"]);
+        let texts = ["127.0.0.1::81/udp", "8082:82/tcp,from=192.0.2.0/24"].map(str::to_owned);
+        let [one_text, two_text] = texts;
+        assert_eq!(state.added, [(one_text, Vec::new()), (two_text, bind.clone())]);
         // The place of one that is gone is the next one's.
         record.removed(one, &[(49_153, 81)]);
         assert_eq!(record.added(&rule("9000-9001:80"), &[(9001, 80)]), one);
@@ -572,7 +568,8 @@ mod tests {
         assert_eq!(texts, ["49153:80/tcp", "49155:82/tcp", "9000:90/tcp"]);
         assert_eq!(origins, [0, 0, 2]);
         // And the one that serves them knows what they come from.
-        let republished = Republished { origins, rules: 3, added: vec!["9000:90".into()] };
+        let republished =
+            Republished { origins, rules: 3, added: vec![("9000:90".into(), Vec::new())] };
         let own = netns::own(netns::Kind::Network).unwrap();
         let process = Process { republished, ..Process::default() };
         let bound = vec![vec![(49_153, 80)], vec![(49_155, 82)], vec![(9000, 90)]];

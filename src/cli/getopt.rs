@@ -14,7 +14,8 @@ pub(super) struct Spec<Id: 'static> {
     pub(super) short: Option<char>,
     /// Whether an argument follows.
     pub(super) argument: bool,
-    /// Whether `rnsnet` itself has no such option, so that it tells whose a command line is.
+    /// Whether `rnsnet` itself has no such option, so that it tells whose a command line is. Of
+    /// slirp4netns's options alone; pasta's has a list of its own.
     pub(super) only_here: bool,
 }
 

@@ -66,8 +66,8 @@ limits! {
         "the same of one container beside others; 0 is a quarter of tcp"
         => "a new one of its is reset",
     Opening "opening" = 4096 (1 to 65536)
-        "TCP connections out that the other side, or then their own, has not answered yet"
-        => "the oldest is forgotten, of the container that has most: its SYN comes again",
+        "TCP connections out whose handshake is not over, on either side"
+        => "the oldest is forgotten, of the container that has most: its SYN comes again, or it is reset",
     OpeningEach "opening-each" = 0 (0 to 65536)
         "the same of one container beside others; 0 is a quarter of opening"
         => "its oldest is forgotten",

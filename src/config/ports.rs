@@ -183,6 +183,19 @@ impl Publish {
         }
         self
     }
+
+    /// The rule in the grammar of `--publish`, and the addresses of a rule that has several, for which
+    /// the grammar has no room: they are the [`PublishDefaults::bind`] that the text is to be read with.
+    #[must_use]
+    pub fn spelt(&self) -> (String, Vec<IpAddr>) {
+        match &self.host {
+            HostSide::Bound { on: Bind::Addresses(addresses), ports } if addresses.len() > 1 => {
+                let host = HostSide::Bound { on: Bind::All, ports: *ports };
+                (Self { host, ..self.clone() }.to_string(), addresses.clone())
+            }
+            _ => (self.to_string(), Vec::new()),
+        }
+    }
 }
 
 /// The rule in the grammar of `--publish`. Ports of several addresses are shown with the first

@@ -26,7 +26,7 @@ const ROUTER_LIFETIME: Duration = Duration::from_secs(u16::MAX as u64);
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// How often those are told again who have heard it: two such frames may be lost before the route
 /// is.
-const INTERVAL: Duration = Duration::from_secs(ROUTER_LIFETIME.secs() / 3);
+const INTERVAL: Duration = Duration::from_secs(ROUTER_LIFETIME.secs() / 4);
 
 /// Who has a default route by advertisement, and when to tell them again.
 #[derive(Debug, Default)]

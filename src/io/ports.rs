@@ -66,7 +66,7 @@ pub(super) struct Ports {
     blocked: usize,
     /// Those that may have frames to read, each once.
     ready: VecDeque<PortId>,
-    /// When to look for the end of those without a pidfd; `None` if all have one.
+    /// When to look for the end of those without a pidfd; `None` as long as all have had one.
     look_at: Option<Instant>,
 }
 
@@ -152,7 +152,7 @@ impl Ports {
         let mut source = SourceFd(&process.as_raw_fd());
         match self.registry.register(&mut source, token, Interest::READABLE) {
             Err(_) if process::number(process).is_some() => {
-                self.look_at = Some(now + LOOK_EVERY);
+                self.look_at.get_or_insert(now + LOOK_EVERY);
                 Ok(())
             }
             other => other,

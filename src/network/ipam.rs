@@ -236,26 +236,28 @@ impl Ipam {
             return Ok(address);
         }
         let range = pool.ip_range.unwrap_or(pool.subnet);
-        let known: SortedMap<IpAddr, (&String, State)> = self
+        let mut known: Vec<(IpAddr, &String, State)> = self
             .leases
             .iter()
             .flat_map(|(name, entry)| {
                 let state = entry.state;
-                addresses(entry.lease).map(move |address| (address, (name, state)))
+                addresses(entry.lease).map(move |address| (address, name, state))
             })
-            .filter(|(address, _)| range.contains(*address))
+            .filter(|(address, ..)| range.contains(*address))
             .collect();
+        known.sort_unstable_by_key(|(address, ..)| *address);
         // Of so many places one is free, unless there are not so many.
         let places = u128::try_from(known.len() + pool.aux.len()).unwrap_or(u128::MAX) + 4;
-        let free = (0..places)
-            .map_while(|index| range.nth(index))
-            .find(|address| pool.is_free(*address) && !known.contains_key(address));
+        let free = (0..places).map_while(|index| range.nth(index)).find(|address| {
+            pool.is_free(*address)
+                && known.binary_search_by_key(address, |(address, ..)| *address).is_err()
+        });
         if let Some(address) = free {
             return Ok(address);
         }
         let oldest = known
             .into_iter()
-            .filter_map(|(address, (name, state))| match state {
+            .filter_map(|(address, name, state)| match state {
                 State::Held => None,
                 State::Remembered(since) => Some((since, address, name)),
             })

@@ -68,11 +68,15 @@ pub fn kind(fd: BorrowedFd<'_>) -> Kind {
 
 /// Whether it is a pidfd: no other file is asked anything.
 fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
-    let (number, nothing) = (fd.as_raw_fd(), std::ptr::null::<libc::c_void>());
-    // SAFETY: signal 0 is none, and null stands for the usual information about its sender.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, 0, nothing, 0) };
-    // That the process is another's, or gone, is no matter.
-    result == 0 || nix::errno::Errno::last() != nix::errno::Errno::EBADF
+    let is_refused = |number: libc::c_int| {
+        let nothing = std::ptr::null::<libc::c_void>();
+        // SAFETY: signal 0 is none, and null stands for the usual information about its sender.
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, 0, nothing, 0) };
+        result != 0 && nix::errno::Errno::last() == nix::errno::Errno::EBADF
+    };
+    // Where the call itself is refused (before Linux 5.1, or forbidden) it tells nothing of a
+    // descriptor. That the process is another's, or gone, is no matter.
+    is_refused(-1) && !is_refused(fd.as_raw_fd())
 }
 
 /// Major and minor number: Documentation/admin-guide/devices.txt.

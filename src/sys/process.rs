@@ -18,8 +18,12 @@ use nix::unistd::Pid;
 /// Holds the process `pid`.
 ///
 /// # Errors
-/// `ESRCH` when there is no such process, `EINVAL` when `pid` is a thread or not positive.
+/// `ESRCH` when there is no such process, `EINVAL` when `pid` is not positive or, where there are
+/// pidfds, a thread.
 pub fn open(pid: i32) -> io::Result<OwnedFd> {
+    if pid <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
     match pidfd_open(pid) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
             match File::open(format!("/proc/{pid}/stat")) {
@@ -51,7 +55,7 @@ pub fn is_alive(process: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(!ends(process, Duration::ZERO)?)
 }
 
-/// Whether the process ends within `patience`; where there are no pidfds, whether it has ended.
+/// Whether the process ends within `patience`; where there are no pidfds, it is looked at now and then.
 ///
 /// # Errors
 /// What poll(2) reports.
@@ -62,12 +66,25 @@ pub fn ends(process: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
             let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
             Ok(poll(&mut fds, timeout)? > 0)
         }
-        Look::Alive(_) => Ok(false),
+        Look::Alive(_) => {
+            let step = PollTimeout::try_from(patience / LOOKS).unwrap_or(PollTimeout::MAX);
+            for _ in 0..if patience.is_zero() { 0 } else { LOOKS } {
+                poll(&mut [], step)?;
+                if has_ended(process) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
         Look::Ended => Ok(true),
     }
 }
 
-/// Sends `signal` to the process.
+/// How often a process that cannot be waited for is looked at.
+const LOOKS: u32 = 10;
+
+/// Sends `signal` to the process. Where there are no pidfds it must be an unreaped child of ours: only
+/// then its number is nobody else's.
 ///
 /// # Errors
 /// `ESRCH` when it has ended, `EPERM` when it belongs to somebody else.

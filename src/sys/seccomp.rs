@@ -59,11 +59,11 @@ const INET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
 // The hot ones first: the kernel walks the program from the top where it cannot cache the answer.
 rules! {
     SYS_read Any, "tap::Port::read, signals, inotify, resolv.conf";
-    SYS_pread64 Any, "mirror::read: the container's tables of sockets";
+    SYS_pread64 Any, "mirror::read, process::look: files of /proc, from their start";
     SYS_preadv2 Any, "tun::Tap::read, of a TAP that another user has too";
     SYS_pwritev2 Any, "tun::Tap::write, the same";
     SYS_statx OneOf(2, &[DONT_SYNC]), "fd::kind: what another user sends";
-    SYS_pwrite64 Any, "survivor::Record: ports published on request";
+    SYS_pwrite64 Any, "survivor::Record, roll::Roll: what is to be known after a kill";
     SYS_write Any, "tap::Port::write, log lines, capture files, --ready-fd";
     SYS_recvfrom Any, "host::TcpStream::recv";
     SYS_sendto Any, "host::TcpStream::send, connected datagrams";
@@ -93,7 +93,7 @@ rules! {
     SYS_mmap2 Without(2, libc::PROT_EXEC as u32), "alloc: rings, large buffers";
     SYS_munmap Any, "alloc";
     SYS_mremap Any, "alloc";
-    SYS_madvise Any, "alloc: the C library's";
+    SYS_madvise Any, "alloc::map, alloc::unmap_program, and the C library";
     SYS_mprotect Without(2, libc::PROT_EXEC as u32), "alloc: musl's";
     SYS_brk Any, "alloc: the C library's";
     SYS_futex Any, "the unwinding of a panic that ends one flow, glibc's pthread_once(3)";

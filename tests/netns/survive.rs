@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, now, secs};
+use crate::exec::run;
 use crate::lab::{Container, GATEWAY4, GUEST4, GUEST6, HOST4, LAN4, Lab, Place};
 use crate::rnsnet::Rnsnet;
 
@@ -231,6 +232,22 @@ fn reattach_binds_where_the_run_was_told_to() {
         assert_eq!(lab.rn("port web"), before);
         net = again;
     }
+}
+
+// A8, C17
+#[test]
+fn reattach_binds_where_who_published_was_told_to() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["-n", "web"]).start();
+    let mut publish = lab.rnsnet_command(&["publish", "web", "8080:80"]);
+    let own = run(publish.env("RNSNET_DEFAULT_BIND", "127.0.0.1,::1"), b"", secs(10));
+    assert_eq!(own.ok(), "80/tcp -> 127.0.0.1:8080\n80/tcp -> [::1]:8080");
+    let before = lab.rn("port web");
+    net.signal(Signal::SIGKILL);
+    let _again = lab.reattach(&["web"]).start();
+    assert!(!net.ends().success());
+    assert_eq!(lab.rn("port web"), before);
 }
 
 // A8

@@ -449,6 +449,9 @@ impl Forwarder {
         let again = query.wants_stream() && self.upstreams.datagrams_pass(query.upstream);
         let over_udp = servers * if again { PATIENCE.len() } else { 1 };
         let tries = if again { over_udp + 1 } else { servers * PATIENCE.len() };
+        if again && query.attempt == over_udp {
+            self.upstreams.note_silence(query.upstream);
+        }
         let next = (query.attempt < tries)
             .then(|| self.upstreams.get(query.upstream, query.attempt % servers))
             .flatten();

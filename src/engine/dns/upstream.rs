@@ -91,6 +91,13 @@ impl Upstreams {
         self.resolvers(upstream.route).is_some_and(|resolvers| resolvers.datagrams_pass)
     }
 
+    /// A query for it had to be asked over TCP, as no answer came over UDP.
+    pub(super) fn note_silence(&mut self, upstream: Upstream) {
+        if let Some(resolvers) = self.resolvers_mut(upstream.route) {
+            resolvers.datagrams_pass = false;
+        }
+    }
+
     /// Remembers that `server` answers, for the next query to begin with it, and whether answers
     /// come over UDP, if that is known.
     pub(super) fn prefer(
@@ -99,15 +106,18 @@ impl Upstreams {
         server: SocketAddr,
         datagrams_pass: Option<bool>,
     ) {
-        let resolvers = match upstream.route {
-            None => Some(&mut self.default),
-            Some(index) => self.routes.get_mut(index).map(|(_, resolvers)| resolvers),
-        };
-        if let Some(resolvers) = resolvers
+        if let Some(resolvers) = self.resolvers_mut(upstream.route)
             && let Some(index) = resolvers.servers.iter().position(|known| *known == server)
         {
             resolvers.preferred = index;
             resolvers.datagrams_pass = datagrams_pass.unwrap_or(resolvers.datagrams_pass);
+        }
+    }
+
+    fn resolvers_mut(&mut self, route: Option<usize>) -> Option<&mut Resolvers> {
+        match route {
+            None => Some(&mut self.default),
+            Some(index) => self.routes.get_mut(index).map(|(_, resolvers)| resolvers),
         }
     }
 

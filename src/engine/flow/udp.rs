@@ -32,7 +32,8 @@ use crate::sorted::SortedMap;
 /// Silence after which a flow in use is forgotten (RFC 4787, REQ-5: two minutes or more).
 const IDLE_ANSWERED: Duration = Duration::from_secs(180);
 /// The same where only one side has spoken, or both, but within [`BRIEF`]: what is not yet a stream, as
-/// Linux's NAT has it (`nf_conntrack_udp_timeout`), so that thousands of them are soon gone.
+/// Linux's NAT has it (`nf_conntrack_udp_timeout`) and against REQ-5, so that thousands of them are
+/// soon gone.
 const IDLE_BRIEF: Duration = Duration::from_secs(30);
 const BRIEF: Duration = Duration::from_secs(2);
 /// The same for DNS, whose exchanges are over with the answer (REQ-5 allows it for known ports).

@@ -94,11 +94,10 @@ impl Server {
                     _ => continue,
                 },
             };
-            if self.relay.leads_inside(client.ip())
-                && self.engine.admits(id, client.ip())
-                && let Some(port) = self.published.guest_port(id)
-            {
-                self.relay.take_client(stream, client.is_ipv6(), port);
+            if self.relay.leads_inside(client.ip()) && self.engine.admits(id, client.ip()) {
+                if let Some(port) = self.published.guest_port(id) {
+                    self.relay.take_client(stream, client.is_ipv6(), port);
+                }
                 continue;
             }
             match self.engine.accept(id, client, now) {

@@ -10,6 +10,7 @@ use smoltcp::time::Duration;
 
 use super::TcpFlows;
 use super::flow::{Retry, State, TcpFlow};
+use super::unfinished::Oldest;
 use crate::config::Limit;
 use crate::engine::flow::FlowKey;
 use crate::engine::host::{Owner, SocketId};
@@ -31,9 +32,7 @@ impl TcpFlows {
     /// keep the guest from connecting.
     fn make_room_to_call(&mut self, turn: &mut Turn<'_>) {
         let room = turn.room_for(Limit::Calling);
-        if let Some((ticket, _)) = self.oldest(&self.calling, turn.port, room)
-            && let Some(oldest) = self.calling.remove(&ticket)
-        {
+        if let Some(Oldest { index: oldest, .. }) = self.calling.oldest(turn.port, room) {
             turn.fx.stats.tcp_evicted += 1;
             turn.fx.stats.count_limit(Limit::Calling);
             if self.flows.port_of(oldest) == Some(turn.port) {
@@ -62,7 +61,7 @@ impl TcpFlows {
         let index = self.flows.next_index();
         let socket = turn.fx.host.adopt(Owner::Tcp(index));
         let ticket = self.ticket();
-        self.calling.insert(ticket, index);
+        self.calling.insert(ticket, key.port, index);
         let until = turn.now + if retry.is_some() { CALLING_NEXT } else { CALLING };
         let retry = retry.map(Box::new);
         let state = State::Calling { connection, other, retry, until, ticket };

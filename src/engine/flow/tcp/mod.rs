@@ -17,8 +17,9 @@ mod flow;
 mod open;
 mod rings;
 mod service;
+mod unfinished;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -32,9 +33,9 @@ use self::flow::{State, TcpFlow};
 use self::open::{End, Open};
 use self::rings::Rings;
 pub(in crate::engine) use self::rings::SMALL_RING as SMALLEST_RING;
+use self::unfinished::{Oldest, Unfinished};
 use super::{FlowKey, KeyedHash};
 use crate::config::Limit;
-use crate::config::limits::Room;
 use crate::engine::dns::StreamClient;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{HostStream, Owner, SocketKind};
@@ -45,7 +46,6 @@ use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::Table;
 use crate::engine::turn::Effects;
 use crate::engine::{PortId, Turn};
-use crate::sorted::SortedMap;
 
 /// Most frames one flow sends in a row while others wait.
 const BURST_FRAMES: u32 = 64;
@@ -75,11 +75,10 @@ pub(in crate::engine) struct TcpFlows {
     /// Flows that may have segments for their guest, each at most once.
     egress: VecDeque<usize>,
     burst: u32,
-    /// Outbound flows whose host has not answered, or whose guest has not acknowledged our SYN-ACK, by
-    /// their tickets, so the oldest first.
-    opening: BTreeMap<u64, usize>,
+    /// Outbound flows whose host has not answered, or whose guest has not acknowledged our SYN-ACK.
+    opening: Unfinished,
     /// Those in [`State::Calling`], which have theirs there.
-    calling: BTreeMap<u64, usize>,
+    calling: Unfinished,
     /// Those of them whose guest is given up, for another to be tried.
     refused: Vec<usize>,
     next_ticket: u64,
@@ -96,8 +95,8 @@ impl TcpFlows {
             flows: Table::new(hash),
             egress: VecDeque::new(),
             burst: 0,
-            opening: BTreeMap::new(),
-            calling: BTreeMap::new(),
+            opening: Unfinished::default(),
+            calling: Unfinished::default(),
             refused: Vec::new(),
             next_ticket: 0,
             services: VecDeque::new(),
@@ -231,56 +230,25 @@ impl TcpFlows {
     }
 
     /// The ticket of a flow that is to be opened. Forgets the oldest whose handshake is not over if
-    /// there are too many. Its guest sends its SYN again if it still cares, so a flood of SYNs keeps
-    /// nobody out, whether they lead into a void or to a port that is open.
+    /// there are too many, so that a flood of SYNs keeps nobody out, whether they lead into a void or
+    /// to a port that is open. A guest that still cares sends its SYN again; one whose SYN was answered
+    /// is reset when it says something.
     fn ticket_to_open(&mut self, turn: &mut Turn<'_>) -> u64 {
         let room = turn.room(Limit::Opening, Limit::OpeningEach);
-        if let Some((ticket, own)) = self.oldest(&self.opening, turn.port, room)
-            && let Some(&oldest) = self.opening.get(&ticket)
-        {
+        if let Some(Oldest { index, own }) = self.opening.oldest(turn.port, room) {
             turn.fx.stats.tcp_evicted += 1;
             turn.count_limit(Limit::Opening, Limit::OpeningEach, room, own);
-            self.remove(turn, oldest, true);
+            self.remove(turn, index, true);
         }
         self.ticket()
     }
 
     fn insert_half_open(&mut self, mut flow: TcpFlow, ticket: u64) -> usize {
         flow.ticket = Some(ticket);
+        let port = flow.key.port;
         let index = self.flows.insert(flow);
-        self.opening.insert(ticket, index);
+        self.opening.insert(ticket, port, index);
         index
-    }
-
-    /// The ticket that has to go before `port` may draw another, and how many are its own.
-    fn oldest(
-        &self,
-        tickets: &BTreeMap<u64, usize>,
-        port: PortId,
-        room: Room,
-    ) -> Option<(u64, usize)> {
-        if tickets.len() < room.each {
-            return None;
-        }
-        if self.flows.len_of(port) == self.flows.len() {
-            // All are its own: nobody has to be counted.
-            return tickets.keys().next().map(|ticket| (*ticket, tickets.len()));
-        }
-        let mut counts: SortedMap<PortId, usize> = SortedMap::new();
-        for port in tickets.values().filter_map(|index| self.flows.port_of(*index)) {
-            *counts.or_default(port) += 1;
-        }
-        let own = counts.get(&port).copied().unwrap_or(0);
-        let whose = if own >= room.each {
-            port
-        } else if tickets.len() >= room.all {
-            counts.into_iter().max_by_key(|(_, count)| *count).map(|(port, _)| port)?
-        } else {
-            return None;
-        };
-        let mut of_port = tickets.iter();
-        let oldest = of_port.find(|(_, index)| self.flows.port_of(**index) == Some(whose));
-        oldest.map(|(ticket, _)| (*ticket, own))
     }
 
     fn ticket(&mut self) -> u64 {
@@ -382,7 +350,7 @@ impl TcpFlows {
                     else {
                         return;
                     };
-                    self.calling.remove(&ticket);
+                    self.calling.remove(ticket);
                     flow.state = State::Open(Box::new(Open::new(*connection, turn.now)));
                     log::debug!("flow {index} tcp {}: open", flow.key);
                     self.ask_relay(turn, index);
@@ -392,7 +360,7 @@ impl TcpFlows {
                 if open.connection.state() != tcp::State::SynReceived
                     && let Some(ticket) = flow.ticket.take()
                 {
-                    self.opening.remove(&ticket);
+                    self.opening.remove(ticket);
                 }
                 open.note_guest_state(turn.now);
                 if open.wants_relay() {
@@ -592,10 +560,10 @@ impl TcpFlows {
     fn forget(&mut self, fx: &mut Effects, index: usize, reset: bool) {
         if let Some(mut flow) = self.flows.remove(index) {
             if let Some(ticket) = flow.ticket {
-                self.opening.remove(&ticket);
+                self.opening.remove(ticket);
             }
             if let State::Calling { ticket, .. } = flow.state {
-                self.calling.remove(&ticket);
+                self.calling.remove(ticket);
             }
             flow.close_host(fx, reset);
             if flow.look.is_some() {
