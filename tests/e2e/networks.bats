@@ -128,6 +128,20 @@ in_bare() { nsenter -t "$bare" -U --preserve-credentials -n "$@"; }
     has "$(podman exec mine ip -4 addr)" "10.89.0."
 }
 
+@test "the other runtime, crun" {
+    # With cgroups of both versions crun 1.8 has no place for a container of its own.
+    hooked other --runtime crun --cgroups disabled $dns
+    same "$(podman inspect -f '{{.OCIRuntime}}' other)" crun
+    hooked web $dns
+    run podman exec other ping -c 1 -W 5 web
+    has "$output" " 0% packet loss"
+    run podman exec web ping -c 1 -W 5 other
+    has "$output" " 0% packet loss"
+    podman rm --force --time 0 other
+    gone() { ! rnsnet ps | grep -q other; }
+    eventually gone
+}
+
 @test "what is wrong keeps the container from starting, and says why" {
     run podman --hooks-dir "$HOME/hooks" run --rm --network none \
         --annotation org.rnsnet.network=nosuch bb true
