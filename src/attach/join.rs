@@ -165,12 +165,16 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
     })
 }
 
-/// The metric of a default route that comes after those of its hundred that there are.
+/// The metric of a default route that comes after those of its hundred that there are; the first one
+/// that is free where there is none after them.
 fn metric(routes: &[(bool, u32, u32)], v4: bool, first: u32) -> u32 {
-    let same = routes.iter().filter(|(other, metric, _)| {
-        *other == v4 && (first..first.saturating_add(100)).contains(metric)
-    });
-    same.map(|(_, metric, _)| metric + 1).max().unwrap_or(first)
+    let hundred = first..first.saturating_add(100);
+    let is_taken = |metric: &u32| routes.iter().any(|(other, m, _)| (*other, m) == (v4, metric));
+    match hundred.clone().rev().find(is_taken) {
+        None => first,
+        Some(last) if hundred.contains(&(last + 1)) => last + 1,
+        Some(last) => hundred.into_iter().find(|metric| !is_taken(metric)).unwrap_or(last),
+    }
 }
 
 /// In the container: takes over the interface that the network's process has left which was killed,
@@ -231,6 +235,8 @@ mod tests {
         // The first has gone: its place stays empty, so that it comes back as the last.
         assert_eq!(of(&[701]), 702);
         assert_eq!(of(&[0, 699, 800]), 700);
+        // What is behind the hundred is another priority's.
+        assert_eq!(of(&[700, 799]), 701);
         assert_eq!(metric(&[(true, 700, 2)], false, 700), 700);
     }
 }
