@@ -144,16 +144,24 @@ impl Error {
 /// There is no line break at the end, and none inside a line whatever the messages contain.
 #[must_use]
 pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = String::from("rnsnet");
-    let mut next = Some(error);
+    let mut text = format!("rnsnet: {}", reasons(error));
+    if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
+        text.push_str("\nhint: ");
+        text.push_str(&hint);
+    }
+    text
+}
+
+/// The chain of an error's sources in one line, `a: b: Permission denied (os error 13)`.
+#[must_use]
+pub fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    push_printable(&mut text, &error.to_string());
+    let mut next = error.source();
     while let Some(error) = next {
         text.push_str(": ");
         push_printable(&mut text, &error.to_string());
         next = error.source();
-    }
-    if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
-        text.push_str("\nhint: ");
-        text.push_str(&hint);
     }
     text
 }

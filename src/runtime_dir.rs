@@ -165,6 +165,16 @@ impl Drop for Directory {
     }
 }
 
+/// Removes what a killed process has left in the directory of its socket, and that.
+pub fn clear(directory: &Path) {
+    for file in [STATE, LEFT, SOCKET] {
+        drop(std::fs::remove_file(directory.join(file)));
+    }
+    if let Err(error) = std::fs::remove_dir(directory) {
+        log::debug!("cannot remove {}: {error}", directory.display());
+    }
+}
+
 /// Every control socket there is, living or not, with its owner and name, in the order of names.
 /// Directories that do not exist or are not ours have none.
 ///
@@ -297,3 +307,5 @@ fn check(path: &Path) -> Result<(), RuntimeDirError> {
 pub(crate) const SOCKET: &str = "control.sock";
 /// What is kept of a run, beside the socket; see [`crate::survivor`].
 pub(crate) const STATE: &str = "state.json";
+/// Those of a killed network who are not back yet, as in its `STATE`.
+pub(crate) const LEFT: &str = "state.left";

@@ -5,6 +5,7 @@
 //! A failure at any step leaves no port bound and no interface behind, since both die with their
 //! descriptors.
 
+mod left;
 pub mod named;
 pub mod network;
 pub mod oci;
@@ -487,17 +488,28 @@ fn control(
         let random = getrandom::u64().map_err(std::io::Error::other);
         id.push_str(&format!("{:016x}", random.map_err(set_up("get random numbers"))?));
     }
-    let (pid, netns) = match target {
-        Some(Target::Pid(pid)) => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
-        Some(Target::Path { netns, .. }) => (None, Some(netns.display().to_string())),
-        Some(Target::Tap(_)) | None => (None, None),
-    };
+    let (pid, netns) = target.map_or((None, None), where_it_is);
     let (ifname, aliases) = (ifname.to_owned(), Vec::new());
     let inode = container.and_then(|container| fstat(&container.netns).ok());
     let inode = inode.map(|there| there.st_ino);
     let metric = Some(0);
     let facts = Facts { id, name, pid, netns, called_as, ifname, inode, aliases, metric };
     Ok(Some(ControlSocket { place, serves: Serves::Private(facts) }))
+}
+
+/// The process of a container and the path of its network namespace, for others to find it by.
+fn where_it_is(target: &Target) -> (Option<i32>, Option<String>) {
+    match target {
+        Target::Pid(pid) => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
+        Target::Path { netns, .. } => (None, Some(absolute(netns))),
+        Target::Tap(_) => (None, None),
+    }
+}
+
+/// A path that means the same in another directory.
+fn absolute(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.as_deref().unwrap_or(path).display().to_string()
 }
 
 /// Gives up the process's powers, tells the caller that the network works, and serves it.

@@ -268,13 +268,7 @@ impl Left {
 
     /// Removes what is left of a run whose container is gone; nobody else would.
     fn clear(&self) {
-        let directory = self.path.parent().unwrap_or(&self.path);
-        for file in [&self.path, &directory.join(runtime_dir::SOCKET)] {
-            drop(fs::remove_file(file));
-        }
-        if let Err(error) = fs::remove_dir(directory) {
-            log::debug!("cannot remove {}: {error}", directory.display());
-        }
+        runtime_dir::clear(self.path.parent().unwrap_or(&self.path));
     }
 
     /// Whether the container still runs: the namespace is where it was.

@@ -75,6 +75,9 @@ pub struct Arrival {
     /// The path of its network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
+    /// The path of the user namespace that it is entered by, if it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns: Option<String>,
     /// The inode of its network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,

@@ -5,7 +5,7 @@
 //! Binding is in [`super::listen`]; what clients may do is for the engine.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::host::Sockets;
@@ -65,19 +65,20 @@ impl Rule {
         &self.publish
     }
 
-    /// What asks for the same again, with the ports that were found by chance.
-    pub(super) fn again(&self) -> Vec<String> {
+    /// What asks for the same again, with the ports that were found by chance and the addresses of
+    /// one that named none.
+    pub(super) fn again(&self) -> Vec<(String, Vec<IpAddr>)> {
         match &self.publish.host {
             HostSide::Bound { on, ports } if !matches!(ports, HostPorts::Exactly(_)) => {
                 let pinned = |(host, guest): &(u16, u16)| {
                     let ports = HostPorts::Exactly(Ports::one(*host));
                     let host = HostSide::Bound { on: on.clone(), ports };
                     let guest = Ports::one(*guest);
-                    Publish { host, guest, ..self.publish.clone() }.to_string()
+                    Publish { host, guest, ..self.publish.clone() }.spelt()
                 };
                 self.pairs.iter().map(pinned).collect()
             }
-            _ => vec![self.publish.to_string()],
+            _ => vec![self.publish.spelt()],
         }
     }
 

@@ -149,11 +149,11 @@ const MAX_DEFINITION: usize = 60 * 1024;
 pub fn remove<E: From<NetworkError>>(
     store: &Store,
     word: &str,
-    end: impl FnOnce(&str) -> Result<(), E>,
+    end: impl FnOnce(&Definition) -> Result<(), E>,
 ) -> Result<Definition, E> {
     let lock = store.lock().map_err(NetworkError::from)?;
     let definition = store.find(word).map_err(NetworkError::from)?;
-    end(&definition.name)?;
+    end(&definition)?;
     store.remove(&lock, &definition).map_err(NetworkError::from)?;
     Ok(definition)
 }

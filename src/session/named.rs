@@ -12,12 +12,12 @@ use std::os::unix::fs::MetadataExt as _;
 use nix::sys::stat::fstat;
 
 use super::network::{self, Foreign};
-use super::{Announcement, Served, Watched, names_inside, serve, set_up};
+use super::{Announcement, Served, Watched, absolute, names_inside, serve, set_up, where_it_is};
 use crate::attach::{self, Container, Ifname, Joint};
 use crate::client::{self, ClientError, Connection};
 use crate::config::{Attach, Endpoint, Join, Lease, Membership, Offload, Target};
 use crate::control::{self, Arrival, Info, Leased, Named, PortMapping, Ports, Spec, Wanted};
-use crate::error::Error;
+use crate::error::{Error, reasons};
 use crate::io::control::roll::Entry;
 use crate::io::{Ended, Signals};
 use crate::network::definition::Definition;
@@ -40,6 +40,8 @@ pub struct Who {
     pub pid: Option<i32>,
     /// The path of its network namespace.
     pub netns: Option<String>,
+    /// That of the user namespace that it is entered by, if it was given.
+    pub userns: Option<String>,
     /// What it alone calls others: the alias, and the other's name.
     pub links: Vec<(String, String)>,
     /// Whether it leaves its networks when we end.
@@ -82,8 +84,8 @@ impl Who {
     fn new(name: Option<String>, default: String, target: Option<&Target>) -> Result<Self, Error> {
         let (keep, id) = (name.is_some(), new_id()?);
         let name = name.unwrap_or(default);
-        let (pid, netns, links) = (None, None, Vec::new());
-        let mut who = Self { id, name, keep, pid, netns, links, hold: false };
+        let (pid, netns, userns, links) = (None, None, None, Vec::new());
+        let mut who = Self { id, name, keep, pid, netns, userns, links, hold: false };
         if let Some(target) = target {
             who.is_at(target);
         }
@@ -91,10 +93,10 @@ impl Who {
     }
 
     fn is_at(&mut self, target: &Target) {
-        (self.pid, self.netns) = match target {
-            Target::Pid(pid) => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
-            Target::Path { netns, .. } => (None, Some(netns.display().to_string())),
-            Target::Tap(_) => (None, None),
+        (self.pid, self.netns) = where_it_is(target);
+        self.userns = match target {
+            Target::Path { userns: Some(userns), .. } => Some(absolute(userns)),
+            _ => None,
         };
     }
 }
@@ -187,6 +189,7 @@ impl Ticket {
             dns: dns_listen,
             pid: who.pid,
             netns: who.netns.clone(),
+            userns: who.userns.clone(),
             inode: inode(container),
             hold: who.hold,
             priority: join.priority,
@@ -447,6 +450,7 @@ pub fn connect(
             name: known.name,
             pid: known.pid,
             netns: known.netns,
+            userns: None,
             links: Vec::new(),
             hold: false,
         },
@@ -462,10 +466,13 @@ pub fn connect(
 /// # Errors
 /// It has ended, and what keeps it from being attached.
 pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
-    let Entry { name, keep, addresses, mac, arrival, ports } = entry;
+    let Entry { name, keep, addresses, mac, arrival, ports, .. } = entry;
     let target = match (arrival.pid, &arrival.netns) {
         (Some(pid), _) => Target::Pid(pid),
-        (None, Some(netns)) => Target::Path { netns: netns.into(), userns: None },
+        (None, Some(netns)) => {
+            let userns = arrival.userns.as_ref().map(Into::into);
+            Target::Path { netns: netns.into(), userns }
+        }
         (None, None) => return Err(NetworkError::NoNamespace { name }.into()),
     };
     let container = attach::open(&target)?;
@@ -484,10 +491,17 @@ pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
         priority: arrival.priority,
         ..Join::default()
     };
-    let Arrival { id, pid, netns, links, dns, .. } = arrival;
-    let who = Who { id, name, keep, pid, netns, links, hold: false };
+    let offload = if arrival.vnet_header { Offload::Auto } else { Offload::Off };
+    let Arrival { id, pid, netns, userns, links, dns, .. } = arrival;
+    let who = Who { id, name, keep, pid, netns, userns, links, hold: false };
     let ticket = Ticket { dns_listen: dns, ..Ticket::of(connection, join, leased)? };
-    ticket.bring(&container, &who, Offload::Auto)?.publish(&ports, &[])
+    let mut member = ticket.bring(&container, &who, offload)?;
+    for (spec, bind) in ports {
+        if let Err(error) = member.publish(std::slice::from_ref(&spec), &bind) {
+            log::warn!("{spec} of {} is not published again: {}", who.name, reasons(&error));
+        }
+    }
+    Ok(())
 }
 
 /// Disconnects a running container from a network.

@@ -10,19 +10,19 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use nix::unistd::{Gid, Uid, User, setsid};
 use serde_json::{Value, json};
 
-use super::{Announcement, Background, Served, Watched, finish, serve, set_up};
+use super::{Announcement, Background, Served, Watched, finish, left, serve, set_up};
 use crate::client::{ClientError, Connection};
 use crate::config::{self, Caller, Endpoint, Lease, Offload, Process, Sharing};
 use crate::control::{self, Info, Kind, Named, Update};
-use crate::error::Error;
+use crate::error::{Error, reasons};
 use crate::io::Signals;
-use crate::io::control::roll::{self, Entry, Roll};
+use crate::io::control::roll::{Entry, Roll};
 use crate::io::control::{ControlSocket, Serves};
 use crate::network::definition::Definition;
 use crate::network::manage::{self, NetworkError};
 use crate::network::options;
 use crate::network::store::{Store, StoreError};
-use crate::runtime_dir::{Owner, Place, STATE, remember, sockets};
+use crate::runtime_dir::{Owner, Place, remember, sockets};
 use crate::sys::isolate::{close_all_but, isolate_initial};
 use crate::sys::netns;
 
@@ -51,39 +51,22 @@ pub fn connect(
     except: Option<u64>,
 ) -> Result<Connection, Error> {
     let name = &definition.name;
-    if let Some(connection) = find(name)? {
+    if let Some(connection) = find(name)?.filter(|_| !left::is_any(name)) {
         return Ok(connection);
     }
     let _lock = store.lock().map_err(NetworkError::from)?;
     // Somebody else may have started it meanwhile, or removed the network.
-    if let Some(connection) = find(name)? {
-        return Ok(connection);
-    }
     let current = store.read(name).map_err(NetworkError::from)?;
     let Some(current) = current.filter(|current| current.id == definition.id) else {
         let word = name.clone();
         return Err(NetworkError::from(StoreError::NoSuch { word }).into());
     };
-    let left = left(name);
-    start(store, current)?;
-    for entry in left {
-        let container = entry.name.clone();
-        if entry.arrival.inode == except {
-            continue;
-        }
-        if let Err(error) = super::named::come_back(name, entry) {
-            log::warn!("{container} is not on {name} again: {error}");
-        }
+    if find(name)?.is_none() {
+        left::put_aside(name)?;
+        start(store, current)?;
     }
+    left::bring_back(definition, except)?;
     find(name)?.ok_or_else(|| NetworkError::Start { name: name.clone() }.into())
-}
-
-/// The containers of a network whose process was killed.
-#[must_use]
-pub fn left(name: &str) -> Vec<Entry> {
-    let places = sockets().unwrap_or_default().into_iter();
-    let own = places.filter(|(owner, other, _)| *owner == Owner::Network && other == name);
-    own.flat_map(|(_, _, socket)| roll::read(&socket.with_file_name(STATE))).collect()
 }
 
 /// Serves the networks again whose processes were killed, of all those that there are, or those that
@@ -93,8 +76,17 @@ pub fn left(name: &str) -> Vec<Entry> {
 /// What keeps a process from being started.
 pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
+    let store = Store::of_user().ok();
     for (owner, name, _) in sockets().map_err(ClientError::Directory)? {
-        let left = if owner == Owner::Network { left(&name) } else { Vec::new() };
+        if owner != Owner::Network {
+            continue;
+        }
+        let mut left = left::entries(&name, find(&name)?.is_some());
+        let current = store.as_ref().and_then(|store| store.read(&name).ok()?);
+        // What is no more is told of.
+        if let Some(current) = current {
+            left.retain(|entry| entry.network == current.id);
+        }
         let meant = what.is_none_or(|what| {
             name == what
                 || left.iter().any(|entry| {
@@ -102,9 +94,16 @@ pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
                     name == what || arrival.pid.is_some_and(|pid| pid.to_string() == what)
                 })
         });
-        if meant && !left.is_empty() && find(&name)?.is_none() {
-            ensure(&name)?;
-            names.push(name);
+        if !meant || left.is_empty() {
+            continue;
+        }
+        match ensure(&name) {
+            Ok(()) => names.push(name),
+            // The others can be served all the same.
+            Err(error) if what.is_none() => {
+                log::warn!("{name} is not served again: {}", reasons(&error));
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(names)
@@ -205,12 +204,24 @@ pub fn containers_of(connection: Option<Connection>) -> Result<Vec<control::Cont
     }
 }
 
-/// Ends the process of a network, if it runs. With `force` its containers are disconnected first.
+/// Ends the process of a network, if it runs, and forgets who was on one that was killed. With
+/// `force` its containers are disconnected first.
 /// To be called with the lock on the set of networks, so that it is not started again.
 ///
 /// # Errors
 /// Containers are connected, [`NetworkError::InUse`].
-pub fn end(name: &str, force: bool) -> Result<(), Error> {
+pub fn end(network: &Definition, force: bool) -> Result<(), Error> {
+    let name = &network.name;
+    let connection = find(name)?;
+    let runs = connection.is_some();
+    let there = containers_of(connection)?;
+    let left = left::running(network, runs, &there);
+    if !left.is_empty() && !force {
+        let there = there.into_iter().map(|container| container.name);
+        let containers = there.chain(left).collect();
+        return Err(NetworkError::InUse { name: name.clone(), containers }.into());
+    }
+    left::forget(name, runs);
     let Some(mut connection) = find(name)? else { return Ok(()) };
     if force {
         for container in containers(name)? {
@@ -226,7 +237,7 @@ pub fn end(name: &str, force: bool) -> Result<(), Error> {
         Ok(_) | Err(ClientError::Talk { .. }) => Ok(()),
         Err(ClientError::Refused { source, .. }) if source.kind == Kind::Conflict => {
             let containers = containers(name)?.into_iter().map(|container| container.name);
-            let (name, containers) = (name.to_owned(), containers.collect());
+            let (name, containers) = (name.clone(), containers.collect());
             Err(NetworkError::InUse { name, containers }.into())
         }
         Err(error) => Err(error.into()),

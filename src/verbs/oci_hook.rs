@@ -52,7 +52,16 @@ impl Action for Hook {
             return Err(HookError::NoProcess { id, status }.into());
         };
         let id = if is_engine_s(&id) { id } else { new_id()? };
-        let who = Who { id, name, keep, pid: None, netns: None, links: Vec::new(), hold: false };
+        let who = Who {
+            id,
+            name,
+            keep,
+            pid: None,
+            netns: None,
+            userns: None,
+            links: Vec::new(),
+            hold: false,
+        };
         oci::attach(who, pid, membership)?;
         Ok(0)
     }

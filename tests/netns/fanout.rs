@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::eventually::{eventually, secs};
 use crate::exec::{Proc, signal_pid};
 use crate::lab::{Container, HOST4, LAN4, Lab, Place};
-use crate::networks::{info_process, pings};
+use crate::networks::{info_process, pings, process_at};
 use crate::rnsnet::binary;
 
 /// The proportional set size of a process, in KiB.
@@ -19,6 +19,19 @@ fn pss(lab: &Lab, pid: u32) -> u64 {
 }
 
 impl Lab {
+    /// Kills a network's process, and waits until it has no port and no socket any more.
+    #[track_caller]
+    fn kill_network(&self, network: &str) {
+        let process = info_process(self, network);
+        signal_pid(process, Signal::SIGKILL);
+        eventually(secs(10), "it has ended", || {
+            match fs::read_to_string(format!("/proc/{process}/stat")) {
+                Ok(stat) if !stat.contains(") Z ") => Err(stat),
+                _ => Ok(()),
+            }
+        });
+    }
+
     /// What a network's process has dropped, by reason.
     fn drops(&self, network: &str) -> BTreeMap<String, u64> {
         let socket = self.runtime().join("rnsnet/networks").join(network).join("control.sock");
@@ -523,21 +536,16 @@ fn the_containers_of_a_killed_network_keep_their_interfaces_and_come_back() {
     let all = || [interface(&web), interface(&db), interface(&bare)];
     let (before, ports) = (all(), lab.rn("port web"));
     assert!(before.iter().all(|text| text.contains("default via 10.89.0.1")), "{before:?}");
-    let mut process = info_process(&lab, "n1");
     let (pid, mut gone) = (db.pid().to_string(), Some(gone));
     let own = format!("-d --network n1 --name db {pid}");
     for words in ["reattach", "reattach n1", "reattach web", "network start n1", &own] {
-        signal_pid(process, Signal::SIGKILL);
-        eventually(secs(5), "its ports are free", || {
-            let sockets = lab.sockets(Place::Host, 8080);
-            if sockets.is_empty() { Ok(()) } else { Err(sockets) }
-        });
+        lab.kill_network("n1");
+        assert_eq!(lab.sockets(Place::Host, 8080), "");
         assert_eq!(all(), before);
         if let Some(gone) = gone.take() {
             gone.kill();
         }
         lab.rn(words);
-        process = info_process(&lab, "n1");
         assert_eq!(all(), before, "{words}");
         assert_eq!(lab.rn("port web"), ports, "{words}");
         let names = lab.rn("ps --format {{.Name}}");
@@ -556,13 +564,74 @@ fn the_containers_of_a_killed_network_keep_their_interfaces_and_come_back() {
     let served = lab.rn_fails("reattach n1");
     assert!(served.starts_with("nothing to reattach"), "{served}");
     // An end in order leaves nothing.
-    signal_pid(process, Signal::SIGTERM);
+    signal_pid(info_process(&lab, "n1"), Signal::SIGTERM);
     eventually(secs(5), "the interfaces have gone with it", || {
         let links = lab.within(&db, "ip -br link").ok().to_owned();
         if links.contains("eth0") { Err(links) } else { Ok(()) }
     });
     let nothing = lab.rn_fails("reattach");
     assert!(nothing.starts_with("nothing to reattach"), "{nothing}");
+}
+
+// A8 E21: who cannot be brought back now is not lost, nor forgotten where the network is removed.
+#[test]
+fn a_container_that_cannot_come_back_yet_stays_left() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let web = lab.container();
+    let script = format!(
+        "cd /proc/{}/ns; RNSNET_DEFAULT_BIND=127.0.0.1,::1 exec {} -d --network n1 --name web \
+         --offload off -p 8080:80 -p 8081:80 ./net",
+        web.pid(),
+        binary().display()
+    );
+    lab.sh(Place::User, &script).ok();
+    let ports = lab.rn("port web");
+    assert!(ports.contains("[::1]:8080") && ports.contains("127.0.0.1:8080"), "{ports}");
+    let in_use = "the network n1 has active endpoints: web";
+    lab.kill_network("n1");
+    assert_eq!(lab.rn_fails("network rm n1"), in_use);
+    assert_eq!(lab.rn("network prune -f"), "");
+    // From a user namespace beside the container's, and once more.
+    let start = format!("exec unshare -Ur {} network start n1", binary().display());
+    for _ in 0..2 {
+        let told = lab.sh(Place::User, &start).stderr;
+        assert!(told.contains("web is not on n1 again: ") && told.contains("denied"), "{told}");
+        assert_eq!(lab.rn_fails("network rm n1"), in_use);
+        lab.kill_network("n1");
+    }
+    // The process runs, without it.
+    lab.sh(Place::User, &start);
+    lab.rn("reattach web");
+    assert_eq!(lab.rn("port web"), ports);
+    lab.kill_network("n1");
+    let other = lab.who(Place::Host, 8080);
+    let again = lab.rnsnet_ends(&["reattach"]);
+    assert!(again.stderr.contains("8080:80/tcp of web is not published again: "), "{again}");
+    assert!(again.stderr.contains("Address already in use"), "{again}");
+    let rest: Vec<&str> = ports.lines().filter(|port| port.ends_with("8081")).collect();
+    assert_eq!(lab.rn("port web").lines().collect::<Vec<_>>(), rest);
+    let link = lab.within(&web, "ip -d link show eth0");
+    assert!(link.ok().contains("vnet_hdr off"), "{link}");
+    let served = lab.rn_fails("reattach n1");
+    assert!(served.starts_with("nothing to reattach"), "{served}");
+    lab.kill_network("n1");
+    assert_eq!(lab.rn("network rm -f n1"), "n1");
+    assert!(!lab.runtime().join("rnsnet/networks/n1").exists());
+    // Nobody comes to another network of its name, and one that is gone is in nobody's way.
+    lab.rn("network create n1");
+    let db = lab.member("--network n1 --name db");
+    assert_eq!(lab.rn("ps --format {{.Name}}"), "db");
+    lab.kill_network("n1");
+    fs::remove_file(lab.runtime().join("config/rnsnet/networks/n1.json")).expect("a definition");
+    let own = lab.container();
+    lab.rn(&format!("-d --name own {}", own.pid()));
+    let socket = lab.runtime().join("rnsnet/containers/own/control.sock");
+    signal_pid(process_at(&lab, &socket), Signal::SIGKILL);
+    let reattached = lab.rnsnet_ends(&["reattach", "--detach"]);
+    assert!(reattached.stderr.contains("n1 is not served again: no such network"), "{reattached}");
+    assert_eq!(lab.rn("ps --format {{.Name}}"), "own");
+    drop((other, db));
 }
 
 // D12: a resolv.conf as Docker's.

@@ -486,6 +486,12 @@ fn link_ipv4(text: &str) -> Option<&str> {
 /// The process of a network, as it says itself.
 pub(crate) fn info_process(lab: &Lab, network: &str) -> u32 {
     let socket = lab.runtime().join("rnsnet/networks").join(network).join("control.sock");
+    process_at(lab, &socket)
+}
+
+/// The process that answers on a control socket.
+#[track_caller]
+pub(crate) fn process_at(lab: &Lab, socket: &std::path::Path) -> u32 {
     let program = format!(
         "import json\ns = socket.socket(socket.AF_UNIX); s.connect('{}')\n\
          s.sendall(b'{{\"version\": 1, \"execute\": \"info\"}}\\n')\n\

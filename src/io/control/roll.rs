@@ -6,7 +6,9 @@
 //! something of the container changes, and by zeros alone when it has gone. The file goes at every
 //! end in order.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -17,6 +19,8 @@ use crate::control::Arrival;
 /// A container, as it is to come back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
+    /// The id of the network.
+    pub network: String,
     /// Its name.
     pub name: String,
     /// Whether its lease is remembered by that.
@@ -24,11 +28,11 @@ pub struct Entry {
     /// Its hardware address.
     pub mac: String,
     /// Its addresses.
-    pub addresses: Vec<std::net::IpAddr>,
+    pub addresses: Vec<IpAddr>,
     /// What it came with.
     pub arrival: Arrival,
-    /// Its published ports, as after `--publish`.
-    pub ports: Vec<String>,
+    /// Its published ports, as after `--publish`, and the addresses of one that names none.
+    pub ports: Vec<(String, Vec<IpAddr>)>,
 }
 
 /// The file, and which places of it are taken.
@@ -39,7 +43,7 @@ pub struct Roll {
 }
 
 impl Roll {
-    /// A roll in an empty file; without one nothing is kept.
+    /// A roll in an empty file, or to strike who is in one; without one nothing is kept.
     #[must_use]
     pub fn new(file: Option<File>) -> Self {
         Self { file, taken: Vec::new() }
@@ -58,10 +62,18 @@ impl Roll {
 
     /// Writes what is known of a container at its place.
     pub fn note(&self, place: usize, entry: &Entry) {
-        match serde_json::to_vec(entry) {
-            Ok(text) if text.len() <= PLACE => self.write(place, text),
-            _ => log::warn!("rnsnet reattach will not know of {}: it has too much", entry.name),
+        let text =
+            |entry: &Entry| serde_json::to_vec(entry).ok().filter(|text| text.len() <= PLACE);
+        let name = &entry.name;
+        let text = text(entry).or_else(|| {
+            log::warn!("rnsnet reattach will not know of the ports of {name}: they are too many");
+            text(&Entry { ports: Vec::new(), ..entry.clone() })
+        });
+        if text.is_none() {
+            log::warn!("rnsnet reattach will not know of {name}: it has too many names");
         }
+        // Nothing is better than what was so before.
+        self.write(place, text.unwrap_or_default());
     }
 
     /// The container of a place has gone.
@@ -82,16 +94,77 @@ impl Roll {
     }
 }
 
-/// The containers of a roll that a killed process has left; what is strange is left out.
+/// The containers of a roll that a killed process has left, by their places; what is strange is left
+/// out.
 #[must_use]
-pub fn read(path: &Path) -> Vec<Entry> {
+pub fn read(path: &Path) -> Vec<(usize, Entry)> {
     let bytes = std::fs::read(path).unwrap_or_default();
-    let places = bytes.chunks(PLACE).filter_map(|place| {
+    let places = bytes.chunks(PLACE).enumerate().filter_map(|(index, place)| {
         let end = place.iter().position(|byte| *byte == 0).unwrap_or(place.len());
-        serde_json::from_slice(place.get(..end)?).ok()
+        Some((index, serde_json::from_slice(place.get(..end)?).ok()?))
     });
     places.collect()
 }
 
+/// Appends the places of one roll to those of another.
+///
+/// # Errors
+/// What the system reports; `NotFound` if there is nothing to append.
+pub fn append(to: &Path, from: &Path) -> io::Result<()> {
+    let bytes = std::fs::read(from)?;
+    let file = OpenOptions::new().write(true).open(to)?;
+    let end = file.metadata()?.len().next_multiple_of(PLACE as u64);
+    file.write_all_at(&bytes, end)
+}
+
 /// Bytes of a container: a hundred published ports.
 const PLACE: usize = 8 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, ports: usize) -> Entry {
+        let arrival = r#"{"id":"3f2a","vnet_header":true,"ipv6":false,"ifname":"eth0"}"#;
+        Entry {
+            network: "1".into(),
+            name: name.into(),
+            keep: true,
+            mac: String::new(),
+            addresses: Vec::new(),
+            arrival: serde_json::from_str(arrival).unwrap(),
+            ports: vec![("8080:80".into(), vec![]); ports],
+        }
+    }
+
+    fn names(path: &Path) -> Vec<(usize, String, usize)> {
+        let entries = read(path).into_iter();
+        entries.map(|(place, entry)| (place, entry.name, entry.ports.len())).collect()
+    }
+
+    #[test]
+    fn a_place_says_what_is_so_now_and_rolls_are_joined() {
+        let number = getrandom::u64().unwrap();
+        let at = |name| std::env::temp_dir().join(format!("rnsnet-roll-{number:x}.{name}"));
+        let (one, other) = (at("one"), at("other"));
+        let mut roll = Roll::new(Some(File::create(&one).unwrap()));
+        let places = [roll.place(), roll.place(), roll.place()];
+        for (place, name) in places.into_iter().zip(["a", "b", "c"]) {
+            roll.note(place, &entry(name, 2));
+        }
+        roll.strike(places[0]);
+        // Without its ports rather than with those of before.
+        roll.note(places[1], &entry("b", 1000));
+        assert_eq!(names(&one), [(1, "b".into(), 0), (2, "c".into(), 2)]);
+        roll.note(places[1], &entry(&"b".repeat(PLACE), 0));
+        assert_eq!(names(&one), [(2, "c".into(), 2)]);
+        let mut roll = Roll::new(Some(File::create(&other).unwrap()));
+        let place = roll.place();
+        roll.note(place, &entry("d", 0));
+        append(&one, &other).unwrap();
+        assert_eq!(names(&one), [(2, "c".into(), 2), (3, "d".into(), 0)]);
+        std::fs::remove_file(&other).unwrap();
+        assert_eq!(append(&one, &other).unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::remove_file(&one).unwrap();
+    }
+}

@@ -201,7 +201,7 @@ impl Action for Rm {
         let store = Store::of_user().map_err(NetworkError::from)?;
         let mut errors = Vec::new();
         for word in &self.networks {
-            let removed = manage::remove(&store, word, |name| network::end(name, self.force));
+            let removed = manage::remove(&store, word, |network| network::end(network, self.force));
             match removed {
                 Ok(network) => output::print(&format!("{}\n", network.name))?,
                 Err(error) if self.force && is_unknown(&error) => {}
@@ -235,7 +235,7 @@ impl Action for Prune {
             if !filter::passes(&self.filters, &network, &|| false) {
                 continue;
             }
-            match manage::remove(&store, &network.name, |name| network::end(name, false)) {
+            match manage::remove(&store, &network.name, |network| network::end(network, false)) {
                 Ok(network) => removed.push_str(&format!("{}\n", network.name)),
                 Err(Error::Network(NetworkError::InUse { .. })) => {}
                 // Somebody else was faster.

@@ -119,7 +119,9 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         hosts: Vec::new(),
     };
     context.engine.set_names(port, names);
+    let network = context.instance.shared()?.definition.id.clone();
     let entry = (context.stranger.is_none() && !arrival.hold).then(|| Entry {
+        network,
         name: pending.name.clone(),
         keep: pending.keep,
         mac: lease.mac.to_string(),

@@ -1,0 +1,134 @@
+//! The containers of a named network whose process was killed, until they are back.
+//!
+//! The process has left its roll (`io::control::roll`). Before another is started that is put aside,
+//! and each container is struck from it when it is back on the network or has ended; the file goes
+//! with the last. So whatever fails on the way, who is not back is there for the next one who needs
+//! the network. What writes here holds the lock on the set of networks.
+
+use std::fs::{OpenOptions, metadata, remove_file, rename};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use super::{named, set_up};
+use crate::control::{self, Arrival};
+use crate::error::{Error, reasons};
+use crate::io::control::roll::{self, Entry, Roll};
+use crate::network::definition::Definition;
+use crate::runtime_dir::{LEFT, Owner, STATE, clear, sockets};
+
+/// Where a network's process may have been.
+fn directories(name: &str) -> impl Iterator<Item = PathBuf> {
+    let places = sockets().unwrap_or_default().into_iter();
+    let own = places.filter(move |(owner, other, _)| *owner == Owner::Network && other == name);
+    own.filter_map(|(_, _, socket)| Some(socket.parent()?.to_owned()))
+}
+
+/// The containers that are to come back to a network. What is noted by a process that still runs
+/// is not left.
+pub(super) fn entries(name: &str, runs: bool) -> Vec<Entry> {
+    let files: &[&str] = if runs { &[LEFT] } else { &[LEFT, STATE] };
+    let paths = directories(name).flat_map(|place| files.iter().map(move |file| place.join(file)));
+    paths.flat_map(|path| roll::read(&path)).map(|(_, entry)| entry).collect()
+}
+
+/// Whether somebody is to come back, or about to, to a network whose process runs again.
+pub(super) fn is_any(name: &str) -> bool {
+    directories(name).any(|directory| directory.join(LEFT).exists())
+}
+
+/// Those of them that still run and are not among those that are `there`.
+pub(super) fn running(
+    network: &Definition,
+    runs: bool,
+    there: &[control::Container],
+) -> Vec<String> {
+    let entries = entries(&network.name, runs).into_iter();
+    let left = entries.filter(|entry| entry.is_left(network, there));
+    left.map(|entry| entry.name).collect()
+}
+
+/// Keeps the roll of a process that was killed from the one that is to be started.
+///
+/// # Errors
+/// What the system reports. Starting one would lose them.
+pub(super) fn put_aside(name: &str) -> Result<(), Error> {
+    for directory in directories(name) {
+        let (state, left) = (directory.join(STATE), directory.join(LEFT));
+        let aside = match left.exists() {
+            // Killed again before all were back.
+            true => roll::append(&left, &state).and_then(|()| remove_file(&state)),
+            false => rename(&state, &left),
+        };
+        match aside {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            aside => aside.map_err(set_up("keep the containers of a killed network"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Brings the containers that are left back to their network, which runs, but for that of one
+/// network namespace. One that cannot be brought back stays left, and the others go on.
+///
+/// # Errors
+/// The network cannot be asked who is there.
+pub(super) fn bring_back(network: &Definition, except: Option<u64>) -> Result<(), Error> {
+    let name = &network.name;
+    for path in directories(name).map(|directory| directory.join(LEFT)) {
+        let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
+        let there = super::network::containers(name)?;
+        let (mut roll, mut all) = (Roll::new(Some(file)), true);
+        for (place, entry) in roll::read(&path) {
+            let container = entry.name.clone();
+            let wanted = entry.arrival.inode != except && entry.is_left(network, &there);
+            if wanted && let Err(error) = named::come_back(name, entry) {
+                log::warn!("{container} is not on {name} again: {}", reasons(&error));
+                all = false;
+            } else {
+                roll.strike(place);
+            }
+        }
+        if all && let Err(error) = remove_file(&path) {
+            log::debug!("cannot remove {}: {error}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Forgets who is to come back to a network, which is to be removed; without a process, the place of
+/// that too.
+pub(super) fn forget(name: &str, runs: bool) {
+    for directory in directories(name) {
+        match runs {
+            // The rest goes with the process.
+            true => drop(remove_file(directory.join(LEFT))),
+            false => clear(&directory),
+        }
+    }
+}
+
+impl Entry {
+    /// Whether it was on this network, not one of its name before it, is not there yet and runs.
+    fn is_left(&self, network: &Definition, there: &[control::Container]) -> bool {
+        let Arrival { inode, ifname, .. } = &self.arrival;
+        let known = there.iter().any(|container| {
+            let interface = container.interface.as_ref();
+            container.inode == *inode && interface.is_some_and(|other| other.ifname == *ifname)
+        });
+        self.network == network.id && !known && still_runs(&self.arrival)
+    }
+}
+
+/// Whether a container is where it was. One that we may not look into may be.
+fn still_runs(arrival: &Arrival) -> bool {
+    let path = match (arrival.pid, &arrival.netns) {
+        (Some(pid), _) => format!("/proc/{pid}/ns/net"),
+        (None, Some(netns)) => netns.clone(),
+        (None, None) => return false,
+    };
+    match metadata(path) {
+        Ok(there) => Some(there.ino()) == arrival.inode,
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    }
+}
