@@ -117,3 +117,14 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
         Ok(_) => Err(BindError::InUse { path: path.into() }),
     }
 }
+
+/// A new directory for a test, its mode not by the umask, which another test's thread may have
+/// changed to make a socket.
+#[cfg(test)]
+pub fn scratch(test: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("rnsnet-{test}-{}", std::process::id()));
+    drop(std::fs::remove_dir_all(&directory));
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+    directory
+}

@@ -444,6 +444,7 @@ const VERSION: u32 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::socket_file::scratch;
     use crate::sys::netns;
 
     fn state(arguments: &[&str]) -> State {
@@ -459,8 +460,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read() {
-        let directory = std::env::temp_dir().join(format!("rnsnet-state-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
+        let directory = scratch("state");
         let path = path_in(&directory);
         assert!(State::read(&path).unwrap().is_none());
         let state = state(&["--publish", "80:80", "--", "7"]);
@@ -515,8 +515,7 @@ mod tests {
 
     #[test]
     fn changes_of_ports_are_noted_and_a_torn_one_is_left_out() {
-        let directory = std::env::temp_dir().join(format!("rnsnet-record-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
+        let directory = scratch("record");
         let path = path_in(&directory);
         let read = || State::read(&path).unwrap().unwrap();
         let mut record = state(&["-p", "80:80", "--", "7"]).write(&directory).unwrap();

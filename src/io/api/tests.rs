@@ -12,6 +12,7 @@ use crate::config::Network;
 use crate::engine::Engine;
 use crate::io::host::Sockets;
 use crate::io::outbound::OutboundPolicy;
+use crate::socket_file::scratch;
 
 /// A directory of the test's own, and an API socket in it.
 struct Lab {
@@ -28,11 +29,7 @@ const LISTENER: Token = Token(0);
 const FIRST_CLIENT: usize = 1;
 
 fn directory(test: &str) -> PathBuf {
-    let name = format!("rnsnet-api-{test}-{}", std::process::id());
-    let directory = std::env::temp_dir().join(name);
-    drop(std::fs::remove_dir_all(&directory));
-    std::fs::create_dir(&directory).unwrap();
-    directory
+    scratch(&format!("api-{test}"))
 }
 
 impl Lab {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::{Lease, Network};
 use crate::io::outbound::OutboundPolicy;
-use crate::socket_file::SocketFile;
+use crate::socket_file::{SocketFile, scratch};
 use crate::sys::unix;
 
 struct Lab {
@@ -33,9 +33,7 @@ const FIRST_CLIENT: usize = 1;
 impl Lab {
     fn new(test: &str) -> Self {
         drop(crate::sys::link::bring_up("lo"));
-        let base = std::env::temp_dir().join(format!("rnsnet-ctl-{test}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&base));
-        std::fs::create_dir(&base).unwrap();
+        let base = scratch(&format!("ctl-{test}"));
         let path = base.join("control.sock");
         let socket = SocketFile::bind(&path).unwrap();
         let place = Place { socket, directory: Directory::at(&base) };
