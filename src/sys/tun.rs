@@ -366,7 +366,13 @@ mod tests {
     fn a_stranger_cannot_make_a_tap_wait() {
         let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
         let theirs_too = ours.try_clone().unwrap();
-        let tap = Tap::from_stranger(ours.into(), false).unwrap();
+        let tap = match Tap::from_stranger(ours.into(), false) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                eprintln!("SKIP: no RWF_NOWAIT for sockets here, which stand for a TAP");
+                return;
+            }
+            other => other.unwrap(),
+        };
         theirs_too.set_nonblocking(false).unwrap();
         let mut frame = [0; 8];
         assert_eq!(tap.read(&mut frame).unwrap_err().kind(), io::ErrorKind::WouldBlock);
