@@ -93,7 +93,7 @@ rules! {
     SYS_mmap2 Without(2, libc::PROT_EXEC as u32), "alloc: rings, large buffers";
     SYS_munmap Any, "alloc";
     SYS_mremap Any, "alloc";
-    SYS_madvise Any, "alloc::map, alloc::unmap_program, and the C library";
+    SYS_madvise Any, "alloc::map, alloc::clear, alloc::unmap_program, and the C library";
     SYS_mprotect Without(2, libc::PROT_EXEC as u32), "alloc: musl's";
     SYS_brk Any, "alloc: the C library's";
     SYS_futex Any, "the unwinding of a panic that ends one flow, glibc's pthread_once(3)";

@@ -121,13 +121,8 @@ while True:
     assert_eq!(server.line(secs(5)), "ready");
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).without_pcap().start();
-    // Not what it has read of its own program by then.
-    let pss = || {
-        let file = format!("/proc/{}/smaps_rollup", net.pid());
-        let line = lab.sh(Place::Host, &format!("grep ^Pss_Anon: {file}"));
-        line.ok().split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB")
-    };
-    let before = pss();
+    let memory = || lab.memory(net.pid(), "Pss_Anon");
+    let before = memory();
     let open = format!(
         "
 open, refused = [], 0
@@ -143,7 +138,7 @@ sys.stdin.readline()
     );
     let mut client = lab.spawn_py(Place::In(&ctr), &format!("{MANY_FILES}{open}"));
     let said = client.line(secs(120));
-    let during = pss();
+    let during = memory();
     let (open, refused) = said.split_once(' ').expect("two numbers");
     let (open, refused): (u64, u64) = (open.parse().unwrap(), refused.parse().unwrap());
     assert_eq!(open + refused, 10_000, "{said}");
@@ -155,7 +150,7 @@ sys.stdin.readline()
     client.finish(secs(10));
     drop(server);
     eventually(secs(30), "the connections leave nothing", || {
-        let now = pss();
+        let now = memory();
         if now < before + before / 5 + 2048 { Ok(()) } else { Err(format!("{now} KiB")) }
     });
 }

@@ -12,12 +12,6 @@ use crate::lab::{Container, HOST4, LAN4, Lab, Place};
 use crate::networks::{info_process, pings, process_at};
 use crate::rnsnet::binary;
 
-/// The proportional set size of a process, in KiB.
-fn pss(lab: &Lab, pid: u32) -> u64 {
-    let file = lab.sh(Place::Host, &format!("grep ^Pss: /proc/{pid}/smaps_rollup"));
-    file.ok().split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("KiB")
-}
-
 impl Lab {
     /// Kills a network's process, and waits until it has no port and no socket any more.
     #[track_caller]
@@ -671,7 +665,7 @@ fn a_hundred_containers_reach_each_other_by_name_and_cost_little() {
     let containers: Vec<Container> =
         (0..100).map(|number| lab.member(&format!("--network big --name c{number}"))).collect();
     let process = info_process(&lab, "big");
-    let idle = pss(&lab, process);
+    let idle = lab.memory(process, "Pss");
     assert_eq!(lab.rn("ps -q").lines().count(), 100);
     // From every tenth all names.
     let resolve = "for i in $(seq 0 99); do echo c$i; done | dig +short +tries=5 @10.89.0.1 -f -";
@@ -684,7 +678,7 @@ fn a_hundred_containers_reach_each_other_by_name_and_cost_little() {
     let pids: Vec<String> = containers.iter().map(|c| c.pid().to_string()).collect();
     let program = format!("pids = '{}'.split()\n{ALL_TO_ALL}", pids.join(" "));
     assert_eq!(lab.py_within(Place::User, &program, secs(240)).ok(), "0 0");
-    let busy = pss(&lab, process);
+    let busy = lab.memory(process, "Pss");
     // The program itself is larger where it is not what ships.
     let program = if cfg!(debug_assertions) { 24 << 10 } else { 3 << 10 };
     let most = program + 100 * 300;

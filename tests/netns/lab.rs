@@ -387,6 +387,14 @@ impl Lab {
         listing.ok().lines().count()
     }
 
+    /// KiB of a process's memory, counted as `what` says: `Pss`, or `Pss_Anon`, which is without what
+    /// it has read of its own program by then (proc(5), `smaps_rollup`).
+    #[track_caller]
+    pub(crate) fn memory(&self, pid: u32, what: &str) -> u64 {
+        let file = self.sh(Place::Host, &format!("grep ^{what}: /proc/{pid}/smaps_rollup"));
+        file.ok().split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("KiB")
+    }
+
     /// Counts what reaches `port` on TCP and UDP, both families. See [`arrivals`].
     #[track_caller]
     pub(crate) fn counter(&self, place: Place<'_>, ports: &[u16]) -> Proc {

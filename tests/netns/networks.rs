@@ -152,18 +152,13 @@ fn one_process_serves_a_network_and_ends_when_nobody_is_there() {
         lab.py(Place::User, &program).ok().to_owned()
     };
     let pid = process("a");
-    // Not what it has read of its own program by then.
-    let pss = || {
-        let file = lab.sh(Place::Host, &format!("grep ^Pss_Anon: /proc/{pid}/smaps_rollup"));
-        file.ok().split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB")
-    };
-    let alone = pss();
+    let alone = lab.memory(pid.parse().expect("a pid"), "Pss_Anon");
     let others = [lab.member("--network n1 --name b"), lab.member("--network n1 --name c")];
     assert_eq!(process("c"), pid);
     for other in &others {
         assert!(pings(&lab, &first, "10.89.0.3") && pings(&lab, other, "10.89.0.2"));
     }
-    let grown = pss().saturating_sub(alone);
+    let grown = lab.memory(pid.parse().expect("a pid"), "Pss_Anon").saturating_sub(alone);
     assert!(grown < 2 * 1024, "{grown} KiB for two containers more, after {alone}");
     drop((first, others));
     eventually(secs(5), "the process has ended", || {

@@ -388,10 +388,8 @@ fn two_thousand_ports_are_cheap() {
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).with(RANGE).without_pcap().start();
     // The pages of a debug build's code are most of it.
-    let file = format!("/proc/{}/smaps_rollup", net.pid());
-    let line = lab.sh(Place::Host, &format!("grep ^Pss: {file}"));
-    let pss = line.ok().split_whitespace().nth(1).and_then(|kib| kib.parse().ok());
-    assert!(pss.is_some_and(|kib: u64| kib < 12_000), "{line}");
+    let pss = lab.memory(net.pid(), "Pss");
+    assert!(pss < 12_000, "{pss} KiB");
     let _who = lab.who(Place::In(&ctr), 21999);
     assert_eq!(
         summary(&net),
