@@ -18,6 +18,9 @@ use crate::engine::host::HostStream;
 const MAX_UNDER_WAY: usize = 64;
 /// Bytes of answers that may wait for a client; beyond, its queries wait.
 const MAX_WAITING: usize = 64 << 10;
+/// Bytes that are read and thrown away behind what ends a connection: who sends more than that meets a
+/// reset, and nobody keeps us reading for as long as it can send.
+const MAX_DISCARDED: usize = 64 << 10;
 /// How long a connection may be silent before it is closed (RFC 7766, section 6.2.3).
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -33,6 +36,8 @@ pub(in crate::engine) struct Service {
     finished: bool,
     /// Nothing more is taken, and the stream ends behind what waits.
     closing: bool,
+    /// How many bytes have come since.
+    discarded: usize,
     /// When it has been silent for too long.
     pub(in crate::engine) idle_at: Instant,
 }
@@ -46,6 +51,7 @@ impl Service {
             under_way: 0,
             finished: false,
             closing: false,
+            discarded: 0,
             idle_at: now + IDLE,
         }
     }
@@ -103,7 +109,7 @@ impl Service {
     pub(super) fn room(&self) -> usize {
         match (self.finished, self.closing) {
             (true, _) => 0,
-            (false, true) => MAX_QUERY_LEN,
+            (false, true) => MAX_DISCARDED.saturating_sub(self.discarded),
             (false, false) => (2 + MAX_QUERY_LEN).saturating_sub(self.inbox.len()),
         }
     }
@@ -133,7 +139,9 @@ impl HostStream for Service {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.closing {
             // Read and thrown away, so that the end of the answers is not cut off by a reset.
-            return Ok(bytes.len());
+            let length = bytes.len().min(MAX_DISCARDED.saturating_sub(self.discarded));
+            self.discarded += length;
+            return if length > 0 { Ok(length) } else { Err(would_block()) };
         }
         let room = (2 + MAX_QUERY_LEN).saturating_sub(self.inbox.len());
         let length = bytes.len().min(room);
@@ -273,6 +281,10 @@ mod tests {
         assert_eq!(service.next_query(now()), None);
         assert_eq!(service.recv(&mut [0; 8]).unwrap(), 0);
         assert_eq!(service.send(&[0; 5000]).unwrap(), 5000);
+        // For a while.
+        assert_eq!(service.send(&[0; MAX_DISCARDED]).unwrap(), MAX_DISCARDED - 5000);
+        assert_eq!(service.send(&[0; 5]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(service.room(), 0);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! DNS at an address of the container's own loopback. Row D12.
 
+use std::io::{self, ErrorKind};
+
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, address, socket};
 use crate::config::{Lease, Sharing};
 use crate::engine::PortId;
 use crate::engine::dns::PortNames;
-use crate::engine::host::{HostEvent, SocketId, SocketKind};
+use crate::engine::host::{HostEvent, HostStream, SocketId, SocketKind};
 
 const SERVER: &str = "192.0.2.53:53";
 const CLIENT: &str = "127.0.0.1:4000";
@@ -88,6 +90,47 @@ fn a_silent_connection_is_let_go_and_there_are_never_too_many() {
     net.pass(Duration::from_secs(30));
     assert_eq!(net.host.closed.len(), 64);
     assert!(net.accept(listener, socket(CLIENT)).is_some());
+}
+
+/// Sends a query, a length that no query has, and then as much as anybody reads.
+struct Endless {
+    first: Vec<u8>,
+    taken: usize,
+}
+
+impl HostStream for Endless {
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = buffer.len().min(self.first.len());
+        if length > 0 {
+            buffer[..length].copy_from_slice(&self.first[..length]);
+            self.first.drain(..length);
+            return Ok(length);
+        }
+        self.taken += buffer.len();
+        assert!(self.taken < 1 << 20, "it is read for as long as it sends");
+        Ok(buffer.len())
+    }
+
+    fn send(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[test]
+fn a_client_that_never_stops_sending_holds_nobody_up() {
+    let (mut net, listener) = net();
+    let stream = net.accept(listener, socket(CLIENT)).unwrap();
+    let first = [framed(&query(8, OUTSIDE)), vec![0xff, 0xff]].concat();
+    let mut endless = Endless { first, taken: 0 };
+    // The query is under way, so the connection stays for its answer.
+    for _ in 0..3 {
+        net.engine.relay(stream, &mut endless, net.now);
+        net.settle();
+    }
+    net.host_opens(SocketKind::UdpConnect(socket(SERVER)));
+    assert_eq!(net.host.closed.len(), 0);
 }
 
 #[test]
