@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, IpRepr, Ipv4Packet,
-    Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UDP_HEADER_LEN, UdpPacket,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IPV6_HEADER_LEN, IpProtocol, IpRepr,
+    Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UDP_HEADER_LEN, UdpPacket,
     checksum::{combine, data, pseudo_header},
 };
 
@@ -37,6 +37,10 @@ const ETHERNET_MTU: usize = 1500;
 const ECN: u8 = 3;
 /// How many IPv6 extension headers are followed before the packet is dropped.
 const MAX_EXTENSION_HEADERS: usize = 8;
+
+/// The most UDP datagrams in one frame, as Linux has it (`UDP_MAX_SEGMENTS`: 64, 128 of late). Each
+/// costs a request to the host or a DNS query, so one frame must not be sixty thousand.
+const MAX_UDP_SEGMENTS: usize = 128;
 
 const FLAG_NEEDS_CSUM: u8 = 1;
 const FLAG_DATA_VALID: u8 = 2;
@@ -146,6 +150,22 @@ impl IpPacket<'_> {
         }
     }
 
+    /// The same packet without IPv6 extension headers, none of which means anything to TCP: smoltcp
+    /// knows but one of them and answers others with errors.
+    pub(super) fn without_extensions(mut self) -> Self {
+        let extra = self.header_len.saturating_sub(IPV6_HEADER_LEN);
+        if self.source.is_ipv6() && extra > 0 && self.header_len <= self.bytes.len() {
+            self.bytes.copy_within(..IPV6_HEADER_LEN, extra);
+            self.bytes = self.bytes.get_mut(extra..).unwrap_or_default();
+            self.header_len = IPV6_HEADER_LEN;
+            let length = self.bytes.len().saturating_sub(IPV6_HEADER_LEN);
+            let mut header = Ipv6Packet::new_unchecked(&mut *self.bytes);
+            header.set_next_header(self.protocol);
+            header.set_payload_len(u16::try_from(length).unwrap_or(u16::MAX));
+        }
+        self
+    }
+
     /// Verifies the upper layer's length and checksum, unless the virtio header vouched for it.
     ///
     /// # Errors
@@ -206,7 +226,9 @@ pub fn parse(raw: &mut [u8], vnet: bool) -> Result<Frame<'_>, DropReason> {
     let protocol = header.ethertype();
     let body = ethernet.get_mut(ETHERNET_HEADER_LEN..).ok_or(DropReason::Malformed)?;
     let payload = match protocol {
-        EthernetProtocol::Arp => Payload::Arp(body),
+        EthernetProtocol::Arp if offload.is_none() => Payload::Arp(body),
+        // A checksum to be finished there would be written over what has been checked.
+        EthernetProtocol::Arp => return Err(DropReason::BadOffload),
         EthernetProtocol::Ipv4 => Payload::Ip(parse_ipv4(body, &offload)?),
         EthernetProtocol::Ipv6 => Payload::Ip(parse_ipv6(body, &offload)?),
         EthernetProtocol::Unknown(_) => return Err(DropReason::UnknownEtherType),
@@ -233,7 +255,9 @@ fn parse_ipv4<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
         offset: usize::from(header.frag_offset()),
         more: header.more_frags(),
     });
-    let checksum_vouched = offload.vouches(protocol, header_len, fragment.is_some(), false)?;
+    let payload_len = total_len.saturating_sub(header_len);
+    let checksum_vouched =
+        offload.vouches(protocol, (header_len, payload_len), fragment.is_some(), false)?;
     let bytes = body.get_mut(..total_len).ok_or(DropReason::Malformed)?;
     Ok(IpPacket {
         source: IpAddr::V4(source),
@@ -300,7 +324,9 @@ fn parse_ipv6<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
     if matches!(protocol, IpProtocol::HopByHop | IpProtocol::Ipv6Opts) && fragment.is_none() {
         return Err(DropReason::ExtensionHeader);
     }
-    let checksum_vouched = offload.vouches(protocol, header_len, fragment.is_some(), true)?;
+    let payload_len = total_len.saturating_sub(header_len);
+    let checksum_vouched =
+        offload.vouches(protocol, (header_len, payload_len), fragment.is_some(), true)?;
     Ok(IpPacket {
         source: IpAddr::V6(source),
         destination: IpAddr::V6(destination),
@@ -338,9 +364,14 @@ impl Offload {
         }
     }
 
+    /// Whether nothing is left to do.
+    fn is_none(&self) -> bool {
+        self.flags & FLAG_NEEDS_CSUM == 0 && self.gso_type == GSO_NONE
+    }
+
     /// The payload of each datagram, if the frame is several.
     fn segment(&self, protocol: IpProtocol) -> Option<u16> {
-        let several = protocol == IpProtocol::Udp && self.gso_type & !GSO_ECN != GSO_NONE;
+        let several = protocol == IpProtocol::Udp && self.gso_type != GSO_NONE;
         several.then_some(self.gso_size)
     }
 
@@ -349,16 +380,18 @@ impl Offload {
     fn vouches(
         &self,
         protocol: IpProtocol,
-        header_len: usize,
+        (header_len, payload_len): (usize, usize),
         fragment: bool,
         v6: bool,
     ) -> Result<bool, DropReason> {
         let expected_gso = if v6 { GSO_TCPV6 } else { GSO_TCPV4 };
-        let gso_type = self.gso_type & !GSO_ECN;
-        if gso_type != GSO_NONE {
+        if self.gso_type != GSO_NONE {
             let known = match protocol {
-                IpProtocol::Tcp => gso_type == expected_gso,
-                IpProtocol::Udp => gso_type == GSO_UDP,
+                IpProtocol::Tcp => self.gso_type & !GSO_ECN == expected_gso,
+                IpProtocol::Udp => {
+                    let most = usize::from(self.gso_size) * MAX_UDP_SEGMENTS;
+                    self.gso_type == GSO_UDP && payload_len <= UDP_HEADER_LEN + most
+                }
                 _ => false,
             };
             let cuttable =

@@ -149,7 +149,7 @@ fn a_super_frame_of_long_datagrams_may_stay_whole() {
 #[test]
 fn super_frames_that_are_none_are_dropped() {
     let good = super_frame(server(false, 7), 250, 100);
-    for (at, byte) in [(0, 0), (1, 1), (1, 4), (1, 3), (4, 0), (6, 33), (8, 16)] {
+    for (at, byte) in [(0, 0), (1, 1), (1, 4), (1, 3), (1, 0x85), (4, 0), (6, 33), (8, 16)] {
         let mut net = net();
         let mut frame = good.clone();
         frame[at] = byte;
@@ -158,6 +158,21 @@ fn super_frames_that_are_none_are_dropped() {
         }
         let verdict = net.guest_sends_raw(&frame);
         net.expect_dropped(verdict, DropReason::BadOffload, "bad-offload");
+    }
+}
+
+#[test]
+fn one_frame_is_no_more_datagrams_than_a_kernel_makes_of_it() {
+    for (len, size, taken) in
+        [(128, 1, true), (129, 1, false), (12_800, 100, true), (12_801, 100, false)]
+    {
+        let mut net = net();
+        let verdict = net.guest_sends_raw(&super_frame(server(true, 7), len, size));
+        if taken {
+            assert_eq!((verdict, net.host.sent.len()), (Verdict::Flow, 128), "{len} by {size}");
+        } else {
+            net.expect_dropped(verdict, DropReason::BadOffload, "bad-offload");
+        }
     }
 }
 

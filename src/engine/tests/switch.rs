@@ -131,6 +131,20 @@ fn a_super_frame_crosses_as_it_is() {
 }
 
 #[test]
+fn a_kernel_is_not_made_to_write_into_arp() {
+    let mut net = lan();
+    let body = arp(2, (lease(B).mac.0, lease(B).v4), lease(B).v4);
+    let frame = broadcast(B, ARP, &body);
+    // A checksum that is to be finished would go where the sender's address is.
+    for head in [[1, 0, 0, 0, 0, 0, 14, 0, 14, 0], [0, 1, 54, 0, 100, 0, 0, 0, 0, 0]] {
+        let verdict = net.port_sends_raw(B, &[&head[..], &frame].concat());
+        net.expect_dropped(verdict, DropReason::BadOffload, "bad-offload");
+        assert_eq!(got(&mut net), []);
+    }
+    assert_eq!(net.port_sends_raw(B, &[&[0; 10][..], &frame].concat()), Verdict::Ports);
+}
+
+#[test]
 fn a_question_for_an_address_reaches_whom_has_it_and_nobody_else() {
     let mut net = lan();
     let asker = (lease(B).mac.0, lease(B).v4);
