@@ -59,7 +59,7 @@ fn dispatch(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<'_>) -> V
         return Verdict::Refused;
     }
     match packet.protocol {
-        IpProtocol::Tcp => tables.tcp.handle_segment(turn, packet),
+        IpProtocol::Tcp => tables.tcp.handle_segment(turn, packet.without_extensions()),
         IpProtocol::Udp => handle_udp(tables, turn, &packet),
         IpProtocol::Icmp if packet.source.is_ipv4() => handle_icmp(tables, turn, &packet),
         IpProtocol::Icmpv6 if packet.source.is_ipv6() => handle_icmp(tables, turn, &packet),

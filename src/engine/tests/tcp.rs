@@ -47,6 +47,58 @@ fn a_syn_is_answered_once_the_host_is_connected() {
     }
 }
 
+/// The packet with options of IP that mean nothing: of IPv6 both headers that may come before TCP.
+fn with_options(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let (header, options): (usize, &[u8]) = match packet[0] >> 4 {
+        6 => {
+            packet[6] = 0;
+            (40, &[60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0x1e, 4, 1, 2, 3, 4])
+        }
+        _ => {
+            packet[0] += 1;
+            (20, &[1, 1, 1, 0])
+        }
+    };
+    packet.splice(header..header, options.iter().copied());
+    let longer = u16::try_from(options.len()).unwrap();
+    let at = if header == 40 { 4 } else { 2 };
+    let length = u16::from_be_bytes([packet[at], packet[at + 1]]) + longer;
+    packet[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    if header == 20 {
+        packet[10..12].fill(0);
+        let sum = !smoltcp::wire::checksum::data(&packet[..24]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    packet
+}
+
+#[test]
+fn options_of_ip_before_tcp_are_passed_over() {
+    for v6 in [false, true] {
+        let mut net = Net::by_hand();
+        let syn = Segment::syn(guest(v6, 40_000), server(v6, 80), 1400);
+        assert_eq!(net.guest_sends(&with_options(&syn.packet())), Verdict::Flow);
+        let host = net.host_opens(SocketKind::TcpConnect(syn.to));
+        net.host_connected(host);
+        let answer = net.guest_gets_segment();
+        assert_eq!((answer.flags, answer.ack), (SYN | ACK, syn.seq + 1));
+        let next = |payload: &[u8]| {
+            let flags = ACK | PSH;
+            Segment::new(syn.from, syn.to, flags, syn.seq + 1, answer.seq + 1).with(payload)
+        };
+        net.guest_sends(&with_options(&next(b"hello").packet()));
+        let answer = net.guest_gets_segment();
+        assert_eq!((answer.flags & RST, answer.ack), (0, syn.seq + 6));
+        // One that is of no connection has its reset and nothing else.
+        let stray = Segment::new(guest(v6, 40_001), server(v6, 80), ACK, 5, 9);
+        assert_eq!(net.guest_sends(&with_options(&stray.packet())), Verdict::Refused);
+        let answer = net.guest_gets_segment();
+        assert_eq!((answer.flags, answer.seq), (RST, 9));
+        net.guest_gets_nothing();
+    }
+}
+
 #[test]
 fn a_retransmitted_syn_opens_nothing_more() {
     let mut net = Net::by_hand();
