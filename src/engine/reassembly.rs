@@ -28,8 +28,15 @@ fn longest_payload(header_len: usize) -> usize {
 
 /// How long fragments wait for the rest: RFC 791 suggests 15 s.
 const LIFETIME: Duration = Duration::from_secs(15);
+/// How many pieces of a datagram may be apart from each other. Of honest ones some overtake others;
+/// every second one of the smallest would make four thousand, and a walk over them of each that comes.
+const MAX_RANGES: usize = 64;
 /// Worst-case memory of the pool, in bytes.
-const _: () = assert!(Limits::DEFAULT.get(Limit::Fragments) * MAX_PAYLOAD <= 4 << 20);
+const _: () = assert!(
+    Limits::DEFAULT.get(Limit::Fragments)
+        * (MAX_PAYLOAD + MAX_RANGES * size_of::<(usize, usize)>())
+        <= 4 << 20
+);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
@@ -49,7 +56,7 @@ struct Partial {
     ranges: Vec<(usize, usize)>,
     /// Known once the last fragment has come.
     total: Option<usize>,
-    /// Set by an overlap: what still comes of it is dropped too.
+    /// Set by an overlap, or by too many pieces: what still comes of it is dropped too.
     poisoned: bool,
 }
 
@@ -197,15 +204,21 @@ impl Partial {
         let overlaps = self.ranges.iter().any(|&(from, to)| start < to && from < end);
         let beyond = self.total.is_some_and(|total| end > total || !more);
         let short = !more && self.ranges.iter().any(|&(_, to)| to > end);
-        if self.poisoned || overlaps || beyond || short {
+        let scattered = self.ranges.len() >= MAX_RANGES;
+        if self.poisoned || overlaps || beyond || short || scattered {
             self.poisoned = true;
             self.payload = Vec::new();
+            self.ranges = Vec::new();
             return Err(DropReason::BadFragment);
         }
         if !more {
             self.total = Some(end);
         }
-        if self.payload.len() < end {
+        let length = self.payload.len();
+        if length < end {
+            // It grows as vectors do, but not beyond what a datagram can have.
+            let room = (2 * length).max(end).min(MAX_PAYLOAD);
+            self.payload.reserve_exact(room.saturating_sub(length));
             self.payload.resize(end, 0);
         }
         if let Some(room) = self.payload.get_mut(start..end) {
@@ -282,6 +295,29 @@ mod tests {
         assert_eq!(give(&mut pool, 1, 0, b"0123456789abcdef", true, 0), Ok(None));
         assert_eq!(give(&mut pool, 1, 8, b"89abcdef", true, 0), Err(DropReason::BadFragment));
         assert_eq!(give(&mut pool, 1, 16, b"end", false, 0), Err(DropReason::BadFragment));
+    }
+
+    #[test]
+    fn pieces_that_never_meet_are_given_up() {
+        let mut pool = Reassembly::default();
+        let piece = |pool: &mut Reassembly, number| give(pool, 1, number * 16, &[7; 8], true, 0);
+        for number in 0..MAX_RANGES {
+            assert_eq!(piece(&mut pool, number), Ok(None), "{number}");
+        }
+        assert_eq!(piece(&mut pool, MAX_RANGES), Err(DropReason::BadFragment));
+        assert_eq!(piece(&mut pool, MAX_RANGES + 1), Err(DropReason::BadFragment));
+        let Partial { payload, ranges, .. } = &pool.partials[0];
+        assert_eq!((payload.capacity(), ranges.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_datagram_has_no_more_memory_than_the_largest_needs() {
+        let mut pool = Reassembly::default();
+        for at in (0..65_000).step_by(1000) {
+            assert_eq!(give(&mut pool, 1, at, &[7; 1000], true, 0), Ok(None));
+            assert!(pool.partials[0].payload.capacity() <= MAX_PAYLOAD);
+        }
+        assert_eq!(give(&mut pool, 1, 65_000, b"end", false, 0).unwrap().unwrap().len(), 65_003);
     }
 
     #[test]
