@@ -113,7 +113,8 @@ impl Ways {
         if !self.asked.contains_key(&question) {
             let own = (from, PortId(0), 0, 0)..=(from, PortId(usize::MAX), u16::MAX, u16::MAX);
             if self.asked.range(own.clone()).count() >= MAX_ASKED {
-                self.asked.retain(|(other, ..), until| *other != from || now < *until);
+                // Its own alone are looked at, whatever the others have asked.
+                self.asked.extract_if(own.clone(), |_, until| *until <= now).for_each(drop);
                 if self.asked.range(own).count() >= MAX_ASKED {
                     return false;
                 }

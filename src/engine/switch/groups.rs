@@ -16,6 +16,7 @@ use smoltcp::wire::checksum::data;
 use super::IGMP;
 use crate::engine::frame::{IpPacket, pseudo_sum};
 use crate::engine::{Instant, PortId};
+use crate::sorted::SortedMap;
 
 /// How often members are asked, and how long they may leave that unanswered: RFC 3376, section 8
 /// (query interval, robustness variable 2, query response interval 10 s).
@@ -31,6 +32,9 @@ pub(in crate::engine) struct Groups {
     pub(in crate::engine) refused: bool,
     /// When a port's membership ends unless it is heard of again.
     members: BTreeMap<(IpAddr, PortId), Instant>,
+    /// How many of them are each port's: one report may have thousands of records, and a walk over
+    /// everybody's members for each would stop the network. Who has none is not there.
+    counts: SortedMap<PortId, usize>,
     /// When to ask next; `None` without members.
     ask_at: Option<Instant>,
 }
@@ -38,7 +42,13 @@ pub(in crate::engine) struct Groups {
 impl Groups {
     /// No members; a port may be in `most` groups.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, refused: false, members: BTreeMap::new(), ask_at: None }
+        Self {
+            most,
+            refused: false,
+            members: BTreeMap::new(),
+            counts: SortedMap::new(),
+            ask_at: None,
+        }
     }
 
     /// When to call [`Groups::handle_timeout`].
@@ -52,7 +62,13 @@ impl Groups {
         if self.ask_at.is_none_or(|at| now < at) {
             return Vec::new();
         }
-        self.members.retain(|_, until| now < *until);
+        self.members.retain(|(_, port), until| {
+            let stays = now < *until;
+            if !stays {
+                uncount(&mut self.counts, *port);
+            }
+            stays
+        });
         self.ask_at = (!self.members.is_empty()).then_some(now + QUERY_INTERVAL);
         let mut ask: Vec<_> =
             self.members.keys().map(|(group, port)| (*port, group.is_ipv6())).collect();
@@ -70,6 +86,7 @@ impl Groups {
 
     pub(super) fn remove_port(&mut self, gone: PortId) {
         self.members.retain(|(_, port), _| *port != gone);
+        self.counts.remove(&gone);
     }
 
     /// Takes what a host tells of itself; see [`is_report`]. What makes no sense is ignored.
@@ -82,7 +99,7 @@ impl Groups {
                 self.join(port, IpAddr::from([a, b, c, d]), now);
             }
             (IGMP, &[0x17, _, _, _, a, b, c, d, ..]) => {
-                self.members.remove(&(IpAddr::from([a, b, c, d]), port));
+                self.leave(port, IpAddr::from([a, b, c, d]));
             }
             (IGMP, &[0x22, _, _, _, _, _, n0, n1, ref records @ ..]) => {
                 self.handle_records::<4>(port, u16::from_be_bytes([n0, n1]), records, now);
@@ -93,7 +110,7 @@ impl Groups {
                 let group = message.get(8..).and_then(<[u8]>::first_chunk::<16>);
                 match group.map(|group| IpAddr::from(*group)) {
                     Some(group) if *kind == 131 => self.join(port, group, now),
-                    Some(group) => drop(self.members.remove(&(group, port))),
+                    Some(group) => self.leave(port, group),
                     None => {}
                 }
             }
@@ -129,7 +146,7 @@ impl Groups {
             let group = IpAddr::from(*group);
             match (kind, sources) {
                 // Only from no source at all: that is to leave.
-                (1 | 3, 0) => drop(self.members.remove(&(group, port))),
+                (1 | 3, 0) => self.leave(port, group),
                 (1..=5, _) => self.join(port, group, now),
                 // Sources that are no longer wanted, of a group that still is.
                 _ => {}
@@ -143,17 +160,31 @@ impl Groups {
             IpAddr::V4(ip) => ip.is_multicast() && !ip.octets().starts_with(&[224, 0, 0]),
             IpAddr::V6(ip) => ip.is_multicast() && ip.octets()[1] & 0xf > 2,
         };
-        let known = self.members.contains_key(&(group, port));
-        let others = || self.members.keys().filter(|(_, member)| *member == port).count();
         if !wide {
             return;
         }
-        if known || others() < self.most {
+        if let Some(until) = self.members.get_mut(&(group, port)) {
+            *until = now + LIFETIME;
+        } else if self.counts.get(&port).is_none_or(|count| *count < self.most) {
             self.members.insert((group, port), now + LIFETIME);
+            *self.counts.or_default(port) += 1;
             self.ask_at.get_or_insert(now + QUERY_INTERVAL);
         } else {
             self.refused = true;
         }
+    }
+
+    fn leave(&mut self, port: PortId, group: IpAddr) {
+        if self.members.remove(&(group, port)).is_some() {
+            uncount(&mut self.counts, port);
+        }
+    }
+}
+
+fn uncount(counts: &mut SortedMap<PortId, usize>, port: PortId) {
+    match counts.get_mut(&port) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => drop(counts.remove(&port)),
     }
 }
 
@@ -194,3 +225,39 @@ pub(in crate::engine) fn mld_query(source: Ipv6Addr) -> Vec<u8> {
 
 /// All hosts on the link (RFC 1112, section 4).
 pub(in crate::engine) const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        // However they come and go, each port has as many as it has, and none more than there may be.
+        #[test]
+        fn members_are_counted_as_they_come_and_go(
+            steps in prop::collection::vec((0_u8..4, 0_usize..3, 0_u8..8, 0_i64..200), 0..200)
+        ) {
+            let mut groups = Groups::new(4);
+            let mut now = Instant::ZERO;
+            for (step, port, group, seconds) in steps {
+                let (port, group) = (PortId(port), IpAddr::from([239, 1, 2, group]));
+                match step {
+                    0 | 1 => groups.join(port, group, now),
+                    2 => groups.leave(port, group),
+                    _ if seconds == 0 => groups.remove_port(port),
+                    _ => {
+                        now = Instant::from_micros(now.total_micros() + seconds * 1_000_000);
+                        groups.handle_timeout(now);
+                    }
+                }
+                let mut counted = SortedMap::new();
+                for (_, port) in groups.members.keys() {
+                    *counted.or_default(*port) += 1;
+                }
+                prop_assert_eq!(&groups.counts, &counted);
+                prop_assert!(counted.values().all(|count| *count <= 4));
+            }
+        }
+    }
+}

@@ -191,3 +191,20 @@ fn rules_follow_names_as_containers_come_and_go() {
 }
 
 const SPOOFED: Verdict = Verdict::Dropped(DropReason::SpoofedSource);
+
+#[test]
+fn who_asks_too_much_is_refused_until_its_questions_are_old() {
+    let mut net = isolated(&[("app", "db", "udp"), ("other", "db", "udp")]);
+    for port in 0..1024 {
+        assert_eq!(udp(&mut net, (A, 10_000 + port), (B, 53)), Verdict::Port(B));
+    }
+    assert_eq!(udp(&mut net, (A, 9_999), (B, 53)), REFUSED);
+    assert_eq!(udp(&mut net, (A, 10_000), (B, 53)), Verdict::Port(B), "that is known");
+    assert_eq!(udp(&mut net, (C, 9_999), (B, 53)), Verdict::Port(B), "nobody else's loss");
+    net.pass(Duration::from_secs(100));
+    assert_eq!(udp(&mut net, (A, 10_001), (B, 53)), Verdict::Port(B));
+    net.pass(Duration::from_secs(30));
+    assert_eq!(udp(&mut net, (A, 9_999), (B, 53)), Verdict::Port(B));
+    assert_eq!(udp(&mut net, (B, 53), (A, 10_000)), REFUSED, "too old to be answered");
+    assert_eq!(udp(&mut net, (B, 53), (A, 10_001)), Verdict::Port(A), "asked again since");
+}
