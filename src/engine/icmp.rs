@@ -32,6 +32,8 @@ const V6_ECHO_REPLY: u8 = 129;
 /// smallest MTU that every link takes, 576 (RFC 1812) and 1280 bytes (RFC 4443).
 const QUOTE_V4: usize = 548;
 const QUOTE_V6: usize = 1232;
+/// How much of a packet is to be kept for an error that may come, in bytes.
+pub(super) const LONGEST_QUOTE: usize = QUOTE_V6;
 /// Hop limit of what the gateway sends.
 pub(super) const HOP_LIMIT: u8 = 64;
 
@@ -247,12 +249,13 @@ pub(super) fn refused_by_guest(message: &[u8], v6: bool) -> Option<(SocketAddr, 
     (protocol == IpProtocol::Udp).then_some((guest, host))
 }
 
+/// Of a packet that was kept to be quoted the end may be missing.
 fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     if packet.first()? >> 4 == 6 {
-        let header = Ipv6Packet::new_checked(packet).ok()?;
+        let header = Ipv6Packet::new_unchecked(packet.first_chunk::<40>()?);
         Some((header.src_addr().into(), header.dst_addr().into()))
     } else {
-        let header = Ipv4Packet::new_checked(packet).ok()?;
+        let header = Ipv4Packet::new_unchecked(packet.first_chunk::<20>()?);
         Some((header.src_addr().into(), header.dst_addr().into()))
     }
 }

@@ -37,8 +37,8 @@ pub(in crate::engine) struct EchoFlows {
 pub(in crate::engine) struct EchoFlow {
     key: FlowKey,
     socket: SocketId,
-    /// The last request, for an error to quote.
-    request: Vec<u8>,
+    /// How the last request began, for an error to quote: it may have been of 64 KiB.
+    pub(in crate::engine) request: Vec<u8>,
     to_host_bytes: u64,
     to_guest_bytes: u64,
     opened: Instant,
@@ -83,7 +83,8 @@ impl EchoFlows {
             return Verdict::Dropped(DropReason::NoFlow);
         };
         flow.request.clear();
-        flow.request.extend_from_slice(packet.bytes);
+        let quoted = packet.bytes.get(..icmp::LONGEST_QUOTE).unwrap_or(packet.bytes);
+        flow.request.extend_from_slice(quoted);
         flow.to_host_bytes += body.len() as u64;
         flow.last_active = turn.now;
         // The kernel writes its own identifier and the checksum.

@@ -227,6 +227,25 @@ fn an_error_about_a_ping_quotes_the_request_that_it_is_about() {
 }
 
 #[test]
+fn of_a_long_ping_no_more_is_kept_than_an_error_quotes() {
+    for v6 in [false, true] {
+        let mut net = Net::new(&super::net::Options { mtu: 65_520, ..Default::default() });
+        let request = if v6 { 128 } else { 8 };
+        let body = [&[0x12, 0x34, 0, 1][..], &pattern(60_000)].concat();
+        let packet = icmp(guest(v6, 0).ip(), server(v6, 0).ip(), request, 0, &body);
+        assert_eq!(net.guest_sends(&packet), Verdict::Flow);
+        let socket = net.host_opens(SocketKind::Ping { v6 });
+        let kept = net.engine.tables.echo.flows.iter().map(|(_, flow)| flow.request.capacity());
+        assert!(kept.sum::<usize>() <= 1300);
+        net.host_event(socket, HostEvent::Failed(std::io::ErrorKind::NetworkUnreachable));
+        let error = net.guest_gets_icmp();
+        let quoted = &error.payload[8..];
+        assert_eq!(quoted.len(), if v6 { 1232 } else { 548 });
+        assert!(packet.starts_with(quoted));
+    }
+}
+
+#[test]
 fn a_service_hears_that_its_client_is_gone() {
     let mut net = Net::by_hand();
     let listener = net.publish(Protocol::Udp, 53);
