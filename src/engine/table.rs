@@ -248,6 +248,13 @@ mod tests {
         let count = |port: &PortId| table.len_of(*port);
         let most = (0..3).map(PortId).max_by_key(count).filter(|port| count(port) > 0);
         prop_assert_eq!(full.as_ref().map(count), most.as_ref().map(count));
+        for port in (0..3).map(PortId) {
+            let own = Room { all: usize::MAX, each: count(&port).max(1) };
+            prop_assert_eq!(table.crowded(port, own), (count(&port) > 0).then_some(port));
+            let least = table.least_of(port, |talk| talk.key).and_then(|index| table.get(index));
+            let of_port = model.values().filter(|(talk, _)| talk.port == port);
+            prop_assert_eq!(least.map(|talk| talk.key), of_port.map(|(talk, _)| talk.key).min());
+        }
         let by_key: BTreeMap<u8, usize> =
             model.iter().map(|(index, (talk, _))| (talk.key, *index)).collect();
         for key in 0..KEYS {
@@ -316,6 +323,9 @@ mod tests {
                             }
                         }
                         prop_assert_eq!(due, expected);
+                        // Nothing that is over keeps the loop awake.
+                        prop_assert!(table.next_deadline().is_none_or(|next| next > now));
+                        table.shrink();
                     }
                 }
                 check(&table, &model)?;
