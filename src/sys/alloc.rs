@@ -218,6 +218,12 @@ const MIN_PAGE: usize = 4096;
 mod tests {
     use super::*;
 
+    /// Where the bytes of a block are looked at: everywhere, or here and there where a machine is
+    /// interpreted.
+    fn places(len: usize) -> impl Iterator<Item = usize> {
+        (0..len).step_by(if cfg!(miri) { 1021 } else { 1 })
+    }
+
     fn resident_pages(block: *mut u8, len: usize) -> usize {
         let mut pages = vec![0_u8; len / MIN_PAGE + 1];
         // SAFETY: `block` is a live mapping of `len` bytes and `pages` has a byte for each page.
@@ -244,16 +250,17 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "asks mincore(2)")]
     fn a_block_that_was_used_before_is_zero_again_and_costs_nothing() {
         let layout = Layout::from_size_align(LARGE, 1).unwrap();
         // SAFETY: the layout is not empty, the blocks are used inside its size and freed once.
         unsafe {
-            for _ in 0..SPARES.len() + 2 {
+            for _ in 0..if cfg!(miri) { 3 } else { SPARES.len() + 2 } {
                 let blocks = [(); 20].map(|()| PageAllocator.alloc_zeroed(layout));
                 for block in blocks {
-                    assert_eq!(resident_pages(block, LARGE), 0);
-                    assert!(std::slice::from_raw_parts(block, LARGE).iter().all(|byte| *byte == 0));
+                    if !cfg!(miri) {
+                        assert_eq!(resident_pages(block, LARGE), 0);
+                    }
+                    assert!(places(LARGE).all(|at| block.add(at).read() == 0));
                     block.write_bytes(7, LARGE);
                 }
                 for block in blocks {
@@ -273,17 +280,17 @@ mod tests {
         unsafe {
             let mut layout = Layout::from_size_align(sizes[0], 16).unwrap();
             let mut block = PageAllocator.alloc(layout);
-            for index in 0..layout.size() {
+            for index in places(layout.size()) {
                 block.add(index).write(byte(index));
             }
             for size in &sizes[1..] {
                 block = PageAllocator.realloc(block, layout, *size);
                 assert!(!block.is_null());
-                for index in 0..layout.size().min(*size) {
+                for index in places(layout.size().min(*size)) {
                     assert_eq!(block.add(index).read(), byte(index), "at {index} of {size}");
                 }
                 layout = Layout::from_size_align(*size, 16).unwrap();
-                for index in 0..layout.size() {
+                for index in places(layout.size()) {
                     block.add(index).write(byte(index));
                 }
             }
@@ -320,12 +327,14 @@ mod tests {
             };
         }
         let (_, all) = own_code();
-        unmap_program();
-        let (_, left) = own_code();
-        assert!(
-            all >= range.len() / 1024 * 9 / 10 && left < all / 2,
-            "{left} of {all} KiB are left"
-        );
+        assert!(all >= range.len() / 1024 * 9 / 10, "{all} KiB were there");
+        // Other tests run at the same time and call back what they use.
+        let left = (0..100).map(|_| {
+            unmap_program();
+            own_code().1
+        });
+        let least = left.min().unwrap();
+        assert!(least < all / 2, "{least} of {all} KiB are left");
     }
 
     #[test]

@@ -444,6 +444,30 @@ mod tests {
     }
 
     #[test]
+    fn control_messages_are_read_as_they_were_written() {
+        let local: Ipv6Addr = "2001:db8::9".parse().unwrap();
+        let info = libc::in6_pktinfo {
+            ipi6_addr: libc::in6_addr { s6_addr: local.octets() },
+            ipi6_ifindex: 7,
+        };
+        // SAFETY: as in `send_segments`.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        assert!(extra(&message).to.is_none());
+        let mut control = Control::new();
+        control.put(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+        control.put(&mut message, libc::SOL_UDP, libc::UDP_GRO, 1400 as libc::c_int);
+        let Extra { to, segment } = extra(&message);
+        assert_eq!((to, segment), (Some(local.into()), Some(1400)));
+        // As a kernel leaves it that had no room for the second.
+        #[allow(clippy::cast_possible_truncation)] // 20
+        // SAFETY: computes a number from a number.
+        let first = unsafe { libc::CMSG_SPACE(size_of_val(&info) as libc::c_uint) };
+        message.msg_controllen = first as _;
+        let Extra { to, segment } = extra(&message);
+        assert_eq!((to, segment), (Some(local.into()), None));
+    }
+
+    #[test]
     fn hop_limits_are_set_by_family() {
         for v6 in [false, true] {
             if let Ok(socket) = udp_any(v6, Local::default()) {

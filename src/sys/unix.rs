@@ -119,6 +119,36 @@ mod tests {
         assert_eq!(receive(b.as_fd(), &mut buffer, &mut fds).unwrap(), 0);
     }
 
+    /// What the kernel leaves behind, made by hand: Miri does not know it.
+    #[test]
+    fn descriptors_are_found_in_control_data() {
+        use std::os::fd::IntoRawFd;
+        let pair = || UnixStream::pair().unwrap();
+        let ((a, mut b), (c, d)) = (pair(), pair());
+        let raw = [a, c].map(IntoRawFd::into_raw_fd);
+        let mut control = Control([0; CONTROL_LEN]);
+        // SAFETY: as in `receive`.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = CONTROL_LEN as _;
+        #[allow(clippy::cast_possible_truncation)] // 8
+        let len = size_of_val(&raw) as libc::c_uint;
+        // SAFETY: the buffer is aligned and has room for more descriptors than these.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(len) as _;
+            libc::CMSG_DATA(header).cast::<[RawFd; 2]>().write_unaligned(raw);
+            message.msg_controllen = libc::CMSG_SPACE(len) as _;
+        }
+        let found = take_fds(&message);
+        assert_eq!(found.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(), raw);
+        drop(found);
+        assert_eq!(b.read(&mut [0; 4]).unwrap(), 0, "the other end was closed");
+        drop(d);
+    }
+
     #[test]
     fn too_many_descriptors_are_refused_and_closed() {
         let (a, b) = UnixStream::pair().unwrap();
