@@ -18,12 +18,16 @@ use rnsnet::config;
 mod input;
 #[path = "../fuzz/harness/packet.rs"]
 mod packet;
+#[path = "../fuzz/harness/driver.rs"]
+mod driver;
 #[path = "../fuzz/harness/engine.rs"]
 mod engine;
 #[path = "../fuzz/harness/lan.rs"]
 mod lan;
 #[path = "../fuzz/harness/control.rs"]
 mod control;
+#[path = "../fuzz/harness/filter.rs"]
+mod filter;
 #[path = "../fuzz/harness/dns.rs"]
 mod dns;
 #[path = "../fuzz/harness/dhcp.rs"]
@@ -107,4 +111,9 @@ fn the_command_line_of_slirp4netns_takes_every_input() {
 #[test]
 fn publish_takes_every_input() {
     replay("publish", 300, words::publish);
+}
+
+#[test]
+fn filters_take_every_input() {
+    replay("filter", 2000, filter::run);
 }

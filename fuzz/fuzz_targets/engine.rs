@@ -5,6 +5,8 @@ mod input;
 #[allow(dead_code)]
 #[path = "../harness/packet.rs"]
 mod packet;
+#[path = "../harness/driver.rs"]
+mod driver;
 #[path = "../harness/engine.rs"]
 mod engine;
 

@@ -17,11 +17,10 @@ use rnsnet::engine::{Destination, Engine, Instant, PortId, nat};
 use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, TcpPacket, TcpSeqNumber, UdpPacket};
 
+use super::driver::{MAX_STEPS, World, check_idle, socket};
 use super::input::Input;
 use super::packet::{self, GATEWAY_MAC};
 
-/// Steps within which the engine must come to rest after one action.
-const MAX_STEPS: usize = 100_000;
 /// Actions of one input.
 const MAX_ACTIONS: usize = 300;
 /// Containers that there are at most.
@@ -335,13 +334,8 @@ impl Lan {
         }
     }
 
-    fn socket(&self, input: &mut Input<'_>) -> Option<(SocketId, SocketKind)> {
-        let which = usize::from(input.u8()).checked_rem(self.sockets.len())?;
-        self.sockets.iter().nth_back(which).map(|(id, kind)| (*id, *kind))
-    }
-
     fn host_event(&mut self, input: &mut Input<'_>) {
-        let Some((id, kind)) = self.socket(input) else { return };
+        let Some((id, kind)) = socket(&self.sockets, input) else { return };
         let bits = input.u8();
         let event = match kind {
             _ if bits & 7 == 7 => HostEvent::Failed(ErrorKind::ConnectionRefused),
@@ -358,68 +352,60 @@ impl Lan {
     }
 
     fn relay(&mut self, input: &mut Input<'_>) {
-        if let Some((id, SocketKind::TcpConnect(_))) = self.socket(input) {
+        if let Some((id, SocketKind::TcpConnect(_))) = socket(&self.sockets, input) {
             let mut stream = Stream(usize::from(input.u8()) * 100);
             self.engine.relay(id, &mut stream, self.now);
         }
     }
 
-    fn settle(&mut self) {
-        let mut steps = 0;
-        loop {
-            let mut busy = self.host_ops();
-            self.engine.handle_timeout(self.now);
-            busy |= self.host_ops();
-            busy |= self.frames();
-            steps += 1;
-            assert!(steps < MAX_STEPS, "no rest");
-            let due = self.engine.poll_timeout().is_some_and(|at| at <= self.now);
-            if !busy && !due {
-                break;
-            }
-        }
-        assert_eq!(self.engine.stats().flow_panics, 0, "smoltcp panicked");
-    }
-
-    fn host_ops(&mut self) -> bool {
-        let mut steps = 0;
-        while let Some(op) = self.engine.poll_host() {
-            steps += 1;
-            assert!(steps < MAX_STEPS, "requests without end");
-            match op {
-                HostOp::Open { socket, kind } => {
-                    assert!(!self.network.internal, "{kind:?} on a network without a way out");
-                    match kind {
-                        SocketKind::TcpConnect(to) => self.check_destination(to),
-                        SocketKind::UdpConnect(to) => assert_eq!(to, RESOLVER.parse().unwrap()),
-                        _ => {}
-                    }
-                    assert!(self.sockets.insert(socket, kind).is_none(), "{socket:?} is taken");
-                }
-                HostOp::Send { socket, to, payload, .. } => {
-                    let listens = self.listeners.contains(&socket);
-                    assert!(listens || self.sockets.contains_key(&socket), "{socket:?} is closed");
-                    if let Some(to) = to.filter(|_| !listens) {
-                        self.check_destination(to);
-                    }
-                    self.engine.recycle(payload);
-                }
-                HostOp::Relay(socket) => {
-                    assert!(self.sockets.contains_key(&socket), "{socket:?} is not open");
-                    self.engine.relay(socket, &mut Stream(0), self.now);
-                }
-                HostOp::Close { socket, .. } => {
-                    if self.sockets.remove(&socket).is_none() {
-                        assert!(!self.listeners.contains(&socket), "a listener was closed");
-                    }
-                }
-            }
-        }
-        steps > 0
-    }
-
     fn check_destination(&self, to: SocketAddr) {
         assert!(!nat::denied(&self.network, to.ip()), "a way to {to}");
+    }
+
+    /// Who leaves takes everything along.
+    fn end(&mut self) {
+        for number in self.ports.keys().copied().collect::<Vec<_>>() {
+            self.come_or_go(number);
+        }
+        self.settle();
+        check_idle(&self.engine, &self.sockets);
+    }
+}
+
+impl World for Lan {
+    fn engine(&mut self) -> (&mut Engine, Instant) {
+        (&mut self.engine, self.now)
+    }
+
+    fn serve(&mut self, op: HostOp) {
+        match op {
+            HostOp::Open { socket, kind } => {
+                assert!(!self.network.internal, "{kind:?} on a network without a way out");
+                match kind {
+                    SocketKind::TcpConnect(to) => self.check_destination(to),
+                    SocketKind::UdpConnect(to) => assert_eq!(to, RESOLVER.parse().unwrap()),
+                    _ => {}
+                }
+                assert!(self.sockets.insert(socket, kind).is_none(), "{socket:?} is taken");
+            }
+            HostOp::Send { socket, to, payload, .. } => {
+                let listens = self.listeners.contains(&socket);
+                assert!(listens || self.sockets.contains_key(&socket), "{socket:?} is closed");
+                if let Some(to) = to.filter(|_| !listens) {
+                    self.check_destination(to);
+                }
+                self.engine.recycle(payload);
+            }
+            HostOp::Relay(socket) => {
+                assert!(self.sockets.contains_key(&socket), "{socket:?} is not open");
+                self.engine.relay(socket, &mut Stream(0), self.now);
+            }
+            HostOp::Close { socket, .. } => {
+                if self.sockets.remove(&socket).is_none() {
+                    assert!(!self.listeners.contains(&socket), "a listener was closed");
+                }
+            }
+        }
     }
 
     fn frames(&mut self) -> bool {
@@ -462,18 +448,6 @@ impl Lan {
             }
         }
         steps > 0
-    }
-
-    /// Who leaves takes everything along.
-    fn end(&mut self) {
-        for number in self.ports.keys().copied().collect::<Vec<_>>() {
-            self.come_or_go(number);
-        }
-        self.settle();
-        let left = self.engine.to_string();
-        let idle = "flows: 0 tcp, 0 udp, 0 echo; 0 dns queries in flight\n";
-        assert!(left.starts_with(idle), "something is left of nobody:\n{left}");
-        assert!(self.sockets.is_empty(), "{} sockets are left", self.sockets.len());
     }
 }
 

@@ -95,6 +95,55 @@ pub fn ip(
     }
 }
 
+/// The packet with more headers: options of IPv4, or one or two headers of options of IPv6. `bits`
+/// choose which and how many; an option may be one that nobody knows.
+pub fn with_headers(bits: u8, packet: &[u8]) -> Option<Vec<u8>> {
+    let unknown = [1, 0x1e, 0x9e, 0xde][usize::from(bits >> 6)];
+    if packet[0] >> 4 == 4 {
+        let words = 1 + usize::from(bits & 7);
+        let option = [[1, 1, 1, 1], [0, 0, 0, 0], [131, 3, 4, 1], [unknown, 4, 0, 0]];
+        let options = option[usize::from(bits >> 3 & 3)].repeat(words);
+        let mut bytes = [&packet[..20], &options, &packet[20..]].concat();
+        let total = u16::try_from(bytes.len()).ok()?;
+        let mut header = Ipv4Packet::new_unchecked(&mut bytes);
+        header.set_header_len(20 + 4 * words as u8);
+        header.set_total_len(total);
+        header.fill_checksum();
+        return Some(bytes);
+    }
+    let mut bytes = packet.to_vec();
+    for place in 0..1 + (bits & 1) {
+        // Hop-by-hop options come first (RFC 8200, section 4.1), or against the rule.
+        let kind = if bits >> 1 & 1 == place { 60 } else { 0 };
+        let header = [bytes[6], 0, unknown, 4, 0, 0, 0, 0];
+        bytes[6] = kind;
+        bytes.splice(40..40, header);
+    }
+    let length = u16::try_from(bytes.len() - 40).ok()?;
+    Ipv6Packet::new_unchecked(&mut bytes).set_payload_len(length);
+    Some(bytes)
+}
+
+/// The virtio header of a TCP or UDP packet with an unfinished checksum, to be cut into pieces of
+/// `size` bytes.
+pub fn several(packet: &[u8], size: u16) -> Option<[u8; VNET]> {
+    let v6 = packet[0] >> 4 == 6;
+    let (mut protocol, mut at) =
+        if v6 { (packet[6], 40) } else { (packet[9], usize::from(packet[0] & 15) * 4) };
+    while v6 && (protocol == 0 || protocol == 60) {
+        (protocol, at) = (*packet.get(at)?, at + 8 + 8 * usize::from(*packet.get(at + 1)?));
+    }
+    let (kind, field) = match (protocol, v6) {
+        (17, _) => (5, 6),
+        (6, false) => (1, 16),
+        (6, true) => (4, 16),
+        _ => return None,
+    };
+    let [c0, c1] = u16::try_from(ETHERNET + at).ok()?.to_le_bytes();
+    let [s0, s1] = size.to_le_bytes();
+    Some([1, kind, 0, 0, s0, s1, c0, c1, field, 0])
+}
+
 /// A frame from the guest to the gateway.
 pub fn frame(vnet: Option<[u8; VNET]>, ethertype: u16, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -214,6 +263,14 @@ pub fn check(vnet: bool, mtu: usize, raw: &[u8]) -> Option<Segment> {
             assert_eq!(usize::from(udp.len()), payload.len(), "a UDP trailer");
             assert!(unfinished || udp.checksum() != 0, "no UDP checksum");
             assert!(unfinished || sum(addresses, protocol, payload) == 0, "a wrong UDP checksum");
+            if gso {
+                let size = usize::from(u16::from_le_bytes([offload[4], offload[5]]));
+                assert_eq!(offload[1], 5, "gso_type");
+                assert!(header_len + 8 + size <= mtu, "datagrams of {size} bytes");
+                // What every kernel takes (UDP_MAX_SEGMENTS, Linux 4.18).
+                let count = (payload.len() - 8).div_ceil(size);
+                assert!((2..=64).contains(&count), "{count} datagrams in one frame");
+            }
             None
         }
         IpProtocol::Icmp => {
