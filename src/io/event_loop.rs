@@ -224,8 +224,11 @@ impl Server {
             self.handle_readable(id, now);
         }
         if let Some(gone) = self.ports.handle_timeout(now) {
-            if self.pidfd.as_ref().is_some_and(|process| process::has_ended(process.as_fd())) {
-                return Ok(Some(Ended::Container));
+            if let Some(process) = &self.pidfd {
+                if process::has_ended(process.as_fd()) {
+                    return Ok(Some(Ended::Container));
+                }
+                self.ports.look_again(now);
             }
             for id in gone {
                 self.handle_container_gone(id, now);

@@ -66,7 +66,7 @@ pub(super) struct Ports {
     blocked: usize,
     /// Those that may have frames to read, each once.
     ready: VecDeque<PortId>,
-    /// When to look for the end of those without a pidfd; `None` as long as all have had one.
+    /// When to look for the end of those without a pidfd; `None` as long as all have one.
     look_at: Option<Instant>,
 }
 
@@ -166,14 +166,24 @@ impl Ports {
 
     /// Returns whether it was time to look for ends, and which containers have ended.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Vec<PortId>> {
-        self.look_at.filter(|at| *at <= now)?;
+        self.look_at.take_if(|at| *at <= now)?;
+        let mut ended = Vec::new();
+        for (index, port) in self.entries.iter().enumerate() {
+            let Some(process) = port.as_ref().and_then(|port| port.pidfd.as_ref()) else {
+                continue;
+            };
+            if process::has_ended(process.as_fd()) {
+                ended.push(PortId(index));
+            } else if process::number(process.as_fd()).is_some() {
+                self.look_at = Some(now + LOOK_EVERY);
+            }
+        }
+        Some(ended)
+    }
+
+    /// Somebody else still has a process to look at.
+    pub(super) fn look_again(&mut self, now: Instant) {
         self.look_at = Some(now + LOOK_EVERY);
-        let has_ended = |port: &Port| {
-            port.pidfd.as_ref().is_some_and(|process| process::has_ended(process.as_fd()))
-        };
-        let all = self.entries.iter().enumerate();
-        let ended = all.filter(|(_, port)| port.as_ref().is_some_and(has_ended));
-        Some(ended.map(|(index, _)| PortId(index)).collect())
     }
 
     /// Takes a container from the network; epoll forgets it with its descriptors.

@@ -130,8 +130,9 @@ enum Look {
 }
 
 fn look(process: BorrowedFd<'_>) -> Look {
-    // Its number, its name of at most 64 characters in brackets, its state, and more.
-    let mut stat = [0; 128];
+    // Its number, its name of at most 64 characters in brackets, its state, and more; of a main
+    // thread that has ended up to the 20th field, how many threads there are.
+    let mut stat = [0; 512];
     let (fd, length) = (process.as_raw_fd(), stat.len());
     // SAFETY: writes at most that many bytes into the buffer, which outlives the call.
     let read = unsafe { libc::pread(fd, stat.as_mut_ptr().cast(), length, 0) };
@@ -144,9 +145,15 @@ fn look(process: BorrowedFd<'_>) -> Look {
 
 fn of_stat(stat: &[u8]) -> Look {
     let pid = stat.split(|byte| *byte == b' ').next().and_then(|pid| str::from_utf8(pid).ok());
-    let after = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
+    let after = stat.iter().rposition(|byte| *byte == b')').map(|at| at + 2);
+    let mut fields =
+        after.and_then(|at| stat.get(at..)).unwrap_or_default().split(|byte| *byte == b' ');
+    let threads = fields.nth(17).and_then(|threads| str::from_utf8(threads).ok()?.parse().ok());
+    // The main thread may end before the others do.
+    let other_threads = threads.is_some_and(|threads: u32| threads > 1);
+    let after = after.and_then(|at| stat.get(at));
     match (pid.and_then(|pid| pid.parse().ok()), after) {
-        (Some(_), Some(b'Z' | b'X')) => Look::Ended,
+        (Some(_), Some(b'Z' | b'X')) if !other_threads => Look::Ended,
         (Some(pid), Some(_)) => Look::Alive(pid),
         _ => Look::Pidfd,
     }
@@ -197,6 +204,10 @@ mod tests {
     fn a_state_is_found_behind_any_name() {
         assert!(matches!(of_stat(b"7 (a) Z (b) S 1 "), Look::Alive(7)));
         assert!(matches!(of_stat(b"7 (a) S) Z 1 "), Look::Ended));
+        let stat =
+            |threads| format!("7 (a) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 20 0 {threads} 0 99 ");
+        assert!(matches!(of_stat(stat(1).as_bytes()), Look::Ended));
+        assert!(matches!(of_stat(stat(2).as_bytes()), Look::Alive(7)));
         assert!(matches!(of_stat(b""), Look::Pidfd));
         assert!(matches!(of_stat(b"nonsense"), Look::Pidfd));
     }
