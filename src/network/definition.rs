@@ -353,6 +353,16 @@ impl Pool {
                 return Err(DefinitionError::Unusable { what, address, use_ });
             }
         }
+        for (name, address) in &self.aux {
+            let twice = self.aux.iter().any(|(other, same)| same == address && other < name);
+            let use_ = match () {
+                () if *address == self.gateway => "the gateway's",
+                () if twice => "another auxiliary address",
+                () => continue,
+            };
+            let (what, address) = ("auxiliary address", *address);
+            return Err(DefinitionError::Unusable { what, address, use_ });
+        }
         match self.ip_range {
             Some(range) if !subnet.covers(&range) => {
                 let address = range.to_string();

@@ -97,6 +97,23 @@ fn what_does_not_fit_together_is_refused() {
             "the auxiliary address 10.1.0.0 cannot be used: it is the network's own address",
         ),
         (
+            Plan {
+                aux: SortedMap::from([("x".into(), "10.1.0.1".parse().unwrap())]),
+                ..plan(&["10.1.0.0/24"])
+            },
+            "the auxiliary address 10.1.0.1 cannot be used: it is the gateway's",
+        ),
+        (
+            Plan {
+                aux: SortedMap::from(
+                    [("x", 7), ("y", 7)]
+                        .map(|(name, last)| (name.into(), Ipv4Addr::new(10, 1, 0, last).into())),
+                ),
+                ..plan(&["10.1.0.0/24"])
+            },
+            "the auxiliary address 10.1.0.7 cannot be used: it is another auxiliary address",
+        ),
+        (
             Plan { name: "host".into(), ..plan(&[]) },
             "the name \"host\" cannot be used: the word has a meaning of its own",
         ),
