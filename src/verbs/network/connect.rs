@@ -47,9 +47,10 @@ pub(super) const CONNECT: Verb = Verb {
         OptionSpec {
             long: "--mac-address",
             kind: Kind::Value("MAC"),
-            help: "Its hardware address there.",
+            help: "Its hardware address there; --mac is the same.",
             ..VERB
         },
+        OptionSpec { long: "--mac", kind: Kind::Value("MAC"), help: "As --mac-address.", ..VERB },
         OptionSpec {
             long: "--ifname",
             kind: Kind::Value("NAME"),
@@ -72,6 +73,18 @@ pub(super) const CONNECT: Verb = Verb {
             long: "--name",
             kind: Kind::Value("NAME"),
             help: "What it is called there, if it is not attached anywhere yet.",
+            ..VERB
+        },
+        OptionSpec {
+            long: "--link-local-ip",
+            kind: Kind::List("ADDRESS"),
+            help: "Refused: a container has one address of each family.",
+            ..VERB
+        },
+        OptionSpec {
+            long: "--driver-opt",
+            kind: Kind::List("KEY=VALUE"),
+            help: "Refused: a connection has no options of a driver.",
             ..VERB
         },
     ],
@@ -135,12 +148,24 @@ fn guest(typed: &Typed) -> Result<Guest, UsageError> {
 }
 
 fn parse_connect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
+    for (option, why) in [
+        ("--link-local-ip", "a container has one address of each family, see --ip and --ip6"),
+        ("--driver-opt", "a connection has no options of a driver"),
+    ] {
+        if let Some(text) = typed.value(option) {
+            return Err(Input::new(option, text).refuse(ValueError::Refused(why)));
+        }
+    }
+    let macs = (typed.read("--mac-address", values::mac)?, typed.read("--mac", values::mac)?);
+    if let (Some(_), Some(_)) = macs {
+        return Err(UsageError::Repeated { option: "--mac" });
+    }
     let join = Join {
         network: typed.argument(0).unwrap_or_default().to_owned(),
         aliases: list(typed, "--alias", alias)?,
         v4: typed.read("--ip", |text| text.parse().map_err(|_| ValueError::NotIpv4))?,
         v6: typed.read("--ip6", |text| text.parse().map_err(|_| ValueError::NotIpv6))?,
-        mac: typed.read("--mac-address", values::mac)?,
+        mac: macs.0.or(macs.1),
         ifname: typed.read("--ifname", values::ifname)?,
         priority: typed.read("--gw-priority", priority)?.unwrap_or_default(),
     };

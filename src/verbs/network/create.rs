@@ -195,7 +195,10 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         Input::new("--opt", text).read(apply)?;
     }
     let driver = typed.value("--driver").unwrap_or("bridge").to_owned();
-    let group = typed.value("--group").map(str::to_owned);
+    let group = typed.read("--group", |text| match text {
+        "" => Err(ValueError::Empty),
+        _ => Ok(text.to_owned()),
+    })?;
     Ok(Box::new(Create { driver, plan, group, ignore: typed.switch("--ignore") }))
 }
 

@@ -57,6 +57,7 @@ fn what_is_wrong_is_named() {
             "create n --aux-address a=1.2.3.4 --aux-address a=1.2.3.5",
             "--aux-address is given twice",
         ),
+        ("create n --group=", "invalid --group \"\": it is empty"),
         ("create n --label =x", "invalid --label \"=x\": write KEY or KEY=VALUE"),
         (
             "create n -o vlan=7",
@@ -91,6 +92,19 @@ fn what_is_wrong_is_named() {
             "prune --filter name=x",
             "invalid --filter \"name=x\": expected until=TIME, label=KEY[=VALUE] or \
              label!=KEY[=VALUE]",
+        ),
+        (
+            "connect n web --link-local-ip 169.254.1.1",
+            "invalid --link-local-ip \"169.254.1.1\": a container has one address of each family, \
+             see --ip and --ip6",
+        ),
+        (
+            "connect n web --driver-opt a=b",
+            "invalid --driver-opt \"a=b\": a connection has no options of a driver",
+        ),
+        (
+            "connect n web --mac 02:00:00:00:00:01 --mac-address 02:00:00:00:00:02",
+            "--mac is given twice",
         ),
         ("update n", "an option is missing that says what to change"),
         ("rm", "NETWORK is missing"),
