@@ -111,15 +111,23 @@ impl Store {
         self.state.join(format!("{id}.leases"))
     }
 
+    /// The directory of the definitions, which is made if it is not there.
+    ///
+    /// # Errors
+    /// What keeps it from being made.
+    pub fn make_directory(&self) -> Result<&Path, StoreError> {
+        let directory = &self.directory;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|source| StoreError::Directory { path: directory.clone(), source })?;
+        Ok(directory)
+    }
+
     /// Waits for the right to change the set of networks.
     ///
     /// # Errors
     /// A directory or lock file that cannot be made.
     pub fn lock(&self) -> Result<Lock, StoreError> {
-        let directory = &self.directory;
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|source| StoreError::Directory { path: directory.clone(), source })?;
-        let path = directory.join(".lock");
+        let path = self.make_directory()?.join(".lock");
         let mut options = OpenOptions::new();
         let open = options.write(true).create(true).truncate(false).mode(0o600);
         let failed = |source| StoreError::Lock { path: path.clone(), source };

@@ -1,8 +1,8 @@
-//! `rnsnet events`: what happens to containers, as it happens.
+//! `rnsnet events`: what happens to containers and networks, as it happens.
 //!
 //! Every network's process tells of its own; networks that come later are found by watching the
 //! directories of the control sockets (inotify(7)). One that is killed cannot say so: its end is
-//! told for it.
+//! told for it. That a named network is made or removed is seen by its definition.
 
 use std::os::fd::AsFd as _;
 
@@ -18,16 +18,18 @@ use crate::client::{self, ClientError, Instance, Line};
 use crate::clock::since_epoch;
 use crate::control::{Event, Since, Streaming};
 use crate::error::Error;
+use crate::network::store::Store;
 use crate::network::when::{rfc3339, seconds};
 use crate::output::{Column, Format, Value};
 use crate::runtime_dir;
-use crate::sorted::SortedSet;
+use crate::sorted::{SortedMap, SortedSet};
 
 pub(in crate::verbs) const EVENTS: Verb = Verb {
     name: "events",
     aliases: &[],
-    about: "Tell what happens to containers, as it happens",
-    more: "connect, disconnect, publish and unpublish, a line each, until Ctrl-C.",
+    about: "Tell what happens to containers and networks, as it happens",
+    more: "connect, disconnect, publish and unpublish of containers, create and destroy of one's own \
+           networks, a line each, until Ctrl-C.",
     arguments: &[],
     options: &[
         OptionSpec {
@@ -74,14 +76,39 @@ struct Source {
     connected: SortedSet<(String, String)>,
 }
 
+/// The user's named networks, as far as they have been told of.
+struct Definitions {
+    store: Store,
+    /// Names by ids.
+    known: SortedMap<String, String>,
+}
+
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     let since = typed.read("--since", |text| {
         let expected = "a time as 10m, 1795000000 or 2026-11-21T08:00:00";
         let time = seconds(text, since_epoch()).ok_or(ValueError::Expected(expected))?;
-        let millis = std::time::Duration::try_from_secs_f64(time.max(0.0)).unwrap_or_default();
-        Ok(u64::try_from(millis.as_millis()).unwrap_or(u64::MAX))
+        Ok(millis(time))
     })?;
     Ok(Box::new(Events { format: format(typed)?, since }))
+}
+
+/// Milliseconds of seconds.
+fn millis(seconds: f64) -> u64 {
+    let time = std::time::Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Definitions {
+    /// Watches the directory of the definitions; who has no place for networks has none.
+    fn watch(inotify: &Inotify) -> Option<Self> {
+        let store = Store::of_user().ok()?;
+        let changes = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE;
+        if let Err(errno) = inotify.add_watch(store.make_directory().ok()?, changes) {
+            log::debug!("cannot watch the networks' definitions: {errno}");
+            return None;
+        }
+        Some(Self { store, known: SortedMap::new() })
+    }
 }
 
 impl Action for Events {
@@ -94,6 +121,11 @@ impl Action for Events {
         for parent in runtime_dir::make_parents().map_err(ClientError::Directory)? {
             let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
             inotify.add_watch(&parent, flags).map_err(system("watch for networks"))?;
+        }
+        let mut definitions = Definitions::watch(&inotify);
+        if let Some(definitions) = &mut definitions {
+            let since = self.since.unwrap_or(u64::MAX);
+            self.tell_of(definitions, |time_ms| time_ms >= since)?;
         }
         let mut sources = Vec::new();
         self.listen_to_new(&mut sources, self.since)?;
@@ -109,8 +141,12 @@ impl Action for Events {
                 Err(nix::errno::Errno::EINTR) => continue,
                 other => other.map_err(system("wait for events"))?,
             };
+            let mut changed = false;
             while inotify.read_events().is_ok() {
-                looks = MAX_LOOKS;
+                (looks, changed) = (MAX_LOOKS, true);
+            }
+            if let Some(definitions) = definitions.as_mut().filter(|_| changed) {
+                self.tell_of(definitions, |_| true)?;
             }
             let mut index = 0;
             while let Some(source) = sources.get_mut(index) {
@@ -148,6 +184,46 @@ impl Events {
         Ok(())
     }
 
+    /// Prints which networks are new, of those made at a time that is `wanted`, and which are gone.
+    fn tell_of(
+        &self,
+        definitions: &mut Definitions,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<(), Error> {
+        let Definitions { store, known } = definitions;
+        let Ok(networks) = store.networks() else { return Ok(()) };
+        let event = |action: &str, time_ms, id: &str, name: &str| Event {
+            time_ms,
+            action: action.to_owned(),
+            network: name.to_owned(),
+            id: id.to_owned(),
+            name: name.to_owned(),
+            port: None,
+        };
+        let mut gone = known.clone();
+        for definition in networks.good.values() {
+            let (id, name) = (&definition.id, &definition.name);
+            if gone.remove(id).is_some() {
+                continue;
+            }
+            known.insert(id.clone(), name.clone());
+            let created = seconds(&definition.created, since_epoch());
+            let time_ms = millis(created.unwrap_or_default());
+            if wanted(time_ms) {
+                self.print("network", &event("create", time_ms, id, name))?;
+            }
+        }
+        for (id, name) in gone.iter() {
+            // One that cannot be read is still there.
+            if store.read(name).is_ok_and(|other| other.is_none_or(|other| other.id != *id)) {
+                known.remove(id);
+                let now = millis(since_epoch().as_secs_f64());
+                self.print("network", &event("destroy", now, id, name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Prints what a network has told; false at its end.
     fn hear(&self, source: &mut Source) -> Result<bool, Error> {
         loop {
@@ -162,7 +238,7 @@ impl Events {
                         "disconnect" => drop(source.connected.remove(&container)),
                         _ => {}
                     }
-                    self.print(&event)?;
+                    self.print("container", &event)?;
                 }
                 Ok(Line::NotYet) => return Ok(true),
                 Ok(Line::End) | Err(_) => break,
@@ -172,12 +248,13 @@ impl Events {
         for (id, name) in source.connected.take() {
             let network = source.instance.info.network.clone();
             let action = "disconnect".to_owned();
-            self.print(&Event { time_ms, action, network, id, name, port: None })?;
+            self.print("container", &Event { time_ms, action, network, id, name, port: None })?;
         }
         Ok(false)
     }
 
-    fn print(&self, event: &Event) -> Result<(), Error> {
+    /// Prints a line of a `kind` of thing.
+    fn print(&self, kind: &str, event: &Event) -> Result<(), Error> {
         let time = rfc3339(std::time::Duration::from_millis(event.time_ms));
         let port = event
             .port
@@ -192,7 +269,7 @@ impl Events {
         }
         let row = Value::Struct(vec![
             ("Time", text(time)),
-            ("Type", text("container")),
+            ("Type", text(kind)),
             ("Action", text(&event.action)),
             ("Name", text(&event.name)),
             ("ID", text(&event.id)),
