@@ -45,6 +45,10 @@ pub enum NetworkError {
         "{name} is another user's network, which does not take sockets of a container: --dns-listen is for one's own"
     )]
     DnsListen { name: String },
+    #[error(
+        "{name} is another user's network, for which Linux 5.9 is needed: there are no pidfds here"
+    )]
+    NoPidfds { name: String },
     #[error("the network {name} is not served")]
     NotServed { name: String },
     #[error("the network {name} has active endpoints: {}", containers.join(", "))]
@@ -53,6 +57,8 @@ pub enum NetworkError {
     NotConnected { container: String, name: String },
     #[error("the container {name} has no namespace that can be entered")]
     NoNamespace { name: String },
+    #[error("no process of the container {name} can be seen from this pid namespace")]
+    Elsewhere { name: String },
     #[error("{address} is not a resolver of the network {name}")]
     NoResolver { address: IpAddr, name: String },
     #[error("the network {name} has no record {record}")]

@@ -3,7 +3,8 @@
 //! The process has left its roll (`io::control::roll`). Before another is started that is put aside,
 //! and each container is struck from it when it is back on the network or has ended; the file goes
 //! with the last. So whatever fails on the way, who is not back is there for the next one who needs
-//! the network. What writes here holds the lock on the set of networks.
+//! the network. Ports of names are published again at once, as they need nobody to be there. What
+//! writes here holds the lock on the set of networks.
 
 use std::fs::{OpenOptions, metadata, remove_file, rename};
 use std::io::ErrorKind;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use super::{named, set_up};
 use crate::control::{self, Arrival};
 use crate::error::{Error, reasons};
-use crate::io::control::roll::{self, Entry, Roll};
+use crate::io::control::roll::{self, Entry, Roll, Service};
 use crate::network::definition::Definition;
 use crate::runtime_dir::{LEFT, Owner, STATE, clear, sockets};
 
@@ -29,7 +30,7 @@ fn directories(name: &str) -> impl Iterator<Item = PathBuf> {
 pub(super) fn entries(name: &str, runs: bool) -> Vec<Entry> {
     let files: &[&str] = if runs { &[LEFT] } else { &[LEFT, STATE] };
     let paths = directories(name).flat_map(|place| files.iter().map(move |file| place.join(file)));
-    paths.flat_map(|path| roll::read(&path)).map(|(_, entry)| entry).collect()
+    paths.flat_map(|path| roll::read::<Entry>(&path)).map(|(_, entry)| entry).collect()
 }
 
 /// Whether somebody is to come back, or about to, to a network whose process runs again.
@@ -79,15 +80,25 @@ pub(super) fn bring_back(network: &Definition, except: Option<u64>) -> Result<()
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
         let there = super::network::containers(name)?;
         let (mut roll, mut all) = (Roll::new(Some(file)), true);
-        for (place, entry) in roll::read(&path) {
+        // Without anybody the process would have ended, and with it the ports of names.
+        let mut lives = network.group.is_some();
+        for (place, entry) in roll::read::<Entry>(&path) {
             let container = entry.name.clone();
-            let wanted = entry.arrival.inode != except && entry.is_left(network, &there);
+            let is_left = entry.is_left(network, &there);
+            lives |= is_left;
+            let wanted = entry.arrival.inode != except && is_left;
             if wanted && let Err(error) = named::come_back(name, entry) {
                 log::warn!("{container} is not on {name} again: {}", reasons(&error));
                 all = false;
             } else {
                 roll.strike(place);
             }
+        }
+        for (place, service) in roll::read::<Service>(&path) {
+            if lives && service.network == network.id {
+                named::publish_again(name, &service);
+            }
+            roll.strike(place);
         }
         if all && let Err(error) = remove_file(&path) {
             log::debug!("cannot remove {}: {error}", path.display());
@@ -120,8 +131,12 @@ impl Entry {
     }
 }
 
-/// Whether a container is where it was. One that we may not look into may be.
+/// Whether a container is where it was. One that we may not look into may be, and so may one whose
+/// number is of another pid namespace than ours.
 fn still_runs(arrival: &Arrival) -> bool {
+    if named::is_elsewhere(arrival) {
+        return true;
+    }
     let path = match (arrival.pid, &arrival.netns) {
         (Some(pid), _) => format!("/proc/{pid}/ns/net"),
         (None, Some(netns)) => netns.clone(),

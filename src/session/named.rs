@@ -18,7 +18,7 @@ use crate::client::{self, ClientError, Connection};
 use crate::config::{Attach, Endpoint, Join, Lease, Membership, Offload, Target};
 use crate::control::{self, Arrival, Info, Leased, Named, PortMapping, Ports, Spec, Wanted};
 use crate::error::{Error, reasons};
-use crate::io::control::roll::Entry;
+use crate::io::control::roll::{Entry, Service};
 use crate::io::{Ended, Signals};
 use crate::network::definition::Definition;
 use crate::network::leases::mac_address;
@@ -26,6 +26,7 @@ use crate::network::manage::{NetworkError, new_id};
 use crate::network::options;
 use crate::network::store::Store;
 use crate::sys::isolate::isolate_initial;
+use crate::sys::process;
 
 /// Who a container is, on every network that it is on.
 #[derive(Debug, Clone)]
@@ -163,6 +164,11 @@ impl Ticket {
         offload: Offload,
     ) -> Result<Member, Error> {
         let Self { mut connection, join, lease, definition, dns_listen } = self;
+        let held = container.pidfd.as_ref().and_then(|process| process::number(process.as_fd()));
+        if held.is_some() && join.network.contains('/') {
+            // The network's process touches no other file of somebody else's.
+            return Err(NetworkError::NoPidfds { name: join.network }.into());
+        }
         let joint = Joint {
             network: &definition.name,
             ifname: match &join.ifname {
@@ -188,6 +194,7 @@ impl Ticket {
             links: who.links.clone(),
             dns: dns_listen,
             pid: who.pid,
+            pidns: who.pid.and_then(|_| own_pidns()),
             netns: who.netns.clone(),
             userns: who.userns.clone(),
             inode: inode(container),
@@ -467,7 +474,15 @@ pub fn connect(
 /// It has ended, and what keeps it from being attached.
 pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
     let Entry { name, keep, addresses, mac, arrival, ports, .. } = entry;
-    let target = match (arrival.pid, &arrival.netns) {
+    let pid = match is_elsewhere(&arrival) {
+        // Seen from here it may have another number.
+        true => {
+            let found = arrival.inode.and_then(process_in);
+            Some(found.ok_or_else(|| NetworkError::Elsewhere { name: name.clone() })?)
+        }
+        false => arrival.pid,
+    };
+    let target = match (pid, &arrival.netns) {
         (Some(pid), _) => Target::Pid(pid),
         (None, Some(netns)) => {
             let userns = arrival.userns.as_ref().map(Into::into);
@@ -492,7 +507,7 @@ pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
         ..Join::default()
     };
     let offload = if arrival.vnet_header { Offload::Auto } else { Offload::Off };
-    let Arrival { id, pid, netns, userns, links, dns, .. } = arrival;
+    let Arrival { id, netns, userns, links, dns, .. } = arrival;
     let who = Who { id, name, keep, pid, netns, userns, links, hold: false };
     let ticket = Ticket { dns_listen: dns, ..Ticket::of(connection, join, leased)? };
     let mut member = ticket.bring(&container, &who, offload)?;
@@ -502,6 +517,49 @@ pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Publishes what was published for a name on a network whose process was killed and runs again.
+pub(super) fn publish_again(network: &str, left: &Service) {
+    let Service { service, ports, .. } = left;
+    for (spec, bind) in ports {
+        let wanted = Spec {
+            spec: spec.clone(),
+            container: None,
+            service: Some(service.clone()),
+            bind: bind.clone(),
+        };
+        let published = network::find(network).and_then(|connection| {
+            let ended = || NetworkError::Ended { name: network.to_owned() };
+            Ok(connection.ok_or_else(ended)?.ask::<Ports>("publish", &wanted)?)
+        });
+        if let Err(error) = published {
+            log::warn!(
+                "{spec} of @{network}/{service} is not published again: {}",
+                reasons(&error)
+            );
+        }
+    }
+}
+
+/// Whether a container's number is of another pid namespace than ours.
+pub(super) fn is_elsewhere(arrival: &Arrival) -> bool {
+    arrival.pid.is_some() && arrival.pidns.is_some() && arrival.pidns != own_pidns()
+}
+
+/// The inode of our pid namespace.
+fn own_pidns() -> Option<u64> {
+    std::fs::metadata("/proc/self/ns/pid").ok().map(|there| there.ino())
+}
+
+/// A process in the network namespace of this inode that can be seen from here.
+fn process_in(inode: u64) -> Option<i32> {
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.into_iter().find(|pid: &i32| {
+        let there = std::fs::metadata(format!("/proc/{pid}/ns/net"));
+        there.is_ok_and(|there| there.ino() == inode)
+    })
 }
 
 /// Disconnects a running container from a network.

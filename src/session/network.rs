@@ -51,7 +51,7 @@ pub fn connect(
     except: Option<u64>,
 ) -> Result<Connection, Error> {
     let name = &definition.name;
-    if let Some(connection) = find(name)?.filter(|_| !left::is_any(name)) {
+    if let Some(connection) = find_alive(name)?.filter(|_| !left::is_any(name)) {
         return Ok(connection);
     }
     let _lock = store.lock().map_err(NetworkError::from)?;
@@ -61,7 +61,7 @@ pub fn connect(
         let word = name.clone();
         return Err(NetworkError::from(StoreError::NoSuch { word }).into());
     };
-    if find(name)?.is_none() {
+    if find_alive(name)?.is_none() {
         left::put_aside(name)?;
         start(store, current)?;
     }
@@ -81,7 +81,7 @@ pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
         if owner != Owner::Network {
             continue;
         }
-        let mut left = left::entries(&name, find(&name)?.is_some());
+        let mut left = left::entries(&name, find_alive(&name)?.is_some());
         let current = store.as_ref().and_then(|store| store.read(&name).ok()?);
         // What is no more is told of.
         if let Some(current) = current {
@@ -107,6 +107,16 @@ pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
         }
     }
     Ok(names)
+}
+
+/// As [`find`], if it answers: one that was killed this moment takes calls for a while.
+fn find_alive(name: &str) -> Result<Option<Connection>, Error> {
+    let Some(mut connection) = find(name)? else { return Ok(None) };
+    match connection.ask::<Value>("version", &json!({})) {
+        Ok(_) => Ok(Some(connection)),
+        Err(ClientError::Talk { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A network of another user, written `OWNER/NAME`.

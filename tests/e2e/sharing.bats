@@ -59,11 +59,17 @@ container() {
 
 @test "two users of a group share a network, and a third is kept out" {
     owner=$(outer 1001)
+    as 1002 rnsnet events --format '{{.Action}} {{.Network}} {{.Name}}' >"$HOME/told" 3>&- &
+    pids="$pids $!"
     as 1001 rnsnet network create --group 500 shared
     container 1002
     as 1002 rnsnet -d --network "$owner/shared" --name two "$pid"
     container 1001
     as 1001 rnsnet -d --network shared --name one "$pid"
+    # Whoever has a container there hears what happens, from the day on which it joins.
+    for told in "connect shared two" "connect shared one"; do
+        eventually grep -qx "$told" "$HOME/told"
+    done
     run as 1002 rnsnet run --network "$owner/shared" -- ping -c 2 -W 5 one
     has "$output" " 0% packet loss"
     run as 1001 rnsnet run --network shared -- ping -c 2 -W 5 two
@@ -196,6 +202,33 @@ END
     run member null
     [ "$status" != 0 ]
     same "$(as 1001 rnsnet ps --format '{{.Name}}')" one
+}
+
+# A member on a kernel without pidfds, or in a container whose engine forbids them.
+@test "without pidfds a member is told so, and shuts nobody out" {
+    owner=$(outer 1001)
+    as 1001 rnsnet network create --group 500 shared
+    cat >"$HOME/old.py" <<'END'
+import ctypes, errno, os, struct, sys
+op = lambda code, k, t=0, f=0: struct.pack("<HBBI", code, t, f, k)
+class Program(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+# pidfd_send_signal, pidfd_open
+code = b"".join(op(0x20, 0) + op(0x15, call, 0, 1) + op(6, 0x50000 | errno.ENOSYS) for call in (424, 434))
+code += op(6, 0x7FFF0000)
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(Program(len(code) // 8, code)), 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+END
+    container 1002
+    for _ in $(seq 70); do
+        run as 1002 python3 "$HOME/old.py" rnsnet -d --network "$owner/shared" --name two "$pid"
+        [ "$status" = 1 ]
+        has "$output" "Linux 5.9 is needed"
+    done
+    as 1002 rnsnet -d --network "$owner/shared" --name two "$pid"
+    same "$(as 1001 rnsnet ps --format '{{.Name}}')" two
 }
 
 is_not_served() { ! as 1002 rnsnet network inspect "$owner/shared"; }

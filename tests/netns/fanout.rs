@@ -6,26 +6,13 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, secs};
-use crate::exec::{Proc, signal_pid};
-use crate::lab::{Container, HOST4, LAN4, Lab, Place};
-use crate::networks::{info_process, pings, process_at};
+use crate::eventually::{eventually, promptly, secs};
+use crate::exec::{self, Proc, signal_pid};
+use crate::lab::{Container, HOST4, LAN4, Lab, Place, python};
+use crate::networks::{info_process, pings};
 use crate::rnsnet::binary;
 
 impl Lab {
-    /// Kills a network's process, and waits until it has no port and no socket any more.
-    #[track_caller]
-    fn kill_network(&self, network: &str) {
-        let process = info_process(self, network);
-        signal_pid(process, Signal::SIGKILL);
-        eventually(secs(10), "it has ended", || {
-            match fs::read_to_string(format!("/proc/{process}/stat")) {
-                Ok(stat) if !stat.contains(") Z ") => Err(stat),
-                _ => Ok(()),
-            }
-        });
-    }
-
     /// What a network's process has dropped, by reason.
     fn drops(&self, network: &str) -> BTreeMap<String, u64> {
         let socket = self.runtime().join("rnsnet/networks").join(network).join("control.sock");
@@ -285,7 +272,7 @@ fn three_hundred_clients_of_a_name_are_shared_and_none_is_lost_with_a_replica() 
     assert!(shares[..3].iter().all(|share| (70..=130).contains(share)), "{shares:?}");
     drop(three.1);
     three.0.kill();
-    eventually(secs(2), "it has left", || {
+    promptly(secs(1), "it has left", || {
         let names = lab.rn("ps --format {{.Name}}");
         if names.contains("three") { Err(names) } else { Ok(()) }
     });
@@ -305,6 +292,7 @@ fn what_happens_on_a_network_is_told() {
     let format = "{{.Action}} {{.Network}} {{.Name}} {{.Port}}";
     let mut events =
         lab.spawn(Place::User, &[program, "events", "--since", "10m", "--format", format]);
+    assert_eq!(events.line(secs(5)).trim(), "create n1 n1");
     assert_eq!(events.line(secs(5)).trim(), "connect n1 keeper");
     let web = lab.container();
     lab.rn(&format!("network connect --name web n1 {}", web.pid()));
@@ -320,6 +308,13 @@ fn what_happens_on_a_network_is_told() {
     assert_eq!(events.line(secs(10)).trim(), "disconnect n1 keeper");
     lab.rn("reattach");
     assert_eq!(events.line(secs(10)).trim(), "connect n1 keeper");
+    assert_eq!(events.line(secs(10)), "publish n1 @n1/api 80/tcp -> 127.0.0.1:8081");
+    // Networks that nobody is on are told of as well, and a change makes no other of one.
+    lab.rn("network create n2");
+    lab.rn("network update --label a=b n2");
+    lab.rn("network rm n2");
+    assert_eq!(events.line(secs(10)).trim(), "create n2 n2");
+    assert_eq!(events.line(secs(10)).trim(), "destroy n2 n2");
 }
 
 /// What was sent by netlink: who sent it, the message's type (rtnetlink(7)), and its bytes.
@@ -366,7 +361,7 @@ fn a_network_needs_nothing_of_the_kernel_but_tun() {
         command.args(["-e", "trace=socket,sendto,sendmsg,setns,bind,ioctl,execve", "-o"]);
         command.arg(file(number)).args(["nsenter", "-U", "--preserve-credentials", "-t"]);
         command.arg(lab.user_pid().to_string()).arg(binary()).args(args);
-        crate::exec::run(&mut command, b"", secs(20)).ok().to_owned()
+        exec::run(&mut command, b"", secs(20)).ok().to_owned()
     };
     let (web, db) = (lab.container(), lab.container());
     trace(0, &format!("-d --network n1 --name web -p 8080:80 {}", web.pid()));
@@ -463,6 +458,44 @@ fn a_networks_process_that_is_killed_takes_nobody_elses_traffic_along() {
     drop::<Proc>(flow);
 }
 
+// K7
+#[test]
+fn a_container_killed_under_load_stops_nobody_else() {
+    let Some(lab) = Lab::alone() else { return };
+    lab.rn("network create n1");
+    let a = lab.member("--network n1 --name a");
+    let b = lab.member("--network n1 --name b");
+    let victim = lab.member("--network n1 --name victim");
+    let _server = lab.listen(Place::In(&b), &["iperf3", "-s", "-p", "5201"], 5201);
+    let _other = lab.listen(Place::In(&victim), &["iperf3", "-s", "-p", "5202"], 5202);
+    let load = lab.spawn(
+        Place::In(&a),
+        // Killed below: it spins for ever when the other end is gone without a word.
+        &["iperf3", "-c", "10.89.0.4", "-p", "5202", "-t", "9"],
+    );
+    let mut measured =
+        lab.spawn(Place::In(&a), &["iperf3", "-c", "10.89.0.3", "-t", "3", "-i", "0.2", "-J"]);
+    eventually(secs(3), "both are under way", || {
+        let seen = lab.within(&a, "ss -Htn state established | grep -c -e :5201 -e :5202");
+        if seen.stdout.trim() == "4" { Ok(()) } else { Err(seen.stdout) }
+    });
+    victim.kill();
+    let ran = {
+        let deadline = secs(15);
+        eventually(deadline, "the measurement has ended", || {
+            if measured.ended().is_some() { Ok(()) } else { Err("not yet".to_owned()) }
+        });
+        measured.finish(secs(5))
+    };
+    let read = "import json; r = json.load(sys.stdin)\n\
+                print(min(i['sum']['bytes'] for i in r['intervals'][:-1]))";
+    let mut python = lab.cmd(Place::User, &["python3", "-c", &python(read)]);
+    let least = exec::run(&mut python, ran.stdout.as_bytes(), secs(5));
+    let least: u64 = least.ok().parse().expect("bytes");
+    assert!(least > 0, "an interval of 200 ms without a byte: {ran}");
+    drop(load);
+}
+
 // K7: fairness. A container that sends all that it can, to whoever does not listen, stops nobody.
 #[test]
 fn containers_at_full_speed_or_dead_leave_the_others_their_turn() {
@@ -506,126 +539,6 @@ while True:
     deaf.kill();
     assert_eq!(lab.py_within(Place::In(&a), rounds, secs(60)).ok(), "all");
     drop((stopped, loud_one));
-}
-
-// A8 E21: as with a network of its own, a container keeps its interface, and everything comes back.
-#[test]
-fn the_containers_of_a_killed_network_keep_their_interfaces_and_come_back() {
-    let Some(lab) = Lab::new() else { return };
-    lab.rn("network create --ipv6 n1");
-    let words = "--network n1:alias=www --dns-listen 127.0.0.11 --name web -p 8080:80 -p 80";
-    let web = lab.member(words);
-    let db = lab.member("--network n1 --name db");
-    let gone = lab.member("--network n1 --name gone");
-    let bare = lab.member("--network n1");
-    lab.rn("publish web 8082:80,from=192.0.2.0/24");
-    lab.rn("publish web 8083:80");
-    lab.rn("unpublish web 8083:80");
-    let _who = lab.who(Place::In(&web), 80);
-    let interface = |container: &Container| {
-        let script = "ip -o link show eth0 | cut -d: -f1; ip -o addr show eth0 scope global | tr -s ' '; \
-                      ip route show default; ip -6 route show default";
-        lab.within(container, script).ok().replace(" linkdown", "")
-    };
-    let all = || [interface(&web), interface(&db), interface(&bare)];
-    let (before, ports) = (all(), lab.rn("port web"));
-    assert!(before.iter().all(|text| text.contains("default via 10.89.0.1")), "{before:?}");
-    let (pid, mut gone) = (db.pid().to_string(), Some(gone));
-    let own = format!("-d --network n1 --name db {pid}");
-    for words in ["reattach", "reattach n1", "reattach web", "network start n1", &own] {
-        lab.kill_network("n1");
-        assert_eq!(lab.sockets(Place::Host, 8080), "");
-        assert_eq!(all(), before);
-        if let Some(gone) = gone.take() {
-            gone.kill();
-        }
-        lab.rn(words);
-        assert_eq!(all(), before, "{words}");
-        assert_eq!(lab.rn("port web"), ports, "{words}");
-        let names = lab.rn("ps --format {{.Name}}");
-        assert!(
-            names.contains("web") && names.contains("db") && !names.contains("gone"),
-            "{names}"
-        );
-        assert!(pings(&lab, &db, "10.89.0.2") && pings(&lab, &bare, "10.89.0.3"), "{words}");
-        assert_eq!(lab.asks(&web, "127.0.0.11", "db"), "10.89.0.3");
-        assert_eq!(lab.asks(&db, "10.89.0.1", "www"), "10.89.0.2");
-        for port in [8080, 8082] {
-            let program = format!("say(read_all(tcp('{HOST4}', {port}, 20)).decode().split()[0])");
-            assert_eq!(lab.py(Place::Lan, &program).ok(), LAN4, "{words}");
-        }
-    }
-    let served = lab.rn_fails("reattach n1");
-    assert!(served.starts_with("nothing to reattach"), "{served}");
-    // An end in order leaves nothing.
-    signal_pid(info_process(&lab, "n1"), Signal::SIGTERM);
-    eventually(secs(5), "the interfaces have gone with it", || {
-        let links = lab.within(&db, "ip -br link").ok().to_owned();
-        if links.contains("eth0") { Err(links) } else { Ok(()) }
-    });
-    let nothing = lab.rn_fails("reattach");
-    assert!(nothing.starts_with("nothing to reattach"), "{nothing}");
-}
-
-// A8 E21: who cannot be brought back now is not lost, nor forgotten where the network is removed.
-#[test]
-fn a_container_that_cannot_come_back_yet_stays_left() {
-    let Some(lab) = Lab::new() else { return };
-    lab.rn("network create n1");
-    let web = lab.container();
-    let script = format!(
-        "cd /proc/{}/ns; RNSNET_DEFAULT_BIND=127.0.0.1,::1 exec {} -d --network n1 --name web \
-         --offload off -p 8080:80 -p 8081:80 ./net",
-        web.pid(),
-        binary().display()
-    );
-    lab.sh(Place::User, &script).ok();
-    let ports = lab.rn("port web");
-    assert!(ports.contains("[::1]:8080") && ports.contains("127.0.0.1:8080"), "{ports}");
-    let in_use = "the network n1 has active endpoints: web";
-    lab.kill_network("n1");
-    assert_eq!(lab.rn_fails("network rm n1"), in_use);
-    assert_eq!(lab.rn("network prune -f"), "");
-    // From a user namespace beside the container's, and once more.
-    let start = format!("exec unshare -Ur {} network start n1", binary().display());
-    for _ in 0..2 {
-        let told = lab.sh(Place::User, &start).stderr;
-        assert!(told.contains("web is not on n1 again: ") && told.contains("denied"), "{told}");
-        assert_eq!(lab.rn_fails("network rm n1"), in_use);
-        lab.kill_network("n1");
-    }
-    // The process runs, without it.
-    lab.sh(Place::User, &start);
-    lab.rn("reattach web");
-    assert_eq!(lab.rn("port web"), ports);
-    lab.kill_network("n1");
-    let other = lab.who(Place::Host, 8080);
-    let again = lab.rnsnet_ends(&["reattach"]);
-    assert!(again.stderr.contains("8080:80/tcp of web is not published again: "), "{again}");
-    assert!(again.stderr.contains("Address already in use"), "{again}");
-    let rest: Vec<&str> = ports.lines().filter(|port| port.ends_with("8081")).collect();
-    assert_eq!(lab.rn("port web").lines().collect::<Vec<_>>(), rest);
-    let link = lab.within(&web, "ip -d link show eth0");
-    assert!(link.ok().contains("vnet_hdr off"), "{link}");
-    let served = lab.rn_fails("reattach n1");
-    assert!(served.starts_with("nothing to reattach"), "{served}");
-    lab.kill_network("n1");
-    assert_eq!(lab.rn("network rm -f n1"), "n1");
-    assert!(!lab.runtime().join("rnsnet/networks/n1").exists());
-    // Nobody comes to another network of its name, and one that is gone is in nobody's way.
-    lab.rn("network create n1");
-    let db = lab.member("--network n1 --name db");
-    assert_eq!(lab.rn("ps --format {{.Name}}"), "db");
-    lab.kill_network("n1");
-    fs::remove_file(lab.runtime().join("config/rnsnet/networks/n1.json")).expect("a definition");
-    let own = lab.container();
-    lab.rn(&format!("-d --name own {}", own.pid()));
-    let socket = lab.runtime().join("rnsnet/containers/own/control.sock");
-    signal_pid(process_at(&lab, &socket), Signal::SIGKILL);
-    let reattached = lab.rnsnet_ends(&["reattach", "--detach"]);
-    assert!(reattached.stderr.contains("n1 is not served again: no such network"), "{reattached}");
-    assert_eq!(lab.rn("ps --format {{.Name}}"), "own");
-    drop((other, db));
 }
 
 // D12: a resolv.conf as Docker's.

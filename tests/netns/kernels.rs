@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use crate::eventually::{eventually, secs};
 use crate::exec::{DEFAULT_DEADLINE, Proc, run};
 use crate::lab::{LAN4, Lab, Place, python};
+use crate::networks::pings;
 use crate::rnsnet::binary;
 
 /// Executes its arguments with the answers in `rules`: a system call, the error, and which
@@ -82,6 +83,24 @@ fn without_an_answer_about_namespaces_it_attaches_all_the_same() {
     deaf(&["--network", "none", &userns, path]).ok();
     // The filter does what it is for: with it the answer is missing.
     assert!(untold.stderr.contains("Inappropriate ioctl"), "{untold}");
+}
+
+// A8: how a container was entered is known to who brings it back.
+#[test]
+fn a_killed_network_comes_back_by_the_user_namespace_that_was_said() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let web = lab.container();
+    let net = format!("/proc/{}/ns/net", web.pid());
+    let path = lab.dir().join("netns").display().to_string();
+    lab.sh(Place::Host, &format!("touch {path}; mount --bind {net} {path}")).ok();
+    let userns = format!("--userns-path=/proc/{}/ns/user", web.pid());
+    let deaf = |args: &[&str]| run(&mut lab.lacking(DEAF_NSFS, args), b"", DEFAULT_DEADLINE);
+    deaf(&["-d", "--network", "n1", "--name", "web", &userns, &path]).ok();
+    lab.kill_network("n1");
+    deaf(&["reattach"]).ok();
+    assert_eq!(lab.rn("ps --format {{.Name}}"), "web");
+    assert!(pings(&lab, &web, "10.89.0.1"));
 }
 
 /// What is to be said of what an old kernel lacks.

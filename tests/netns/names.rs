@@ -2,7 +2,7 @@
 //! D14, D20, C25.
 
 use crate::eventually::{eventually, secs};
-use crate::lab::{DNS4, GATEWAY4, GATEWAY6, GUEST4, LAN4, Lab, Place};
+use crate::lab::{DNS4, GATEWAY4, GATEWAY6, GUEST4, HOST4, LAN4, Lab, Place};
 
 const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
 
@@ -170,6 +170,26 @@ say(good)
     assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "100");
     for _ in 0..20 {
         assert_eq!(outside.line(secs(10)), LAN4);
+    }
+}
+
+// C25 C12: nor on a named network, whose other containers are known by their names meanwhile.
+#[test]
+fn a_name_server_of_a_named_network_is_published_beside_its_names() {
+    let Some(lab) = Lab::new() else { return };
+    lab.sh(Place::Host, "echo 53 > /proc/sys/net/ipv4/ip_unprivileged_port_start").ok();
+    lab.rn("network create n1");
+    let server = lab.member("--network n1 --name server -p 53:53 -p 53:53/udp");
+    let web = lab.member("--network n1 --name web");
+    let _dns = lab.dnsmasq(Place::In(&server), "0.0.0.0");
+    for transport in ["+notcp", "+tcp"] {
+        let dig = |at: &str, name: &str| format!("dig +short +tries=2 {transport} @{at} {name}");
+        assert_eq!(lab.sh(Place::Lan, &dig(HOST4, "a.test")).ok(), LAN4, "{transport}");
+        for container in [&server, &web] {
+            let asked = lab.within(container, &dig("10.89.0.1", "web"));
+            assert_eq!(asked.ok(), "10.89.0.3", "{transport}");
+        }
+        assert_eq!(lab.within(&web, &dig("10.89.0.2", "a.test")).ok(), LAN4, "{transport}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the commands of the control socket know of the network beside the engine: who its
 //! containers are.
 
-use super::roll::{Entry, Roll};
+use super::roll::{Entry, Roll, Service};
 use super::shared::Shared;
 use crate::cli::publish::PublishDefaults;
 use crate::clock::since_epoch;
@@ -56,6 +56,8 @@ pub(in crate::io) struct Instance {
     pub(super) containers: Vec<Member>,
     shared: Option<Shared>,
     roll: Roll,
+    /// Names that ports are published for, and their places in the roll.
+    services: Vec<(String, usize)>,
 }
 
 /// One container.
@@ -91,8 +93,8 @@ impl Instance {
         let network = control::PRIVATE.to_owned();
         let process = std::process::id();
         let containers = vec![member];
-        let roll = Roll::default();
-        Self { network, config, process, called_as, containers, shared: None, roll }
+        let (roll, services) = (Roll::default(), Vec::new());
+        Self { network, config, process, called_as, containers, shared: None, roll, services }
     }
 
     /// A named network, which nobody is on yet.
@@ -110,6 +112,7 @@ impl Instance {
             containers: Vec::new(),
             shared: Some(Shared::new(definition, journal)),
             roll,
+            services: Vec::new(),
         }
     }
 
@@ -148,6 +151,29 @@ impl Instance {
             entry.ports = published.iter().filter(own).flat_map(Rule::again).collect();
             self.roll.note(*place, entry);
         }
+    }
+
+    /// Takes note of what is published for a name of a named network now.
+    pub(super) fn note_service(&mut self, service: &str, published: &PublishedPorts) {
+        let Some(shared) = &self.shared else { return };
+        let known = self.services.iter().position(|(name, _)| name.eq_ignore_ascii_case(service));
+        let own =
+            |rule: &&Rule| rule.service().is_some_and(|other| other.eq_ignore_ascii_case(service));
+        let ports: Vec<_> = published.iter().filter(own).flat_map(Rule::again).collect();
+        let place = match known {
+            Some(known) if ports.is_empty() => {
+                return self.roll.strike(self.services.swap_remove(known).1);
+            }
+            Some(known) => self.services.get(known).map(|(_, place)| *place).unwrap_or_default(),
+            None if ports.is_empty() => return,
+            None => {
+                let place = self.roll.place();
+                self.services.push((service.to_owned(), place));
+                place
+            }
+        };
+        let (network, service) = (shared.definition.id.clone(), service.to_owned());
+        self.roll.note_service(place, &Service { network, service, ports });
     }
 
     /// The container at a port.

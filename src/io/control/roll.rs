@@ -1,10 +1,10 @@
 //! Who is on a network, for the process that takes its place if it is killed: `rnsnet reattach`.
 //!
 //! The interfaces stay in the containers, and how each came to be there stays in a file beside the
-//! control socket. The process has it open since before it gave up all others: every container has a
-//! place of [`PLACE`] bytes in it, which is written by one pwrite(2) of JSON and zeros whenever
-//! something of the container changes, and by zeros alone when it has gone. The file goes at every
-//! end in order.
+//! control socket. The process has it open since before it gave up all others: every container, and
+//! every name that ports are published for, has a place of [`PLACE`] bytes in it, which is written by
+//! one pwrite(2) of JSON and zeros whenever something of it changes, and by zeros alone when it has
+//! gone. The file goes at every end in order.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Arrival;
@@ -32,6 +33,17 @@ pub struct Entry {
     /// What it came with.
     pub arrival: Arrival,
     /// Its published ports, as after `--publish`, and the addresses of one that names none.
+    pub ports: Vec<(String, Vec<IpAddr>)>,
+}
+
+/// The ports of a name, whoever has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Service {
+    /// The id of the network.
+    pub network: String,
+    /// The name.
+    pub service: String,
+    /// As of a container.
     pub ports: Vec<(String, Vec<IpAddr>)>,
 }
 
@@ -76,7 +88,17 @@ impl Roll {
         self.write(place, text.unwrap_or_default());
     }
 
-    /// The container of a place has gone.
+    /// Writes which ports of a name are published at its place.
+    pub fn note_service(&self, place: usize, service: &Service) {
+        let text = serde_json::to_vec(service).ok().filter(|text| text.len() <= PLACE);
+        if text.is_none() {
+            let name = &service.service;
+            log::warn!("rnsnet reattach will not know of the ports of {name}: they are too many");
+        }
+        self.write(place, text.unwrap_or_default());
+    }
+
+    /// Who had a place has gone.
     pub fn strike(&mut self, place: usize) {
         if let Some(taken) = self.taken.get_mut(place) {
             *taken = false;
@@ -94,10 +116,10 @@ impl Roll {
     }
 }
 
-/// The containers of a roll that a killed process has left, by their places; what is strange is left
-/// out.
+/// What a roll has that a killed process has left, its containers ([`Entry`]) or the names that ports
+/// are published for ([`Service`]), by their places; what is strange is left out.
 #[must_use]
-pub fn read(path: &Path) -> Vec<(usize, Entry)> {
+pub fn read<T: DeserializeOwned>(path: &Path) -> Vec<(usize, T)> {
     let bytes = std::fs::read(path).unwrap_or_default();
     let places = bytes.chunks(PLACE).enumerate().filter_map(|(index, place)| {
         let end = place.iter().position(|byte| *byte == 0).unwrap_or(place.len());
@@ -138,7 +160,7 @@ mod tests {
     }
 
     fn names(path: &Path) -> Vec<(usize, String, usize)> {
-        let entries = read(path).into_iter();
+        let entries = read::<Entry>(path).into_iter();
         entries.map(|(place, entry)| (place, entry.name, entry.ports.len())).collect()
     }
 
@@ -163,6 +185,13 @@ mod tests {
         roll.note(place, &entry("d", 0));
         append(&one, &other).unwrap();
         assert_eq!(names(&one), [(2, "c".into(), 2), (3, "d".into(), 0)]);
+        // A name has a place of its own and is no container.
+        let place = roll.place();
+        let ports = vec![("8080:80".into(), vec![])];
+        roll.note_service(place, &Service { network: "1".into(), service: "api".into(), ports });
+        assert_eq!(names(&other), [(0, "d".into(), 0)]);
+        let services = read::<Service>(&other);
+        assert_eq!((services.len(), services[0].1.service.as_str()), (1, "api"));
         std::fs::remove_file(&other).unwrap();
         assert_eq!(append(&one, &other).unwrap_err().kind(), io::ErrorKind::NotFound);
         std::fs::remove_file(&one).unwrap();

@@ -71,8 +71,12 @@ impl Of {
 
     /// Keeps what is published now for another process.
     fn note(&self, context: &mut Context<'_>) {
-        if let Self::Container { port: Some(port), .. } = self {
-            context.instance.note_ports(*port, context.published);
+        match self {
+            Self::Container { port: Some(port), .. } => {
+                context.instance.note_ports(*port, context.published);
+            }
+            Self::Container { port: None, .. } => {}
+            Self::Service(service) => context.instance.note_service(service, context.published),
         }
     }
 
