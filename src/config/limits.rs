@@ -108,7 +108,7 @@ limits! {
         "containers of a named network, and so hardware and IP addresses that are known"
         => "one more is refused",
     Clients "clients" = 256 (1 to 256)
-        "clients of the control socket"
+        "clients of the control socket; slirp4netns's API socket always has 16"
         => "the one goes that owes us an answer longest; others wait",
     Descriptors "descriptors" = 1048576 (64 to 1048576)
         "descriptors, if the system allows so many; a quarter, 128 at most, is kept for DNS and control"

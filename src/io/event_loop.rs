@@ -307,6 +307,9 @@ impl Server {
             API => {
                 if let Some(api) = &mut self.api {
                     api.accept(now);
+                    if api.was_full() {
+                        self.engine.count_limit(Limit::Clients);
+                    }
                 }
             }
             token if Api::is_client(FIRST_API_CLIENT, token) => {

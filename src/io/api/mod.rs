@@ -19,7 +19,8 @@ use crate::engine::{Destination, Instant, PortId};
 use crate::socket_file::{BindError, MAX_PATH, SocketFile};
 use crate::sorted::SortedMap;
 
-/// Clients at once; a further one takes the place of the one that came first.
+/// Clients at once; a further one takes the place of the one that came first. A constant, as the command
+/// line is slirp4netns's: it has no word for another number.
 pub(super) const MAX_CLIENTS: usize = 16;
 /// How long a client has from its connection until it has read its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -126,6 +127,11 @@ impl Api {
     /// Takes new clients.
     pub(super) fn accept(&mut self, now: Instant) {
         self.clients.accept(now);
+    }
+
+    /// Whether a client has come, since this was asked last, when all places were taken.
+    pub(super) fn was_full(&mut self) -> bool {
+        std::mem::take(&mut self.clients.full)
     }
 
     /// Reads what a client has sent, and does what it asks once that is clear.

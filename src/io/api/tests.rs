@@ -171,7 +171,9 @@ fn a_silent_client_delays_nobody_and_is_ended() {
     let mut lab = Lab::new("silent");
     let mut silent: Vec<UnixStream> = (0..MAX_CLIENTS).map(|_| lab.connect()).collect();
     lab.turn();
+    lab.api.was_full();
     assert_eq!(lab.ask("{}"), r#"{"error":{"desc":"bad request: no execute found"}}"#);
+    assert!(lab.api.was_full(), "one had to give way");
     lab.now = lab.api.poll_timeout().unwrap();
     lab.api.handle_timeout(lab.now);
     assert_eq!(lab.api.poll_timeout(), None);
