@@ -383,6 +383,43 @@ mod tests {
         assert_eq!(status_of(|| unsafe { libc::ptrace(libc::PTRACE_TRACEME) } == 0), KILLED);
     }
 
+    /// What a rule says of who needs it is there: `module::function`, or a type of the module.
+    #[test]
+    fn who_needs_a_call_can_be_found_in_the_source() {
+        fn files(directory: &std::path::Path, found: &mut Vec<(String, String)>) {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    files(&path, found);
+                } else {
+                    found
+                        .push((path.display().to_string(), std::fs::read_to_string(path).unwrap()));
+                }
+            }
+        }
+        let mut sources = Vec::new();
+        files(concat!(env!("CARGO_MANIFEST_DIR"), "/src").as_ref(), &mut sources);
+        for rule in RULES {
+            for path in rule.needed_by.split([' ', ',', ';']).filter(|word| word.contains("::")) {
+                let path = path.trim_end_matches([':', '(', ')']);
+                let (module, rest) = path.split_once("::").unwrap();
+                let last = rest.rsplit("::").next().unwrap();
+                let kinds = ["fn", "struct", "enum", "pub mod", "mod"];
+                let defined = |text: &str| {
+                    kinds.iter().any(|kind| {
+                        text.match_indices(&format!("{kind} {last}")).any(|(at, found)| {
+                            !text[at + found.len()..]
+                                .starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                        })
+                    })
+                };
+                let there =
+                    sources.iter().any(|(file, text)| file.contains(module) && defined(text));
+                assert!(there, "{}: there is no {path}", rule.name);
+            }
+        }
+    }
+
     #[test]
     fn the_list_in_vendor_config_is_this_one() {
         let path = format!(

@@ -48,6 +48,15 @@ fn no_capability_is_left_on_the_host() {
     let netns = |pid: u32| lab.sh(Place::Host, &format!("readlink /proc/{pid}/ns/net"));
     assert_eq!(netns(net.pid()).ok(), lab.sh(Place::User, "readlink /proc/self/ns/net").ok());
     assert_ne!(netns(net.pid()).ok(), netns(ctr.pid()).ok());
+    drop(net);
+    // K2: to find a fault, and to find it alone.
+    for option in ["--no-seccomp", "--no-sandbox"] {
+        let net = lab.rnsnet(&ctr).with(&[option]).start();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", net.pid()))
+            .expect("the process is there");
+        assert!(status.contains("Seccomp:\t0"), "{option}: {status}");
+        assert!(status.contains("NoNewPrivs:\t1"), "{option}: {status}");
+    }
 }
 
 // A2
