@@ -1,11 +1,11 @@
-//! What a container cannot use up: the host's log, the last descriptors. Rows K4 K8.
+//! What a container cannot use up: the host's log, the last descriptors. Row K5.
 
 use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, secs};
 use crate::lab::{DNS4, HOST4, LAN4, Lab, Place};
 
-// K8: a container that has something to complain about, all the time.
+// K5: a container that has something to complain about, all the time.
 #[test]
 fn a_container_cannot_fill_the_log() {
     let Some(lab) = Lab::new() else { return };
@@ -39,7 +39,7 @@ attempt('10.0.2.2', 9)
     assert!(left_out > 1000, "{log}");
 }
 
-// K4: with every descriptor that flows may have in use, names resolve and the user is obeyed.
+// K5: with every descriptor that flows may have in use, names resolve and the user is obeyed.
 #[test]
 fn flows_leave_descriptors_for_dns_and_control() {
     let Some(lab) = Lab::new() else { return };
@@ -161,7 +161,7 @@ fn met(lab: &Lab) -> String {
     lab.rnsnet_ends(&stats).ok().to_owned()
 }
 
-// K4: bounds that the user has set: what is too much is refused as a host would, and counted.
+// K5: bounds that the user has set: what is too much is refused as a host would, and counted.
 #[test]
 fn bounds_are_what_the_user_says() {
     let Some(lab) = Lab::new() else { return };
@@ -220,7 +220,7 @@ sys.stdin.readline()
     });
 }
 
-// K4: no more descriptors than the user allows, though the system has more.
+// K5: no more descriptors than the user allows, though the system has more.
 #[test]
 fn descriptors_are_as_many_as_the_user_says() {
     let Some(lab) = Lab::new() else { return };
@@ -247,7 +247,7 @@ sys.stdin.readline()
     assert_eq!(met(&lab), "{\"descriptors\":1}");
 }
 
-// K4 E6: the same on a named network, whose process has options of its own.
+// K5 E6: the same on a named network, whose process has options of its own.
 #[test]
 fn bounds_of_a_named_network_are_among_its_options() {
     let Some(lab) = Lab::new() else { return };

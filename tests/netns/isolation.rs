@@ -1,10 +1,15 @@
-//! What the container must not reach: the host's loopback and its like. Rows F1 F5.
+//! What the container must not reach: the host's loopback and its like; and what must not reach others:
+//! its floods. Rows F1 F2 F5 F11 K4 K5 K8.
 //!
 //! A listener on the host counts what arrives, so that a test does not rely on what the container
 //! is told. Frames built by hand stand for a container that does not keep to its kernel's rules.
 
-use crate::eventually::secs;
+use std::collections::BTreeSet;
+
+use crate::eventually::{eventually, secs};
+use crate::faults::LOAD;
 use crate::lab::{DNS4, DNS6, GATEWAY4, GATEWAY6, LAN4, Lab, Place, arrivals};
+use crate::networks::info_process;
 
 const NOTHING: &str = "0 connections 0 datagrams";
 
@@ -271,8 +276,97 @@ for sport in range(20000, 32000):
         assert!(after < before + (16 << 10), "{before} KiB, then {after} with {address}");
     }
     // Within the time in which the absent neighbour's connections fail, new ones are served again.
-    crate::eventually::eventually(secs(10), "a connection works after the flood", || {
+    eventually(secs(10), "a connection works after the flood", || {
         let seen = lab.py(Place::In(&ctr), &format!("say(read_all(tcp('{LAN4}', 7, 20)))"));
         if seen.stdout.starts_with("b'192.0.2.1 ") { Ok(()) } else { Err(seen.to_string()) }
     });
+}
+
+// F11: nor is anything else there; the DNS address answers queries.
+#[test]
+fn the_networks_addresses_serve_names_and_nothing_else() {
+    let Some(lab) = Lab::new() else { return };
+    let _host = lab.who(Place::Host, 7);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    for (address, expected) in [(GATEWAY4, "[]"), (GATEWAY6, "[]"), (DNS4, "[53]"), (DNS6, "[53]")]
+    {
+        let scan = format!(
+            "
+open = []
+for port in list(range(1, 1200)) + [2375, 5000, 6443, 8000, 8080, 9090, 9273]:
+    s = socket.socket(family('{address}')); s.settimeout(20)
+    if s.connect_ex(('{address}', port)) == 0: open.append(port)
+    s.close()
+say(open)
+"
+        );
+        assert_eq!(lab.py_within(Place::In(&ctr), &scan, secs(60)).ok(), expected, "{address}");
+    }
+}
+
+// K8: on the host that which is published, in the container nothing, and no abstract socket anywhere.
+#[test]
+fn nobody_listens_but_where_it_was_asked_for() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let listening = |place| -> BTreeSet<String> {
+        let script = "ss -Hlntuw | awk '{ print $1, $5 }'; ss -Hlx | awk '$5 ~ /^@/'";
+        lab.sh(place, script).ok().lines().map(str::to_owned).collect()
+    };
+    let before = [Place::Host, Place::In(&ctr)].map(listening);
+    let publish = ["-p", "8080:80", "-p", "127.0.0.1:8081:81/udp"];
+    let _net = lab.rnsnet(&ctr).with(&publish).start();
+    let after = [Place::Host, Place::In(&ctr)].map(listening);
+    let new: Vec<&String> = after[0].difference(&before[0]).collect();
+    assert_eq!(new, ["tcp 0.0.0.0:8080", "tcp [::]:8080", "udp 127.0.0.1:8081"]);
+    assert_eq!(after[1], before[1]);
+}
+
+// K5: SYNs as fast as a container can send them, to a port that is open. They cost their bound and no
+// more, and another container of the network nothing.
+#[test]
+fn a_flood_of_syns_has_a_bound_and_keeps_nobody_out() {
+    let Some(lab) = Lab::alone() else { return };
+    let _server = lab.serve(Place::Lan, &format!("{LOAD}\ngreet(10)"));
+    lab.rn("network create --opt limit.opening=400 --opt limit.opening-each=100 n1");
+    let flooder = lab.member("--network n1 --name flooder");
+    let web = lab.member("--network n1 --name web");
+    let process = info_process(&lab, "n1");
+    let size = || (lab.memory(process, "Pss_Anon"), lab.descriptors(process));
+    let before = size();
+    // Its kernel would reset what it has not asked for.
+    let mute =
+        "table ip mute { chain out { type filter hook output priority 0; tcp flags rst drop; }; }";
+    lab.within(&flooder, &format!("nft '{mute}'")).ok();
+    let flood = format!(
+        "
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+syns = [packet('10.89.0.2', '{LAN4}', 6, tcp_segment(1024 + n, 10, seq=n)) for n in range(20000)]
+say('floods')
+while True:
+    for syn in syns:
+        try: raw.sendto(syn, ('{LAN4}', 0))
+        except OSError: pass
+"
+    );
+    let mut flood = lab.spawn_py(Place::In(&flooder), &flood);
+    assert_eq!(flood.line(secs(20)), "floods");
+    let met = |least: u64| {
+        let stats = ["stats", "--no-stream", "--format", "{{json .Limits}}", "flooder"];
+        let stats = lab.rnsnet_ends(&stats).ok().to_owned();
+        let count = stats.split("\"opening-each\":").nth(1).unwrap_or_default();
+        let count: String = count.chars().take_while(char::is_ascii_digit).collect();
+        if count.parse::<u64>().is_ok_and(|n| n >= least) { Ok(()) } else { Err(stats) }
+    };
+    eventually(secs(30), "the bound is met", || met(1000));
+    let connect = format!("s = tcp('{LAN4}', 10, 60); say(s.recv(1))");
+    for _ in 0..10 {
+        assert_eq!(lab.py_within(Place::In(&web), &connect, secs(60)).ok(), "b'x'");
+        let (kib, fds) = size();
+        assert!(fds < before.1 + 120, "{fds} descriptors after {}", before.1);
+        assert!(kib < before.0 + (16 << 10), "{kib} KiB after {}", before.0);
+    }
+    eventually(secs(30), "it was met all the time", || met(5000));
+    assert!(flood.ended().is_none());
 }

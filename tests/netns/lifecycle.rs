@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, less_than, now, one_of_three, pause, promptly, secs};
-use crate::exec::signal_pid;
-use crate::lab::{GUEST4, HOST4, LAN4, Lab, Place};
+use crate::exec::{Proc, signal_pid};
+use crate::lab::{Container, GUEST4, HOST4, LAN4, Lab, Place};
 use crate::rnsnet::END;
 
 const PUBLISH: &[&str] = &["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "8080:80/udp"];
@@ -23,14 +23,25 @@ fn assert_ports_free(lab: &Lab) {
     lab.py(Place::User, bind).ok();
 }
 
-// A5
+/// A container that sends, as fast as it can, until its network is gone.
+fn sends(lab: &Lab, ctr: &Container) -> Proc {
+    let program = "s = tcp('192.0.2.9', 7); s.sendall(b'x'); say('sending')\n\
+                   while True: s.sendall(b'x' * 65536)";
+    let mut sender = lab.spawn_py(Place::In(ctr), program);
+    assert_eq!(sender.line(secs(5)), "sending");
+    sender
+}
+
+// A5: with data under way.
 #[test]
 fn it_ends_with_the_container() {
     let Some(lab) = Lab::new() else { return };
+    let _sink = lab.serve(Place::Lan, "serve_each(lambda s: read_all(s))");
     one_of_three("it ends within a second", || {
         let ctr = lab.container();
-        let net = lab.rnsnet(&ctr).with(PUBLISH).start();
+        let net = lab.rnsnet(&ctr).with(PUBLISH).without_pcap().start();
         assert_ne!(lab.sockets(Place::User, 8080), "");
+        let _sender = sends(&lab, &ctr);
         ctr.kill();
         let start = now();
         assert!(net.ends().success(), "the container's end is no failure");
@@ -86,12 +97,7 @@ fn open_connections_do_not_delay_the_end() {
         let ctr = lab.container();
         let net = lab.rnsnet(&ctr).with(PUBLISH).without_pcap().start();
         let _who = lab.who(Place::In(&ctr), 80);
-        let mut sender = lab.spawn_py(
-            Place::In(&ctr),
-            "s = tcp('192.0.2.9', 7); s.sendall(b'x'); say('sending')\n\
-             while True: s.sendall(b'x' * 65536)",
-        );
-        assert_eq!(sender.line(secs(5)), "sending");
+        let _sender = sends(&lab, &ctr);
         let mut holder = lab.spawn_py(
             Place::Lan,
             &format!("s = tcp('{HOST4}', 8080); s.recv(1); say('held'); threading.Event().wait()"),
@@ -243,8 +249,10 @@ serve_each(flood, 9)
 #[test]
 fn it_ends_with_the_container_s_interface_and_says_so() {
     let Some(lab) = Lab::new() else { return };
+    let _sink = lab.serve(Place::Lan, "serve_each(lambda s: read_all(s))");
     let ctr = lab.container();
-    let net = lab.rnsnet(&ctr).with(PUBLISH).start();
+    let net = lab.rnsnet(&ctr).with(PUBLISH).without_pcap().start();
+    let _sender = sends(&lab, &ctr);
     lab.sh(Place::In(&ctr), "ip link del eth0").ok();
     assert_eq!(net.ends().code(), Some(1));
     let log = fs::read_to_string(lab.dir().join("rnsnet.log")).expect("it has a log");

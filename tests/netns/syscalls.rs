@@ -1,4 +1,4 @@
-//! The list of allowed system calls is no longer than it has to be. Row K1.
+//! The list of allowed system calls is no longer than it has to be. Row K2.
 //!
 //! Processes that do everything once are watched by strace(1): from the moment of their confinement
 //! on, all of them together make every call of the list, or the list is too long. The other half,
@@ -171,7 +171,7 @@ fn follow_ports(lab: &Lab) {
     ctr.kill();
 }
 
-// K1
+// K2
 #[test]
 fn every_allowed_system_call_is_needed() {
     let Some(lab) = Lab::new() else { return };

@@ -277,9 +277,10 @@ fn a_connection_given_up_early_is_forgotten() {
     assert!(seen.ok().starts_with(HOST4), "{seen}");
 }
 
-// B12: whoever reads slowly is waited for, and gets everything.
+// B12: whoever reads slowly is waited for, and gets everything; what it has not read yet waits where it
+// came from. Who writes slowly is heard byte by byte.
 #[test]
-fn a_slow_reader_gets_every_byte() {
+fn a_slow_reader_gets_every_byte_and_costs_no_memory() {
     let Some(lab) = Lab::new() else { return };
     let _server = lab.serve(
         Place::Lan,
@@ -303,8 +304,14 @@ thread(take)
 forever()
 ",
     );
+    let _echo = lab.serve(Place::Lan, "echo_tcp(9)");
     let ctr = lab.container();
-    let _net = lab.rnsnet(&ctr).without_pcap().start();
+    let net = lab.rnsnet(&ctr).without_pcap().start();
+    let of = |line: &str| {
+        let script = format!("awk '/^{line}:/ {{ print $2 }}' /proc/{}/status", net.pid());
+        lab.sh(Place::Host, &script).ok().parse::<u64>().expect("KiB")
+    };
+    let before = of("VmRSS");
     let program = format!(
         "
 s = tcp('{LAN4}', 7)
@@ -314,9 +321,18 @@ say('down', ending(s))
 s = tcp('{LAN4}', 8)
 up = send_exact(s, 32 << 20)
 say('up', read_all(s).decode() == up == down)
+s = tcp('{LAN4}', 9)
+for byte in range(200):
+    s.sendall(bytes([byte]))
+    time.sleep(0.002)
+s.shutdown(socket.SHUT_WR)
+say('slowly', read_all(s) == bytes(range(200)))
 "
     );
-    assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "down end\nup True");
+    assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "down end\nup True\nslowly True");
+    // The most that it ever had; a stream that is kept would be 32 MiB.
+    let most = of("VmHWM");
+    assert!(most < before + (16 << 10), "{most} KiB after {before}");
 }
 
 // B12: data and end in one breath; the last bytes are the ones that get lost.
