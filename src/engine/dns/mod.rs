@@ -49,6 +49,9 @@ const MAX_QUERY_LEN: usize = 4096;
 const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// The same over TCP, which takes two round trips.
 const PATIENCE_TCP: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
+/// How long a query that came over TCP is asked over UDP alone: its client is not to lose patience
+/// before TCP begins, however many servers there are.
+const OVER_UDP: Duration = Duration::from_secs(2);
 /// How long a client waits while there is a stale answer to its question (RFC 8767, section 5).
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// The longest message, in bytes: over TCP it has two bytes for its length.
@@ -105,6 +108,9 @@ pub(super) struct Query {
     /// Where its round over the servers began, and how many tries there were.
     upstream: Upstream,
     attempt: usize,
+    began: Instant,
+    /// How many there may be, since it has to be asked over TCP; two rounds unless set.
+    tries: Option<usize>,
     server: SocketAddr,
     socket: SocketId,
     /// Our connection to the server, for a query that came over TCP and needs one.
@@ -307,6 +313,8 @@ impl Forwarder {
             message,
             upstream,
             attempt: 0,
+            began: turn.now,
+            tries: None,
             server,
             socket,
             exchange: None,
@@ -379,12 +387,7 @@ impl Forwarder {
             return;
         };
         if !unhelpful {
-            let tries = self.upstreams.len(query.upstream) * PATIENCE.len();
-            let datagrams_pass = match query.exchange {
-                None => Some(true),
-                Some(_) => (query.attempt >= tries).then_some(false),
-            };
-            self.upstreams.prefer(query.upstream, query.server, datagrams_pass);
+            self.upstreams.prefer(query.upstream, query.server, query.exchange.is_none());
             self.cache.insert(&query.message, answer, turn.now);
         }
         if !query.answered {
@@ -436,31 +439,33 @@ impl Forwarder {
         self.try_next(turn, index);
     }
 
-    /// Asks the next server, or gives up after the second round. A query that came over TCP is then
-    /// asked so, since where nothing comes of UDP TCP may be let through; where answers do come, it
-    /// was lost, and a busy server that loses datagrams has no connections to spare: the second
-    /// round is over UDP as well, and TCP one try after it.
+    /// Asks the next server, or gives up after the second round. A query that came over TCP is soon
+    /// asked so, since where nothing comes of UDP TCP may be let through: after one round, or two where
+    /// answers do come (it was lost, and a busy server that loses datagrams has no connections to
+    /// spare), but never later than [`OVER_UDP`].
     fn try_next(&mut self, turn: &mut Turn<'_>, index: usize) {
         let Some(query) = self.queries.get_mut(index) else {
             return;
         };
         query.attempt += 1;
         let servers = self.upstreams.len(query.upstream).max(1);
-        let again = query.wants_stream() && self.upstreams.datagrams_pass(query.upstream);
-        let over_udp = servers * if again { PATIENCE.len() } else { 1 };
-        let tries = if again { over_udp + 1 } else { servers * PATIENCE.len() };
-        if again && query.attempt == over_udp {
-            self.upstreams.note_silence(query.upstream);
+        let mut stream = query.exchange.is_some();
+        if query.wants_stream() {
+            let again = self.upstreams.datagrams_pass(query.upstream);
+            let rounds = if again { PATIENCE.len() } else { 1 };
+            stream = query.attempt >= rounds * servers || turn.now >= query.began + OVER_UDP;
+            if stream {
+                query.tries = Some(query.attempt + servers);
+                self.upstreams.note_silence(query.upstream);
+            }
         }
-        let next = (query.attempt < tries)
+        let next = (query.attempt < query.tries.unwrap_or(servers * PATIENCE.len()))
             .then(|| self.upstreams.get(query.upstream, query.attempt % servers))
             .flatten();
-        let Some(server) = next else {
-            self.give_up(turn, index);
-            return;
-        };
-        let stream = query.exchange.is_some() || query.wants_stream() && query.attempt >= over_udp;
-        self.connect(turn, index, server, stream);
+        match next {
+            Some(server) => self.connect(turn, index, server, stream),
+            None => self.give_up(turn, index),
+        }
     }
 
     /// Asks a server from a fresh socket.

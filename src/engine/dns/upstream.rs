@@ -98,19 +98,14 @@ impl Upstreams {
         }
     }
 
-    /// Remembers that `server` answers, for the next query to begin with it, and whether answers
-    /// come over UDP, if that is known.
-    pub(super) fn prefer(
-        &mut self,
-        upstream: Upstream,
-        server: SocketAddr,
-        datagrams_pass: Option<bool>,
-    ) {
+    /// Remembers that `server` answers, for the next query to begin with it, and whether that came
+    /// over UDP.
+    pub(super) fn prefer(&mut self, upstream: Upstream, server: SocketAddr, over_udp: bool) {
         if let Some(resolvers) = self.resolvers_mut(upstream.route)
             && let Some(index) = resolvers.servers.iter().position(|known| *known == server)
         {
             resolvers.preferred = index;
-            resolvers.datagrams_pass = datagrams_pass.unwrap_or(resolvers.datagrams_pass);
+            resolvers.datagrams_pass |= over_udp;
         }
     }
 

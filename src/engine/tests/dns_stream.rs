@@ -161,16 +161,56 @@ fn a_query_over_tcp_that_is_lost_over_udp_is_sent_again_before_it_is_asked_over_
     send(&mut net, handle, &query(3));
     lost(&mut net);
     lost(&mut net);
-    let (opened, sent) = asked(&mut net, SERVERS[0]);
-    net.peer_sends(opened, &answer(&sent, 9));
-    assert_eq!(receive(&mut net, handle).len(), answer(&sent, 9).len());
-    net.host.closed.clear();
-    // Which is remembered.
+    let third = asked(&mut net, SERVERS[0]);
+    // Which is remembered, before there is an answer and after it.
     send(&mut net, handle, &query(4));
+    lost(&mut net);
+    let fourth = asked(&mut net, SERVERS[0]);
+    for (id, (opened, sent)) in [(3, third), (4, fourth)] {
+        net.peer_sends(opened, &answer(&sent, 9));
+        assert_eq!(receive(&mut net, handle)[2..6], [0, id, 0x81, 0x80]);
+    }
+    net.host.closed.clear();
+    send(&mut net, handle, &query(5));
     lost(&mut net);
     asked(&mut net, SERVERS[0]);
     net.pass(Duration::from_secs(3));
     assert_eq!(receive(&mut net, handle)[5] & 15, 2, "SERVFAIL");
+}
+
+// However many servers there are, and however well they have answered, TCP begins after two seconds:
+// with the next one, and each has its turn.
+#[test]
+fn tcp_does_not_wait_for_every_server() {
+    const MANY: [&str; 4] = ["192.0.2.51:53", "192.0.2.52:53", "192.0.2.53:53", "192.0.2.54:53"];
+    let mut net = net();
+    net.set_resolvers(&MANY);
+    let handle = connect(&mut net, false, 40_000);
+    send(&mut net, handle, &query(1));
+    let (opened, sent) = asked_over_udp(&mut net, MANY[0]);
+    answers_over_udp(&mut net, opened, &sent, [0x81, 0x80], &[7; 5]);
+    assert_eq!(receive(&mut net, handle)[2..4], [0, 1]);
+    send(&mut net, handle, &query(2));
+    for server in &MANY[..2] {
+        asked_over_udp(&mut net, server);
+        net.pass(Duration::from_secs(1));
+    }
+    for server in [MANY[2], MANY[3], MANY[0]] {
+        let opened = net.host_opens(SocketKind::TcpConnect(socket(server)));
+        net.host_fails(opened, ErrorKind::ConnectionRefused);
+    }
+    let (opened, sent) = asked(&mut net, MANY[1]);
+    net.peer_sends(opened, &answer(&sent, 9));
+    assert_eq!(receive(&mut net, handle)[2..4], [0, 2]);
+    // Those that refuse do so at once, and cost the others nothing.
+    send(&mut net, handle, &query(3));
+    for server in [MANY[1], MANY[2], MANY[3]] {
+        let (opened, sent) = asked_over_udp(&mut net, server);
+        answers_over_udp(&mut net, opened, &sent, [0x81, 0x85], b"");
+    }
+    let (opened, sent) = asked_over_udp(&mut net, MANY[0]);
+    answers_over_udp(&mut net, opened, &sent, [0x81, 0x80], &[7; 5]);
+    assert_eq!(receive(&mut net, handle)[2..4], [0, 3]);
 }
 
 #[test]
