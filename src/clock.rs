@@ -1,5 +1,7 @@
 //! The one place that asks for the time.
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::engine::Instant;
 
 /// A monotonic clock that starts at zero.
@@ -19,6 +21,12 @@ impl Clock {
         let elapsed = std::time::Instant::now() - self.start;
         Instant::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
     }
+}
+
+/// CLOCK_MONOTONIC, in microseconds: what others can compare with their own.
+pub(crate) fn monotonic_micros() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    now.ok().and_then(|now| u64::try_from(now.as_micros()).ok()).unwrap_or(0)
 }
 
 /// The wall clock, for capture files and what is to be kept: time since 1970.

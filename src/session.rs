@@ -442,6 +442,7 @@ impl Served {
             exit,
             signals,
             forward_signals: self.forward_signals,
+            manager: Manager::default(),
             api: self.api,
             outbound: self.outbound,
             mirrors: self.mirrors,
@@ -514,11 +515,12 @@ fn absolute(path: &Path) -> String {
 
 /// Gives up the process's powers, tells the caller that the network works, and serves it.
 fn serve(
-    network: io::Network,
+    mut network: io::Network,
     mut announcement: Announcement,
     inspectable: bool,
 ) -> Result<Ended, Error> {
     let manager = std::mem::take(&mut announcement.manager);
+    network.manager = manager.clone();
     let kept = announcement.kept.take();
     let api_directory = network.api.as_ref().map(|api| api.directory().to_owned());
     let control = network.control.as_ref().map(|control| {

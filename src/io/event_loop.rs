@@ -19,6 +19,7 @@ use super::control::{self, Control, ControlSocket};
 use super::host::Sockets;
 use super::listen::{Published, in_words};
 use super::mirror::{Mirrors, SocketTables};
+use super::notify::Manager;
 use super::outbound::OutboundPolicy;
 use super::ports::{self, AttachPortError, Container, Ports};
 use super::published::{Place, PublishedPorts};
@@ -93,6 +94,8 @@ pub struct Network {
     pub signals: Signals,
     /// Whether signals go on to the process of `pidfd` instead of ending us.
     pub forward_signals: bool,
+    /// Who has started us, and may have the configuration read again.
+    pub manager: Manager,
     /// Where requests to forward ports are taken.
     pub api: Option<ApiSocket>,
     /// Where questions are answered and changes are taken.
@@ -171,6 +174,7 @@ struct Server {
     /// Kept open: its peer watches us as we watch it.
     _exit: Option<OwnedFd>,
     forward_signals: bool,
+    manager: Manager,
     /// Sockets with more to read than one turn allows.
     unfinished: Vec<SocketId>,
     /// Listeners with a client that had to wait for a descriptor.
@@ -282,7 +286,7 @@ impl Server {
         match event.token() {
             SIGNALS => {
                 while let Some(received) = self.signals.next() {
-                    if self.handle_signal(received) {
+                    if self.handle_signal(received, now) {
                         return Some(Ended::Asked);
                     }
                 }
@@ -296,9 +300,7 @@ impl Server {
             WATCHES => {
                 for file in self.watches.changed() {
                     match file {
-                        File::Resolvers => {
-                            self.engine.set_resolvers(self.resolvers.read(), now);
-                        }
+                        File::Resolvers => self.reload(now),
                         File::Namespace => return Some(Ended::Container),
                     }
                 }
@@ -363,7 +365,7 @@ impl Server {
     }
 
     /// Returns whether the signal ends the process.
-    fn handle_signal(&mut self, received: Received) -> bool {
+    fn handle_signal(&mut self, received: Received, now: Instant) -> bool {
         if received.signal == Signal::SIGUSR1 {
             self.dump();
             return false;
@@ -378,8 +380,18 @@ impl Server {
                 }
                 false
             }
+            _ if received.signal == Signal::SIGHUP && self.manager.is_there() => {
+                self.reload(now);
+                false
+            }
             _ => true,
         }
+    }
+
+    /// Reads again what may be changed while we run.
+    fn reload(&mut self, now: Instant) {
+        let Self { manager, engine, resolvers, .. } = self;
+        manager.reload(|| engine.set_resolvers(resolvers.read(), now));
     }
 
     fn dump(&self) {

@@ -1,4 +1,5 @@
-//! The service manager that started us: sd_notify(3), for systemd units with `Type=notify`.
+//! The service manager that started us: sd_notify(3), for systemd units with `Type=notify`, or
+//! `notify-reload` (systemd 253).
 //!
 //! The socket is opened before files and new sockets are given up; a manager that cannot be told
 //! is no reason not to serve. The command of `rnsnet run` inherits the variable, and is not listened
@@ -9,11 +10,14 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::rc::Rc;
+
+use crate::clock::monotonic_micros;
 
 /// Where the manager listens, if there is one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Manager {
-    socket: Option<UnixDatagram>,
+    socket: Option<Rc<UnixDatagram>>,
     /// Our own, asked for while it can be.
     pid: u32,
 }
@@ -26,7 +30,7 @@ impl Manager {
             return Self::default();
         };
         match connect(&name) {
-            Ok(socket) => Self { socket: Some(socket), pid: std::process::id() },
+            Ok(socket) => Self { socket: Some(socket.into()), pid: std::process::id() },
             Err(error) => {
                 log::warn!("cannot reach the service manager at {}: {error}", name.display());
                 Self::default()
@@ -43,6 +47,19 @@ impl Manager {
             message.push_str(&format!("\nMAINPID={}", self.pid));
         }
         self.tell(&message);
+    }
+
+    /// Whether there is one. It has us read our configuration again by SIGHUP, which without it is
+    /// a terminal that hangs up.
+    pub(super) fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Says that the configuration is read again while `read` does so, and that we are ready after it.
+    pub(super) fn reload(&self, read: impl FnOnce()) {
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_micros()));
+        read();
+        self.tell("READY=1");
     }
 
     /// Says that the end has begun.
@@ -92,11 +109,18 @@ mod tests {
         let by_name = UnixDatagram::bind_addr(&address).unwrap();
         let at_name = format!("@{abstract_name}");
         for (name, socket) in [(path.as_os_str(), &by_path), (at_name.as_ref(), &by_name)] {
-            let manager = Manager { socket: Some(connect(name).unwrap()), pid: 7 };
+            let manager = Manager { socket: Some(connect(name).unwrap().into()), pid: 7 };
             manager.ready("eth0\nup", false);
             assert_eq!(told(socket), "READY=1\nSTATUS=eth0 up");
             manager.ready("", true);
             assert!(told(socket).ends_with("\nMAINPID=7"));
+            let before = monotonic_micros();
+            manager.reload(|| {
+                let reloading = told(socket);
+                let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+                assert!((before..=monotonic_micros()).contains(&at.parse().unwrap()), "{at}");
+            });
+            assert_eq!(told(socket), "READY=1");
             manager.stopping();
             assert_eq!(told(socket), "STOPPING=1");
         }

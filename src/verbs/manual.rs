@@ -174,7 +174,7 @@ const DESCRIPTION: &str = "\
 It puts a TAP device into the network namespace, speaks TCP/IP with the container in user space, and \
 carries what it says by ordinary sockets of the calling user. It stays in the foreground and ends \
 with the container. If it is killed, the container keeps its interface, and rnsnet reattach or the \
-same command takes it over. Started by systemd with Type=notify, it says when the network works. \
+same command takes it over. Started by systemd with Type=notify, it says when the network works, and reads resolv.conf again on SIGHUP. \
 Called slirp4netns or pasta, it behaves as that program.";
 
 const BOUNDS: &str = "\
@@ -194,7 +194,12 @@ const STATUS: &[(&str, &str)] = &[
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[
-    ("NOTIFY_SOCKET", "Where a service manager is told of readiness, sd_notify(3)."),
+    (
+        "NOTIFY_SOCKET",
+        "Where a service manager is told of readiness, of resolv.conf being read again, and of the end, \
+         sd_notify(3). SIGHUP then has it read again, rather than end rnsnet.",
+    ),
+    ("RNSNET_DEFAULT_BIND", "What --default-bind says where that is not given."),
     (
         "XDG_RUNTIME_DIR",
         "Where rnsnet keeps what other calls need to know of a running one. Default: /run/user/UID \

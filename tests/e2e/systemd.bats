@@ -66,6 +66,13 @@ start() {
     same "$(tcp 192.0.2.1 18080)" 192.0.2.1
     same "$(podman inspect --format '{{.State.Pid}}' web)" "$container"
 
+    # What ExecReload does.
+    : >"$HOME/told"
+    kill -HUP "$service"
+    eventually grep -a RELOADING=1 "$HOME/told"
+    eventually grep -a READY=1 "$HOME/told"
+    same "$(tcp 192.0.2.1 18080)" 192.0.2.1
+
     kill "$service"
     wait "$service"
     service=

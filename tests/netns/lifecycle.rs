@@ -65,9 +65,9 @@ fn it_ends_with_the_container_it_has_by_path() {
 
 // A5
 #[test]
-fn sigterm_and_sigint_end_it_in_order() {
+fn signals_end_it_in_order() {
     let Some(lab) = Lab::new() else { return };
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         let ctr = lab.container();
         let net = lab.rnsnet(&ctr).with(PUBLISH).start();
         net.signal(signal);
@@ -266,7 +266,7 @@ fn it_ends_with_the_container_s_interface_and_says_so() {
 fn an_idle_network_sleeps() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
-    let net = lab.rnsnet(&ctr).start();
+    let net = lab.rnsnet(&ctr).with(PUBLISH).start();
     let wakeups = || {
         let status = lab.run(Place::User, &["cat", &format!("/proc/{}/status", net.pid())]);
         let line =

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::eventually::secs;
-use crate::lab::{GUEST4, Lab, Place};
+use crate::lab::{DNS4, GUEST4, LAN4, Lab, Place};
 
 /// Hears datagrams at a path or abstract name, and says each in one line.
 fn manager(lab: &Lab, name: &str) -> crate::exec::Proc {
@@ -53,6 +53,35 @@ fn in_the_background_it_says_who_serves() {
     let serving = std::fs::read_to_string(&pid_file).expect("it is ready");
     assert!(ready.ends_with(&format!(" | MAINPID={}", serving.trim_end())), "{ready}");
     ctr.kill();
+    assert_eq!(manager.line(secs(5)), "STOPPING=1");
+}
+
+// L10: `systemctl reload` brings news of a file that is bound over another, of which nobody is told.
+#[test]
+fn a_reload_reads_the_resolvers_again() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dns_server(LAN4);
+    lab.set_resolv_conf("");
+    let mut manager = manager(&lab, "@rnsnet-notify");
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).env("NOTIFY_SOCKET", "@rnsnet-notify").start();
+    assert!(manager.line(secs(5)).starts_with("READY=1 | "));
+    let dig = format!("dig +tries=1 +time=15 @{DNS4} a.test");
+    let before = lab.sh(Place::In(&ctr), &dig);
+    assert!(before.ok().contains("status: SERVFAIL"), "{before}");
+    lab.set_resolv_conf(&format!("nameserver {LAN4}\n"));
+    net.signal(Signal::SIGHUP);
+    let reloading = manager.line(secs(5));
+    let since = reloading.strip_prefix("RELOADING=1 | MONOTONIC_USEC=").expect("the two");
+    // Of a clock that all have.
+    let uptime = std::fs::read_to_string("/proc/uptime").expect("it is there");
+    let uptime = uptime.split('.').next().and_then(|s| s.parse::<u64>().ok()).expect("seconds");
+    let since: u64 = since.parse().expect("microseconds");
+    assert!((1..=uptime + 1).contains(&(since / 1_000_000)), "{since} of {uptime}");
+    assert_eq!(manager.line(secs(5)), "READY=1");
+    let after = lab.sh(Place::In(&ctr), &format!("{dig} +short"));
+    assert_eq!(after.ok(), LAN4);
+    drop(net);
     assert_eq!(manager.line(secs(5)), "STOPPING=1");
 }
 

@@ -136,6 +136,7 @@ impl Server {
             pidfd: network.pidfd,
             _exit: network.exit,
             forward_signals: network.forward_signals,
+            manager: network.manager,
             unfinished: Vec::new(),
             starved: Vec::new(),
             datagram: vec![0; MAX_DATAGRAM].into_boxed_slice(),

@@ -43,6 +43,7 @@ impl Lab {
             exit: None,
             signals: Signals::new().unwrap(),
             forward_signals: false,
+            manager: Manager::default(),
             api: None,
             control: None,
             record: None,
