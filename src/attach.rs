@@ -201,7 +201,7 @@ pub fn attach(
     };
     let reply = in_container(container, || {
         let (tap, vnet_header) = match setup {
-            Setup::Create => match take_remains(&link, endpoint.offload)? {
+            Setup::Create => match take_remains(ifname, &alias, endpoint.offload)? {
                 Some(tap) => {
                     link.again = true;
                     tap
@@ -321,10 +321,14 @@ fn alias(addresses: &[(IpAddr, u8)]) -> String {
 }
 
 /// In the container: takes over the interface that an rnsnet left which was killed, if it is the
-/// one that `link` describes; removes it if it is another. `None` when there is none then.
+/// one of this name and alias; removes it if it is another. `None` when there is none then.
 ///
 /// A TAP has one queue, so only what nobody serves can be opened: a living rnsnet is a failure.
-fn take_remains(link: &LinkConfig<'_>, offload: Offload) -> Result<Option<OpenTap>, Failure> {
+fn take_remains(
+    wanted: &str,
+    wanted_alias: &str,
+    offload: Offload,
+) -> Result<Option<OpenTap>, Failure> {
     let found = link::find_alias(ALIAS_PREFIX)
         .map_err(|error| failure(CONFIGURE, &error, "cannot list the interfaces"))?;
     let Some((ifname, alias)) = found else { return Ok(None) };
@@ -336,7 +340,7 @@ fn take_remains(link: &LinkConfig<'_>, offload: Offload) -> Result<Option<OpenTa
         }
         Err(error) => return Err(failure(TAKE_TAP, &error, "")),
     };
-    if ifname == link.ifname && addresses_in(&alias) == addresses_in(link.alias) {
+    if ifname == wanted && addresses_in(&alias) == addresses_in(wanted_alias) {
         return Ok(Some(remains));
     }
     tun::set_persistent(remains.0.as_fd(), false)
@@ -349,14 +353,16 @@ fn addresses_in(alias: &str) -> Option<&str> {
     alias.splitn(4, ' ').nth(3)
 }
 
-/// Brings the container's `lo` up and does nothing else: `--network none`.
+/// Brings the container's `lo` up, and sees to it that it has no interface of ours: `--network none`.
 ///
 /// The process must be single-threaded, as a child is forked.
 ///
 /// # Errors
-/// See [`AttachError`].
+/// See [`AttachError`]; the interface of an rnsnet that runs is not taken away.
 pub fn loopback_only(container: &Container) -> Result<(), AttachError> {
     in_container(container, || {
+        // What one has left that was killed is none of this name.
+        take_remains("", "", Offload::Auto)?;
         link::bring_up("lo").map_err(configure_failure)?;
         Ok(Reply { fd: None, flags: 0 })
     })

@@ -167,6 +167,10 @@ fn a_second_attach_is_refused() {
     let third = lab.rnsnet_ends(&["--ifname", "other0", &path]);
     assert_eq!(third.code(), 1, "{third}");
     assert!(third.stderr.contains("already attached"), "{third}");
+    // Nor is a network taken away, or said to be, by wanting none.
+    let none = lab.rnsnet_ends(&["--network", "none", &ctr.pid().to_string()]);
+    assert_eq!(none.code(), 1, "{none}");
+    assert!(none.stderr.contains("already attached"), "{none}");
     let page = lab.sh(Place::In(&ctr), &format!("curl -sS -m20 http://{LAN4}:8080/"));
     assert_eq!(page.ok(), "still here");
     assert!(!lab.sh(Place::In(&ctr), "ip -br link").ok().contains("other0"));
