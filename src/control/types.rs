@@ -88,8 +88,31 @@ pub struct PortMapping {
     pub guest_port: u16,
     /// The host address that is bound.
     pub host_address: IpAddr,
+    /// The interface where it is, of an address that is good on one link only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_zone: Option<String>,
     /// The host port that is bound.
     pub host_port: u16,
+}
+
+impl PortMapping {
+    /// The address, with its zone if it has one.
+    #[must_use]
+    pub fn host_ip(&self) -> String {
+        let zone = self.host_zone.as_ref().map(|zone| format!("%{zone}")).unwrap_or_default();
+        format!("{}{zone}", self.host_address)
+    }
+
+    /// The address and port, `0.0.0.0:8080` or `[::]:8080`.
+    #[must_use]
+    pub fn host_end(&self) -> String {
+        let (address, port) = (self.host_ip(), self.host_port);
+        if self.host_address.is_ipv6() {
+            format!("[{address}]:{port}")
+        } else {
+            format!("{address}:{port}")
+        }
+    }
 }
 
 /// Arguments of `publish` and `unpublish`.

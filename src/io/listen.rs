@@ -46,7 +46,11 @@ pub struct Published {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum ListenError {
-    #[error("cannot publish {publish}: cannot bind {address}/{}", publish.protocol)]
+    #[error(
+        "cannot publish {publish}: cannot bind {}/{}",
+        spelt(*address, zone_of(publish)),
+        publish.protocol
+    )]
     Bind { publish: Box<Publish>, address: SocketAddr, source: io::Error },
     #[error("cannot publish {publish}: no free port in {range}")]
     NoFreePort { publish: Box<Publish>, range: Ports },
@@ -397,9 +401,10 @@ impl Published {
     }
 
     /// What is bound.
-    pub fn bound(&self) -> impl Iterator<Item = BoundPort> {
+    pub fn bound(&self) -> impl Iterator<Item = BoundPort<'_>> {
         self.listeners.iter().map(|listener| BoundPort {
             address: listener.address,
+            zone: zone_of(&self.rule),
             protocol: listener.protocol,
             guest_port: listener.guest_port,
         })
@@ -459,38 +464,59 @@ fn listen_at(
 
 /// One published port as it is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BoundPort {
+pub struct BoundPort<'a> {
     /// The host's address and port.
     pub address: SocketAddr,
+    /// The interface that its rule names: the zone of an address that has one.
+    pub zone: Option<&'a str>,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// The container's port.
     pub guest_port: u16,
 }
 
+/// The interface that a rule names.
+pub(super) fn zone_of(rule: &Publish) -> Option<&str> {
+    match &rule.host {
+        HostSide::Bound { on: Bind::Interface(name), .. }
+        | HostSide::Bound { on: Bind::Device { interface: name, .. }, .. } => Some(name),
+        HostSide::Bound { on: Bind::All | Bind::Addresses(_), .. } | HostSide::Inherited { .. } => {
+            None
+        }
+    }
+}
+
+/// An address and port, with its zone by name where it has one (RFC 4007, section 11).
+fn spelt(address: SocketAddr, zone: Option<&str>) -> String {
+    match (address, zone) {
+        (SocketAddr::V6(v6), Some(zone)) if v6.scope_id() != 0 => {
+            format!("[{}%{zone}]:{}", v6.ip(), v6.port())
+        }
+        _ => address.to_string(),
+    }
+}
+
+/// An address alone, so written that a port may follow.
+pub(super) fn without_port(mut address: SocketAddr, zone: Option<&str>) -> String {
+    address.set_port(0);
+    let text = spelt(address, zone);
+    text.strip_suffix(":0").unwrap_or(&text).to_owned()
+}
+
 /// Ports in words, `0.0.0.0:8080->80/tcp`; neighbours of one address are one range,
 /// `0.0.0.0:8000-8010->9000-9010/tcp`.
 #[must_use]
-pub fn in_words(ports: impl IntoIterator<Item = BoundPort>) -> Vec<String> {
+pub fn in_words<'a>(ports: impl IntoIterator<Item = BoundPort<'a>>) -> Vec<String> {
     /// The first port of a range, and how many follow it.
-    type Run = (BoundPort, u16);
-    let words = |(first, more): Run| {
-        let BoundPort { address, protocol, guest_port } = first;
+    type Run<'a> = (BoundPort<'a>, u16);
+    let words = |(first, more): Run<'_>| {
+        let BoundPort { address, zone, protocol, guest_port } = first;
         let host = Ports { first: address.port(), last: address.port().saturating_add(more) };
         let guest = Ports { first: guest_port, last: guest_port.saturating_add(more) };
-        match address {
-            SocketAddr::V4(v4) => format!("{}:{host}->{guest}/{protocol}", v4.ip()),
-            // With its zone, if it has one.
-            SocketAddr::V6(mut v6) => {
-                v6.set_port(0);
-                let text = v6.to_string();
-                let address = text.strip_suffix(":0").unwrap_or(&text);
-                format!("{address}:{host}->{guest}/{protocol}")
-            }
-        }
+        format!("{}:{host}->{guest}/{protocol}", without_port(address, zone))
     };
     let mut all = Vec::new();
-    let mut run: Option<Run> = None;
+    let mut run: Option<Run<'_>> = None;
     for port in ports {
         match &mut run {
             Some((first, more)) if follows(*first, *more, port) => *more += 1,
@@ -502,7 +528,7 @@ pub fn in_words(ports: impl IntoIterator<Item = BoundPort>) -> Vec<String> {
 }
 
 /// Whether `port` goes on where a range ends.
-fn follows(first: BoundPort, more: u16, port: BoundPort) -> bool {
+fn follows(first: BoundPort<'_>, more: u16, port: BoundPort<'_>) -> bool {
     let mut expected = first;
     let step = |port: u16| port.checked_add(more)?.checked_add(1);
     let (Some(host), Some(guest)) = (step(first.address.port()), step(first.guest_port)) else {
@@ -529,9 +555,9 @@ mod tests {
         Publish::at(Bind::Addresses(vec![Ipv4Addr::LOCALHOST.into()]), ports, guest, Protocol::Tcp)
     }
 
-    fn bound(address: &str, guest_port: u16) -> BoundPort {
+    fn bound(address: &str, guest_port: u16) -> BoundPort<'_> {
         let address = address.parse().unwrap();
-        BoundPort { address, protocol: Protocol::Tcp, guest_port }
+        BoundPort { address, zone: None, protocol: Protocol::Tcp, guest_port }
     }
 
     #[test]
@@ -544,6 +570,9 @@ mod tests {
             bound("[::]:80", 8080),
             bound("[::]:81", 8081),
             bound("[fe80::1%3]:65535", 65535),
+            BoundPort { zone: Some("eth0"), ..bound("[fe80::1%3]:80", 8080) },
+            BoundPort { zone: Some("eth0"), ..bound("[fe80::1%3]:81", 8081) },
+            BoundPort { zone: Some("eth0"), ..bound("[2001:db8::1]:80", 8080) },
         ];
         assert_eq!(
             in_words(ports),
@@ -552,6 +581,8 @@ mod tests {
                 "0.0.0.0:83->9000/tcp",
                 "[::]:80-81->8080-8081/tcp",
                 "[fe80::1%3]:65535->65535/tcp",
+                "[fe80::1%eth0]:80-81->8080-8081/tcp",
+                "[2001:db8::1]:80->8080/tcp",
             ]
         );
         assert!(in_words([]).is_empty());

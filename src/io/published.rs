@@ -83,9 +83,10 @@ impl Rule {
     }
 
     /// What is bound for it now.
-    pub(super) fn bound(&self) -> impl Iterator<Item = BoundPort> {
+    pub(super) fn bound(&self) -> impl Iterator<Item = BoundPort<'_>> {
         self.sockets.iter().map(|(_, address, guest_port)| BoundPort {
             address: *address,
+            zone: listen::zone_of(&self.publish),
             protocol: self.publish.protocol,
             guest_port: *guest_port,
         })
@@ -284,7 +285,11 @@ impl Rule {
             for pair in self.pairs.clone() {
                 match listen::listen_on_interface(&self.publish, *address, pair) {
                     Ok(Some(listener)) => match self.open(listener, place) {
-                        Ok(()) => log::info!("{}: now at {address}", self.publish),
+                        Ok(()) => {
+                            let zone = listen::zone_of(&self.publish);
+                            let at = listen::without_port(*address, zone);
+                            log::info!("{}: now at {at}", self.publish);
+                        }
                         Err(error) => log::warn!("{}: {error}", self.publish),
                     },
                     Ok(None) => {}

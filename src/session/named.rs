@@ -250,9 +250,9 @@ impl Member {
             text.push_str(&format!(" {address}/{}", pool.subnet.length()));
         }
         text.push_str(&format!(" gateway {}", definition.v4.gateway));
-        for PortMapping { protocol, guest_port, host_address, host_port } in ports {
-            let host = std::net::SocketAddr::new(*host_address, *host_port);
-            text.push_str(&format!(" {host}->{guest_port}/{protocol}"));
+        for port in ports {
+            let PortMapping { protocol, guest_port, .. } = port;
+            text.push_str(&format!(" {}->{guest_port}/{protocol}", port.host_end()));
         }
         text
     }

@@ -45,7 +45,8 @@ fn a_free_port_is_chosen_for_both_families_and_said() {
     let _taken = lab.serve(Place::User, "l = listen(49153, '0.0.0.0'); forever()");
     let _half = lab.serve(Place::User, "s = udp('::', 49154); l = listen(49154, '::1'); forever()");
     let ctr = lab.container();
-    let net = lab.rnsnet(&ctr).with(&["-p", "80", "-p", "127.0.0.1::80", "-p", "80/udp"]).start();
+    let ports = ["-n", "web", "-p", "80", "-p", "127.0.0.1::80", "-p", "80/udp"];
+    let net = lab.rnsnet(&ctr).with(&ports).start();
     let _who = lab.who(Place::In(&ctr), 80);
     assert_eq!(
         summary(&net),
@@ -58,6 +59,8 @@ fn a_free_port_is_chosen_for_both_families_and_said() {
             "[::]:49157->80/udp",
         ]
     );
+    let told = lab.rn("port web 80");
+    assert_eq!(told, "0.0.0.0:49155\n127.0.0.1:49156\n[::]:49155");
     assert_eq!(lab.py(Place::Lan, &who_tcp(HOST4, 49155)).ok(), LAN4);
     assert_eq!(lab.py(Place::Lan, &who_tcp(HOST6, 49155)).ok(), LAN6);
     assert_eq!(lab.py(Place::Lan, &who_udp(HOST6, 49157)).ok(), LAN6);
@@ -86,7 +89,8 @@ fn the_first_free_port_of_a_range_is_taken_until_there_is_none() {
 fn ranges_lead_to_their_own_ports() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
-    let net = lab.rnsnet(&ctr).with(&["-p", "8000-8020:80", "-p", "8000-8010:9000-9010"]).start();
+    let ports = ["-n", "web", "-p", "8000-8020:80", "-p", "8000-8010:9000-9010"];
+    let net = lab.rnsnet(&ctr).with(&ports).start();
     assert_eq!(
         summary(&net),
         [
@@ -96,6 +100,9 @@ fn ranges_lead_to_their_own_ports() {
             "[::]:8000-8010->9000-9010/tcp",
         ]
     );
+    let told = lab.rn("port web");
+    let of_range = |address: &str| told.lines().filter(|line| line.contains(address)).count() - 1;
+    assert_eq!((of_range("0.0.0.0:80"), of_range("[::]:80")), (11, 11), "{told}");
     let _who80 = lab.who(Place::In(&ctr), 80);
     let _who9010 = lab.who(Place::In(&ctr), 9010);
     assert_eq!(lab.py(Place::Lan, &who_tcp(HOST4, 8011)).ok(), LAN4);
@@ -164,7 +171,8 @@ fn only_named_clients_are_let_in() {
 fn ports_of_an_interface_follow_its_addresses() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
-    let net = lab.rnsnet(&ctr).with(&["-p", "h0/8080:80", "-p", "h0/8080:80/udp"]).start();
+    let ports = ["-n", "web", "-p", "h0/8080:80", "-p", "h0/8080:80/udp"];
+    let net = lab.rnsnet(&ctr).with(&ports).start();
     let _who = lab.who(Place::In(&ctr), 80);
     for (host, client) in [(HOST4, LAN4), (HOST6, LAN6)] {
         assert_eq!(lab.py(Place::Lan, &who_tcp(host, 8080)).ok(), client);
@@ -190,7 +198,15 @@ fn ports_of_an_interface_follow_its_addresses() {
     }
     let bound = lab.sockets(Place::User, 8080);
     assert!(!bound.contains("192.0.2.1:"), "the old one is let go: {bound}");
-    assert!(net.log().contains("h0/8080:80/tcp: now at 192.0.2.5"), "{}", net.log());
+    assert!(net.log().contains("h0/8080:80/tcp: now at 192.0.2.5\n"), "{}", net.log());
+    // An address that is good on the link alone has the interface's name, as whoever uses it writes it.
+    eventually(secs(5), "the link-local address is there", || {
+        let told = lab.rn("port web 80");
+        let scoped = told.lines().find(|line| line.starts_with("[fe80::")).unwrap_or_default();
+        if scoped.ends_with("%h0]:8080") { Ok(()) } else { Err(told) }
+    });
+    let dump = net.dump();
+    assert!(dump.contains("%h0]:8080->80/tcp") && !dump.contains("%2"), "{dump}");
 }
 
 // C15 and C16: the interface comes, goes and comes again.
@@ -265,6 +281,7 @@ fn ports_without_an_address_are_bound_where_the_environment_says() {
     let _net = lab.rnsnet(&ctr).with(&["-n", "web", "-p", "8080:80"]).env(bind.0, bind.1).start();
     let bound = lab.sockets(Place::User, 8080);
     assert!(bound.contains("127.0.0.1:8080") && bound.lines().count() == 1, "{bound}");
+    assert_eq!(lab.rn("port web"), "80/tcp -> 127.0.0.1:8080");
     // Also where the run says nothing, or the network is one of several containers.
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).with(&["-n", "other"]).start();

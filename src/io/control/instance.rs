@@ -1,6 +1,8 @@
 //! What the commands of the control socket know of the network beside the engine: who its
 //! containers are.
 
+use std::net::SocketAddr;
+
 use super::roll::{Entry, Roll, Service};
 use super::shared::Shared;
 use crate::cli::publish::PublishDefaults;
@@ -323,10 +325,14 @@ impl Member {
 
 /// The bound ports of rules as clients see them, in the order of `docker port`.
 pub(super) fn mappings<'r>(rules: impl Iterator<Item = &'r Rule>) -> Vec<PortMapping> {
-    let mapping = |port: BoundPort| PortMapping {
+    let mapping = |port: BoundPort<'_>| PortMapping {
         protocol: port.protocol.to_string(),
         guest_port: port.guest_port,
         host_address: port.address.ip(),
+        host_zone: match port.address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => port.zone.map(str::to_owned),
+            SocketAddr::V4(_) | SocketAddr::V6(_) => None,
+        },
         host_port: port.address.port(),
     };
     let mut ports: Vec<_> = rules.flat_map(Rule::bound).map(mapping).collect();

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::super::{Action, Typed, Verb};
-use super::{FORMAT, format, host_end, number, print_line, short, text};
+use super::{FORMAT, format, number, print_line, short, text};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::ValueError;
@@ -259,7 +259,7 @@ impl Events {
         let port = event
             .port
             .as_ref()
-            .map(|port| format!("{}/{} -> {}", port.guest_port, port.protocol, host_end(port)));
+            .map(|port| format!("{}/{} -> {}", port.guest_port, port.protocol, port.host_end()));
         if self.format == Format::Table {
             let Event { action, name, id, network, .. } = event;
             let port = port.map(|port| format!(", port={port}")).unwrap_or_default();

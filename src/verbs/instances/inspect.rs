@@ -165,10 +165,10 @@ impl Inspected {
         let settings = &mut self.network_settings;
         for port in &container.ports {
             let key = format!("{}/{}", port.guest_port, port.protocol);
-            settings.ports.or_default(key).push(Binding {
-                host_ip: port.host_address.to_string(),
-                host_port: port.host_port.to_string(),
-            });
+            settings
+                .ports
+                .or_default(key)
+                .push(Binding { host_ip: port.host_ip(), host_port: port.host_port.to_string() });
         }
         if let Some(interface) = &container.interface {
             let address = address(container, interface);

@@ -28,7 +28,6 @@ use super::{Argument, Count, Typed};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::ValueError;
-use crate::control::PortMapping;
 use crate::error::Error;
 use crate::output::{Column, Format, OutputError, Value, print};
 
@@ -62,11 +61,6 @@ fn print_list(
     shown: usize,
 ) -> Result<(), Error> {
     Ok(print(&format.list(rows, columns, shown)?)?)
-}
-
-/// A port as `docker port` has it.
-fn host_end(port: &PortMapping) -> String {
-    std::net::SocketAddr::new(port.host_address, port.host_port).to_string()
 }
 
 /// The first twelve digits of an id.

@@ -1,7 +1,7 @@
 //! `rnsnet port`, `publish` and `unpublish`.
 
 use super::super::{Action, Argument, Count, Typed, Verb};
-use super::{host_end, print_line};
+use super::print_line;
 use crate::cli::publish::{self, PublishDefaults};
 use crate::cli::values::{Input, ValueError, is_digits};
 use crate::cli::{Environment, UsageError, join};
@@ -172,7 +172,7 @@ impl Action for Port {
                 return Err(ClientError::NoPort { port: format!("{port}/{protocol}"), name }.into());
             }
             for port in &ports {
-                print_line(&host_end(port))?;
+                print_line(&port.host_end())?;
             }
         } else {
             print_ports(&ports)?;
@@ -204,7 +204,7 @@ impl Action for Unpublish {
 /// As `docker port` does.
 fn print_ports(ports: &[PortMapping]) -> Result<(), Error> {
     for port in ports {
-        let line = format!("{}/{} -> {}", port.guest_port, port.protocol, host_end(port));
+        let line = format!("{}/{} -> {}", port.guest_port, port.protocol, port.host_end());
         print_line(&line)?;
     }
     Ok(())

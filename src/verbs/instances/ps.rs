@@ -2,7 +2,7 @@
 
 use super::super::{Action, Typed, Verb};
 use super::human::duration;
-use super::{FORMAT, format, host_end, number, print_line, print_list, short, text};
+use super::{FORMAT, format, number, print_line, print_list, short, text};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::ValueError;
@@ -169,12 +169,15 @@ impl Ps {
 fn ports(ports: &[PortMapping]) -> String {
     let mut runs: Vec<(&PortMapping, u16)> = Vec::new();
     let mut sorted: Vec<&PortMapping> = ports.iter().collect();
-    sorted.sort_by_key(|p| (p.protocol.as_str(), p.host_address, p.guest_port, p.host_port));
+    sorted.sort_by_key(|p| {
+        (p.protocol.as_str(), p.host_address, &p.host_zone, p.guest_port, p.host_port)
+    });
     for port in sorted {
         match runs.last_mut() {
             Some((first, more))
                 if first.protocol == port.protocol
                     && first.host_address == port.host_address
+                    && first.host_zone == port.host_zone
                     && first.guest_port.checked_add(*more + 1) == Some(port.guest_port)
                     && first.host_port.checked_add(*more + 1) == Some(port.host_port) =>
             {
@@ -188,7 +191,7 @@ fn ports(ports: &[PortMapping]) -> String {
         let end = |first: u16| if *more > 0 { format!("-{}", first + more) } else { String::new() };
         format!(
             "{}{}->{}{}/{}",
-            host_end(port),
+            port.host_end(),
             end(port.host_port),
             port.guest_port,
             end(port.guest_port),
@@ -203,8 +206,13 @@ mod tests {
     use super::*;
 
     fn port(address: &str, host_port: u16, guest_port: u16) -> PortMapping {
-        let protocol = "tcp".to_owned();
-        PortMapping { protocol, guest_port, host_address: address.parse().unwrap(), host_port }
+        PortMapping {
+            protocol: "tcp".to_owned(),
+            guest_port,
+            host_address: address.parse().unwrap(),
+            host_zone: None,
+            host_port,
+        }
     }
 
     #[test]
