@@ -100,6 +100,8 @@ fn ps_and_port_show_what_is_published() {
     assert_eq!(lab.verb(&["ps", "-q", "-f", "name=we"]), &id[..12]);
     assert_eq!(lab.verb(&["ps", "-q", "-f", "name=db"]), "");
     assert_eq!(lab.verb(&["ps", "--format", "{{.Name}} {{.Ports}}"]), format!("web {ports}"));
+    let json = lab.verb(&["ps", "--format", "json"]);
+    assert!(json.contains(&format!("\"Ports\":\"{ports}\"")), "{json}");
     assert_eq!(lab.verb(&["port", &id[..5], "80/tcp"]), "0.0.0.0:8080\n[::]:8080");
     let unknown = lab.rnsnet_ends(&["port", "db"]);
     assert_eq!(unknown.code(), 1);
@@ -351,23 +353,9 @@ fn flows_have_names() {
         let mut missing = Vec::new();
         for expected in [
             heads[..6].to_vec(),
-            vec![
-                "tcp",
-                &format!("{GUEST4}:{tcp}"),
-                "a.test(192.0.2.9):7",
-                "ESTABLISHED",
-                "5B",
-                "0B",
-            ],
-            vec!["udp", &format!("{GUEST4}:{udp}"), "a.test(192.0.2.9):9", "ACTIVE", "3B", "3B"],
-            vec![
-                "tcp",
-                &format!("a.test({LAN4}):{from}"),
-                &format!("{GUEST4}:80"),
-                "ESTABLISHED",
-                "0B",
-                "0B",
-            ],
+            vec!["tcp", &format!("web:{tcp}"), "a.test(192.0.2.9):7", "ESTABLISHED", "5B", "0B"],
+            vec!["udp", &format!("web:{udp}"), "a.test(192.0.2.9):9", "ACTIVE", "3B", "3B"],
+            vec!["tcp", &format!("a.test({LAN4}):{from}"), "web:80", "ESTABLISHED", "0B", "0B"],
         ] {
             if !lines.iter().any(|line| line.get(..6) == Some(&expected[..])) {
                 missing.push(expected.join(" "));
@@ -377,11 +365,18 @@ fn flows_have_names() {
     });
     let json = lab.verb(&["flows", "--format", "json"]);
     let line = json.lines().find(|line| line.contains("192.0.2.9):7\"")).unwrap();
-    assert!(line.contains("\"TxBytes\":5,") && line.contains("\"HostName\":\"a.test\""), "{line}");
+    for part in [
+        "\"TxBytes\":5,",
+        "\"HostName\":\"a.test\"",
+        &format!("\"Guest\":\"{GUEST4}:{tcp}\""),
+        "\"Host\":\"192.0.2.9:7\"",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
     drop(client);
     eventually(secs(5), "the flow leaves the list", || {
         let table = lab.verb(&["flows"]);
-        if table.contains(&format!("{GUEST4}:{tcp}")) { Err(table) } else { Ok(()) }
+        if table.contains(&format!("web:{tcp}")) { Err(table) } else { Ok(()) }
     });
 }
 
@@ -389,9 +384,10 @@ fn flows_have_names() {
 #[test]
 fn stats_are_what_the_interface_counts() {
     let Some(lab) = Lab::new() else { return };
-    let _web = lab.web_server(Place::Lan, 8080, &"x".repeat(100_000));
+    const LENGTH: u64 = 10 << 20;
+    let _web = lab.web_server(Place::Lan, 8080, &"x".repeat((10 << 20) - 1));
     let ctr = lab.container();
-    let _net = lab.rnsnet(&ctr).with(&["-n", "web"]).start();
+    let _net = lab.rnsnet(&ctr).without_pcap().with(&["-n", "web"]).start();
     lab.sh(Place::In(&ctr), &format!("curl -sSo /dev/null -m20 http://{LAN4}:8080/")).ok();
     eventually(secs(5), "both count the same", || {
         let field = |of, name| link_counter(&lab, &ctr, of, name);
@@ -406,6 +402,10 @@ fn stats_are_what_the_interface_counts() {
         let ours = lab.verb(&["stats", "--no-stream", "--format", template, "web"]);
         if ours == kernel { Ok(()) } else { Err(format!("kernel {kernel}, ours {ours}")) }
     });
+    let json = lab.verb(&["stats", "--no-stream", "--format", "json", "web"]);
+    let received = json.split_once("\"RxBytes\":").and_then(|(_, rest)| rest.split(',').next());
+    let received: u64 = received.and_then(|bytes| bytes.parse().ok()).expect("a number");
+    assert!((LENGTH..LENGTH + LENGTH * 8 / 100).contains(&received), "{received}");
     let table = lab.verb(&["stats", "--no-stream"]);
     let heads = ["NAME", "NETWORK", "RX / TX", "PKTS", "FLOWS", "DNS", "DROPPED"];
     assert_eq!(columns(table.lines().next().unwrap()), heads);

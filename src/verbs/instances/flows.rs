@@ -17,8 +17,10 @@ pub(in crate::verbs) const FLOWS: Verb = Verb {
     name: "flows",
     aliases: &[],
     about: "List the conversations of containers, with names",
-    more: "FROM is who began. A name is the one that the container has asked its resolver for. TX \
-           is what the container has sent, RX what it was sent, in bytes of payload.",
+    more: "FROM is who began. The container has its own name, whichever of its addresses it uses; the \
+           other side's is the one that the container has asked its resolver for. TX is what the \
+           container has sent, RX what it was sent, in bytes of payload. Templates and JSON have the \
+           two ends' addresses as Guest and Host.",
     arguments: &[Argument { count: Count::Optional, ..CTR }],
     options: &[FORMAT],
     examples: &[
@@ -28,7 +30,7 @@ pub(in crate::verbs) const FLOWS: Verb = Verb {
     parse,
 };
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 15] = [
     ("Proto", "PROTO"),
     ("From", "FROM"),
     ("To", "TO"),
@@ -37,6 +39,8 @@ const COLUMNS: [Column; 13] = [
     ("Rx", "RX"),
     ("Age", "AGE"),
     ("Container", "CONTAINER"),
+    ("Guest", "GUEST"),
+    ("Host", "HOST"),
     ("HostName", "HOST NAME"),
     ("TxBytes", "TX BYTES"),
     ("RxBytes", "RX BYTES"),
@@ -89,8 +93,11 @@ fn row(flow: &Flow) -> Value {
         Some(name) => with_name(&flow.host, name),
         None => flow.host.clone(),
     };
-    let (from, to) =
-        if flow.outbound { (flow.guest.clone(), host) } else { (host, flow.guest.clone()) };
+    let guest = match flow.guest.parse::<SocketAddr>() {
+        Ok(guest) if !flow.container.is_empty() => format!("{}:{}", flow.container, guest.port()),
+        _ => flow.guest.clone(),
+    };
+    let (from, to) = if flow.outbound { (guest, host) } else { (host, guest) };
     Value::Struct(vec![
         ("Proto", text(&flow.protocol)),
         ("From", text(from)),
@@ -100,6 +107,8 @@ fn row(flow: &Flow) -> Value {
         ("Rx", text(size(flow.rx_bytes))),
         ("Age", text(age(flow.age_ms))),
         ("Container", text(&flow.container)),
+        ("Guest", text(&flow.guest)),
+        ("Host", text(&flow.host)),
         ("HostName", text(flow.host_name.clone().unwrap_or_default())),
         ("TxBytes", number(flow.tx_bytes)),
         ("RxBytes", number(flow.rx_bytes)),

@@ -123,7 +123,6 @@ fn row(stats: &Stats, network: &str) -> Value {
         ("Flows", number(stats.flows)),
         ("DNS", number(stats.dns)),
         ("Dropped", number(stats.dropped)),
-        // There is no shaping yet.
         ("ID", text(&stats.id)),
         ("RxBytes", number(stats.rx_bytes)),
         ("TxBytes", number(stats.tx_bytes)),
