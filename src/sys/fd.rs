@@ -111,16 +111,15 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::netns::{spawn, wait};
+    use crate::sys::process::pidfd_open;
+    use crate::sys::seccomp::refuse;
     use std::fs::File;
     use std::os::fd::AsFd as _;
 
     #[test]
     fn descriptors_are_told_apart_without_being_used() {
-        let own = nix::unistd::getpid().as_raw();
-        // SAFETY: takes numbers only.
-        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, own, 0) };
-        // SAFETY: just opened, and nobody else's.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(pidfd).unwrap()) };
+        let pidfd = pidfd_open(nix::unistd::getpid().as_raw()).unwrap();
         assert_eq!(kind(pidfd.as_fd()), Kind::Pidfd);
         let (reader, _writer) = io::pipe().unwrap();
         assert_eq!(kind(reader.as_fd()), Kind::Pipe);
@@ -128,6 +127,24 @@ mod tests {
         assert_eq!(kind(File::open("/proc/self/status").unwrap().as_fd()), Kind::Other);
         if let Ok(tun) = File::options().read(true).write(true).open("/dev/net/tun") {
             assert_eq!(kind(tun.as_fd()), Kind::Tun);
+        }
+    }
+
+    // Before Linux 5.1, and where an engine forbids it.
+    #[test]
+    fn where_nobody_can_be_asked_for_pidfds_nothing_is_one() {
+        let own = nix::unistd::getpid().as_raw();
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            let child = spawn(|| {
+                nix::sys::prctl::set_no_new_privs().unwrap();
+                refuse(libc::SYS_pidfd_send_signal, errno).unwrap();
+                let (reader, _writer) = io::pipe().unwrap();
+                let others = [pidfd_open(own).unwrap(), File::open("/dev/null").unwrap().into()];
+                let right = kind(reader.as_fd()) == Kind::Pipe
+                    && others.iter().all(|other| kind(other.as_fd()) == Kind::Other);
+                i32::from(!right)
+            });
+            assert_eq!(wait(child.unwrap()).unwrap(), 0);
         }
     }
 }

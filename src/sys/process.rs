@@ -194,6 +194,22 @@ mod tests {
     }
 
     #[test]
+    fn an_end_is_waited_for() {
+        for open in [pidfd_open, stat_open] {
+            let pid = spawn(|| poll(&mut [], PollTimeout::NONE).unwrap_or(0)).unwrap();
+            let process = open(pid.as_raw()).unwrap();
+            for patience in [Duration::ZERO, Duration::from_millis(20)] {
+                assert!(!ends(process.as_fd(), patience).unwrap());
+            }
+            signal(process.as_fd(), Signal::SIGKILL).unwrap();
+            assert!(ends(process.as_fd(), Duration::from_secs(60)).unwrap());
+            // A zombie until now.
+            assert_eq!(wait(pid).unwrap(), 128 + Signal::SIGKILL as i32);
+            assert!(ends(process.as_fd(), Duration::ZERO).unwrap());
+        }
+    }
+
+    #[test]
     fn no_process_no_descriptor() {
         // Above PID_MAX_LIMIT (4,194,304), so never in use.
         assert_eq!(open(i32::MAX).unwrap_err().raw_os_error(), Some(libc::ESRCH));

@@ -196,7 +196,22 @@ pub(super) fn restrict_maker() -> io::Result<()> {
 }
 
 fn restrict_to(rules: &[Rule]) -> io::Result<()> {
-    let program = program(rules, libc::SECCOMP_RET_KILL_PROCESS);
+    install(&program(rules, libc::SECCOMP_RET_KILL_PROCESS))
+}
+
+/// Has one call fail with `errno`, as it does where a kernel lacks it or an engine forbids it.
+#[cfg(test)]
+pub(super) fn refuse(call: c_long, errno: i32) -> io::Result<()> {
+    let number = u32::try_from(call).map_err(|_| io::ErrorKind::InvalidInput)?;
+    install(&[
+        statement(LOAD, NUMBER),
+        jump(JUMP_IF_EQUAL, number, 0, 1),
+        statement(RETURN, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()),
+        statement(RETURN, libc::SECCOMP_RET_ALLOW),
+    ])
+}
+
+fn install(program: &[sock_filter]) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = sock_fprog { len, filter: program.as_ptr().cast_mut() };
     // SAFETY: the program and its instructions are alive for the call, which copies them; the
