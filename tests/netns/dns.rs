@@ -204,6 +204,7 @@ for data in [b'', b'\\0', b'\\0\\0', b'\\xff\\xff' + rng.randbytes(70), b'\\0\\x
     );
     lab.py(Place::In(&ctr), &program).ok();
     assert!(net.alive());
+    net.rests("nonsense is done with");
     let line = format!("dig +short +tries=1 +time=15 @{DNS4} a.test");
     assert_eq!(lab.sh(Place::In(&ctr), &line).ok(), LAN4);
 }

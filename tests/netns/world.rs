@@ -130,6 +130,11 @@ for line in sys.stdin:
     );
     talker.tell("go");
     assert_eq!([talker.line(secs(3)), talker.line(secs(3))], [HOST4, HOST6]);
+    let inside = || {
+        let seen = lab.sh(Place::In(&ctr), "ip -br addr show scope global; ip route; ip -6 route");
+        seen.ok().to_owned()
+    };
+    let before = inside();
     lab.sh(
         Place::Host,
         "ip addr flush dev h0
@@ -140,6 +145,7 @@ for line in sys.stdin:
     within_a_second(&lab, &ctr, LAN6, "2001:db8:5::7");
     talker.tell("go");
     assert_eq!([talker.line(secs(3)), talker.line(secs(3))], ["192.0.2.7", "2001:db8:5::7"]);
+    assert_eq!(inside(), before, "the container's own addresses and routes are what they were");
 }
 
 // B8: the default route moves to another link, as when a VPN comes up and goes.
@@ -202,6 +208,20 @@ fn the_outbound_address_is_looked_for_when_it_is_used() {
         .ok();
     }
     drop(net);
+}
+
+// B7: each container has its own.
+#[test]
+fn containers_go_out_by_addresses_of_their_own() {
+    let Some(lab) = Lab::new() else { return };
+    lab.sh(Place::Host, "ip addr add 192.0.2.3/24 dev h0").ok();
+    let _who = lab.who(Place::Lan, 80);
+    let (one, two) = (lab.container(), lab.container());
+    let _one = lab.rnsnet(&one).with(&["--outbound-addr", "192.0.2.3"]).named("one").start();
+    let _two = lab.rnsnet(&two).with(&["--outbound-addr", HOST4]).named("two").start();
+    for (ctr, address) in [(&one, "192.0.2.3"), (&two, HOST4)] {
+        assert_eq!(seen(&lab, ctr, LAN4).as_deref(), Ok(&*format!("{address} {address}")));
+    }
 }
 
 // B7: an interface that is not the way of the default route, comes late, goes, and comes again
