@@ -219,6 +219,11 @@ impl Rnsnet {
         });
     }
 
+    /// The processor time that it has used until now, which other programs do not make longer.
+    pub(crate) fn used(&self) -> Duration {
+        millis(10 * ticks(self.pid()))
+    }
+
     /// Sends one signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.running().signal(signal);
