@@ -179,6 +179,8 @@ struct Server {
     unfinished: Vec<SocketId>,
     /// Listeners with a client that had to wait for a descriptor.
     starved: Vec<SocketId>,
+    /// When to try those again that the system had nothing for: what others give back, nobody tells.
+    retry_at: Option<Instant>,
     datagram: Box<[u8]>,
     batch: Batch,
     pings_refused: bool,
@@ -223,6 +225,9 @@ impl Server {
             if let Some(ended) = self.handle_event(event, now) {
                 return Ok(Some(ended));
             }
+        }
+        if self.retry_at.take_if(|at| *at <= now).is_some() {
+            self.unfinished.append(&mut self.starved);
         }
         for id in std::mem::take(&mut self.unfinished) {
             self.handle_readable(id, now);
@@ -274,7 +279,7 @@ impl Server {
         let mirrors = self.mirrors.poll_timeout();
         let control = self.control.as_ref().and_then(|control| control.poll_timeout(now));
         let others = api.into_iter().chain(mirrors).chain(control).chain(self.relay.poll_timeout());
-        let others = others.chain(self.ports.poll_timeout());
+        let others = others.chain(self.ports.poll_timeout()).chain(self.retry_at);
         self.engine.poll_timeout().into_iter().chain(others).min().map(|at| {
             let micros = at.total_micros().saturating_sub(now.total_micros());
             // Rounded up by epoll to whole milliseconds, so that it does not wake early and spin.

@@ -1,5 +1,7 @@
 //! What a container cannot use up: the host's log, the last descriptors. Row K5.
 
+use std::collections::BTreeSet;
+
 use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, secs};
@@ -96,6 +98,32 @@ sys.stdin.readline()
         });
         drop(net);
     }
+}
+
+// K4: a client for whom the system had no descriptor is served once there is one again, though rnsnet
+// itself has given none back and nobody else comes.
+#[test]
+fn a_client_that_had_to_wait_is_served_when_others_give_descriptors_back() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+    let _who = lab.who(Place::In(&ctr), 80);
+    let limit = |most: usize| {
+        let set = format!("prlimit --pid {} --nofile={most}:", net.pid());
+        lab.sh(Place::Host, &set).ok();
+    };
+    // Up to the first that is free, as the kernel gives the lowest: open(2).
+    let used = lab.run(Place::Host, &["ls", &format!("/proc/{}/fdinfo", net.pid())]);
+    let used: BTreeSet<usize> = used.ok().lines().map(|fd| fd.parse().expect("a number")).collect();
+    limit((0..).find(|fd| !used.contains(fd)).expect("there are more numbers"));
+    let program = format!("say(read_all(tcp('{HOST4}', 8080, 60)).decode().split()[0])");
+    let mut client = lab.spawn_py(Place::Lan, &program);
+    eventually(secs(5), "the client has to wait", || {
+        let log = net.log();
+        if log.contains("a client has to wait") { Ok(()) } else { Err(log) }
+    });
+    limit(1024);
+    assert_eq!(client.line(secs(10)), LAN4);
 }
 
 /// Opens as many files as this machine lets a user open.

@@ -139,6 +139,7 @@ impl Server {
             manager: network.manager,
             unfinished: Vec::new(),
             starved: Vec::new(),
+            retry_at: None,
             datagram: vec![0; MAX_DATAGRAM].into_boxed_slice(),
             batch: Batch::new(PER_CALL),
             pings_refused: false,

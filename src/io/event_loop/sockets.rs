@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use mio::event::Event;
+use smoltcp::time::Duration;
 
 use super::Server;
 use crate::config::Limit;
@@ -16,6 +17,8 @@ use crate::sys::{datagram, sock};
 const PER_SOCKET: usize = 64;
 /// How much of a datagram that did not arrive is quoted to the guest, in bytes.
 const MAX_QUOTE: usize = 128;
+/// How long a client waits for a descriptor or memory before it is looked for again.
+const RETRY: Duration = Duration::from_millis(100);
 
 impl Server {
     pub(super) fn handle_socket(&mut self, id: SocketId, event: &Event, now: Instant) {
@@ -87,6 +90,7 @@ impl Server {
                     Some(libc::EAGAIN) => return,
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
                         self.starved.push(id);
+                        self.retry_at = Some(now + RETRY);
                         log::debug!("a client has to wait: {error}");
                         return;
                     }
