@@ -473,8 +473,6 @@ pub(crate) fn namespace_hint(error: &io::Error) -> Option<&'static str> {
     ) {
         return None;
     }
-    let is =
-        |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
     if is("/proc/sys/user/max_user_namespaces", "0") {
         return Some("user namespaces are switched off: sysctl -w user.max_user_namespaces=16384");
     }
@@ -483,12 +481,8 @@ pub(crate) fn namespace_hint(error: &io::Error) -> Option<&'static str> {
             "user namespaces are for root only here: sysctl -w kernel.unprivileged_userns_clone=1",
         );
     }
-    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        return Some(
-            "AppArmor restricts user namespaces to programs with a profile: install \
-             vendor-config/apparmor/rnsnet, or sysctl -w \
-             kernel.apparmor_restrict_unprivileged_userns=0",
-        );
+    if apparmor_restricts() {
+        return Some(APPARMOR);
     }
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EUSERS) => {
@@ -501,6 +495,20 @@ pub(crate) fn namespace_hint(error: &io::Error) -> Option<&'static str> {
         ),
     }
 }
+
+fn is(path: &str, value: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
+}
+
+/// Whether who makes a user namespace has no capabilities in it: Ubuntu 23.10 and later.
+pub(crate) fn apparmor_restricts() -> bool {
+    is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1")
+}
+
+/// What helps there.
+pub(crate) const APPARMOR: &str = "AppArmor restricts user namespaces to programs with a profile: \
+     install vendor-config/apparmor/rnsnet, or sysctl -w \
+     kernel.apparmor_restrict_unprivileged_userns=0";
 
 fn open_path(path: &str) -> Option<OwnedFd> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);

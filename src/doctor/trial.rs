@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::{Finding, Machine};
 use crate::config::{LinkRoute, MacAddress, Mtu, Offload};
-use crate::run::namespace_hint;
+use crate::run::{APPARMOR, apparmor_restricts, namespace_hint};
 use crate::sys::link::{self, LinkConfig};
 use crate::sys::{landlock as files, netns, process, seccomp as calls, sock, tun as taps};
 
@@ -78,7 +78,10 @@ fn judge(machine: &Machine, came: Came, error: &io::Error) -> Finding {
         Came::Tap => Finding::fail(
             name,
             format!("no TAP device in a namespace: {error}"),
-            "see the line `tun`; an LSM may forbid it too (dmesg says so)",
+            match error.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) if apparmor_restricts() => APPARMOR,
+                _ => "see the line `tun`; an LSM may forbid it too (dmesg says so)",
+            },
         ),
         Came::Link => Finding::fail(
             name,

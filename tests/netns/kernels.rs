@@ -47,6 +47,12 @@ def rules():
     return calls + [answer(ioctl, errno.EINVAL, 0x400454d0, 0x60)]
 ";
 
+/// Who makes a user namespace has no rights in it: TUNSETIFF is refused.
+const POWERLESS: &str = "
+def rules():
+    return [answer(ioctl, errno.EPERM, 0x400454ca)]
+";
+
 impl Lab {
     /// `rnsnet ARGS` on a kernel that lacks what `rules` say.
     fn lacking(&self, rules: &str, args: &[&str]) -> Command {
@@ -133,6 +139,29 @@ fn an_old_kernel_runs_a_command() {
     for line in ["warn landlock: missing", "warn pidfd: missing"] {
         assert!(report.stdout.contains(line), "{line}: {report}");
     }
+}
+
+// G6: as on Ubuntu 24.04, where namespaces can be made and nothing in them.
+#[test]
+fn a_restriction_by_apparmor_is_named_by_the_doctor() {
+    let Some(lab) = Lab::new() else { return };
+    let doctor = || run(&mut lab.lacking(POWERLESS, &["doctor"]), b"", DEFAULT_DEADLINE);
+    let container = |report: &str| {
+        let line = report.lines().find(|line| line.starts_with("FAIL container: no TAP device"));
+        line.expect("a TAP is refused").to_owned()
+    };
+    lab.sh(Place::Host, "mount -t tmpfs none /proc/sys/kernel").ok();
+    let restrict = |value: u8| {
+        let file = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+        lab.sh(Place::Host, &format!("echo {value} > {file}")).ok();
+        let report = doctor();
+        assert_eq!(report.code(), 1, "{report}");
+        container(&report.stdout)
+    };
+    assert!(!restrict(0).contains("AppArmor"));
+    let remedy = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+    let line = restrict(1);
+    assert!(line.ends_with(remedy), "{line}");
 }
 
 // A1, G6: the end of a container is seen, in a network of its own and in a named one.
