@@ -4,10 +4,10 @@
 //! for what it means here, also where that cannot be otherwise (networks are always isolated from
 //! each other, what leaves a network always has the host's address).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::definition::{Definition, Plan};
-use crate::config::{LimitError, Limits, Mtu};
+use crate::config::{LimitError, Limits, Mtu, Outbound, Source};
 
 /// An option that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,26 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
                 value.parse().map_err(|_| OptionError::Expected("an IP address".into()))?;
             // Every address, of both families, is what one gets without the option.
             plan.host_binding = (!address.is_unspecified()).then_some(address);
+        }
+        OUTBOUND_V4 | HOST_IPV4 => {
+            let usable =
+                |ip: &Ipv4Addr| !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast());
+            let known = value.parse().ok().is_some_and(|ip| usable(&ip));
+            known.then_some(()).ok_or_else(|| OptionError::Expected("an IPv4 address".into()))?;
+        }
+        OUTBOUND_V6 | HOST_IPV6 => {
+            let usable = |ip: &Ipv6Addr| {
+                let scoped = ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some();
+                !(ip.is_unspecified() || ip.is_multicast() || scoped)
+            };
+            let known = value.parse().ok().is_some_and(|ip| usable(&ip));
+            known.then_some(()).ok_or_else(|| OptionError::Expected("an IPv6 address".into()))?;
+        }
+        OUTBOUND_IF => {
+            let odd = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace();
+            if value.is_empty() || value.len() > 15 || value.contains(odd) {
+                return Err(OptionError::Expected("the name of an interface".into()));
+            }
         }
         "com.docker.network.container_iface_prefix" => {
             let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
@@ -122,6 +142,27 @@ pub fn limits(definition: &Definition) -> Limits {
     limits
 }
 
+/// The addresses and the interface that what leaves the network is to have, `--outbound-addr` and
+/// `--outbound-if` of a container with a network of its own.
+#[must_use]
+pub fn outbound(definition: &Definition) -> Outbound {
+    let typed = |keys: &[&str]| keys.iter().find_map(|key| definition.options.get(*key));
+    let interface = typed(&[OUTBOUND_IF]).cloned();
+    Outbound {
+        v4: typed(&[OUTBOUND_V4, HOST_IPV4]).and_then(|ip| ip.parse().ok()).map(Source::Address),
+        v6: typed(&[OUTBOUND_V6, HOST_IPV6]).and_then(|ip| ip.parse().ok()).map(Source::Address),
+        interface_v4: interface.clone(),
+        interface_v6: interface,
+        loopback_too: false,
+    }
+}
+
+const OUTBOUND_V4: &str = "outbound_addr4";
+const HOST_IPV4: &str = "com.docker.network.host_ipv4";
+const OUTBOUND_V6: &str = "outbound_addr6";
+const HOST_IPV6: &str = "com.docker.network.host_ipv6";
+const OUTBOUND_IF: &str = "outbound_if";
+
 /// The metric of a network's default route in a container whose other networks have priority 0
 /// unless they say otherwise; the first of a hundred, in which equal ones come one after the other.
 /// `None` for no default route at all. That of a network that leads nowhere is for the answers to
@@ -157,11 +198,14 @@ fn truth(value: &str) -> Result<bool, OptionError> {
 }
 
 /// What can be set, by its shortest name.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 11] = [
     "mtu",
     "icc",
     "isolate",
     "host_binding",
+    OUTBOUND_V4,
+    OUTBOUND_V6,
+    OUTBOUND_IF,
     "metric",
     "no_default_route",
     "com.docker.network.container_iface_prefix",
@@ -201,6 +245,32 @@ mod tests {
         assert!(
             with(&[("com.docker.network.bridge.gateway_mode_ipv4", "isolated")]).unwrap().internal
         );
+    }
+
+    // B7
+    #[test]
+    fn a_network_may_go_out_by_an_address_of_its_own() {
+        let made = Made { id: [1; 32], global_id: 1, created: String::new() };
+        let network = |options: &[(&str, &str)]| {
+            let plan = Plan { name: "n1".into(), ..with(options).unwrap() };
+            outbound(&plan.make(&Taken::default(), &made).unwrap())
+        };
+        assert_eq!(network(&[]), Outbound::default());
+        let both = network(&[(HOST_IPV4, "192.0.2.3"), (OUTBOUND_V6, "2001:db8::3")]);
+        assert_eq!(both.v4, Some(Source::Address("192.0.2.3".parse().unwrap())));
+        assert_eq!(both.v6, Some(Source::Address("2001:db8::3".parse().unwrap())));
+        let by_interface = network(&[(OUTBOUND_IF, "wwan0")]);
+        assert_eq!(by_interface.interface_v4.as_deref(), Some("wwan0"));
+        assert_eq!(by_interface.interface_v4, by_interface.interface_v6);
+        for (key, value) in [
+            (OUTBOUND_V4, "2001:db8::3"),
+            (OUTBOUND_V4, "0.0.0.0"),
+            (HOST_IPV6, "192.0.2.3"),
+            (OUTBOUND_V6, "fe80::1"),
+            (OUTBOUND_IF, "a/b"),
+        ] {
+            assert!(with(&[(key, value)]).unwrap_err().starts_with("expected "), "{key}={value}");
+        }
     }
 
     // E24

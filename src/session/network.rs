@@ -323,7 +323,8 @@ fn run(store: &Store, definition: Definition, background: Background) -> Result<
     // Nothing of it is about an interface of its own.
     let (ifname, lease) = (String::new(), Lease::default());
     let endpoint = Endpoint { loopback_only: false, ifname, lease, offload: Offload::Auto };
-    let mut served = Served::wanted(&endpoint, config, &Caller::default())?;
+    let caller = Caller { outbound: options::outbound(&definition), ..Caller::default() };
+    let mut served = Served::wanted(&endpoint, config, &caller)?;
     let serves = Serves::Shared(Box::new(definition), journal, roll);
     served.control = Some(ControlSocket { place, serves });
     let process = &announcement.process;

@@ -210,7 +210,7 @@ fn the_outbound_address_is_looked_for_when_it_is_used() {
     drop(net);
 }
 
-// B7: each container has its own.
+// B7: each container has its own, and each named network.
 #[test]
 fn containers_go_out_by_addresses_of_their_own() {
     let Some(lab) = Lab::new() else { return };
@@ -219,7 +219,10 @@ fn containers_go_out_by_addresses_of_their_own() {
     let (one, two) = (lab.container(), lab.container());
     let _one = lab.rnsnet(&one).with(&["--outbound-addr", "192.0.2.3"]).named("one").start();
     let _two = lab.rnsnet(&two).with(&["--outbound-addr", HOST4]).named("two").start();
-    for (ctr, address) in [(&one, "192.0.2.3"), (&two, HOST4)] {
+    lab.rn("network create --opt outbound_addr4=192.0.2.3 n1");
+    let three = lab.container();
+    lab.rn(&format!("-d --network n1 {}", three.pid()));
+    for (ctr, address) in [(&one, "192.0.2.3"), (&two, HOST4), (&three, "192.0.2.3")] {
         assert_eq!(seen(&lab, ctr, LAN4).as_deref(), Ok(&*format!("{address} {address}")));
     }
 }

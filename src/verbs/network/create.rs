@@ -90,8 +90,8 @@ const OPTIONS: &[OptionSpec] = &[
         long: "--opt",
         short: Some('o'),
         kind: Kind::List("KEY=VALUE"),
-        help: "mtu, icc, isolate, host_binding, metric (of the default route), no_default_route, or \
-               the name that Docker has for it.",
+        help: "mtu, icc, isolate, host_binding, outbound_addr4, outbound_addr6, outbound_if, metric \
+               (of the default route), no_default_route, or the name that Docker has for it.",
         ..VERB
     },
     OptionSpec {
