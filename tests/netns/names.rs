@@ -199,6 +199,9 @@ fn a_name_server_of_a_named_network_is_published_beside_its_names() {
         }
         assert_eq!(lab.within(&web, &dig("10.89.0.2", "a.test")).ok(), LAN4, "{transport}");
     }
+    let hundred =
+        "for n in $(seq 100); do dig +short +tries=2 @10.89.0.1 web; done | sort | uniq -c";
+    assert_eq!(lab.within(&web, hundred).ok().trim(), "100 10.89.0.3");
 }
 
 // D12
