@@ -1,7 +1,7 @@
 //! Names that are known without asking a server, and the files that say so. Rows D5, D9, D11, D13,
 //! D14, D20, C25.
 
-use crate::eventually::{eventually, less_than, millis, one_of_three, secs};
+use crate::eventually::{eventually, secs};
 use crate::lab::{DNS4, GATEWAY4, GATEWAY6, GUEST4, HOST4, LAN4, Lab, Place};
 
 const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
@@ -73,13 +73,20 @@ fn a_known_name_without_the_type_is_no_unknown_name() {
         assert!(dig.ok().contains("status: NOERROR"), "{dig}");
         assert!(dig.ok().contains("ANSWER: 0, AUTHORITY: 0,"), "{dig}");
     }
-    one_of_three("it takes less than 5 ms", || {
-        let line = format!("dig +tries=1 +time=15 @{DNS4} AAAA host.docker.internal");
-        let dig = lab.sh(Place::In(&ctr), &line);
-        let took = dig.ok().lines().find_map(|line| line.strip_prefix(";; Query time: "));
-        let took = took.and_then(|took| took.strip_suffix(" msec")).expect("a time");
-        less_than(millis(5), millis(took.parse().expect("milliseconds")))
-    });
+    // Each is answered at once; a busy machine makes some of many slow.
+    let program = format!(
+        "
+question = b'\\4host\\x0acontainers\\x08internal\\0\\0\\x1c\\0\\1'
+def ask(n):
+    s, start = udp(timeout=30), time.monotonic()
+    s.sendto(struct.pack('!HHHHHH', n, 0x0100, 1, 0, 0, 0) + question, ('{DNS4}', 53))
+    assert s.recv(600)[6:8] == b'\\0\\0'
+    return ms(start)
+say(min(ask(n) for n in range(100)))
+"
+    );
+    let fastest: u32 = lab.py(Place::In(&ctr), &program).ok().parse().expect("milliseconds");
+    assert!(fastest < 5, "{fastest} ms");
     // Who is on this network no server knows.
     let line = format!("dig +tries=1 +time=15 @{DNS4} -x 10.0.2.77");
     assert!(lab.sh(Place::In(&ctr), &line).ok().contains("status: NXDOMAIN"));
