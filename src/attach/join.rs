@@ -8,6 +8,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use nix::poll::poll;
 use siphasher::sip::SipHasher13;
 
 use super::{
@@ -188,13 +189,20 @@ fn remains(
     let Some((ifname, found)) = link::find_alias(ours).map_err(cannot_list)? else {
         return Ok(None);
     };
-    let tap = match tun::attach(&ifname, joint.offload) {
-        Ok(tap) => tap,
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) => {
-            let text = format!("{ifname}\0{found}");
-            return Err(Failure { code: ALREADY_ATTACHED, errno: 0, text });
+    let mut looks = 0..LOOKS;
+    let tap = loop {
+        match tun::attach(&ifname, joint.offload) {
+            Ok(tap) => break tap,
+            // One that was killed this moment has not let go of everything yet.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && looks.next().is_some() => {
+                poll(&mut [], LOOK_MS).map_err(|errno| failure(TAKE_TAP, &errno.into(), ""))?;
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) => {
+                let text = format!("{ifname}\0{found}");
+                return Err(Failure { code: ALREADY_ATTACHED, errno: 0, text });
+            }
+            Err(error) => return Err(failure(TAKE_TAP, &error, "")),
         }
-        Err(error) => return Err(failure(TAKE_TAP, &error, "")),
     };
     let named = match joint.ifname {
         Ifname::Named(name) => ifname == name,
@@ -207,6 +215,11 @@ fn remains(
         .map_err(|error| failure(CONFIGURE, &error, "cannot remove the old interface"))?;
     Ok(None)
 }
+
+/// How often it is looked whether an interface is free: for half a second.
+const LOOKS: u32 = 25;
+/// How long before the next look, in milliseconds.
+const LOOK_MS: u8 = 20;
 
 /// In the container: the first of `eth0`, `eth1` and so on that no interface is called.
 fn first_free(prefix: &str) -> String {

@@ -5,7 +5,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, less_than, now, one_of_three, promptly, secs};
+use crate::eventually::{eventually, millis, now, promptly, secs};
 use crate::exec::{Ran, signal_pid};
 use crate::lab::{Container, HOST4, HOST6, LAN4, LAN6, Lab, Place, arrivals};
 
@@ -364,12 +364,21 @@ fn two_networks_are_apart_until_a_container_is_connected_to_both() {
         ),
     );
     assert_eq!(flow.line(secs(5)), "a");
-    one_of_three("it is connected within a second", || {
+    // The best of several: the machine may be busy with other tests.
+    let mut fastest = secs(60);
+    for round in 0..20 {
+        if round > 0 {
+            lab.rn("network disconnect localnet demo4");
+        }
         let start = now();
         lab.rn("network connect --alias four --mac 02:00:00:00:00:44 localnet demo4");
-        less_than(secs(1), start.elapsed())
-            .inspect_err(|_| drop(lab.rn("network disconnect localnet demo4")))
-    });
+        fastest = fastest.min(start.elapsed());
+        assert!(lab.within(&demo4, "ip -br addr show eth1").ok().contains("10.89.0.3/24"));
+        if fastest < millis(100) {
+            break;
+        }
+    }
+    assert!(fastest < millis(100), "{fastest:?}");
     assert!(pings(&lab, &demo5, "10.89.0.3") && pings(&lab, &demo4, "10.89.0.2"));
     assert!(lab.within(&demo4, "ip link show eth1").ok().contains("02:00:00:00:00:44"));
     assert_eq!(lab.asks(&demo5, "10.89.0.1", "four"), "10.89.0.3");
