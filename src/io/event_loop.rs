@@ -226,9 +226,7 @@ impl Server {
                 return Ok(Some(ended));
             }
         }
-        if self.retry_at.take_if(|at| *at <= now).is_some() {
-            self.unfinished.append(&mut self.starved);
-        }
+        self.look_for_descriptors(now);
         for id in std::mem::take(&mut self.unfinished) {
             self.handle_readable(id, now);
         }

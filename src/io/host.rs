@@ -124,6 +124,16 @@ impl Sockets {
         self.crowded
     }
 
+    /// The same, looked at again: descriptors that are not of these sockets may have become free.
+    pub(super) fn is_still_crowded(&mut self) -> bool {
+        if self.crowded
+            && let Ok(probe) = sock::udp_open(false)
+        {
+            self.crowded = probe.as_raw_fd() >= self.reserve.flows;
+        }
+        self.crowded
+    }
+
     pub(super) fn id_of(&self, token: Token) -> Option<SocketId> {
         token.0.checked_sub(self.first_token).map(SocketId)
     }

@@ -258,6 +258,43 @@ fn a_network_outlives_what_makes_its_sockets() {
     assert!(told.contains("does not answer"), "{told}");
 }
 
+// K4: clients who had to wait are served once those of the loopback have given descriptors back.
+#[test]
+fn clients_wait_no_longer_than_those_of_the_loopback_stay() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let options = ["-p", "8080:80", "--publish-loopback"];
+    let net = lab.rnsnet(&ctr).descriptors(96).with(&options).start();
+    let _service = lab.serve(Place::In(&ctr), "echo_tcp(80)");
+    let hold = |host: &str, wanted: usize| {
+        format!(
+            "
+held = []
+while len(held) < {wanted}:
+    try:
+        s = tcp('{host}', 8080, 2); s.sendall(b'x'); assert s.recv(1) == b'x'; held.append(s)
+    except OSError: break
+say(len(held)); sys.stdin.readline()
+"
+        )
+    };
+    let mut inside = lab.spawn_py(Place::User, &hold("127.0.0.1", 99));
+    let held: usize = inside.line(secs(20)).parse().expect("a number");
+    assert!((20..48).contains(&held), "{held} pairs of 96 descriptors");
+    // The first is the last that there is a descriptor for.
+    let mut first = lab.spawn_py(Place::Lan, &hold(HOST4, 1));
+    assert_eq!(first.line(secs(10)), "1");
+    let mut waits = lab.spawn_py(
+        Place::Lan,
+        &format!("s = tcp('{HOST4}', 8080, 90); s.sendall(b'y'); say('there'); say(s.recv(1))"),
+    );
+    assert_eq!(waits.line(secs(10)), "there");
+    net.rests("somebody waits");
+    drop(first);
+    drop(inside);
+    assert_eq!(waits.line(secs(10)), "b'y'");
+}
+
 // L5 L10: the last descriptors are for DNS and control, whatever the loopback's clients take.
 #[test]
 fn clients_of_the_loopback_wait_where_descriptors_are_few() {

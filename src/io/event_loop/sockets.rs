@@ -72,6 +72,18 @@ impl Server {
         }
     }
 
+    /// Has clients accepted that had to wait, once there may be something for them.
+    pub(super) fn look_for_descriptors(&mut self, now: Instant) {
+        if self.retry_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        if self.sockets.is_still_crowded() {
+            self.retry_at = Some(now + RETRY);
+        } else {
+            self.unfinished.append(&mut self.starved);
+        }
+    }
+
     /// Accepts the clients of a published port.
     fn accept(&mut self, id: SocketId, now: Instant) {
         for _ in 0..PER_SOCKET {
@@ -82,6 +94,7 @@ impl Server {
             if crowded {
                 self.engine.count_limit(Limit::Descriptors);
                 self.starved.push(id);
+                self.retry_at = Some(now + RETRY);
                 return;
             }
             let (stream, client) = match sock::tcp_accept(socket.as_fd()) {
