@@ -290,6 +290,8 @@ const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
     use crate::sys::netns::{spawn, wait};
 
@@ -398,38 +400,37 @@ mod tests {
         assert_eq!(status_of(|| unsafe { libc::ptrace(libc::PTRACE_TRACEME) } == 0), KILLED);
     }
 
-    /// What a rule says of who needs it is there: `module::function`, or a type of the module.
+    /// Who needs a call, by `module::function` or a type of the module, is there.
     #[test]
     fn who_needs_a_call_can_be_found_in_the_source() {
-        fn files(directory: &std::path::Path, found: &mut Vec<(String, String)>) {
+        fn files(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
             for entry in std::fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     files(&path, found);
                 } else {
-                    found
-                        .push((path.display().to_string(), std::fs::read_to_string(path).unwrap()));
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    found.push((path.with_extension(""), text));
                 }
             }
         }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut sources = Vec::new();
-        files(concat!(env!("CARGO_MANIFEST_DIR"), "/src").as_ref(), &mut sources);
+        files(&root, &mut sources);
         for rule in RULES {
-            for path in rule.needed_by.split([' ', ',', ';']).filter(|word| word.contains("::")) {
-                let path = path.trim_end_matches([':', '(', ')']);
+            let paths = rule.needed_by.split([' ', ',', ';']).filter(|word| word.contains("::"));
+            for path in paths.map(|path| path.trim_end_matches(':')) {
                 let (module, rest) = path.split_once("::").unwrap();
                 let last = rest.rsplit("::").next().unwrap();
-                let kinds = ["fn", "struct", "enum", "pub mod", "mod"];
-                let defined = |text: &str| {
-                    kinds.iter().any(|kind| {
-                        text.match_indices(&format!("{kind} {last}")).any(|(at, found)| {
-                            !text[at + found.len()..]
-                                .starts_with(|c: char| c.is_alphanumeric() || c == '_')
-                        })
-                    })
-                };
-                let there =
-                    sources.iter().any(|(file, text)| file.contains(module) && defined(text));
+                let there = sources.iter().any(|(file, text)| {
+                    let words = || text.split(|c: char| !c.is_alphanumeric() && c != '_');
+                    let kinds = ["fn", "struct", "enum", "mod"];
+                    let defined = words().zip(words().skip(1));
+                    file.strip_prefix(&root).unwrap().iter().any(|part| part == module)
+                        && defined
+                            .into_iter()
+                            .any(|(kind, name)| kinds.contains(&kind) && name == last)
+                });
                 assert!(there, "{}: there is no {path}", rule.name);
             }
         }
