@@ -35,6 +35,8 @@ pub(super) struct Wire {
     furthest: u32,
     /// The furthest end of the windows that we have offered, as far as there is room for them.
     edge: u32,
+    /// Whether we have acknowledged anything, and `received` and `edge` so are numbers of the guest's.
+    answered: bool,
     /// The guest's window, as its last segment had it.
     window: u16,
     /// The scale of the guest's windows, if windows are scaled.
@@ -47,6 +49,7 @@ pub(super) struct Wire {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     syn: bool,
+    ack: bool,
     end: u32,
     acknowledged: u32,
     edge: u32,
@@ -59,6 +62,7 @@ impl Sent {
         let window = u32::from(tcp.window_len()) << shift;
         Self {
             syn: tcp.syn(),
+            ack: tcp.ack(),
             end: bits(tcp.seq_number() + tcp.segment_len()),
             acknowledged,
             edge: acknowledged.wrapping_add(window),
@@ -118,9 +122,12 @@ impl Wire {
         if sent.syn || is_after(sent.end, self.sent) {
             self.sent = sent.end;
         }
-        self.received = sent.acknowledged;
-        if sent.syn || is_after(sent.edge, self.edge) {
-            self.edge = sent.edge;
+        if sent.ack {
+            self.received = sent.acknowledged;
+            if !self.answered || sent.syn || is_after(sent.edge, self.edge) {
+                self.edge = sent.edge;
+            }
+            self.answered = true;
         }
     }
 

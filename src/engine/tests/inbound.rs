@@ -4,7 +4,7 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, guest, server, socket};
-use super::packets::{ACK, RST, SYN, Segment};
+use super::packets::{ACK, FIN, RST, SYN, Segment};
 use crate::config::{Cidr, Prefix, Protocol};
 use crate::engine::host::{HostEvent, SocketKind};
 
@@ -26,6 +26,27 @@ fn a_client_keeps_its_address_and_loopback_is_the_gateway() {
         assert_eq!((syn.flags, syn.mss()), (SYN, Some(if client.is_ipv6() { 1440 } else { 1460 })));
         net.expect_counters(&[("tcp_inbound", 1)]);
         net.host_opens_nothing();
+    }
+}
+
+/// Our SYN says nothing of the guest's numbers, so the window in it has no place among them: taken for
+/// one that ends where they would if they began with 0, it hid the end of one container in 131,000, and
+/// its client waited for ever.
+#[test]
+fn a_guest_s_end_is_heard_wherever_its_numbers_begin() {
+    for first in (0..=u32::MAX - 10_000).step_by(10_000).filter(|first| {
+        let half = first.abs_diff(1 << 31);
+        half < 100_000 || first % (1 << 27) < 10_000
+    }) {
+        let mut net = Net::by_hand();
+        let listener = net.publish(Protocol::Tcp, 80);
+        let client = net.accept(listener, socket("198.51.100.7:5000")).unwrap();
+        let syn = net.guest_gets_segment();
+        let next = syn.seq.wrapping_add(1);
+        net.guest_sends(&Segment::new(syn.to, syn.from, SYN | ACK, first, next).packet());
+        assert_eq!(net.guest_gets_segment().flags, ACK, "{first}");
+        net.guest_sends(&Segment::new(syn.to, syn.from, FIN | ACK, first + 1, next).packet());
+        assert!(net.stream(client).received_end, "{first}");
     }
 }
 
