@@ -444,7 +444,7 @@ mod tests {
             std::env::consts::ARCH
         );
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+            std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
             std::fs::write(&path, listing()).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), listing(), "run with UPDATE_GOLDEN=1");
