@@ -444,7 +444,9 @@ impl Engine {
     /// Calls `write` with the next frame for a port, as the port's TAP takes it. Returns `false`
     /// if there is none.
     pub fn poll_frame(&mut self, now: Instant, write: impl FnOnce(PortId, &[u8])) -> bool {
-        if let Some((port, buffer)) = self.fx.frames.pop() {
+        if !self.fx.frames.yields()
+            && let Some((port, buffer)) = self.fx.frames.pop()
+        {
             self.count_sent(port, buffer.len());
             if let Some(frame) = self.trim(port, &buffer) {
                 write(port, frame);
@@ -454,7 +456,7 @@ impl Engine {
         }
         while let Some(port) = self.tables.tcp.next_egress() {
             let Some((tables, mut turn)) = self.turn(port, now) else {
-                return false;
+                break;
             };
             if tables.tcp.write_egress(&mut turn) {
                 let vnet = turn.link.vnet;
@@ -473,7 +475,7 @@ impl Engine {
                 return self.poll_frame(now, write);
             }
         }
-        false
+        !self.fx.frames.is_empty() && self.poll_frame(now, write)
     }
 
     fn count_sent(&mut self, port: PortId, length: usize) {

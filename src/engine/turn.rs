@@ -25,6 +25,7 @@ use super::switch::groups;
 use super::{Instant, PortId, ndp};
 use crate::config::limits::{Limit, Limits, Room};
 use crate::config::{Lease, Neighbours, Network, Sharing};
+use crate::sorted::SortedMap;
 
 /// Everything a handler may use besides its own tables.
 #[derive(Debug)]
@@ -81,9 +82,12 @@ pub(super) struct Frames {
     queue: VecDeque<(PortId, Vec<u8>)>,
     /// What the last of them is, if datagrams may be added to it.
     open: Option<Datagrams>,
-    /// Length of all of them together.
+    /// Length of all of them together, and of those of each port that has had some.
     bytes: usize,
+    bytes_of: SortedMap<PortId, usize>,
     spare: Vec<Vec<u8>>,
+    /// How many were taken since connections had their turn.
+    in_a_row: u32,
     /// The most bytes that wait, beyond which further datagrams are dropped, as a router with a full
     /// queue does. One frame of a guest can ask for fifty (an echo of the largest packet, in
     /// fragments), and datagrams of the host come as fast as the host is.
@@ -99,32 +103,44 @@ struct Datagrams {
     segment: Option<u16>,
 }
 
+/// How many frames of this queue go before one of a connection.
+const MOST_IN_A_ROW: u32 = 4;
 /// How many emptied frame buffers are kept.
 const MAX_SPARE: usize = 64;
+
 impl Effects {
     /// Queues the frame that `compose` writes into an empty buffer, if there is room.
     pub(super) fn queue(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
-        if self.has_room(1) {
+        if self.has_room(port, 1) {
             self.frames.push(port, compose);
         }
     }
 
-    /// Whether another packet may be queued, whole, in so many times the room that there is; if not,
-    /// it is counted as dropped.
-    fn has_room(&mut self, times: usize) -> bool {
-        let room = self.frames.has_room(times);
-        if !room {
-            self.stats.count_drop(DropReason::QueueFull);
-            self.stats.count_limit(Limit::Waiting);
+    /// Whether another packet for a port may be queued, whole, in so many times the room that there
+    /// is. Without room the last frame goes of the port that has most, or this packet if that is it:
+    /// one is counted as dropped.
+    fn has_room(&mut self, port: PortId, times: usize) -> bool {
+        if self.frames.has_room(times) {
+            return true;
         }
-        room
+        self.stats.count_drop(DropReason::QueueFull);
+        self.stats.count_limit(Limit::Waiting);
+        self.frames.make_room(port)
     }
 }
 
 impl Frames {
     pub(super) fn new(limits: &Limits) -> Self {
         let most = limits.get(Limit::Waiting).saturating_mul(1 << 20);
-        Self { queue: VecDeque::new(), open: None, bytes: 0, spare: Vec::new(), most }
+        Self {
+            queue: VecDeque::new(),
+            open: None,
+            bytes: 0,
+            bytes_of: SortedMap::new(),
+            spare: Vec::new(),
+            in_a_row: 0,
+            most,
+        }
     }
 
     /// Queues the frame that `compose` writes into an empty buffer.
@@ -134,6 +150,7 @@ impl Frames {
         buffer.clear();
         compose(&mut buffer);
         self.bytes += buffer.len();
+        *self.bytes_of.or_default(port) += buffer.len();
         self.queue.push_back((port, buffer));
     }
 
@@ -159,6 +176,7 @@ impl Frames {
         };
         frame.extend_from_slice(body);
         self.bytes += body.len();
+        *self.bytes_of.or_default(port) += body.len();
         open.segment = Some(size);
         seal_datagrams(frame, source, destination, Some(size));
         true
@@ -168,12 +186,45 @@ impl Frames {
         self.bytes < self.most.saturating_mul(times)
     }
 
+    /// Drops the last frame of the port that has most of them; false if `port` has as much.
+    fn make_room(&mut self, port: PortId) -> bool {
+        let own = self.bytes_of.get(&port).copied().unwrap_or(0);
+        let most = self.bytes_of.iter().max_by_key(|(_, bytes)| **bytes);
+        let Some((most, _)) = most.filter(|(_, bytes)| **bytes > own) else {
+            return false;
+        };
+        let most = *most;
+        let last = self.queue.iter().rposition(|(to, _)| *to == most);
+        if let Some((_, buffer)) = last.and_then(|last| self.queue.remove(last)) {
+            self.open = None;
+            self.forget(most, buffer.len());
+            self.recycle(buffer);
+        }
+        true
+    }
+
+    fn forget(&mut self, port: PortId, length: usize) {
+        self.bytes -= length;
+        *self.bytes_of.or_default(port) -= length;
+    }
+
+    /// Whether connections are to have a frame now, if they want one: whoever fills this queue, with
+    /// echoes of large packets from the gateway, say, does not keep them from sending.
+    pub(super) fn yields(&mut self) -> bool {
+        let yields = self.in_a_row >= MOST_IN_A_ROW;
+        if yields {
+            self.in_a_row = 0;
+        }
+        yields
+    }
+
     pub(super) fn pop(&mut self) -> Option<(PortId, Vec<u8>)> {
         let (port, buffer) = self.queue.pop_front()?;
         if self.queue.is_empty() {
             self.open = None;
         }
-        self.bytes -= buffer.len();
+        self.forget(port, buffer.len());
+        self.in_a_row += 1;
         Some((port, buffer))
     }
 
@@ -181,7 +232,7 @@ impl Frames {
     pub(super) fn remove_port(&mut self, port: PortId) {
         self.open = None;
         self.queue.retain(|(to, _)| *to != port);
-        self.bytes = self.queue.iter().map(|(_, buffer)| buffer.len()).sum();
+        self.bytes -= self.bytes_of.remove(&port).unwrap_or(0);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -294,7 +345,7 @@ impl Turn<'_> {
     fn send_written_frame(&mut self) {
         // What TCP sends at once (handshakes, resets) has more, so that a flood of datagrams costs no
         // connection a second.
-        let room = self.fx.tx.get().is_some() && self.fx.has_room(2);
+        let room = self.fx.tx.get().is_some() && self.fx.has_room(self.port, 2);
         let Effects { frames, tx, .. } = &mut *self.fx;
         if let Some(frame) = tx.get().filter(|_| room) {
             frames.push(self.port, |buffer| buffer.extend_from_slice(frame));
@@ -401,7 +452,7 @@ impl Turn<'_> {
         protocol: IpProtocol,
         payload: &[u8],
     ) {
-        if !self.fx.has_room(1) {
+        if !self.fx.has_room(self.port, 1) {
             return;
         }
         let v6 = addresses.0.is_ipv6();

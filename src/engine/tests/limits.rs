@@ -480,3 +480,60 @@ fn beyond_a_bound_nothing_spins_and_nothing_is_left() {
     net.forget();
     net.expect_no_flows();
 }
+
+/// Gives the engine a packet and takes nothing that comes of it.
+fn gives(net: &mut Net, port: PortId, packet: &[u8]) {
+    let mac = if port == A { GUEST_MAC } else { lease().mac.0 };
+    let frame = ethernet(GATEWAY_MAC, mac, 0x0800, packet);
+    net.engine.handle_frame(port, &mut [&[0; 10][..], &frame].concat(), net.now);
+}
+
+fn ping_of_the_gateway(port: PortId) -> Vec<u8> {
+    icmp(own(port, 0).ip(), address("10.0.2.2"), 8, 0, &pattern(1400))
+}
+
+#[test]
+fn what_waits_for_one_container_leaves_another_its_answers() {
+    let mut net = pair(&[("waiting", "1")]);
+    for _ in 0..1000 {
+        gives(&mut net, A, &ping_of_the_gateway(A));
+    }
+    for _ in 0..3 {
+        gives(&mut net, B, &ping_of_the_gateway(B));
+    }
+    assert_eq!(net.frames_at(B).len(), 3);
+    let answers = net.frames_at(A).len();
+    assert!((700..750).contains(&answers), "{answers} of a MiB");
+    let lost = (1000 + 3 - 3 - answers) as u64;
+    net.expect_counters(&[("limit.waiting", lost), ("drop.queue-full", lost)]);
+    // Nothing is left of either.
+    for port in [B, A] {
+        gives(&mut net, port, &ping_of_the_gateway(port));
+        assert_eq!(net.frames_at(port).len(), 1);
+    }
+}
+
+#[test]
+fn connections_have_their_turn_however_much_else_waits() {
+    let mut net = pair(&[]);
+    syn(&mut net, B, 40_000);
+    let host = net.host_opens(SocketKind::TcpConnect(server(false, 80)));
+    net.host_connected(host);
+    let answer = Segment::read(&net.port_gets(B, lease().mac)[0]);
+    let ack = |window| {
+        let segment = Segment::new(answer.to, answer.from, ACK, answer.ack, answer.seq + 1);
+        Segment { window, ..segment }.packet()
+    };
+    sends(&mut net, B, &ack(0));
+    net.peer_sends(host, &pattern(50_000));
+    net.forget();
+    for _ in 0..200 {
+        gives(&mut net, A, &ping_of_the_gateway(A));
+    }
+    gives(&mut net, B, &ack(500));
+    let mut to = Vec::new();
+    for _ in 0..20 {
+        assert!(net.engine.poll_frame(net.now, |port, _| to.push(port)));
+    }
+    assert!(to.contains(&B), "{to:?}");
+}
