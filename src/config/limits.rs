@@ -97,7 +97,7 @@ limits! {
         => "the oldest is dropped, of the container that has most",
     Waiting "waiting" = 4 (1 to 1024)
         "MiB of frames that wait for their TAP; what TCP sends by itself may be twice as much"
-        => "a datagram or an answer is dropped, as by a router with a full queue",
+        => "a datagram or an answer is dropped, of the container that has most",
     Storm "storm" = 1000 (1 to 1000000)
         "frames for everybody of one container each second, and as many at once"
         => "another is dropped",

@@ -66,7 +66,8 @@ unsafe impl GlobalAlloc for PageAllocator {
             (true, true) => {
                 // SAFETY: `block` is the start of a mapping of `layout.size()` bytes of ours.
                 let moved = unsafe {
-                    libc::mremap(block.cast(), layout.size(), new_size, libc::MREMAP_MAYMOVE)
+                    let [old, new] = [layout.size(), new_size].map(whole_pages);
+                    libc::mremap(block.cast(), old, new, libc::MREMAP_MAYMOVE)
                 };
                 if moved == libc::MAP_FAILED { ptr::null_mut() } else { moved.cast() }
             }
@@ -89,6 +90,11 @@ unsafe impl GlobalAlloc for PageAllocator {
 /// Whether a block of this layout is a mapping of its own.
 const fn is_mapped(layout: Layout) -> bool {
     (layout.size() >= LARGE || layout.size() == RING) && layout.align() <= MIN_PAGE
+}
+
+/// What the kernel maps for `size` bytes, or less: it knows no parts of pages, but Miri does.
+fn whole_pages(size: usize) -> usize {
+    size.next_multiple_of(MIN_PAGE)
 }
 
 /// Maps `size` bytes; null when the kernel refuses, which is what `GlobalAlloc` reports with.
