@@ -412,8 +412,10 @@ impl Control {
         unsafe {
             let space = libc::CMSG_SPACE(len) as usize;
             assert!(used + space <= CONTROL_LEN, "room for two control messages");
-            let header = self.0.as_mut_ptr().add(used).cast::<libc::cmsghdr>();
-            message.msg_control = self.0.as_mut_ptr().cast();
+            // One pointer for both: another borrow would end the first.
+            let start = self.0.as_mut_ptr();
+            let header = start.add(used).cast::<libc::cmsghdr>();
+            message.msg_control = start.cast();
             message.msg_controllen = (used + space) as _;
             (*header).cmsg_level = level;
             (*header).cmsg_type = kind;
