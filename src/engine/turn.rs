@@ -117,15 +117,17 @@ impl Effects {
     }
 
     /// Whether another packet for a port may be queued, whole, in so many times the room that there
-    /// is. Without room the last frame goes of the port that has most, or this packet if that is it:
-    /// one is counted as dropped.
+    /// is. Without room the last frames go of the port that has most, or this packet if that is it:
+    /// each is counted as dropped.
     fn has_room(&mut self, port: PortId, times: usize) -> bool {
-        if self.frames.has_room(times) {
-            return true;
+        while !self.frames.has_room(times) {
+            self.stats.count_drop(DropReason::QueueFull);
+            self.stats.count_limit(Limit::Waiting);
+            if !self.frames.make_room(port) {
+                return false;
+            }
         }
-        self.stats.count_drop(DropReason::QueueFull);
-        self.stats.count_limit(Limit::Waiting);
-        self.frames.make_room(port)
+        true
     }
 }
 

@@ -514,6 +514,21 @@ fn what_waits_for_one_container_leaves_another_its_answers() {
 }
 
 #[test]
+fn small_frames_that_give_way_to_large_ones_are_as_many_as_it_takes() {
+    let mut net = pair(&[("waiting", "1")]);
+    let ping = |port, length| icmp(own(port, 0).ip(), address("10.0.2.2"), 8, 0, &pattern(length));
+    for _ in 0..20_000 {
+        gives(&mut net, A, &ping(A, 20));
+    }
+    for _ in 0..1000 {
+        gives(&mut net, B, &ping(B, 1400));
+    }
+    let waiting = net.frames_at(A).into_iter().chain(net.frames_at(B)).map(|frame| frame.len());
+    let waiting = waiting.sum::<usize>();
+    assert!(waiting < (1 << 20) + 10_000, "{waiting} bytes");
+}
+
+#[test]
 fn connections_have_their_turn_however_much_else_waits() {
     let mut net = pair(&[]);
     syn(&mut net, B, 40_000);
