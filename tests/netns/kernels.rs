@@ -107,6 +107,8 @@ fn a_killed_network_comes_back_by_the_user_namespace_that_was_said() {
     deaf(&["reattach"]).ok();
     assert_eq!(lab.rn("ps --format {{.Name}}"), "web");
     assert!(pings(&lab, &web, "10.89.0.1"));
+    // Of a namespace by a path the end cannot be seen: its network would stay for ever.
+    lab.rn("network disconnect n1 web");
 }
 
 /// What is to be said of what an old kernel lacks.
