@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 const BUILD: &str = "#!/bin/sh
 mkdir -p dist
 case \"${1:-}\" in
-    --vendor) echo source >dist/rnsnet-1.2.3-vendored.tar.xz ;;
+    --vendor) git archive --prefix=rnsnet-1.2.3/ HEAD >dist/rnsnet-1.2.3-vendored.tar.xz ;;
     *) echo program >dist/rnsnet-x86_64 ;;
 esac
 ";
@@ -49,16 +49,22 @@ impl Repository {
         repository.write("Cargo.toml", "[package]\nname = \"rnsnet\"\nversion = \"1.2.3\"\n");
         repository.write("CHANGELOG.md", CHANGELOG);
         repository.write(".gitignore", "dist\n");
-        for command in [
-            ["init", "-q", "."].as_slice(),
-            &["add", "-A"],
-            &["-c", "user.name=a", "-c", "user.email=a@b.invalid", "commit", "-qm", "all"],
-        ] {
-            let ran = Command::new("git").args(command).current_dir(&repository.0).output();
-            let ran = ran.expect("git can be run");
-            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        }
+        repository.git(&["init", "-q", "."]);
+        repository.commit();
         repository
+    }
+
+    #[track_caller]
+    fn git(&self, arguments: &[&str]) {
+        let ran = Command::new("git").args(arguments).current_dir(&self.0).output();
+        let ran = ran.expect("git can be run");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    #[track_caller]
+    fn commit(&self) {
+        self.git(&["add", "-A"]);
+        self.git(&["-c", "user.name=a", "-c", "user.email=a@b.invalid", "commit", "-qm", "all"]);
     }
 
     fn write(&self, file: &str, text: &str) {
@@ -111,6 +117,18 @@ fn a_checkout_with_changes_is_refused() {
 }
 
 #[test]
+fn a_vendored_source_that_makes_another_program_is_no_release() {
+    let repository = Repository::new("another");
+    repository.write("ci/build-edge", &BUILD.replace("echo program", "echo \"$*\""));
+    repository.commit();
+    let ran = repository.release(&["1.2.3"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{said}");
+    assert!(said.contains("from the vendored source another program comes out"), "{said}");
+    assert!(!repository.0.join("dist/NOTES.md").exists(), "it has notes");
+}
+
+#[test]
 fn the_notes_are_the_section_and_what_was_built() {
     let repository = Repository::new("notes");
     let ran = repository.release(&["1.2.3"]);
@@ -120,7 +138,7 @@ fn the_notes_are_the_section_and_what_was_built() {
     let notes = read("NOTES.md");
     assert!(notes.starts_with("# rnsnet 1.2.3\n"), "{notes}");
     assert!(notes.contains("- the wheel") && !notes.contains("older"), "{notes}");
-    for line in ["| rnsnet-x86_64 | 8 | ", "| rnsnet-1.2.3-vendored.tar.xz | 7 | "] {
+    for line in ["| rnsnet-x86_64 | 8 | ", "| rnsnet-1.2.3-vendored.tar.xz | "] {
         assert!(notes.contains(line), "no {line}: {notes}");
     }
     let sums = Command::new("sha256sum")
