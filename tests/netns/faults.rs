@@ -362,7 +362,7 @@ fn a_mixed_load_does_not_make_it_larger() {
 // K4: as many as the program itself has counted, and afterwards it is what it was.
 #[test]
 #[ignore = "minutes: ci/faults"]
-fn a_million_hostile_frames_change_nothing() {
+fn ten_million_hostile_frames_change_nothing() {
     let Some(lab) = Lab::alone() else { return };
     let _who = lab.who(Place::Lan, 7);
     let ctr = lab.container();
@@ -373,8 +373,8 @@ fn a_million_hostile_frames_change_nothing() {
     };
     let mut sizes = Vec::new();
     let mut seed = 0_u32;
-    while taken(&lab) < 1_000_000 {
-        assert!(seed < 60, "only {} frames of {seed} times 100,000 were taken", taken(&lab));
+    while taken(&lab) < 10_000_000 {
+        assert!(seed < 600, "only {} frames of {seed} times 100,000 were taken", taken(&lab));
         let frames = format!("{LOAD}\nhostile_frames({seed}, 100_000)");
         lab.py_within(Place::In(&ctr), &frames, secs(120)).ok();
         assert!(net.alive(), "it died of seed {seed}");
