@@ -62,6 +62,10 @@ const TCP_HEADER_LEN: usize = 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often a connection in FIN-WAIT-2 speaks unasked, at most.
 const FIN_WAIT_2_PACE: Duration = Duration::from_secs(60);
+/// How long the acknowledgement of a guest's FIN waits for our own end to carry it, as it mostly can:
+/// most servers end a connection when they hear of the client's end (RFC 9293, section 3.8.6.3,
+/// allows 500 ms for any segment).
+const FIN_ACK: Duration = Duration::from_millis(10);
 /// Silence after which it is given up: the probe and ten minutes for its answer.
 const GIVE_UP: Duration = Duration::from_secs(2 * 60 * 60 + 10 * 60);
 
@@ -139,6 +143,8 @@ pub(super) struct Connection {
     wire: Wire,
     /// In FIN-WAIT-2: when to speak again, unless something happens before.
     quiet_until: Option<Instant>,
+    /// In CLOSE-WAIT: when to acknowledge the guest's FIN, unless there is more to say before.
+    fin_ack_at: Option<Instant>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -208,10 +214,14 @@ impl Stack {
             connection.wire.challenge(segment);
         }
         connection.wire.note_received(segment);
+        let was_open = connection.state() == tcp::State::Established;
         let mut device = Port::new(link, Some(packet), tx, Some(connection.look()));
         guard(|| {
             self.interface.poll_ingress_single(now, &mut device, &mut connection.sockets);
         })?;
+        // A FIN that comes again, or anything else, is answered at once.
+        let ends = was_open && connection.state() == tcp::State::CloseWait;
+        connection.fin_ack_at = ends.then(|| now + FIN_ACK);
         connection.note_sent(tx);
         Ok(())
     }
@@ -261,7 +271,7 @@ impl Stack {
         now: Instant,
     ) -> Result<Option<Instant>, Panicked> {
         let at = guard(|| self.interface.poll_at(now, &connection.sockets))?;
-        Ok(at.map(|at| connection.quiet_until.map_or(at, |quiet| at.max(quiet))))
+        Ok(at.map(|at| connection.quiet().map_or(at, |quiet| at.max(quiet))))
     }
 
     /// A connection that waits for the guest's SYN, which is then given to [`Stack::ingress`].
@@ -307,7 +317,15 @@ impl Connection {
             smallest_window: ring / 2,
         };
         let charge = memory.charge(2 * ring);
-        Self { charge, sockets, handle, segments, wire: Wire::default(), quiet_until: None }
+        Self {
+            charge,
+            sockets,
+            handle,
+            segments,
+            wire: Wire::default(),
+            quiet_until: None,
+            fin_ack_at: None,
+        }
     }
 
     /// Learns from the guest's SYN; smoltcp is shown another MSS than the guest's.
@@ -344,8 +362,17 @@ impl Connection {
         !matches!(state, State::Closed | State::Listen | State::SynSent | State::SynReceived)
     }
 
+    /// Until when it has nothing to say, whatever smoltcp thinks.
+    fn quiet(&self) -> Option<Instant> {
+        match self.state() {
+            tcp::State::FinWait2 => self.quiet_until,
+            tcp::State::CloseWait if self.socket().send_queue() == 0 => self.fin_ack_at,
+            _ => None,
+        }
+    }
+
     fn is_quiet(&self, now: Instant) -> bool {
-        self.state() == tcp::State::FinWait2 && self.quiet_until.is_some_and(|until| now < until)
+        self.quiet().is_some_and(|until| now < until)
     }
 
     pub(super) fn state(&self) -> tcp::State {

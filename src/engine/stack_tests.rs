@@ -562,3 +562,51 @@ fn a_fin_behind_bytes_that_find_no_room_is_not_taken() {
     assert!(got == body, "{} of {} bytes", got.len(), body.len());
     assert_eq!(restless.socket().state(), tcp::State::CloseWait);
 }
+
+/// A connection whose guest has just finished; its FIN, and what our next segment's number is.
+fn finished_by_guest() -> (Ours, Segment, u32) {
+    let (from, to) = ends(false);
+    let mut ours = Ours::new(32 << 10, link(1500, true), false);
+    let syn = Segment::syn(from, to, 1400);
+    let next = ours.open(&syn).seq.wrapping_add(1);
+    let fin = Segment::new(from, to, ACK | FIN, syn.seq + 1, next);
+    assert_eq!(ours.ingress(fin.packet(), Instant::ZERO), []);
+    (ours, fin, next)
+}
+
+#[test]
+fn our_own_end_or_data_acknowledges_a_fin_that_came_just_before() {
+    let soon = Instant::ZERO + FIN_ACK - Duration::from_micros(1);
+    for data in [&b""[..], b"the last words"] {
+        let (mut ours, fin, next) = finished_by_guest();
+        assert_eq!(ours.egress(soon), [], "not alone");
+        if data.is_empty() {
+            ours.socket().close();
+        } else {
+            ours.socket().send_slice(data).unwrap();
+        }
+        let answer = ours.egress(soon).remove(0);
+        assert_eq!((answer.seq, answer.ack, &*answer.payload), (next, fin.seq + 1, data));
+        assert_eq!(answer.flags & FIN != 0, data.is_empty());
+        assert_eq!(ours.egress(soon), []);
+    }
+}
+
+#[test]
+fn a_fin_is_acknowledged_alone_when_nothing_follows_soon_or_it_comes_again() {
+    let (mut ours, fin, next) = finished_by_guest();
+    let due = Instant::ZERO + FIN_ACK;
+    let Ours { stack, connection, .. } = &mut ours;
+    assert_eq!(stack.poll_at(connection, Instant::ZERO), Ok(Some(due)));
+    let acks = |segments: Vec<Segment>| -> Vec<_> {
+        segments.iter().map(|segment| (segment.flags, segment.seq, segment.ack)).collect()
+    };
+    assert_eq!(acks(ours.egress(due)), [(ACK, next, fin.seq + 1)]);
+    assert_eq!(ours.egress(due), [], "once");
+
+    let (mut ours, fin, next) = finished_by_guest();
+    let again = Instant::ZERO + Duration::from_millis(1);
+    let mut answers = acks(ours.ingress(fin.packet(), again));
+    answers.extend(acks(ours.egress(again)));
+    assert_eq!(answers.first(), Some(&(ACK, next, fin.seq + 1)));
+}
