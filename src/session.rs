@@ -48,6 +48,7 @@ use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
 use crate::sys::landlock::Removable;
 use crate::sys::netns;
 use crate::sys::process;
+use crate::sys::seccomp::Extra;
 use named::Tickets;
 
 /// Attaches a container and serves it until it ends. Returns the exit code.
@@ -537,6 +538,9 @@ fn serve(
         );
     }
     let killed = watched.filter(|_| network.forward_signals);
+    let killed = killed.and_then(|pid| u32::try_from(pid).ok()).map(Extra::Kill);
+    let splice = (!network.relayed.is_empty()).then_some(Extra::Splice);
+    let extras: Vec<_> = killed.into_iter().chain(splice).collect();
     let ended = io::serve(network, || {
         isolate_final(inspectable)?;
         let kept = kept.as_ref().map(Directory::path);
@@ -547,7 +551,7 @@ fn serve(
             files_in: files.into_iter().flatten().collect(),
             directories_in: parents.into_iter().flatten().collect(),
         };
-        isolate_confine(confinement, &removable, killed)?;
+        isolate_confine(confinement, &removable, &extras)?;
         announcement.make(&manager)
     })?;
     manager.stopping();

@@ -73,6 +73,8 @@ pub enum PastaError {
     FdFollowed(&'static str),
     #[error("--{0} cannot be combined with --fd: there is no namespace to make sockets in")]
     FdOutwards(&'static str),
+    #[error("--no-splice and --host-lo-to-ns-lo exclude each other")]
+    Spliced,
     #[error("--ns-mac-addr needs --config-net")]
     MacUnconfigured,
     #[error("--config-net cannot be combined with --fd: there is no namespace to enter")]
@@ -477,6 +479,10 @@ impl Given {
                     spec.add_to(protocol, self.has(Id::Freebind), &mut ports);
                 }
             }
+        }
+        // Otherwise every client comes by the container's interface anyway.
+        if ports.to_loopback && self.has(Id::NoSplice) {
+            return Err(PastaError::Spliced);
         }
         if ports.to_loopback && self.last(Id::Fd).is_some() {
             return Err(PastaError::FdOutwards("host-lo-to-ns-lo"));

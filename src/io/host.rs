@@ -13,6 +13,7 @@ use super::listen::Listener;
 use super::outbound::OutboundPolicy;
 use crate::config::Protocol;
 use crate::engine::host::{HostStream, IpFields, SocketId, SocketKind};
+use crate::sys::pipe::Pipe;
 use crate::sys::{datagram, sock};
 
 /// A host socket.
@@ -398,6 +399,35 @@ impl TcpStream {
         self.connecting = false;
         // Without an error to tell of, epoll(7) says nothing but that it can be written to.
         Some(if over { sock::tcp_take_error(self.socket.as_fd()) } else { Ok(()) })
+    }
+
+    /// Moves bytes on to another connection without a copy. What that does not take is appended to
+    /// `rest`, for [`HostStream::send`] later. Returns how many were taken, 0 at the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is nothing to take or no room, and what went wrong on either side.
+    pub(super) fn pass(
+        &mut self,
+        to: &mut Self,
+        pipe: &Pipe,
+        most: usize,
+        rest: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        if !self.readable || !to.writable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let passed = pipe.pass(self.socket.as_fd(), to.socket.as_fd(), most, rest);
+        let passed = passed.inspect_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                self.readable = false;
+            }
+        })?;
+        match passed.stopped {
+            Some(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable = false,
+            Some(error) => return Err(error),
+            None => {}
+        }
+        Ok(passed.taken)
     }
 }
 

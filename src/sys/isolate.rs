@@ -21,7 +21,7 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
 use super::landlock::{self, Removable};
-use super::seccomp;
+use super::seccomp::{self, Extra};
 use crate::config::Confinement;
 
 /// What [`isolate_initial`] changed and a command that we start must get back.
@@ -107,14 +107,14 @@ pub fn isolate_final(inspectable: bool) -> Result<(), IsolateError> {
 ///
 /// Gives up every file but those that [`super::landlock`] allows, then every system call but those
 /// that [`super::seccomp`] lists. Not earlier: stage 2 makes calls that are forbidden from here on.
-/// `removable` is what is to be taken away at the end, `killed` who may get signals by kill(2).
+/// `removable` is what is to be taken away at the end.
 ///
 /// # Errors
 /// What the kernel refuses. Landlock may be missing (before Linux 5.13): that is logged.
 pub fn isolate_confine(
     confinement: Confinement,
     removable: &Removable<'_>,
-    killed: Option<i32>,
+    extras: &[Extra],
 ) -> Result<(), IsolateError> {
     if confinement == Confinement::None {
         return Ok(());
@@ -125,7 +125,7 @@ pub fn isolate_confine(
         log::info!("this kernel has no Landlock (Linux 5.13): access to files is not restricted");
     }
     if confinement == Confinement::Full {
-        seccomp::restrict(killed).map_err(|source| failed("restrict system calls", source))?;
+        seccomp::restrict(extras).map_err(|source| failed("restrict system calls", source))?;
     }
     Ok(())
 }

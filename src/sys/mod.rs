@@ -18,6 +18,7 @@ pub mod landlock;
 pub mod link;
 pub mod maker;
 pub mod netns;
+pub mod pipe;
 pub mod process;
 pub mod seccomp;
 pub mod sock;

@@ -173,20 +173,37 @@ const JUMP_IF_AT_LEAST: u16 = 0x35;
 const JUMP_IF_BITS: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
-/// Allows the calls of the table and nothing else, for good. `no_new_privs` must be set. The
-/// process `killed` may get signals by kill(2), where there are no pidfds ([`super::process`]).
+/// What some processes need beyond the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// kill(2) of this process, where there are no pidfds ([`super::process`]).
+    Kill(u32),
+    /// splice(2), between a container's loopback and the host's ([`super::pipe`]).
+    Splice,
+}
+
+impl Extra {
+    fn rule(self) -> Rule {
+        let (name, number, arguments, needed_by) = match self {
+            Self::Kill(pid) => {
+                // For good, as the restriction is.
+                let only = OneOf(0, Box::leak(Box::new([pid])));
+                ("SYS_kill", libc::SYS_kill, only, "process::signal")
+            }
+            Self::Splice => ("SYS_splice", libc::SYS_splice, Any, "pipe::Pipe::pass"),
+        };
+        Rule { name, number, arguments, needed_by }
+    }
+}
+
+/// Allows the calls of the table, those that are asked for beyond it, and nothing else, for good.
+/// `no_new_privs` must be set.
 ///
 /// # Errors
 /// `EINVAL` on a kernel without `CONFIG_SECCOMP_FILTER`.
-pub fn restrict(killed: Option<i32>) -> io::Result<()> {
-    let Some(pid) = killed.and_then(|pid| u32::try_from(pid).ok()) else {
-        return restrict_to(RULES);
-    };
-    // For good, as the restriction is.
-    let only = OneOf(0, Box::leak(Box::new([pid])));
-    let needed_by = "process::signal";
-    let rule = Rule { name: "SYS_kill", number: libc::SYS_kill, arguments: only, needed_by };
-    restrict_to(&[RULES, &[rule]].concat())
+pub fn restrict(extras: &[Extra]) -> io::Result<()> {
+    let extras = extras.iter().map(|extra| extra.rule());
+    restrict_to(&RULES.iter().copied().chain(extras).collect::<Vec<_>>())
 }
 
 /// The same for the process that makes sockets in a container ([`super::maker`]).
@@ -301,7 +318,7 @@ mod tests {
     fn status_of(call: fn() -> bool) -> i32 {
         let child = spawn(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            restrict(None).unwrap();
+            restrict(&[]).unwrap();
             i32::from(!call())
         });
         wait(child.unwrap()).unwrap()
@@ -313,7 +330,7 @@ mod tests {
             let child = spawn(|| {
                 nix::sys::prctl::set_no_new_privs().unwrap();
                 let (own, parent) = (nix::unistd::getpid(), nix::unistd::getppid());
-                restrict(Some(own.as_raw())).unwrap();
+                restrict(&[Extra::Kill(own.as_raw().cast_unsigned())]).unwrap();
                 let whom = if itself { own } else { parent };
                 i32::from(nix::sys::signal::kill(whom, None).is_err())
             });

@@ -394,6 +394,7 @@ fn what_we_do_not_do_is_refused_by_name() {
         ("--fd 7 -t none -u none -T 5", "--tcp-ns cannot be combined with --fd"),
         ("--fd 7 -t none -u none -U auto", "--udp-ns cannot be combined with --fd"),
         ("--fd 7 -t none -u none --host-lo-to-ns-lo", "--host-lo-to-ns-lo cannot be combined"),
+        ("--no-splice --host-lo-to-ns-lo 1", "--no-splice and --host-lo-to-ns-lo exclude"),
         ("-T all:192.0.2.1 1", "an address of its own"),
         ("--stats 1 1", "--stats"),
         ("-c /s 1", "--conf-path"),
@@ -418,7 +419,7 @@ fn what_we_do_not_do_is_refused_by_name() {
 #[test]
 fn every_option_is_in_the_help_or_refused() {
     for spec in OPTIONS {
-        let hidden = matches!(spec.id, Id::Refused(_) | Id::Passt | Id::AlwaysSo);
+        let hidden = matches!(spec.id, Id::Refused(_) | Id::Passt | Id::AlwaysSo | Id::NoSplice);
         assert!(hidden || HELP.contains(&format!("--{}", spec.long)), "--{}", spec.long);
     }
     assert!(HELP.lines().all(|line| line.len() <= 80));

@@ -50,6 +50,7 @@ pub(super) enum Id {
     TcpNs,
     UdpNs,
     HostLoToNsLo,
+    NoSplice,
     NsIfname,
     Userns,
     Netns,
@@ -137,8 +138,7 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     switch(Id::ConfigNet, "config-net", None),
     switch(Id::NoCopyRoutes, "no-copy-routes", None),
     switch(Id::NoCopyAddrs, "no-copy-addrs", None),
-    // Every byte of a published port goes by the container's interface.
-    switch(Id::AlwaysSo, "no-splice", None),
+    switch(Id::NoSplice, "no-splice", None),
     refused("splice-only", None, "the container would have no interface"),
     // No root is changed, so none needs another way.
     switch(Id::AlwaysSo, "chroot-fallback", None),

@@ -27,6 +27,7 @@ use crate::config::pasta::{MAX_OUTWARDS, Mirror};
 use crate::engine::Instant;
 use crate::engine::host::SocketId;
 use crate::sys::maker::{Maker, Wanted};
+use crate::sys::pipe::Pipe;
 use crate::sys::sock;
 use follow::Follow;
 
@@ -56,6 +57,14 @@ pub struct Relayed {
     pub to_loopback: bool,
 }
 
+impl Relayed {
+    /// Whether anything can come of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outwards.is_empty() && self.maker.is_none()
+    }
+}
+
 /// Most ports of containers' loopbacks, of both families and protocols.
 pub const MAX_OUTWARD: usize = 2 * MAX_OUTWARDS;
 /// Most connections at once; further clients wait in the listener's backlog.
@@ -66,8 +75,8 @@ const MAX_PEERS: usize = 256;
 pub(super) const TOKENS: usize = MAX_OUTWARD + 2 * MAX_CONNECTIONS + MAX_PEERS;
 /// When to accept again where no descriptor was left.
 const RETRY: Duration = Duration::from_millis(100);
-/// Bytes read at once, and the longest datagram.
-const CHUNK: usize = 65_536;
+/// The longest datagram.
+const DATAGRAM: usize = 65_536;
 
 /// All ports with their connections and clients.
 #[derive(Debug)]
@@ -87,7 +96,9 @@ pub(super) struct Relay {
     retry_at: Option<Instant>,
     /// Sources with more to read than one turn allows.
     unfinished: Vec<Source>,
+    /// For datagrams, and what streams go through.
     scratch: Box<[u8]>,
+    pipe: Option<Pipe>,
 }
 
 /// What an event is about.
@@ -125,7 +136,7 @@ impl Relay {
     /// `limit` on are left alone. Ports that follow are first looked for at `now`.
     ///
     /// # Errors
-    /// What epoll_ctl(2) reports.
+    /// What epoll_ctl(2) and pipe2(2) report.
     pub(super) fn new(
         registry: Registry,
         first: usize,
@@ -133,14 +144,14 @@ impl Relay {
         limit: RawFd,
         now: Instant,
     ) -> io::Result<Self> {
+        // Where nothing can come nothing is kept for it.
+        let busy = !relayed.is_empty();
         let Relayed { mut outwards, follows, maker, to_loopback } = relayed;
         outwards.truncate(MAX_OUTWARD);
         let watch = Watch { registry, first };
         for (index, listener) in outwards.iter().enumerate() {
             watch.add(&listener.socket, Source::Listener(index))?;
         }
-        // Nothing is read where nothing can come.
-        let chunk = if outwards.is_empty() && maker.is_none() { 0 } else { CHUNK };
         Ok(Self {
             watch,
             follow: Follow::new(follows, &outwards, now),
@@ -153,7 +164,8 @@ impl Relay {
             accept: false,
             retry_at: None,
             unfinished: Vec::new(),
-            scratch: vec![0; chunk].into_boxed_slice(),
+            scratch: vec![0; if busy { DATAGRAM } else { 0 }].into_boxed_slice(),
+            pipe: busy.then(Pipe::new).transpose()?,
         })
     }
 
@@ -256,7 +268,10 @@ impl Relay {
                 Some(None) | None => false,
             },
             Source::Connection(index, _) => {
-                let went = self.tcp.pump(index, &self.watch, &mut self.dialer, &mut self.scratch);
+                let Some(pipe) = &self.pipe else {
+                    return;
+                };
+                let went = self.tcp.pump(index, &self.watch, &mut self.dialer, pipe);
                 self.accept |= went == tcp::Went::Over;
                 went == tcp::Went::More
             }

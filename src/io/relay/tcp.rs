@@ -1,7 +1,7 @@
 //! Connections between a container's loopback and the host's, whichever asks.
 //!
-//! Each way has at most one chunk that the reader has yet to take, and while it is there nothing
-//! more is read: back-pressure is the kernel's. An end of one side is passed on once all before it
+//! Bytes are spliced, so they are not copied here. Each way has at most one chunk that was taken and
+//! found no room, and while it is there nothing more is taken: back-pressure is the kernel's. An end of one side is passed on once all before it
 //! was, a reset at once.
 
 use std::io;
@@ -15,6 +15,7 @@ use super::{
 use crate::config::Protocol;
 use crate::engine::host::HostStream;
 use crate::io::host::TcpStream;
+use crate::sys::pipe::Pipe;
 use crate::sys::sock;
 
 /// One end of a connection.
@@ -80,14 +81,16 @@ enum Stage {
 /// What goes one way.
 #[derive(Debug, Default)]
 struct Way {
-    /// What was read and could not be written.
+    /// What was taken and found no room.
     rest: Vec<u8>,
     ended: bool,
     passed_on: bool,
 }
 
+/// Bytes taken at once. So many may wait for a slow reader each way.
+const CHUNK: usize = 128 << 10;
 /// Chunks that go one way before others have their turn.
-const PER_TURN: usize = 16;
+const PER_TURN: usize = 8;
 
 impl Connections {
     pub(super) fn accept(
@@ -186,12 +189,12 @@ impl Connections {
         index: usize,
         watch: &Watch,
         dialer: &mut Dialer,
-        scratch: &mut [u8],
+        pipe: &Pipe,
     ) -> Went {
         let Some(Some(connection)) = self.places.get_mut(index) else {
             return Went::Idle;
         };
-        let went = connection.pump(index, watch, dialer, scratch).unwrap_or_else(|error| {
+        let went = connection.pump(index, watch, dialer, pipe).unwrap_or_else(|error| {
             log::debug!("a connection to port {} ends: {error}", connection.port);
             connection.reset();
             Went::Over
@@ -268,7 +271,7 @@ impl Connection {
         index: usize,
         watch: &Watch,
         dialer: &mut Dialer,
-        scratch: &mut [u8],
+        pipe: &Pipe,
     ) -> io::Result<Went> {
         if let Stage::Refused { v6, other } = self.stage {
             if !other {
@@ -283,8 +286,8 @@ impl Connection {
             // A client that is gone is found out when there is somebody to tell.
             return Ok(Went::Idle);
         }
-        let mut more = self.there.pump(&mut self.client, &mut self.server, scratch)?;
-        more |= self.back.pump(&mut self.server, &mut self.client, scratch)?;
+        let mut more = self.there.pump(&mut self.client, &mut self.server, pipe)?;
+        more |= self.back.pump(&mut self.server, &mut self.client, pipe)?;
         if std::mem::take(&mut self.failed) {
             sock::tcp_take_error(self.client.as_fd())?;
             sock::tcp_take_error(self.server.as_fd())?;
@@ -308,12 +311,7 @@ impl Connection {
 
 impl Way {
     /// Moves bytes until one side has to wait; returns whether neither has.
-    fn pump(
-        &mut self,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
-        scratch: &mut [u8],
-    ) -> io::Result<bool> {
+    fn pump(&mut self, from: &mut TcpStream, to: &mut TcpStream, pipe: &Pipe) -> io::Result<bool> {
         for _ in 0..PER_TURN {
             if !self.rest.is_empty() {
                 let Some(sent) = ready(to.send(&self.rest))? else { return Ok(false) };
@@ -330,14 +328,9 @@ impl Way {
                 }
                 return Ok(false);
             }
-            let Some(length) = ready(from.recv(scratch))? else { return Ok(false) };
-            if length == 0 {
-                self.ended = true;
-                continue;
-            }
-            let bytes = scratch.get(..length).unwrap_or_default();
-            let sent = ready(to.send(bytes))?.unwrap_or(0);
-            self.rest.extend_from_slice(bytes.get(sent..).unwrap_or_default());
+            let taken = ready(from.pass(to, pipe, CHUNK, &mut self.rest))?;
+            let Some(taken) = taken else { return Ok(false) };
+            self.ended = taken == 0;
         }
         Ok(true)
     }
