@@ -21,7 +21,15 @@ pub(super) trait Entry {
     fn key(&self) -> Self::Key;
     /// The switch port of its guest.
     fn port(&self) -> PortId;
+    /// Of a port's entries the one for which this is least gives way first. It only grows while an
+    /// entry lives.
+    fn rank(&self) -> i64 {
+        0
+    }
 }
+
+/// Entries that give way without another walk over the table. Few in tests, so that they walk.
+const AT_ONCE: usize = if cfg!(test) { 4 } else { 64 };
 
 #[derive(Debug)]
 pub(super) struct Table<E: Entry> {
@@ -29,6 +37,9 @@ pub(super) struct Table<E: Entry> {
     slots: Slab<Slot<E>>,
     /// How many entries each port has.
     counts: SortedMap<PortId, usize>,
+    /// Of a port the entries of least rank, the least last, with their ranks when they were put in:
+    /// whichever is not here has a rank no less than the first.
+    least: SortedMap<PortId, Vec<(i64, usize)>>,
     timers: Timers,
 }
 
@@ -50,6 +61,7 @@ impl<E: Entry> Table<E> {
             by_key: GuestMap::with_hasher(hash),
             slots: Slab::new(),
             counts: SortedMap::new(),
+            least: SortedMap::new(),
             timers: Timers::default(),
         }
     }
@@ -85,7 +97,23 @@ impl<E: Entry> Table<E> {
         *self.counts.or_default(entry.port()) += 1;
         let index = self.slots.insert(Slot { entry, deadline: Deadline::default() });
         self.by_key.insert(key, index);
+        self.note_least(index);
         index
+    }
+
+    /// A new entry of a port may be among those of least rank.
+    fn note_least(&mut self, index: usize) {
+        let Some((port, rank)) = self.get(index).map(|entry| (entry.port(), entry.rank())) else {
+            return;
+        };
+        if let Some(least) = self.least.get_mut(&port)
+            && least.first().is_some_and(|(first, _)| rank < *first)
+        {
+            least.insert(least.partition_point(|known| *known > (rank, index)), (rank, index));
+            if least.len() > AT_ONCE {
+                least.remove(0);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, index: usize) -> Option<E> {
@@ -100,6 +128,7 @@ impl<E: Entry> Table<E> {
             *count -= 1;
             if *count == 0 {
                 self.counts.remove(&port);
+                self.least.remove(&port);
             }
         }
     }
@@ -113,6 +142,7 @@ impl<E: Entry> Table<E> {
             self.by_key.insert(slot.entry.key(), index);
             *self.counts.or_default(slot.entry.port()) += 1;
             self.uncount(before);
+            self.note_least(index);
         }
     }
 
@@ -136,10 +166,29 @@ impl<E: Entry> Table<E> {
         most.map(|(port, _)| *port)
     }
 
-    /// Of a port's entries the one for which `rank` is least.
-    pub(super) fn least_of<R: Ord>(&self, port: PortId, rank: impl Fn(&E) -> R) -> Option<usize> {
-        let of_port = self.iter().filter(|(_, entry)| entry.port() == port);
-        of_port.min_by_key(|(_, entry)| rank(entry)).map(|(index, _)| index)
+    /// Of a port's entries the one whose [`Entry::rank`] is least, to be removed by the caller. Who
+    /// keeps a table full makes it be looked through once in [`AT_ONCE`] times.
+    pub(super) fn pop_least(&mut self, port: PortId) -> Option<usize> {
+        for _ in 0..2 {
+            while let Some((rank, index)) = self.least.get_mut(&port).and_then(Vec::pop) {
+                let is_same = |entry: &E| entry.port() == port && entry.rank() == rank;
+                if self.get(index).is_some_and(is_same) {
+                    return Some(index);
+                }
+                // It has grown since.
+                self.note_least(index);
+            }
+            let of_port = self.iter().filter(|(_, entry)| entry.port() == port);
+            let mut least: Vec<_> = of_port.map(|(index, entry)| (entry.rank(), index)).collect();
+            if least.len() > AT_ONCE {
+                least.select_nth_unstable(AT_ONCE);
+                least.truncate(AT_ONCE);
+                least.shrink_to_fit();
+            }
+            least.sort_unstable_by(|a, b| b.cmp(a));
+            self.least.insert(port, least);
+        }
+        None
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &E)> {
@@ -196,6 +245,7 @@ mod tests {
     struct Talk {
         key: u8,
         port: PortId,
+        rank: i64,
     }
 
     impl Entry for Talk {
@@ -208,12 +258,46 @@ mod tests {
         fn port(&self) -> PortId {
             self.port
         }
+
+        fn rank(&self) -> i64 {
+            LOOKS.set(LOOKS.get() + 1);
+            self.rank
+        }
+    }
+
+    thread_local! {
+        /// How often a rank was asked for.
+        static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    // Who keeps a table full, whatever the ranks of those that come.
+    #[test]
+    fn a_full_table_is_not_looked_through_for_each_that_gives_way() {
+        let port = PortId(1);
+        for falling in [false, true] {
+            let mut table = Table::new(KeyedHash::new([1, 2]));
+            let rank = |n: i64| if falling { 10_000 - n } else { n };
+            for key in 0..200 {
+                table.insert(Talk { key, port, rank: rank(key.into()) });
+            }
+            LOOKS.set(0);
+            for n in 200..1000 {
+                let least = table.pop_least(port).unwrap();
+                let Talk { key, .. } = table.remove(least).unwrap();
+                table.insert(Talk { key, port, rank: rank(n) });
+            }
+            // A walk for each were 160,000.
+            let looks = LOOKS.get();
+            assert!(looks < 160_000 / AT_ONCE + 800 * 8, "{looks} looks, falling: {falling}");
+        }
     }
 
     /// What may be done to a table. Entries are named by their place among the living.
     #[derive(Debug, Clone)]
     enum Step {
-        Insert { key: u8, port: usize },
+        Insert { key: u8, port: usize, rank: i64 },
+        Raise(prop::sample::Index, i64),
+        PopLeast(usize),
         Remove(prop::sample::Index),
         Rekey(prop::sample::Index, u8, usize),
         Set(prop::sample::Index, Option<u16>),
@@ -226,8 +310,11 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let any_entry = any::<prop::sample::Index>;
         prop_oneof![
-            4 => (0..KEYS, 0..3_usize).prop_map(|(key, port)| Step::Insert { key, port }),
+            6 => (0..KEYS, 0..3_usize, 0..200_i64)
+                .prop_map(|(key, port, rank)| Step::Insert { key, port, rank }),
             2 => any_entry().prop_map(Step::Remove),
+            2 => (any_entry(), 0..50_i64).prop_map(|(entry, by)| Step::Raise(entry, by)),
+            2 => (0..3_usize).prop_map(Step::PopLeast),
             1 => (any_entry(), 0..KEYS, 0..3_usize)
                 .prop_map(|(entry, key, port)| Step::Rekey(entry, key, port)),
             6 => (any_entry(), any::<Option<u16>>()).prop_map(|(entry, due)| Step::Set(entry, due)),
@@ -251,9 +338,6 @@ mod tests {
         for port in (0..3).map(PortId) {
             let own = Room { all: usize::MAX, each: count(&port).max(1) };
             prop_assert_eq!(table.crowded(port, own), (count(&port) > 0).then_some(port));
-            let least = table.least_of(port, |talk| talk.key).and_then(|index| table.get(index));
-            let of_port = model.values().filter(|(talk, _)| talk.port == port);
-            prop_assert_eq!(least.map(|talk| talk.key), of_port.map(|(talk, _)| talk.key).min());
         }
         let by_key: BTreeMap<u8, usize> =
             model.iter().map(|(index, (talk, _))| (talk.key, *index)).collect();
@@ -287,8 +371,9 @@ mod tests {
                     (!living.is_empty()).then(|| *entry.get(&living))
                 };
                 match step {
-                    Step::Insert { key, port } if table.find(&key).is_none() => {
-                        let (talk, next) = (Talk { key, port: PortId(port) }, table.next_index());
+                    Step::Insert { key, port, rank } if table.find(&key).is_none() => {
+                        let talk = Talk { key, port: PortId(port), rank };
+                        let next = table.next_index();
                         prop_assert_eq!(table.insert(talk), next);
                         prop_assert!(model.insert(next, (talk, None)).is_none());
                     }
@@ -298,12 +383,25 @@ mod tests {
                     },
                     Step::Rekey(entry, key, port) if table.find(&key).is_none() => {
                         if let Some(index) = pick(entry) {
-                            let new = Talk { key, port: PortId(port) };
-                            table.rekey(index, |talk| *talk = new);
-                            model.entry(index).and_modify(|(talk, _)| *talk = new);
+                            let change = |talk: &mut Talk| (talk.key, talk.port) = (key, PortId(port));
+                            table.rekey(index, change);
+                            model.entry(index).and_modify(|(talk, _)| change(talk));
                         }
                     }
                     Step::Insert { .. } | Step::Rekey(..) => {}
+                    Step::Raise(entry, by) => if let Some(index) = pick(entry) {
+                        table.get_mut(index).unwrap().rank += by;
+                        model.entry(index).and_modify(|(talk, _)| talk.rank += by);
+                    },
+                    Step::PopLeast(port) => {
+                        let of_port = model.values().filter(|(talk, _)| talk.port == PortId(port));
+                        let least = of_port.map(|(talk, _)| talk.rank).min();
+                        let popped = table.pop_least(PortId(port));
+                        prop_assert_eq!(popped.map(|index| model[&index].0.rank), least);
+                        if let Some(index) = popped {
+                            prop_assert_eq!(table.remove(index), model.remove(&index).map(|(talk, _)| talk));
+                        }
+                    }
                     Step::Set(entry, after) => if let Some(index) = pick(entry) {
                         let due = after.map(|after| now + Duration::from_micros(after.into()));
                         table.set_deadline(index, due);

@@ -295,7 +295,7 @@ impl Forwarder {
         };
         let room = turn.room_for(Limit::Dns);
         if let Some(port) = self.queries.crowded(turn.port, room)
-            && let Some(oldest) = self.queries.least_of(port, |query| query.number)
+            && let Some(oldest) = self.queries.pop_least(port)
         {
             turn.fx.stats.count_limit(Limit::Dns);
             if port == turn.port {
@@ -600,5 +600,9 @@ impl Entry for Query {
 
     fn port(&self) -> PortId {
         self.client.port()
+    }
+
+    fn rank(&self) -> i64 {
+        i64::try_from(self.number).unwrap_or(i64::MAX)
     }
 }

@@ -96,7 +96,7 @@ impl EchoFlows {
     fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey) -> usize {
         let room = turn.room(Limit::Echo, Limit::EchoEach);
         if let Some(port) = self.flows.crowded(turn.port, room)
-            && let Some(silent) = self.flows.least_of(port, |flow| flow.last_active)
+            && let Some(silent) = self.flows.pop_least(port)
         {
             turn.count_limit(Limit::Echo, Limit::EchoEach, room, self.flows.len_of(turn.port));
             self.remove(turn, silent);
@@ -278,6 +278,10 @@ impl Entry for EchoFlow {
 
     fn port(&self) -> PortId {
         self.key.port
+    }
+
+    fn rank(&self) -> i64 {
+        self.last_active.total_micros()
     }
 }
 

@@ -11,12 +11,12 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use slab::Slab;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket};
 
 use super::{FlowKey, GuestMap, KeyedHash};
+use crate::config::limits::Room;
 use crate::config::{Limit, Network};
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, IpFields, Owner, SocketId, SocketKind};
@@ -27,7 +27,6 @@ use crate::engine::table::{Entry, Table};
 use crate::engine::turn::Effects;
 use crate::engine::view::FlowView;
 use crate::engine::{Instant, PortId, Turn};
-use crate::sorted::SortedMap;
 
 /// Silence after which a flow in use is forgotten (RFC 4787, REQ-5: two minutes or more).
 const IDLE_ANSWERED: Duration = Duration::from_secs(180);
@@ -46,9 +45,7 @@ pub(in crate::engine) struct UdpFlows {
     /// Flows of published ports by listener and client, as the host sees them.
     clients: GuestMap<(SocketId, SocketAddr), usize>,
     pub(in crate::engine) flows: Table<UdpFlow>,
-    /// By the guest's address and whether the socket is for the host's loopback.
-    by_guest: GuestMap<(PortId, SocketAddr, bool), usize>,
-    endpoints: Slab<Endpoint>,
+    endpoints: Table<Endpoint>,
     /// Most endpoints at once: each is a descriptor of the host's.
     max_endpoints: usize,
 }
@@ -59,6 +56,8 @@ pub(in crate::engine) struct UdpFlow {
     /// The peer's real address on the host's side.
     host: SocketAddr,
     via: Via,
+    /// Among the flows of the guest's endpoint.
+    place: usize,
     last_active: Instant,
     /// Datagrams.
     to_host: u64,
@@ -96,7 +95,10 @@ struct Endpoint {
     /// For services on the host's loopback alone.
     loopback: bool,
     socket: SocketId,
-    flows: usize,
+    flows: Vec<usize>,
+    /// Whether it has written twice to somebody.
+    talks: bool,
+    last_active: Instant,
 }
 
 impl Endpoint {
@@ -114,8 +116,7 @@ impl UdpFlows {
         Self {
             clients: GuestMap::with_hasher(hash),
             flows: Table::new(hash),
-            by_guest: GuestMap::with_hasher(hash),
-            endpoints: Slab::new(),
+            endpoints: Table::new(hash),
             max_endpoints: usize::MAX,
         }
     }
@@ -139,6 +140,7 @@ impl UdpFlows {
         }
         let reason = match nat::translate(turn.network, key.host) {
             Meaning::Host(to) => {
+                self.make_room(turn);
                 let via = Via::Endpoint(self.endpoint(turn, key, to.ip().is_loopback()));
                 let index = self.open(turn, key, to, via);
                 return self.send_to_host(turn, index, (fields, packet.segment), udp.payload());
@@ -197,6 +199,10 @@ impl UdpFlows {
                 self.send_to_guest(turn, index, payload);
             }
             None if self.asked_everybody(key) => {
+                self.make_room(turn);
+                if self.endpoints.get(endpoint).is_none() {
+                    return turn.fx.stats.count_drop(DropReason::NoResources);
+                }
                 let index = self.open(turn, key, from, Via::Endpoint(endpoint));
                 self.send_to_guest(turn, index, payload);
             }
@@ -332,6 +338,7 @@ impl UdpFlows {
                     turn.fx.stats.count_drop(DropReason::NoResources);
                     return;
                 };
+                self.make_room(turn);
                 let index = self.open(turn, key, client, Via::Published { listener, local });
                 self.clients.insert((listener, client), index);
                 index
@@ -419,12 +426,7 @@ impl UdpFlows {
         let Some(guest) = self.endpoints.get(endpoint).map(|endpoint| endpoint.guest) else {
             return;
         };
-        let dead: Vec<usize> = self
-            .flows
-            .iter()
-            .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if via == endpoint))
-            .map(|(index, _)| index)
-            .collect();
+        let dead = self.flows_of(endpoint);
         log::debug!("udp {guest}: no socket on the host, {} flows dropped: {error}", dead.len());
         turn.fx.stats.count_drop(DropReason::NoResources);
         for index in dead {
@@ -439,8 +441,8 @@ impl UdpFlows {
     /// Gives every endpoint but those for the loopback a new socket: the old one's local address
     /// or interface is not what it is to be any more.
     pub(in crate::engine) fn renew(&mut self, network: &Network, fx: &mut Effects) {
-        for (index, endpoint) in &mut self.endpoints {
-            if !endpoint.loopback {
+        for index in self.endpoints.indices() {
+            if let Some(endpoint) = self.endpoints.get_mut(index).filter(|e| !e.loopback) {
                 fx.host.close(endpoint.socket, false);
                 let kind = Endpoint::kind(network, endpoint.guest, false);
                 endpoint.socket = fx.host.open(Owner::Udp(index), kind);
@@ -450,81 +452,67 @@ impl UdpFlows {
 
     /// The index of the guest endpoint's socket, opened if it is new.
     fn endpoint(&mut self, turn: &mut Turn<'_>, key: FlowKey, loopback: bool) -> usize {
-        if let Some(&index) = self.by_guest.get(&(key.port, key.guest, loopback)) {
+        if let Some(index) = self.endpoints.find(&(key.port, key.guest, loopback)) {
             return index;
         }
-        if self.endpoints.len() >= self.max_endpoints {
-            self.forget_an_endpoint(turn);
-        }
-        let entry = self.endpoints.vacant_entry();
-        let index = entry.key();
+        self.make_room_for_endpoint(turn);
+        let index = self.endpoints.next_index();
         let kind = Endpoint::kind(turn.network, key.guest, loopback);
         let socket = turn.fx.host.open(Owner::Udp(index), kind);
-        entry.insert(Endpoint { port: key.port, guest: key.guest, loopback, socket, flows: 0 });
-        self.by_guest.insert((key.port, key.guest, loopback), index);
-        index
+        let (port, guest, flows) = (key.port, key.guest, Vec::new());
+        let (talks, last_active) = (false, turn.now);
+        self.endpoints.insert(Endpoint { port, guest, loopback, socket, flows, talks, last_active })
     }
 
     /// Makes room for a new endpoint: the one goes that was silent longest, and before those
     /// that are in a conversation one that asked once, as most do; of the container that has most.
-    fn forget_an_endpoint(&mut self, turn: &mut Turn<'_>) {
-        turn.fx.stats.count_limit(Limit::Descriptors);
-        let mut counts: SortedMap<PortId, usize> = SortedMap::new();
-        for (_, endpoint) in &self.endpoints {
-            *counts.or_default(endpoint.port) += 1;
-        }
-        let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(port, _)| port);
-        let mut worth = vec![(false, Instant::ZERO); self.endpoints.capacity()];
-        for (_, flow) in self.flows.iter() {
-            if let Via::Endpoint(endpoint) = flow.via
-                && let Some(worth) = worth.get_mut(endpoint)
-            {
-                *worth = (*worth).max((flow.to_host > 1, flow.last_active));
+    fn make_room_for_endpoint(&mut self, turn: &mut Turn<'_>) {
+        let room = Room { all: self.max_endpoints, each: usize::MAX };
+        if let Some(port) = self.endpoints.crowded(turn.port, room) {
+            turn.fx.stats.count_limit(Limit::Descriptors);
+            if let Some(endpoint) = self.endpoints.pop_least(port) {
+                self.remove_endpoint(turn, endpoint);
             }
         }
-        let least = self
-            .endpoints
-            .iter()
-            .filter(|(_, endpoint)| Some(endpoint.port) == most)
-            .min_by_key(|(index, _)| worth.get(*index).copied())
-            .map(|(index, _)| index);
-        if let Some(endpoint) = least {
-            self.remove_endpoint(turn, endpoint);
+    }
+
+    /// Ends all flows of a guest's endpoint, and with them its socket.
+    fn remove_endpoint(&mut self, turn: &mut Turn<'_>, endpoint: usize) {
+        for index in self.flows_of(endpoint) {
+            self.remove(turn.fx, index);
         }
     }
 
-    /// Ends all flows of a guest's endpoint, and with them its socket; returns how many.
-    fn remove_endpoint(&mut self, turn: &mut Turn<'_>, endpoint: usize) -> usize {
-        let flows: Vec<usize> = self
-            .flows
-            .iter()
-            .filter(|(_, flow)| matches!(flow.via, Via::Endpoint(via) if via == endpoint))
-            .map(|(index, _)| index)
-            .collect();
-        for index in &flows {
-            self.remove(turn.fx, *index);
-        }
-        flows.len()
+    fn flows_of(&self, endpoint: usize) -> Vec<usize> {
+        self.endpoints.get(endpoint).map(|endpoint| endpoint.flows.clone()).unwrap_or_default()
     }
 
-    fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey, host: SocketAddr, via: Via) -> usize {
-        if let Via::Endpoint(endpoint) = via
-            && let Some(endpoint) = self.endpoints.get_mut(endpoint)
-        {
-            endpoint.flows += 1;
-        }
+    /// Makes room for a new flow; an endpoint that has no other goes with the one that ends.
+    fn make_room(&mut self, turn: &mut Turn<'_>) {
         let room = turn.room(Limit::Udp, Limit::UdpEach);
         if let Some(port) = self.flows.crowded(turn.port, room)
-            && let Some(index) = self.flows.least_of(port, |flow| flow.last_active)
+            && let Some(index) = self.flows.pop_least(port)
         {
             turn.count_limit(Limit::Udp, Limit::UdpEach, room, self.flows.len_of(turn.port));
             self.remove(turn.fx, index);
         }
+    }
+
+    /// To be called once there is room.
+    fn open(&mut self, turn: &mut Turn<'_>, key: FlowKey, host: SocketAddr, via: Via) -> usize {
         turn.fx.stats.udp_opened += 1;
+        let mut place = 0;
+        if let Via::Endpoint(endpoint) = via
+            && let Some(endpoint) = self.endpoints.get_mut(endpoint)
+        {
+            place = endpoint.flows.len();
+            endpoint.flows.push(self.flows.next_index());
+        }
         let index = self.flows.insert(UdpFlow {
             key,
             host,
             via,
+            place,
             last_active: turn.now,
             to_host: 0,
             to_guest: 0,
@@ -541,6 +529,12 @@ impl UdpFlows {
             return;
         };
         flow.last_active = now;
+        if let Via::Endpoint(endpoint) = flow.via
+            && let Some(endpoint) = self.endpoints.get_mut(endpoint)
+        {
+            endpoint.last_active = now;
+            endpoint.talks |= flow.to_host > 1;
+        }
         let idle = if flow.key.host.port() == DNS_PORT {
             IDLE_DNS
         } else if flow.to_host == 0 || flow.to_guest == 0 || now - flow.opened < BRIEF {
@@ -560,15 +554,19 @@ impl UdpFlows {
                 self.clients.remove(&(listener, flow.host));
             }
             Via::Endpoint(endpoint) => {
-                let Some(socket) = self.endpoints.get_mut(endpoint) else {
+                let Some(Endpoint { socket, flows, .. }) = self.endpoints.get_mut(endpoint) else {
                     return;
                 };
-                socket.flows -= 1;
-                if socket.flows == 0 {
-                    let Endpoint { port, guest, loopback, socket, .. } =
-                        self.endpoints.remove(endpoint);
-                    self.by_guest.remove(&(port, guest, loopback));
-                    fx.host.close(socket, false);
+                // The last one has its place now.
+                let last = flows.pop();
+                if let (Some(place), Some(last)) = (flows.get_mut(flow.place), last) {
+                    *place = last;
+                    if let Some(moved) = self.flows.get_mut(last) {
+                        moved.place = flow.place;
+                    }
+                } else if flows.is_empty() {
+                    fx.host.close(*socket, false);
+                    self.endpoints.remove(endpoint);
                 }
             }
         }
@@ -580,7 +578,7 @@ impl UdpFlows {
 
     /// The switch port that a guest endpoint belongs to.
     pub(in crate::engine) fn port_of(&self, endpoint: usize) -> Option<PortId> {
-        self.endpoints.get(endpoint).map(|endpoint| endpoint.port)
+        self.endpoints.port_of(endpoint)
     }
 }
 
@@ -634,6 +632,28 @@ impl Entry for UdpFlow {
 
     fn port(&self) -> PortId {
         self.key.port
+    }
+
+    fn rank(&self) -> i64 {
+        self.last_active.total_micros()
+    }
+}
+
+impl Entry for Endpoint {
+    type Key = (PortId, SocketAddr, bool);
+
+    fn key(&self) -> Self::Key {
+        (self.port, self.guest, self.loopback)
+    }
+
+    fn port(&self) -> PortId {
+        self.port
+    }
+
+    fn rank(&self) -> i64 {
+        // Above all that do not talk.
+        let talks = if self.talks { 1 << 62 } else { 0 };
+        self.last_active.total_micros() | talks
     }
 }
 

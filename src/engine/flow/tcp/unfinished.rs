@@ -1,7 +1,8 @@
 //! Connections whose handshake is not over: the oldest of whoever has most, found without a count.
 //!
 //! A flood makes as many of these as there may be, a walk over them for each SYN would be the flood's
-//! second victim. So each container's are counted as they come and go.
+//! second victim. So each container's are counted as they come and go, and the oldest is looked for
+//! where it was last: others' that are older are passed once.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,15 @@ use crate::sorted::SortedMap;
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
     flows: BTreeMap<u64, (PortId, usize)>,
-    /// How many each container has; none has 0.
-    of: SortedMap<PortId, usize>,
+    /// What each container has; none has nothing.
+    of: SortedMap<PortId, Own>,
+}
+
+#[derive(Debug, Default)]
+struct Own {
+    count: usize,
+    /// None of its has a ticket before this one.
+    from: u64,
 }
 
 /// A flow that has to give way.
@@ -28,7 +36,7 @@ pub(super) struct Oldest {
 impl Unfinished {
     pub(super) fn insert(&mut self, ticket: u64, port: PortId, index: usize) {
         self.flows.insert(ticket, (port, index));
-        *self.of.or_default(port) += 1;
+        self.of.or_default(port).count += 1;
     }
 
     pub(super) fn remove(&mut self, ticket: u64) {
@@ -36,7 +44,7 @@ impl Unfinished {
             return;
         };
         match self.of.get_mut(&port) {
-            Some(count) if *count > 1 => *count -= 1,
+            Some(own) if own.count > 1 => own.count -= 1,
             _ => {
                 self.of.remove(&port);
             }
@@ -45,17 +53,20 @@ impl Unfinished {
 
     /// The flow that has to go before `port` may have another: of the container itself if it is at
     /// its own bound, of the one that has most if there is no room for any.
-    pub(super) fn oldest(&self, port: PortId, room: Room) -> Option<Oldest> {
-        let own = self.of.get(&port).copied().unwrap_or(0);
+    pub(super) fn oldest(&mut self, port: PortId, room: Room) -> Option<Oldest> {
+        let own = self.of.get(&port).map_or(0, |own| own.count);
         let whose = if own >= room.each {
             port
         } else if self.flows.len() >= room.all {
-            self.of.iter().max_by_key(|(_, count)| **count).map(|(port, _)| *port)?
+            self.of.iter().max_by_key(|(_, own)| own.count).map(|(port, _)| *port)?
         } else {
             return None;
         };
-        let mut flows = self.flows.values();
-        flows.find(|(port, _)| *port == whose).map(|(_, index)| Oldest { index: *index, own })
+        let of = self.of.get_mut(&whose)?;
+        let mut flows = self.flows.range(of.from..);
+        let (ticket, (_, index)) = flows.find(|(_, (port, _))| *port == whose)?;
+        of.from = *ticket;
+        Some(Oldest { index: *index, own })
     }
 }
 
@@ -75,6 +86,7 @@ mod tests {
         flows.insert(4, a, 14);
         // A is at its own bound, and B finds the table full.
         assert_eq!(flows.oldest(a, room), Some(Oldest { index: 12, own: 3 }));
+        assert_eq!(flows.of.get(&a).unwrap().from, 2);
         assert_eq!(flows.oldest(b, room), Some(Oldest { index: 12, own: 1 }));
         flows.remove(2);
         flows.remove(2);
