@@ -52,6 +52,8 @@ pub(super) struct Clients<T> {
     first: usize,
     limits: Limits,
     slots: Vec<Option<Client<T>>>,
+    /// One that has come and finds no place.
+    waiting: Option<mio::net::UnixStream>,
     /// When to accept again, where that is not left to an event.
     accept_at: Option<Instant>,
     /// All places were taken when somebody came.
@@ -134,6 +136,7 @@ impl<T: Default> Clients<T> {
             first,
             limits,
             slots: (0..limits.clients).map(|_| None).collect(),
+            waiting: None,
             accept_at: None,
             full: false,
             _socket: socket,
@@ -144,20 +147,26 @@ impl<T: Default> Clients<T> {
     pub(super) fn accept(&mut self, now: Instant) {
         self.accept_at = None;
         for _ in 0..PER_TURN {
-            let Some(slot) = self.free_slot(now) else {
-                self.accept_at = Some(now + RETRY);
-                return;
-            };
-            match self.listener.accept() {
-                Ok((stream, _)) => self.welcome(slot, stream, now),
+            let waited = self.waiting.take();
+            let is_new = waited.is_none();
+            let newcomer = || self.listener.accept().map(|(stream, _)| stream);
+            let stream = match waited.map_or_else(newcomer, Ok) {
+                Ok(stream) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     log::debug!("a client of the {} has to wait: {error}", self.limits.name);
                     self.accept_at = Some(now + RETRY);
                     return;
                 }
-            }
+            };
+            let Some(slot) = self.free_slot(now) else {
+                self.full |= is_new;
+                self.waiting = Some(stream);
+                self.accept_at = Some(now + RETRY);
+                return;
+            };
+            self.welcome(slot, stream, now);
         }
         self.accept_at = Some(now);
     }
@@ -168,12 +177,13 @@ impl<T: Default> Clients<T> {
         if let Some(free) = self.slots.iter().position(Option::is_none) {
             return Some(free);
         }
-        self.full = true;
         let owing = self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let client = slot.as_ref().filter(|client| client.until.is_some())?;
             (client.since + self.limits.grace <= now).then_some((client.since, index))
         });
-        owing.min().map(|(_, index)| index)
+        let gives_way = owing.min().map(|(_, index)| index);
+        self.full |= gives_way.is_some();
+        gives_way
     }
 
     /// Whether the process at the other end may ask us anything: one of our own user or of root, or

@@ -259,6 +259,29 @@ fn a_crowd_that_is_silent_makes_room() {
 }
 
 #[test]
+fn only_who_finds_no_place_meets_the_bound() {
+    let mut lab = Lab::new("bound");
+    let mut crowd: Vec<UnixStream> = (0..MAX_CLIENTS).map(|_| lab.connect()).collect();
+    lab.turn();
+    assert!(!lab.control.was_full());
+    let mut client = lab.connect();
+    client.write_all(b"{\"version\":1,\"execute\":\"ports\"}\n").unwrap();
+    lab.turn();
+    assert!(lab.control.was_full());
+    // It waits, and is one client however often there is no place.
+    lab.now += LIMITS.grace / 2;
+    lab.turn();
+    assert!(!lab.control.was_full());
+    crowd.pop();
+    for _ in 0..3 {
+        lab.now += LIMITS.grace / 4;
+        lab.turn();
+    }
+    assert_eq!(read(&client), json!({"return": {"ports": []}}));
+    assert!(!lab.control.was_full());
+}
+
+#[test]
 fn a_thousand_clients_are_answered() {
     let mut lab = Lab::new("thousand");
     let path = lab.path.clone();
