@@ -10,7 +10,8 @@ use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, secs};
 use crate::exec::Proc;
-use crate::lab::{DNS4, HOST4, LAN4, Lab, Place};
+use crate::lab::{DNS4, HOST4, LAN4, LAN6, Lab, Place};
+use crate::rnsnet::Rnsnet;
 
 /// Loads that last.
 pub(crate) const LOAD: &str = include_str!("load.py");
@@ -60,10 +61,7 @@ fn moves_on(stream: &mut Proc, from: u64) -> Option<u64> {
 }
 
 /// Runs faults while a stream flows both ways; all of it arrives.
-fn survives(
-    times: u32,
-    mut fault: impl FnMut(&Lab, &crate::lab::Container, &crate::rnsnet::Rnsnet),
-) {
+fn survives(times: u32, mut fault: impl FnMut(&Lab, &crate::lab::Container, &Rnsnet)) {
     let Some(lab) = Lab::alone() else { return };
     let _server = lab.serve(Place::Lan, "exact_server(9000)");
     let ctr = lab.container();
@@ -129,15 +127,27 @@ fn a_host_address_that_goes_and_comes_back_loses_no_byte() {
     });
 }
 
+/// Stops a process.
+fn stop(lab: &Lab, net: &Rnsnet) {
+    net.signal(Signal::SIGSTOP);
+    eventually(secs(10), "it is stopped", || {
+        let stat = lab.sh(Place::Host, &format!("cut -d' ' -f3 /proc/{}/stat", net.pid()));
+        if stat.ok().trim() == "T" { Ok(()) } else { Err(stat.to_string()) }
+    });
+}
+
 // Nobody reads the TAP and nobody serves the sockets meanwhile.
 #[test]
 fn a_process_that_is_stopped_and_continued_loses_no_byte() {
     survives(2, |lab, ctr, net| {
-        net.signal(Signal::SIGSTOP);
-        eventually(secs(10), "it is stopped", || {
-            let stat = lab.sh(Place::Host, &format!("cut -d' ' -f3 /proc/{}/stat", net.pid()));
-            if stat.ok().trim() == "T" { Ok(()) } else { Err(stat.to_string()) }
-        });
+        // One that is idle waits in epoll_wait(2), which fails with EINTR then (signal(7)).
+        let quiet = lab.container();
+        let mut idle = lab.rnsnet(&quiet).named("idle").start();
+        stop(lab, &idle);
+        idle.signal(Signal::SIGCONT);
+        lab.sh(Place::In(&quiet), "ping -c1 -W20 10.0.2.2").ok();
+        assert!(idle.alive());
+        stop(lab, net);
         // Long enough for the guest to send again: it has the queue of its TAP full.
         let queue = "wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
                      for _ in range(6000): wire.sendto(bytes(9), ('192.0.2.9', 9))";
@@ -203,6 +213,7 @@ fn half_open_peers_cost_nothing_but_their_own_connections() {
     let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
     let ctr = lab.container();
     let mut net = lab.rnsnet(&ctr).without_pcap().start();
+    let descriptors = lab.descriptors(net.pid());
     let program = format!(
         "
 held = [tcp('{LAN4}', 7) for _ in range(50)]
@@ -238,10 +249,19 @@ say('back')
     client.tell("go on");
     assert_eq!(client.line(secs(20)), "said");
     nobody_answers(&lab, 7, 25);
+    // Nobody else notices.
+    let echo = format!("s = tcp('{LAN6}', 7); s.sendall(b'z'); say(s.recv(1))");
+    assert_eq!(lab.py(Place::In(&ctr), &echo).ok(), "b'z'");
     assert!(net.alive());
     lab.sh(Place::Lan, &format!("ip addr add {prefix} dev {device}")).ok();
     client.tell("go on");
     assert_eq!(client.line(secs(40)), "back");
+    // With the program its connections are gone, those that it closed while nobody answered, too.
+    drop(client);
+    eventually(secs(20), "nothing is left of them", || {
+        let now = lab.descriptors(net.pid());
+        if now <= descriptors { Ok(()) } else { Err(format!("{now} after {descriptors}")) }
+    });
 }
 
 /// What each end does with its connections: they end, half by half, or break off, whenever it pleases.
