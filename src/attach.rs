@@ -560,6 +560,7 @@ fn describe(error: ChildError, label: &str, ifname: &str) -> AttachError {
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Network => "network",
+        Kind::Mount => "mount",
         Kind::User => "user",
     }
 }

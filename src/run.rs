@@ -500,9 +500,12 @@ fn is(path: &str, value: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
 }
 
-/// Whether who makes a user namespace has no capabilities in it: Ubuntu 23.10 and later.
+/// Whether who makes a user namespace has no capabilities in it: Ubuntu 23.10 and later, for programs
+/// without a profile.
 pub(crate) fn apparmor_restricts() -> bool {
-    is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1")
+    let label = fs::read_to_string("/proc/self/attr/apparmor/current").unwrap_or_default();
+    let has_profile = !label.is_empty() && label.trim() != "unconfined";
+    is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") && !has_profile
 }
 
 /// What helps there.

@@ -13,10 +13,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::AT_FDCWD;
-use nix::unistd::{Uid, UnlinkatFlags, geteuid, unlinkat};
+use nix::unistd::{Uid, geteuid};
 
 use crate::socket_file::{BindError, SocketFile};
+use crate::sys::fd::Entry;
 
 pub use shared::{remember, remembered, sockets_of};
 
@@ -60,6 +60,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    entry: Entry,
     /// Whether what is kept of a run there is ours.
     with_state: bool,
 }
@@ -82,13 +83,14 @@ impl Place {
     }
 
     fn take_in(base: &Path, owner: Owner, name: &str) -> Result<Self, RuntimeDirError> {
-        let path = make_all(base, owner, name)?;
+        let directory = Directory::of(make_all(base, owner, name)?)?;
+        let path = directory.path();
         let socket = SocketFile::bind(&path.join(SOCKET)).map_err(|error| match error {
             BindError::InUse { .. } => RuntimeDirError::InUse { name: name.to_owned() },
             other => RuntimeDirError::Bind(other),
         })?;
         knock(path.parent().unwrap_or(base));
-        Ok(Self { socket, directory: Directory { path, with_state: false } })
+        Ok(Self { socket, directory })
     }
 }
 
@@ -109,8 +111,11 @@ impl Directory {
     pub fn take(owner: Owner, name: &str) -> Result<Self, RuntimeDirError> {
         let mut last = RuntimeDirError::None;
         for base in bases() {
-            match make_all(&base, owner, name) {
-                Ok(path) => return Ok(Self { path, with_state: true }),
+            match make_all(&base, owner, name).and_then(Self::of) {
+                Ok(mut directory) => {
+                    directory.with_state = true;
+                    return Ok(directory);
+                }
                 Err(error) => last = error,
             }
         }
@@ -131,9 +136,12 @@ impl Directory {
         Ok(file)
     }
 
-    #[cfg(test)]
-    pub(crate) fn at(path: &Path) -> Self {
-        Self { path: path.into(), with_state: false }
+    /// A directory that is there.
+    pub(crate) fn of(path: PathBuf) -> Result<Self, RuntimeDirError> {
+        match Entry::at(&path) {
+            Ok(entry) => Ok(Self { path, entry, with_state: false }),
+            Err(source) => Err(RuntimeDirError::Directory { path, source }),
+        }
     }
 
     /// The directory.
@@ -152,15 +160,14 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         // The file is not always there, and the calls are on the list of those that are allowed.
-        let state = self.path.join(STATE);
         if self.with_state
-            && let Err(errno) = unlinkat(AT_FDCWD, &state, UnlinkatFlags::NoRemoveDir)
+            && let Err(error) = self.entry.remove_file_in(STATE)
         {
-            log::trace!("cannot remove {STATE}: {errno}");
+            log::trace!("cannot remove {STATE}: {error}");
         }
         // The other one of socket and state may still be there: then it is not empty.
-        if let Err(errno) = unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
-            log::trace!("cannot remove {}: {errno}", self.path.display());
+        if let Err(error) = self.entry.remove_directory() {
+            log::trace!("cannot remove {}: {error}", self.path.display());
         }
     }
 }

@@ -6,6 +6,7 @@
 //! descriptors.
 
 mod left;
+mod lock;
 pub mod named;
 pub mod network;
 pub mod oci;
@@ -44,11 +45,9 @@ use crate::survivor::{Record, State};
 use crate::sys::fd::{is_open, take_inherited};
 use crate::sys::host_links::HostLinks;
 use crate::sys::interfaces::Interfaces;
-use crate::sys::isolate::{isolate_confine, isolate_final, isolate_initial};
-use crate::sys::landlock::Removable;
+use crate::sys::isolate::isolate_initial;
 use crate::sys::netns;
-use crate::sys::process;
-use crate::sys::seccomp::Extra;
+use lock::Lock;
 use named::Tickets;
 
 /// Attaches a container and serves it until it ends. Returns the exit code.
@@ -523,48 +522,15 @@ fn serve(
     let manager = std::mem::take(&mut announcement.manager);
     network.manager = manager.clone();
     let kept = announcement.kept.take();
-    let api_directory = network.api.as_ref().map(|api| api.directory().to_owned());
-    let control = network.control.as_ref().map(|control| {
-        let directory = &control.place.directory;
-        (directory.path().to_owned(), directory.parent().to_owned())
-    });
-    let path = announcement.process.pid_file.clone();
-    let pid_file = path.as_deref().map(PidFile::write).transpose()?;
-    let confinement = announcement.process.confinement;
-    let watched = network.pidfd.as_ref().and_then(|process| process::number(process.as_fd()));
-    if watched.is_some() {
-        log::info!(
-            "there are no pidfds here (Linux 5.3, or forbidden): the container's end is looked for every second"
-        );
-    }
-    let killed = watched.filter(|_| network.forward_signals);
-    let killed = killed.and_then(|pid| u32::try_from(pid).ok()).map(Extra::Kill);
-    let splice = (!network.relayed.is_empty()).then_some(Extra::Splice);
-    let extras: Vec<_> = killed.into_iter().chain(splice).collect();
+    let pid_file = announcement.process.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let lock = Lock::new(&network, &announcement.process, kept.as_ref(), inspectable);
     let ended = io::serve(network, || {
-        isolate_final(inspectable)?;
-        let kept = kept.as_ref().map(Directory::path);
-        let (sockets, parent) = control.as_ref().map(|(a, b)| (a.as_path(), b.as_path())).unzip();
-        let files = [path.as_deref().map(directory_of), api_directory.as_deref(), kept, sockets];
-        let parents = [parent, kept.and_then(Path::parent)];
-        let removable = Removable {
-            files_in: files.into_iter().flatten().collect(),
-            directories_in: parents.into_iter().flatten().collect(),
-        };
-        isolate_confine(confinement, &removable, &extras)?;
+        lock.close()?;
         announcement.make(&manager)
     })?;
     manager.stopping();
     drop((pid_file, kept));
     Ok(ended)
-}
-
-/// Where a file is.
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
-    }
 }
 
 /// What is to be told once the network works, and to whom.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, geteuid};
 
-use crate::sys::fd::remove_file;
+use crate::sys::fd::{Entry, directory_of};
 
 /// The length of `sun_path` in unix(7).
 pub const MAX_PATH: usize = 108;
@@ -20,6 +20,7 @@ pub const MAX_PATH: usize = 108;
 pub struct SocketFile {
     pub(crate) listener: UnixListener,
     path: PathBuf,
+    file: Entry,
     pub(crate) owner: Uid,
     /// Whether the members of a group may connect as well.
     pub(crate) shared: bool,
@@ -59,6 +60,7 @@ impl SocketFile {
             return Err(BindError::TooLong { path: path.into() });
         }
         let failed = |source| BindError::Bind { path: path.into(), source };
+        let file = Entry::at(path).map_err(failed)?;
         let listener = match listen_on(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(path)?;
@@ -67,7 +69,7 @@ impl SocketFile {
             other => other.map_err(failed)?,
         };
         let (owner, shared) = (geteuid(), group.is_some());
-        let socket = Self { listener, path: path.into(), owner, shared };
+        let socket = Self { listener, path: path.into(), file, owner, shared };
         if let Some(group) = group {
             chown(path, None, Some(group.as_raw())).map_err(failed)?;
             std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
@@ -79,16 +81,13 @@ impl SocketFile {
     /// The directory that the socket will be removed from.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        }
+        directory_of(&self.path)
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = remove_file(&self.path) {
+        if let Err(error) = self.file.remove_file() {
             log::debug!("cannot remove {}: {error}", self.path.display());
         }
     }

@@ -590,7 +590,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         long: "--no-sandbox",
         kind: Kind::Switch,
         group: Group::Diagnosis,
-        help: "Do not restrict files (Landlock) and system calls (seccomp), to find a fault.",
+        help: "Do not restrict files (own root directory, Landlock) and system calls (seccomp), to find a fault.",
         ..PLAIN
     },
     OptionSpec {

@@ -62,6 +62,7 @@ pub fn examine() -> Vec<Finding> {
     findings.extend([
         trial::seccomp(),
         trial::landlock(),
+        trial::root(),
         trial::pidfd(),
         trial::ping(&machine),
         files::low_ports(&machine),

@@ -13,6 +13,7 @@ use super::{Finding, Machine};
 use crate::config::{LinkRoute, MacAddress, Mtu, Offload};
 use crate::run::{APPARMOR, apparmor_restricts, namespace_hint};
 use crate::sys::link::{self, LinkConfig};
+use crate::sys::root::Root;
 use crate::sys::{landlock as files, netns, process, seccomp as calls, sock, tun as taps};
 
 /// The device that makes TAPs.
@@ -182,6 +183,23 @@ pub(super) fn landlock() -> Finding {
             "a kernel from 5.13 on with CONFIG_SECURITY_LANDLOCK, started with landlock in lsm=",
         ),
     }
+}
+
+/// Whether a serving process can leave the host's root directory.
+pub(super) fn root() -> Finding {
+    let made = Root::make(&["/etc".into()]).map(Root::namespaces);
+    let why = match made {
+        Ok(Ok(_)) => {
+            return Finding::ok("root", "a process that serves has a root directory of its own");
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Finding::warn(
+        "root",
+        format!("{why}: a process that serves stays in the host's root directory"),
+        "user namespaces in which file systems can be mounted",
+    )
 }
 
 /// How the end of a container is seen.

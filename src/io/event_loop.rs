@@ -394,7 +394,11 @@ impl Server {
     /// Reads again what may be changed while we run.
     fn reload(&mut self, now: Instant) {
         let Self { manager, engine, resolvers, .. } = self;
-        manager.reload(|| engine.set_resolvers(resolvers.read(), now));
+        manager.reload(|| {
+            if let Some(read) = resolvers.read_again() {
+                engine.set_resolvers(read, now);
+            }
+        });
     }
 
     fn dump(&self) {

@@ -26,5 +26,5 @@ mod watch;
 pub use event_loop::{Ended, LoopError, Network, serve};
 pub use pcap::PcapError;
 pub use ports::{AttachPortError, Container};
-pub use resolv::{HostResolvers, ResolverError};
+pub use resolv::{HostResolvers, ResolverError, directories as resolv_conf_directories};
 pub use signals::Signals;

@@ -5,12 +5,13 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::sys::fd::remove_file;
+use crate::sys::fd::Entry;
 
 /// A pid file, removed when dropped.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
+    file: Entry,
 }
 
 /// A file or descriptor of the caller's that cannot be used.
@@ -43,17 +44,18 @@ impl PidFile {
     /// What open(2) and write(2) report.
     pub fn write(path: &Path) -> Result<Self, ProcessError> {
         let failed = |source| ProcessError::PidFile { path: path.into(), source };
+        let file = Entry::at(path).map_err(failed)?;
         let mut options = OpenOptions::new();
-        let mut file =
+        let mut written =
             options.write(true).create(true).truncate(true).open(path).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { path: path.into() })
+        writeln!(written, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { path: path.into(), file })
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if let Err(error) = remove_file(&self.path) {
+        if let Err(error) = self.file.remove_file() {
             log::debug!("cannot remove {}: {error}", self.path.display());
         }
     }

@@ -5,17 +5,21 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use crate::config::{Name, Resolver, Route, Server};
 use crate::engine::dns::Resolvers;
-use crate::sys::fd::read_file;
+use crate::sys::fd::{is_there, read_file};
 use crate::sys::sock::interface_index;
 
 /// Where every C library looks.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The port of every server in resolv.conf.
 const DNS_PORT: u16 = 53;
+/// The server where there is no resolv.conf(5).
+const ON_LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DNS_PORT);
+/// Symbolic links that the kernel follows for one file (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 /// More servers than this are not asked: a query is to fail within a client's patience.
 const MAX_SERVERS: usize = 8;
 
@@ -73,24 +77,70 @@ impl HostResolvers {
             .map(|(domain, servers)| (domain.clone(), Resolvers::new(servers.clone())))
     }
 
-    /// Reads the file. A file that is not there is, as for resolv.conf(5), a server on loopback.
-    pub(super) fn read(&self) -> Resolvers {
+    /// Reads the file. One that is not there is, as for resolv.conf(5), a server on loopback. `None`
+    /// for one that cannot be read: it may lead where this process does not see it any more.
+    pub(super) fn read_again(&self) -> Option<Resolvers> {
         if !self.instead.is_empty() {
-            return Resolvers::new(self.instead.clone());
+            return Some(Resolvers::new(self.instead.clone()));
         }
         let servers = match read_file(&self.path) {
             Ok(bytes) => parse(&String::from_utf8_lossy(&bytes), scope_id),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT))]
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there(&self.path) => {
+                vec![ON_LOOPBACK]
             }
             Err(error) => {
                 log::warn!("cannot read {}: {error}", self.path.display());
-                Vec::new()
+                return None;
             }
         };
         log::debug!("resolvers: {servers:?}");
-        Resolvers::new(servers)
+        Some(Resolvers::new(servers))
     }
+
+    /// The same where nothing is known of before: what cannot be read is a server on loopback, too.
+    pub(super) fn read(&self) -> Resolvers {
+        self.read_again().unwrap_or_else(|| Resolvers::new(vec![ON_LOOPBACK]))
+    }
+}
+
+/// The directories in which resolv.conf is found, from /etc on: a symbolic link has it in others as
+/// well. `None` if those that there are now cannot be told, or do not have it alone.
+#[must_use]
+pub fn directories() -> Option<Vec<PathBuf>> {
+    directories_of(RESOLV_CONF.as_ref())
+}
+
+fn directories_of(path: &Path) -> Option<Vec<PathBuf>> {
+    let (mut directories, mut file) = (Vec::new(), path.to_owned());
+    for _ in 0..MAX_LINKS {
+        let directory = file.parent()?;
+        if directory.parent().is_none() || !directory.is_dir() {
+            return None;
+        }
+        if !directories.iter().any(|known| directory.starts_with(known)) {
+            directories.push(directory.to_owned());
+        }
+        let Ok(target) = file.read_link() else {
+            // The way by names alone is the one that the kernel goes.
+            let same = file.canonicalize().ok() == path.canonicalize().ok();
+            return same.then_some(directories);
+        };
+        file = by_names(&directory.join(target));
+    }
+    None
+}
+
+/// A path without `.` and `..`, as if none of its directories were a symbolic link.
+fn by_names(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn address_of(server: &Server) -> Result<SocketAddr, ResolverError> {
@@ -143,6 +193,53 @@ fn scope_id(zone: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn resolv_conf_is_followed_through_its_directories() {
+        let base = crate::socket_file::scratch("resolv");
+        let [etc, run, deep] = ["etc", "run", "run/systemd/resolve"].map(|name| base.join(name));
+        for directory in [&etc, &deep] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        let file = etc.join("resolv.conf");
+        let found = || directories_of(&file);
+        // None there, and one there.
+        assert_eq!(found(), Some(vec![etc.clone()]));
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(found(), Some(vec![etc.clone()]));
+        let link = |target: &Path| {
+            drop(std::fs::remove_file(&file));
+            symlink(target, &file).unwrap();
+        };
+        // The file may come later, its directory may not.
+        link("../run/systemd/resolve/stub-resolv.conf".as_ref());
+        assert_eq!(found(), Some(vec![etc.clone(), deep.clone()]));
+        std::fs::write(deep.join("stub-resolv.conf"), "").unwrap();
+        assert_eq!(found(), Some(vec![etc.clone(), deep.clone()]));
+        link("../run/other/resolv.conf".as_ref());
+        assert_eq!(found(), None);
+        // Through another link, back to where it came from, and in a circle.
+        link(&run.join("resolv.conf"));
+        symlink(deep.join("stub-resolv.conf"), run.join("resolv.conf")).unwrap();
+        assert_eq!(found(), Some(vec![etc.clone(), run.clone()]));
+        link("./other".as_ref());
+        std::fs::write(etc.join("other"), "").unwrap();
+        assert_eq!(found(), Some(vec![etc.clone()]));
+        link("resolv.conf".as_ref());
+        assert_eq!(found(), None);
+        // A directory that is a link itself, out of which `..` leads elsewhere than its name says.
+        symlink(&deep, base.join("short")).unwrap();
+        link(&base.join("short/stub-resolv.conf"));
+        assert_eq!(found(), Some(vec![etc.clone(), base.join("short")]));
+        symlink("../resolv.conf", deep.join("up")).unwrap();
+        std::fs::write(run.join("systemd/resolv.conf"), "").unwrap();
+        link(&base.join("short/up"));
+        assert_eq!(found(), None);
+        link("/".as_ref());
+        assert_eq!(found(), None);
+        std::fs::remove_dir_all(base).unwrap();
+    }
 
     #[test]
     fn only_nameserver_lines_with_an_address_count() {

@@ -82,7 +82,7 @@ fn take_in(base: &Path, name: &str, group: Gid) -> Result<Place, RuntimeDirError
         BindError::InUse { .. } => RuntimeDirError::InUse { name: name.to_owned() },
         other => RuntimeDirError::Bind(other),
     })?;
-    Ok(Place { socket, directory: Directory { path, with_state: false } })
+    Ok(Place { socket, directory: Directory::of(path)? })
 }
 
 /// Refuses what is not a directory of ours that nobody else may write in.

@@ -1,10 +1,11 @@
-//! Descriptors that the caller of the program handed in by number, and files by the fewest calls.
+//! Descriptors that the caller of the program handed in by number, and files by the fewest calls and
+//! wherever the process's root directory is.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, read, unlinkat};
@@ -100,12 +101,64 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Removes a file by `unlinkat`, which every architecture has.
-///
-/// # Errors
-/// What unlinkat(2) reports.
-pub fn remove_file(path: &Path) -> io::Result<()> {
-    Ok(unlinkat(AT_FDCWD, path, UnlinkatFlags::NoRemoveDir)?)
+/// Whether there is something of this name, even a symbolic link that leads nowhere.
+#[must_use]
+pub fn is_there(path: &Path) -> bool {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, path, flags, Mode::empty()).is_ok()
+}
+
+/// Where a file is.
+#[must_use]
+pub fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
+/// A file or directory that is to be removed at the end, when its path may lead elsewhere: the
+/// directory that it is in is held open. Removed by `unlinkat`, which every architecture has.
+#[derive(Debug)]
+pub struct Entry {
+    directory: OwnedFd,
+    name: PathBuf,
+}
+
+impl Entry {
+    /// What is at `path`, now or later.
+    ///
+    /// # Errors
+    /// What open(2) reports of its directory; `EINVAL` for a path without a name.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(nix::errno::Errno::EINVAL)?.into();
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Self { directory: open(directory_of(path), flags, Mode::empty())?, name })
+    }
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// What unlinkat(2) reports.
+    pub fn remove_file(&self) -> io::Result<()> {
+        Ok(unlinkat(&self.directory, &self.name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Removes a file in the directory.
+    ///
+    /// # Errors
+    /// What unlinkat(2) reports.
+    pub fn remove_file_in(&self, file: &str) -> io::Result<()> {
+        Ok(unlinkat(&self.directory, &self.name.join(file), UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Removes the directory, if it is empty.
+    ///
+    /// # Errors
+    /// What unlinkat(2) reports.
+    pub fn remove_directory(&self) -> io::Result<()> {
+        Ok(unlinkat(&self.directory, &self.name, UnlinkatFlags::RemoveDir)?)
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! Giving up rights: what the process drops, in three stages, and when.
+//! Giving up rights: what the process drops, in four stages, and when.
 //!
 //! 1. [`isolate_initial`], before anything is opened: inherited descriptors, permissive file
 //!    modes, core dumps. Nothing later depends on these.
-//! 2. [`isolate_final`], once every namespace is attached and every listener bound: privileges.
-//!    Earlier is impossible, since setns(2) and low ports need capabilities.
-//!
-//! 3. [`isolate_confine`], the last thing before the event loop: files (Landlock) and system calls
-//!    (seccomp). What they forbid is what stage 2 and everything before it needed.
+//! 2. [`isolate_root`], once every namespace is attached and every file open: the root directory,
+//!    and with it the host's user namespace.
+//! 3. [`isolate_final`]: privileges. Earlier is impossible, since setns(2) and low ports need
+//!    capabilities.
+//! 4. [`isolate_confine`], the last thing before the event loop: files (Landlock) and system calls
+//!    (seccomp). What they forbid is what the stages before and everything before them needed.
 //!
 //! Read first: capabilities(7), prctl(2), close_range(2).
 
@@ -20,7 +21,8 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
-use super::landlock::{self, Removable};
+use super::landlock::{self, Allowed};
+use super::root::{Root, RootError};
 use super::seccomp::{self, Extra};
 use crate::config::Confinement;
 
@@ -68,7 +70,28 @@ pub fn isolate_initial(keep: &[RawFd]) -> Result<Inherited, IsolateError> {
     Ok(Inherited { umask, open_files, core })
 }
 
-/// Stage 2, the last thing before the event loop.
+/// Stage 2, once nothing is to be opened by its path any more but what `root` shows.
+///
+/// Gives up the host's root directory for `root`, and being somebody in the host's user namespace.
+/// Returns whether that was done: where namespaces or mounts are refused, the process stays where it
+/// is, and stage 4 alone keeps files from it. Not earlier: files to be removed later must have
+/// their directories open by then. Not later: who cannot be traced cannot be mapped, and who is
+/// restricted by Landlock cannot mount.
+///
+/// # Errors
+/// It was done by half.
+pub fn isolate_root(root: Root) -> Result<bool, IsolateError> {
+    match root.enter() {
+        Ok(()) => Ok(true),
+        Err(RootError::Refused { step, source }) => {
+            log::debug!("no root directory of its own for this process: cannot {step}: {source}");
+            Ok(false)
+        }
+        Err(RootError::Half(source)) => Err(failed("enter a mount namespace", source)),
+    }
+}
+
+/// Stage 3.
 ///
 /// Gives up, for good: gaining privileges by executing a file, every capability in all five sets
 /// (inheritable, permitted, effective, bounding, ambient), core files up to the hard limit, and
@@ -76,13 +99,14 @@ pub fn isolate_initial(keep: &[RawFd]) -> Result<Inherited, IsolateError> {
 /// a container's namespaces and binding ports below 1024 need capabilities, and the id maps of a
 /// child that cannot be traced belong to root.
 ///
-/// A caller that is used to `inspectable` helpers may read what is in `/proc` about this one, and
-/// the right to bind ports below 1024 stays where there is one: such callers publish ports later.
+/// A caller that is used to `inspectable` helpers may read what is in `/proc` about this one. With
+/// `low_ports` the right to bind ports below 1024 stays where there is one, for who publishes ports
+/// later.
 ///
 /// # Errors
 /// What the kernel refuses. The bounding set stays where the process may not change it (without
 /// `CAP_SETPCAP`), which changes nothing once no new privileges can be had.
-pub fn isolate_final(inspectable: bool) -> Result<(), IsolateError> {
+pub fn isolate_final(inspectable: bool, low_ports: bool) -> Result<(), IsolateError> {
     prctl::set_no_new_privs().map_err(|errno| failed("renounce new privileges", errno))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|errno| failed("forbid core files", errno))?;
     // Bounding first: dropping from it needs a capability that the others still hold.
@@ -90,36 +114,31 @@ pub fn isolate_final(inspectable: bool) -> Result<(), IsolateError> {
         clear_capabilities(CapSet::Bounding)?;
     }
     clear_capabilities(CapSet::Ambient)?;
-    if inspectable {
-        for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-            keep_bind_service(set)?;
-        }
-        // Changed credentials have cleared it.
-        return prctl::set_dumpable(true).map_err(|errno| failed("stay readable in /proc", errno));
+    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        if low_ports { keep_bind_service(set)? } else { clear_capabilities(set)? }
     }
-    clear_capabilities(CapSet::Inheritable)?;
-    clear_capabilities(CapSet::Effective)?;
-    clear_capabilities(CapSet::Permitted)?;
-    prctl::set_dumpable(false).map_err(|errno| failed("forbid being traced", errno))
+    // Changed credentials may have cleared it.
+    prctl::set_dumpable(inspectable)
+        .map_err(|errno| failed("forbid being traced, or allow it", errno))
 }
 
-/// Stage 3, after which only packets are moved.
+/// Stage 4, after which only packets are moved.
 ///
-/// Gives up every file but those that [`super::landlock`] allows, then every system call but those
-/// that [`super::seccomp`] lists. Not earlier: stage 2 makes calls that are forbidden from here on.
-/// `removable` is what is to be taken away at the end.
+/// Gives up every file but those that are `allowed` by [`super::landlock`], then every system call
+/// but those that [`super::seccomp`] lists and `extras`. Not earlier: stage 3 makes calls that are
+/// forbidden from here on.
 ///
 /// # Errors
 /// What the kernel refuses. Landlock may be missing (before Linux 5.13): that is logged.
 pub fn isolate_confine(
     confinement: Confinement,
-    removable: &Removable<'_>,
+    allowed: Allowed,
     extras: &[Extra],
 ) -> Result<(), IsolateError> {
     if confinement == Confinement::None {
         return Ok(());
     }
-    let enforced = landlock::restrict(removable)
+    let enforced = landlock::restrict(allowed)
         .map_err(|error| failed("restrict access to files", io::Error::other(error)))?;
     if !enforced {
         log::info!("this kernel has no Landlock (Linux 5.13): access to files is not restricted");
@@ -145,7 +164,7 @@ pub(super) fn isolate_maker() -> Result<(), IsolateError> {
         keep_bind_service(set)?;
     }
     prctl::set_dumpable(false).map_err(|errno| failed("forbid being traced", errno))?;
-    landlock::forbid()
+    landlock::restrict(Allowed::default())
         .map_err(|error| failed("restrict access to files", io::Error::other(error)))?;
     seccomp::restrict_maker().map_err(|source| failed("restrict system calls", source))
 }
@@ -322,7 +341,7 @@ mod tests {
         assert!(in_child(|| {
             // Every capability there is, as far as this machine has user namespaces for everybody.
             let all = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).is_ok();
-            isolate_final(false).unwrap();
+            isolate_final(false, false).unwrap();
             let sets = [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable, CapSet::Ambient];
             let empty = |set: CapSet| caps::read(None, set).unwrap().is_empty();
             sets.into_iter().all(empty)

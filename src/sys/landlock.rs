@@ -1,15 +1,15 @@
 //! The files that a serving process may still reach: Landlock, landlock(7), Linux 5.13.
 //!
-//! Reading below /etc and /run, for resolv.conf and where it points; unlinking in the directories
-//! of what must be removed at the end, and removing empty directories in one more; nothing else. On kernels without Landlock the process
-//! serves without it, and says so once at `debug`: the container cannot make us open a file
-//! anyway, so this is a second wall.
+//! Reading below /etc and /run and where else resolv.conf leads; unlinking in the directories of what
+//! must be removed at the end, and removing empty directories in one more; nothing else. On kernels
+//! without Landlock the process serves without it, and says so once: the container cannot make us
+//! open a file anyway, so this is a second wall.
 
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 
 /// Where resolv.conf and what it links to may be (resolv.conf(5), systemd-resolved(8)).
@@ -17,45 +17,51 @@ const READABLE: [&str; 2] = ["/etc", "/run"];
 /// The newest Landlock whose rights we name; older kernels enforce those that they know.
 const NEWEST: ABI = ABI::V5;
 
-/// What may be taken away at the end.
-#[derive(Debug, Clone, Default)]
-pub struct Removable<'a> {
-    /// Files in these directories.
-    pub files_in: Vec<&'a Path>,
-    /// Empty directories in these.
-    pub directories_in: Vec<&'a Path>,
+/// The directories that may still be used, and how. They are opened when they are added: their paths
+/// may lead elsewhere by the time that everything else is forbidden.
+#[derive(Debug, Default)]
+pub struct Allowed(Vec<(PathFd, BitFlags<AccessFs>)>);
+
+impl Allowed {
+    /// What is below [`READABLE`] may be read.
+    #[must_use]
+    pub fn usual() -> Self {
+        let mut allowed = Self::default();
+        READABLE.iter().for_each(|path| allowed.read_below(path.as_ref()));
+        allowed
+    }
+
+    /// What is below a directory may be read.
+    pub fn read_below(&mut self, directory: &Path) {
+        self.add(directory, AccessFs::ReadFile | AccessFs::ReadDir);
+    }
+
+    /// Files in a directory may be removed.
+    pub fn remove_files(&mut self, directory: &Path) {
+        self.add(directory, AccessFs::RemoveFile.into());
+    }
+
+    /// Empty directories in a directory may be removed.
+    pub fn remove_directories(&mut self, directory: &Path) {
+        self.add(directory, AccessFs::RemoveDir.into());
+    }
+
+    /// Of one that is not there nothing can be used anyway.
+    fn add(&mut self, directory: &Path, rights: BitFlags<AccessFs>) {
+        self.0.extend(PathFd::new(directory).ok().map(|directory| (directory, rights)));
+    }
 }
 
-/// Allows reading below [`READABLE`] and what is `removable`, and no other use of files.
-/// Returns whether the kernel enforces it.
+/// Allows that and no other use of files. Returns whether the kernel enforces it.
 ///
 /// # Errors
 /// What the kernel reports beyond not knowing Landlock.
-pub fn restrict(removable: &Removable<'_>) -> Result<bool, RulesetError> {
-    let readable = AccessFs::ReadFile | AccessFs::ReadDir;
+pub fn restrict(allowed: Allowed) -> Result<bool, RulesetError> {
     let mut ruleset = nothing()?;
-    for path in READABLE {
-        if let Ok(directory) = PathFd::new(path) {
-            ruleset = ruleset.add_rule(PathBeneath::new(directory, readable))?;
-        }
-    }
-    let files = removable.files_in.iter().map(|path| (path, AccessFs::RemoveFile));
-    let directories = removable.directories_in.iter().map(|path| (path, AccessFs::RemoveDir));
-    for (path, right) in files.chain(directories) {
-        if let Ok(directory) = PathFd::new(path) {
-            ruleset = ruleset.add_rule(PathBeneath::new(directory, right))?;
-        }
+    for (directory, rights) in allowed.0 {
+        ruleset = ruleset.add_rule(PathBeneath::new(directory, rights))?;
     }
     Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
-}
-
-/// Allows no use of files at all.
-///
-/// # Errors
-/// As [`restrict`].
-pub(super) fn forbid() -> Result<(), RulesetError> {
-    nothing()?.restrict_self()?;
-    Ok(())
 }
 
 fn nothing() -> Result<RulesetCreated, RulesetError> {
@@ -94,8 +100,9 @@ mod tests {
             std::fs::write(file, "x").unwrap();
         }
         let child = spawn(|| {
-            let files_in = vec![&*directory];
-            let enforced = restrict(&Removable { files_in, ..Removable::default() }).unwrap();
+            let mut allowed = Allowed::usual();
+            allowed.remove_files(&directory);
+            let enforced = restrict(allowed).unwrap();
             let checks = [
                 std::fs::read("/etc/passwd").is_ok(),
                 std::fs::remove_file(directory.join("pid")).is_ok(),

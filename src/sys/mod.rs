@@ -20,6 +20,7 @@ pub mod maker;
 pub mod netns;
 pub mod pipe;
 pub mod process;
+pub mod root;
 pub mod seccomp;
 pub mod sock;
 pub mod tun;

@@ -25,11 +25,13 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
-/// The two kinds of namespace that attaching deals with.
+/// The kinds of namespace that are dealt with by descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A network namespace, network_namespaces(7).
     Network,
+    /// A mount namespace, mount_namespaces(7).
+    Mount,
     /// A user namespace, user_namespaces(7).
     User,
 }
@@ -319,6 +321,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Network => "net",
+            Self::Mount => "mnt",
             Self::User => "user",
         }
     }
@@ -326,6 +329,7 @@ impl Kind {
     fn clone_flag(self) -> CloneFlags {
         match self {
             Self::Network => CloneFlags::CLONE_NEWNET,
+            Self::Mount => CloneFlags::CLONE_NEWNS,
             Self::User => CloneFlags::CLONE_NEWUSER,
         }
     }

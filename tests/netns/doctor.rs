@@ -22,6 +22,7 @@ fn a_machine_that_has_everything_is_well() {
     assert!(line(text, "ok   dns:").ends_with(LAN4), "{text}");
     line(text, "ok   ping: works");
     line(text, "ok   seccomp:");
+    line(text, "ok   root:");
     line(text, "ok   pidfd:");
     // It has left nothing, and the report is all that it says.
     assert_eq!(report.stderr, "");
@@ -65,6 +66,7 @@ fn without_user_namespaces_it_names_the_switch() {
     assert_eq!(report.code(), 1, "{report}");
     let container = line(&report.stdout, "FAIL container: no user and network namespace");
     assert!(container.contains("sysctl -w user.max_user_namespaces="), "{container}");
+    assert!(line(&report.stdout, "warn root:").contains("cannot make namespaces"), "{report}");
     line(&report.stdout, "ok   tun:");
 }
 

@@ -40,10 +40,11 @@ def rules():
     return [answer(ioctl, errno.ENOTTY, request) for request in (0xb701, 0xb703)]
 ";
 
-/// Linux 5.0: pidfd_send_signal, pidfd_open, close_range, Landlock, and USO of TAPs are to come.
+/// Linux 5.0: pidfd_send_signal, pidfd_open, close_range, mount_setattr, Landlock, and USO of TAPs are
+/// to come.
 const OLD: &str = "
 def rules():
-    calls = [answer(number, errno.ENOSYS) for number in (424, 434, 436, 444, 445, 446)]
+    calls = [answer(number, errno.ENOSYS) for number in (424, 434, 436, 442, 444, 445, 446)]
     return calls + [answer(ioctl, errno.EINVAL, 0x400454d0, 0x60)]
 ";
 

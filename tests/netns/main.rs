@@ -40,6 +40,7 @@ mod publish;
 mod readonly;
 mod replicas;
 mod run;
+mod sandbox;
 mod survive;
 mod switch;
 mod syscalls;

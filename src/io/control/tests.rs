@@ -36,7 +36,7 @@ impl Lab {
         let base = scratch(&format!("ctl-{test}"));
         let path = base.join("control.sock");
         let socket = SocketFile::bind(&path).unwrap();
-        let place = Place { socket, directory: Directory::at(&base) };
+        let place = Place { socket, directory: Directory::of(base.clone()).unwrap() };
         let poll = Poll::new().unwrap();
         let registry = || poll.registry().try_clone().unwrap();
         let mut engine = Engine::new(Network::default(), [1, 2, 3, 4]);
