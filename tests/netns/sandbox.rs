@@ -181,6 +181,8 @@ fn without_a_root_directory_of_its_own_it_serves_all_the_same() {
     let _one = lab.member("--network shared");
     let socket = std::path::Path::new("/run/rnsnet/0/shared/control.sock");
     assert!(!lab.has_root(process_at(&lab, socket)));
+    // Its process would wait for other users' containers for ever.
+    lab.rn("network rm --force shared");
     // As on Ubuntu 24.04, where a user namespace has no rights: it is not even tried.
     let restricted = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
     lab.sh(Place::Host, &format!("mount -t tmpfs none /proc/sys/kernel; echo 1 > {restricted}"))
