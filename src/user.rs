@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::{Gid, Uid, User, geteuid};
 
 /// The user outside of this process's user namespace; the effective one where that is not known.
 #[must_use]
@@ -21,6 +21,13 @@ pub fn outer() -> Uid {
 pub fn outer_of(uid: Uid) -> Option<Uid> {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     outside(uid.as_raw(), &map).map(Uid::from_raw)
+}
+
+/// Whether there is such a group in this process's user namespace, so that a file can be given to it.
+#[must_use]
+pub fn is_group_here(gid: Gid) -> bool {
+    let map = std::fs::read_to_string("/proc/self/gid_map");
+    map.map_or(true, |map| outside(gid.as_raw(), &map).is_some())
 }
 
 /// The home directory: `$HOME`, else what the user database says of [`outer`].

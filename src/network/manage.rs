@@ -14,6 +14,7 @@ use super::store::{Store, StoreError};
 use super::when::rfc3339;
 use crate::clock::since_epoch;
 use crate::sys::link::prefixes_in_use;
+use crate::user::is_group_here;
 
 /// Why something cannot be done to a network.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,8 @@ pub enum NetworkError {
     NoUser { user: String },
     #[error("there is no group {group}")]
     NoGroup { group: String },
+    #[error("the group {group} is not in this user namespace")]
+    GroupElsewhere { group: String },
     #[error("permission denied: you are not in the group {group}")]
     NotInGroup { group: String },
     #[error(
@@ -172,6 +175,9 @@ pub fn group(word: &str) -> Result<u32, NetworkError> {
     let by_name = || Group::from_name(word).ok().flatten().map(|group| group.gid);
     let found = word.parse().ok().map(Gid::from_raw).or_else(by_name);
     let group = found.ok_or_else(|| NetworkError::NoGroup { group: word.to_owned() })?;
+    if !is_group_here(group) {
+        return Err(NetworkError::GroupElsewhere { group: word.to_owned() });
+    }
     // A file of ours can be given to no other group, chown(2).
     let mine = getegid() == group || getgroups().is_ok_and(|groups| groups.contains(&group));
     if mine || geteuid().is_root() {

@@ -84,6 +84,9 @@ container() {
     run as 1003 rnsnet network create --group 500 mine
     [ "$status" = 1 ]
     has "$output" "permission denied: you are not in the group 500"
+    run nsenter -t "$realm" -U env "HOME=$HOME/root" rnsnet network create --group 4000000000 mine
+    [ "$status" = 1 ]
+    same "$output" "rnsnet: the group 4000000000 is not in this user namespace"
 
     # Everybody of the group sees who is there.
     names='{{range .Containers}}{{.Name}} {{end}}'
@@ -153,6 +156,24 @@ container() {
     has "$output" "the network $owner/shared is not served"
     as 1001 rnsnet network start shared
     as 1002 rnsnet -d --network "$owner/shared" "$pid"
+}
+
+@test "who joins again is told of on a network that was killed, too" {
+    owner=$(outer 1001)
+    as 1001 rnsnet network create --group 500 shared
+    container 1002
+    as 1002 rnsnet -d --network "$owner/shared" --name two "$pid"
+    as 1002 rnsnet events --since 1h --format '{{.Action}} {{.Name}}' >"$HOME/told" 3>&- &
+    pids="$pids $!"
+    eventually grep -qx "connect two" "$HOME/told"
+    process=$(echo '{"version":1,"execute":"info"}' |
+        as 1001 socat -t 5 - "UNIX-CONNECT:/tmp/rnsnet-shared-$owner/shared/control.sock" | jq .return.process)
+    nsenter -t "$realm" -U kill -9 "$process"
+    eventually grep -qx "disconnect two" "$HOME/told"
+    as 1001 rnsnet network start shared
+    container 1002
+    as 1002 rnsnet -d --network "$owner/shared" --name again "$pid"
+    eventually grep -qx "connect again" "$HOME/told"
 }
 
 # In a container of a member: `member.py SOCKET null` sends a descriptor of something else as its TAP,
