@@ -7,6 +7,7 @@ pub(crate) mod name;
 mod between;
 pub mod limits;
 mod ports;
+mod rate;
 pub mod resolver;
 pub mod pasta;
 
@@ -19,6 +20,7 @@ pub use between::{Between, Pass, PassError, PassKind};
 pub use limits::{Limit, LimitError, Limits};
 pub use name::{Name, NameError};
 pub use ports::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish, PublishDefaults};
+pub use rate::{Rate, RateError};
 pub use resolver::{Host, HostAddress, Resolver, Route, Server};
 
 /// Everything that attaching one container to a private network needs.
@@ -89,6 +91,8 @@ pub struct Join {
     /// The network with the highest has the default route, of equal ones the first: from -1000 to
     /// 1000.
     pub priority: i16,
+    /// How much it may get and send there each second, if that is not the network's to say.
+    pub rate: Rate,
 }
 
 /// Which network namespace to attach.
@@ -269,6 +273,8 @@ pub struct Network {
     pub rules: Rules,
     /// How much of each thing there is at the most.
     pub limits: Limits,
+    /// How much each of its containers may get and send each second, unless told otherwise of one.
+    pub rate: Rate,
 }
 
 /// Who may be on a network.
@@ -452,7 +458,7 @@ pub struct Process {
     pub republished: Republished,
 }
 
-/// Published ports that were changed at run time by a process that is no more.
+/// Published ports and a rate that were changed at run time by a process that is no more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Republished {
     /// The number of the rule that each rule comes from, where it is not its own.
@@ -461,6 +467,8 @@ pub struct Republished {
     pub rules: usize,
     /// The later ones, as [`Publish::spelt`] has them.
     pub added: Vec<(String, Vec<IpAddr>)>,
+    /// The rate, if it was changed as well.
+    pub rate: Option<Rate>,
 }
 
 /// How far the process locks itself down before it serves. Capabilities are given up in any case.
@@ -713,6 +721,7 @@ impl Default for Network {
             allow_broadcast: false,
             rules: Rules::default(),
             limits: Limits::default(),
+            rate: Rate::UNLIMITED,
         }
     }
 }

@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::cli::publish;
 use crate::cli::{self, Command, UsageError};
 use crate::config::{
-    Attach, HostPorts, HostSide, Ports, Process, Publish, PublishDefaults, Republished, Target,
+    Attach, HostPorts, HostSide, Ports, Process, Publish, PublishDefaults, Rate, Republished,
+    Target,
 };
 use crate::json;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
@@ -42,6 +43,9 @@ pub struct State {
     rules: Vec<RuleNow>,
     /// The rules that came later, as [`Publish::spelt`] has them.
     added: Vec<(String, Vec<IpAddr>)>,
+    /// The rate, if it was changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
 }
 
 /// The host ports of a published rule, with the container's: some are found by chance. `None` once
@@ -133,7 +137,7 @@ impl State {
         let pid = i32::try_from(std::process::id()).map_err(|_| io::ErrorKind::InvalidData)?;
         let started = started(pid).ok_or(io::ErrorKind::NotFound)?;
         let namespace = fs::File::from(namespace.as_fd().try_clone_to_owned()?);
-        let Republished { origins, rules: count, added } = &process.republished;
+        let Republished { origins, rules: count, added, rate } = &process.republished;
         let mut rules: Vec<RuleNow> = vec![None; *count];
         for (index, pairs) in bound.into_iter().enumerate() {
             let origin = origins.get(index).copied().unwrap_or(index);
@@ -153,6 +157,7 @@ impl State {
             directory: std::env::current_dir()?,
             rules,
             added: added.clone(),
+            rate: *rate,
         })
     }
 
@@ -228,6 +233,12 @@ impl Record {
         self.update();
     }
 
+    /// Notes a rate that was changed.
+    pub fn rate(&mut self, rate: Rate) {
+        self.state.rate = Some(rate);
+        self.update();
+    }
+
     /// Writes it to the place where the one before the last is.
     fn update(&mut self) {
         self.state.serial += 1;
@@ -239,7 +250,7 @@ impl Record {
             self.file.write_all_at(line.as_bytes(), offset)
         });
         if let Err(error) = written {
-            log::warn!("rnsnet reattach will not know of the last change of ports: {error}");
+            log::warn!("rnsnet reattach will not know of the last change: {error}");
         }
     }
 }
@@ -302,7 +313,8 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
         left.clear();
         return Err(ReattachError::Ended { name: left.name });
     }
-    let State { rules, added, .. } = left.state;
+    let State { rules, added, rate, .. } = left.state;
+    attach.network.rate = rate.unwrap_or(attach.network.rate);
     let freebind = attach.network.publish_defaults.freebind;
     for (spec, bind) in &added {
         // One that is gone has a text all the same.
@@ -312,7 +324,7 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
     }
     let (publish, origins) = pinned(attach.network.publish, &rules);
     attach.network.publish = publish;
-    attach.process.republished = Republished { origins, rules: rules.len(), added };
+    attach.process.republished = Republished { origins, rules: rules.len(), added, rate };
     // Descriptors of before are nobody's now.
     attach.process.ready_fd = process.ready_fd;
     attach.process.exit_fd = process.exit_fd;
@@ -561,8 +573,12 @@ mod tests {
         assert_eq!(texts, ["49153:80/tcp", "49155:82/tcp", "9000:90/tcp"]);
         assert_eq!(origins, [0, 0, 2]);
         // And the one that serves them knows what they come from.
-        let republished =
-            Republished { origins, rules: 3, added: vec![("9000:90".into(), Vec::new())] };
+        let republished = Republished {
+            origins,
+            rules: 3,
+            added: vec![("9000:90".into(), Vec::new())],
+            rate: None,
+        };
         let own = netns::own(netns::Kind::Network).unwrap();
         let process = Process { republished, ..Process::default() };
         let bound = vec![vec![(49_153, 80)], vec![(49_155, 82)], vec![(9000, 90)]];

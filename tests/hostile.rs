@@ -99,7 +99,7 @@ impl Net {
     /// The frames for the guest, all of them checked.
     fn frames(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        while self.engine.poll_frame(NOW, |_, frame| {
+        while self.engine.poll_frame(NOW, |_, frame, _| {
             packet::check(false, 1500, frame);
             frames.push(frame.to_vec());
         }) {}

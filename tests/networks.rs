@@ -302,6 +302,9 @@ fn labels_and_resolvers_are_changed() {
         "rnsnet: 192.0.2.54 is not a resolver of the network n1"
     );
     assert_eq!(user.network("update --dns-drop 192.0.2.53 n1").ok(), "n1\n");
+    user.network("update --rate down=10mbit,up=5mbit n1").ok();
+    user.network("update --rate up=none n1").ok();
+    assert_eq!(user.network("inspect -v -f {{.Rate}} n1").ok(), "down=10mbit\n");
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Replay {
                 self.carry_out(op);
             }
             let mut frames = Vec::new();
-            while self.engine.poll_frame(self.now, |_, frame| frames.push(frame.to_vec())) {}
+            while self.engine.poll_frame(self.now, |_, frame, _| frames.push(frame.to_vec())) {}
             if frames.is_empty() {
                 return;
             }

@@ -196,7 +196,7 @@ impl Net {
         }
         self.engine.handle_timeout(self.now);
         let got = &mut self.got;
-        while self.engine.poll_frame(self.now, |_, frame| {
+        while self.engine.poll_frame(self.now, |_, frame, _| {
             // The headers are enough to know.
             got.clear();
             got.extend_from_slice(&frame[..frame.len().min(128)]);

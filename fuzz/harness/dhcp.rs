@@ -56,7 +56,7 @@ pub fn run(bytes: &[u8]) {
         engine.handle_frame(port, &mut packet::frame(None, kind, &ip), now);
         assert!(engine.poll_host().is_none(), "the host is asked for something");
         let mut answers = 0;
-        while engine.poll_frame(now, |_, frame| {
+        while engine.poll_frame(now, |_, frame, _| {
             packet::check(false, 1500, frame);
             answers += 1;
             check(v6, &message, &frame[14..]);

@@ -183,7 +183,7 @@ impl World {
         for round in 0..128 {
             self.host_ops(query, &mut asked, &mut replies, &mut streams);
             let now = self.now;
-            while self.engine.poll_frame(now, |_, frame| {
+            while self.engine.poll_frame(now, |_, frame, _| {
                 packet::check(false, 65_520, frame);
                 let ip = Ipv4Packet::new_checked(&frame[14..]).unwrap();
                 replies.push(UdpPacket::new_checked(ip.payload()).unwrap().payload().to_vec());

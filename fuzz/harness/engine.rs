@@ -617,7 +617,7 @@ impl World for Guest {
         let mut sent = Vec::new();
         while self
             .engine
-            .poll_frame(self.now, |_, frame| sent.extend(packet::check(vnet, mtu, frame)))
+            .poll_frame(self.now, |_, frame, _| sent.extend(packet::check(vnet, mtu, frame)))
         {
             steps += 1;
             assert!(steps < MAX_WAITING_FRAMES, "frames without end");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use rnsnet::config::{Lease, Name, Network, Protocol, Sharing};
+use rnsnet::config::{Lease, Name, Network, Protocol, Rate, Sharing};
 use rnsnet::engine::dns::{PortNames, Resolvers};
 use rnsnet::engine::host::{HostEvent, HostOp, HostStream, SocketId, SocketKind};
 use rnsnet::engine::stats::Verdict;
@@ -92,7 +92,9 @@ impl Lan {
     fn new(input: &mut Input<'_>) -> Self {
         let bits = input.u8();
         let sharing = if bits & 1 == 0 { Sharing::Shared } else { Sharing::Isolated };
-        let network = Network { sharing, internal: bits & 4 != 0, ..Network::default() };
+        // A frame in two milliseconds.
+        let rate = if bits & 8 == 0 { Rate::UNLIMITED } else { "256kbit".parse().unwrap() };
+        let network = Network { sharing, internal: bits & 4 != 0, rate, ..Network::default() };
         let now = Instant::from_millis(1);
         let mut engine = Engine::new(network.clone(), [1, 2, 3, 4]);
         engine.set_resolvers(Resolvers::new(vec![RESOLVER.parse().unwrap()]), now);
@@ -413,8 +415,10 @@ impl World for Lan {
         let mut addressed = Vec::new();
         let vnet = self.vnet;
         let mut steps = 0;
-        while self.engine.poll_frame(self.now, |port, frame| {
-            sent.push((port, packet::check(vnet, 1500, frame)));
+        while self.engine.poll_frame(self.now, |port, frame, passed_on| {
+            if !passed_on {
+                sent.push((port, packet::check(vnet, 1500, frame)));
+            }
             let ethernet = &frame[if vnet { packet::VNET } else { 0 }..];
             let to: Option<IpAddr> = match ethernet[12..14] {
                 [0x08, 0x00] => Some(<[u8; 4]>::try_from(&ethernet[30..34]).unwrap().into()),

@@ -112,10 +112,21 @@ fn set(
         "ip6" => join.v6.replace(value.parse().map_err(|_| ValueError::NotIpv6)?).is_some(),
         "mac" | "mac-address" | "mac_address" => join.mac.replace(values::mac(value)?).is_some(),
         "gw-priority" | "gw_priority" => prioritised.replace(priority(value)?).is_some(),
+        "rate-down" => set_rate(&mut join.rate.down, value)?,
+        "rate-up" => set_rate(&mut join.rate.up, value)?,
         "ifname" | "interface_name" => join.ifname.replace(values::ifname(value)?).is_some(),
         _ => return Err(ValueError::NetworkKey(key.to_owned())),
     };
     if twice { Err(ValueError::KeyTwice(key.to_owned())) } else { Ok(()) }
+}
+
+/// One direction of a rate.
+fn set_rate(direction: &mut Option<u64>, value: &str) -> Result<bool, ValueError> {
+    if value.contains(['=', ',']) {
+        return Err(ValueError::Expected("one RATE, as 10mbit or none"));
+    }
+    let rate = values::rate(value)?.up;
+    Ok(std::mem::replace(direction, rate).is_some())
 }
 
 /// The named networks, with what the options say that are about one of them.
@@ -145,12 +156,14 @@ pub(crate) fn membership(
         mac: read(given.mac.as_deref(), "--mac", values::mac)?,
         ifname: read(name.map(String::as_str), what, values::ifname)?,
         priority: 0,
+        rate: read(given.rate.as_deref(), "--rate", values::rate)?.unwrap_or_default(),
     };
     for (option, is_given, is_there) in [
         ("--ip", own.v4.is_some(), joins.iter().any(|join| join.v4.is_some())),
         ("--ip6", own.v6.is_some(), joins.iter().any(|join| join.v6.is_some())),
         ("--mac", own.mac.is_some(), joins.iter().any(|join| join.mac.is_some())),
         (what, own.ifname.is_some(), joins.iter().any(|join| join.ifname.is_some())),
+        ("--rate", given.rate.is_some(), joins.iter().any(|join| !join.rate.is_unlimited())),
     ] {
         if is_given && (is_there || joins.len() > 1) {
             return Err(UsageError::OfOneNetwork { option });
@@ -161,6 +174,7 @@ pub(crate) fn membership(
         only.v6 = only.v6.or(own.v6);
         only.mac = only.mac.or(own.mac);
         only.ifname = only.ifname.take().or(own.ifname);
+        only.rate = only.rate.or(own.rate);
     }
     if given.detach {
         // Nobody stays who could watch the one or be in the other.
@@ -185,7 +199,8 @@ pub(crate) fn membership(
 }
 
 /// The options that go with named networks; the others are about a network of one's own.
-const NAMED_TOO: [&str; 19] = [
+const NAMED_TOO: [&str; 20] = [
+    "--rate",
     "--dns-listen",
     "--write-resolv-conf",
     "--write-hosts",
@@ -251,6 +266,8 @@ mod tests {
         );
         assert_eq!(podman, docker);
         assert_eq!(podman.aliases, ["db".parse().unwrap(), "sql".parse().unwrap()]);
+        let rate = one("n1:rate-down=10mbit,rate-up=512kbit").rate;
+        assert_eq!(rate.to_string(), "down=10mbit,up=512kbit");
         assert_eq!((one("n1:gw-priority=-7").priority, podman.priority), (-7, 0));
         assert_eq!(podman.v4, "10.89.0.7".parse().ok());
         assert_eq!(podman.ifname.as_deref(), Some("lan0"));
@@ -270,7 +287,7 @@ mod tests {
             (
                 &["a:mtu=1"],
                 "invalid --network \"a:mtu=1\": unknown key \"mtu\": there are alias, \
-                            ip, ip6, mac, ifname and gw-priority",
+                            ip, ip6, mac, ifname, gw-priority, rate-down and rate-up",
             ),
             (
                 &["a:gw-priority=1001"],
@@ -283,6 +300,14 @@ mod tests {
             (
                 &["a:gw-priority=0,gw_priority=7"],
                 "invalid --network \"a:gw-priority=0,gw_priority=7\": gw_priority is given twice",
+            ),
+            (
+                &["a:rate-up=down=1mbit"],
+                "invalid --network \"a:rate-up=down=1mbit\": expected one RATE, as 10mbit or none",
+            ),
+            (
+                &["a:rate-up=1mbit,rate-up=2mbit"],
+                "invalid --network \"a:rate-up=1mbit,rate-up=2mbit\": rate-up is given twice",
             ),
             (&["a:alias=x y"], "invalid --network \"a:alias=x y\": a name cannot contain ' '"),
             (

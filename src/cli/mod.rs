@@ -568,6 +568,7 @@ fn link(
         allow_broadcast: given.allow_broadcast,
         rules: Rules::default(),
         limits: limits(&given.limit)?,
+        rate: read(given.rate.as_deref(), "--rate", values::rate)?.unwrap_or_default(),
     };
     Ok((endpoint, network))
 }

@@ -191,7 +191,8 @@ mod tests {
             (
                 ("network", "n1:mtu=1"),
                 "annotation org.rnsnet.network: invalid --network \"n1:mtu=1\": unknown key \
-                 \"mtu\": there are alias, ip, ip6, mac, ifname and gw-priority",
+                 \"mtu\": there are alias, ip, ip6, mac, ifname, gw-priority, rate-down and \
+                 rate-up",
             ),
             (("name", "17"), "annotation org.rnsnet.name: invalid name \"17\": "),
             (("publish", "x:80"), "annotation org.rnsnet.publish: "),

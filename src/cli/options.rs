@@ -6,7 +6,7 @@
 
 use argh::FromArgs;
 
-use crate::config::Limits;
+use crate::config::{Limits, Rate};
 
 /// Which of the program's jobs an option is for, or a command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +164,9 @@ pub(crate) struct Given {
     /// MTU
     #[argh(option)]
     pub(crate) mtu: Option<String>,
+    /// how much each second
+    #[argh(option)]
+    pub(crate) rate: Option<String>,
     /// offloads
     #[argh(option)]
     pub(crate) offload: Option<String>,
@@ -353,7 +356,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         kind: Kind::List("NET"),
         help: "default or bridge: a private network with a gateway; none: lo is brought up and \
                nothing else; a network's name, with NAME:KEY=VALUE,... for alias, ip, ip6, mac, \
-               ifname and gw-priority there. Default: default.",
+               ifname, gw-priority, rate-down and rate-up there. Default: default.",
         ..PLAIN
     },
     OptionSpec {
@@ -420,6 +423,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         help: "MTU of the container's interface, 1280 to 65520. Default: 1500.",
         ..LINK
     },
+    OptionSpec { kind: Kind::Value("RATE"), help: Rate::HELP, long: "--rate", ..LINK },
     OptionSpec {
         long: "--offload",
         kind: Kind::Value("MODE"),

@@ -21,7 +21,8 @@ use super::values;
 use super::{Command, Environment};
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, HostAccess, Lease, Limits, MacAddress, Mtu,
-    Network, Offload, Outbound, Process, Refusal, Resolver, Rules, Setup, Sharing, Source, Target,
+    Network, Offload, Outbound, Process, Rate, Refusal, Resolver, Rules, Setup, Sharing, Source,
+    Target,
 };
 use words::{Id, OPTIONS};
 
@@ -241,6 +242,7 @@ impl Given {
             internal: false,
             allow_broadcast: false,
             limits: Limits::default(),
+            rate: Rate::UNLIMITED,
             rules: Rules::default(),
         };
         let caller = Caller {

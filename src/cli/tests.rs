@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{
     Addresses, Bind, Confinement, HostAccess, HostPorts, HostSide, Lease, Limits, LogLevel,
-    MacAddress, Offload, Outbound, Ports, Protocol, Publish, Republished, Resolver, Source,
+    MacAddress, Offload, Outbound, Ports, Protocol, Publish, Rate, Republished, Resolver, Source,
 };
 use crate::error::report;
 use crate::verbs;
@@ -61,6 +61,7 @@ fn default_link() -> (Endpoint, Network) {
         internal: false,
         allow_broadcast: false,
         limits: Limits::default(),
+        rate: Rate::UNLIMITED,
         rules: Rules::default(),
     };
     network.resolver.add_host_names();
@@ -591,6 +592,20 @@ fn what_is_wrong_about_names_is_said() {
         (
             &["--add-host", "db", "1"],
             "invalid --add-host \"db\": expected NAME:ADDR, as in db:192.0.2.9 or db:host-gateway",
+        ),
+        (
+            &["--rate", "down=10mb", "1"],
+            "invalid --rate \"down=10mb\": expected down=RATE,up=RATE or RATE for both, with a RATE \
+             as 10mbit, 1mbps or none",
+        ),
+        (&["--rate", "1kbit", "1"], "invalid --rate \"1kbit\": out of range: 8kbit to 1tbit"),
+        (
+            &["--rate", "1mbit", "--network", "a", "--network", "b", "1"],
+            "--rate is about one network: write it after the network's name, NET:KEY=VALUE",
+        ),
+        (
+            &["--rate", "1mbit", "--network", "none", "1"],
+            "--rate cannot be combined with --network none",
         ),
         (&["--limit", "tcp", "1"], "invalid --limit \"tcp\": expected NAME=NUMBER"),
         (

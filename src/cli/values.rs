@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::UsageError;
 use crate::config::{
     Addresses, Cidr, Family, HostAccess, Lease, LimitError, LogLevel, MacAddress, Mtu, NameError,
-    Offload,
+    Offload, Rate, RateError,
 };
 use crate::control::filter::FilterError;
 use crate::network::definition;
@@ -28,6 +28,9 @@ pub enum ValueError {
     /// A bound that cannot be.
     #[error("{0}")]
     Limit(LimitError),
+    /// A rate that cannot be.
+    #[error(transparent)]
+    Rate(#[from] RateError),
     /// Not made of digits.
     #[error("not a number")]
     NotANumber,
@@ -49,7 +52,9 @@ pub enum ValueError {
     #[error("the network is given twice")]
     NetworkTwice,
     /// A key after a network's name that does not exist.
-    #[error("unknown key {0:?}: there are alias, ip, ip6, mac, ifname and gw-priority")]
+    #[error(
+        "unknown key {0:?}: there are alias, ip, ip6, mac, ifname, gw-priority, rate-down and rate-up"
+    )]
     NetworkKey(String),
     /// A key that is not to be repeated.
     #[error("{0} is given twice")]
@@ -262,6 +267,10 @@ pub(crate) fn mtu(text: &str) -> Result<Mtu, ValueError> {
     let (min, max) = (u32::from(Mtu::MIN), u32::from(Mtu::MAX));
     let mtu = u16::try_from(number(text, min, max)?).ok().and_then(Mtu::new);
     mtu.ok_or(ValueError::OutOfRange { min, max })
+}
+
+pub(crate) fn rate(text: &str) -> Result<Rate, ValueError> {
+    Ok(text.parse()?)
 }
 
 pub(crate) fn offload(text: &str) -> Result<Offload, ValueError> {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Rate;
 use crate::network::definition::Definition;
 
 /// Arguments of `lease`.
@@ -93,4 +94,18 @@ pub struct Arrival {
     /// The metric of that route, if there is one: no other of the container has the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
+    /// How much it may get and send each second, if that is not the network's to say.
+    #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
+    pub rate: Rate,
+}
+
+/// Arguments of `rate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetRate {
+    /// The container, where the network has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// What changes, as after `--rate`.
+    pub rate: String,
 }

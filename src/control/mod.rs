@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-pub use members::{Arrival, Leased, Update, Wanted};
+pub use members::{Arrival, Leased, SetRate, Update, Wanted};
 pub use types::{
     Capture, CaptureEnd, Container, Event, Flow, Info, Interface, Named, PortMapping, Ports, Since,
     Spec, Stats, Streaming, Whose,

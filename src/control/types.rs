@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Rate;
+
 /// Everything about a network's process and its containers: `info`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Info {
@@ -41,6 +43,9 @@ pub struct Container {
     /// The metric of its default route by this network, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
+    /// How much it may get and send each second.
+    #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
+    pub rate: Rate,
     /// When it was attached, in seconds since 1970-01-01 UTC.
     pub attached: u64,
     /// Its interface; `None` under `--network none`.

@@ -30,6 +30,7 @@ mod flow;
 pub mod nat;
 mod forward;
 mod stack;
+mod shaper;
 pub mod host;
 mod turn;
 mod table;
@@ -48,6 +49,7 @@ use self::forward::Published;
 use self::frame::{Frame, Payload};
 use self::host::{HostEvent, HostOp, HostSide, HostStream, Owner, SocketId};
 use self::reassembly::Reassembly;
+use self::shaper::Held;
 use self::stack::TxFrame;
 use self::stats::{DropReason, Stats, Verdict};
 use self::switch::{Port, Switch, Way};
@@ -200,6 +202,7 @@ impl Engine {
     pub fn handle_frame(&mut self, port: PortId, raw: &mut [u8], now: Instant) -> Verdict {
         self.fx.stats.rx_frames += 1;
         let verdict = self.dispatch(port, raw, now);
+        let verdict = self.hold_back(verdict, port, raw, now);
         self.serve_refused(now);
         self.serve_dns_streams(now);
         if let Verdict::Dropped(reason) = verdict {
@@ -221,6 +224,7 @@ impl Engine {
         self.fx.stats.rx_bytes += length;
         counters.rx_frames += 1;
         counters.rx_bytes += length;
+        self.fx.frames.shaper.count_up(port, length, now);
         let frame = match frame::parse(raw, link.vnet) {
             Ok(frame) => frame,
             Err(reason) => return Verdict::Dropped(reason),
@@ -262,6 +266,22 @@ impl Engine {
         self.fx.stats.switched_bytes += length;
         self.switch.count_forwarded(verdict, length);
         verdict
+    }
+
+    /// Keeps what one container has sent to others from those who have got as much as they may.
+    fn hold_back(&mut self, verdict: Verdict, from: PortId, raw: &[u8], now: Instant) -> Verdict {
+        if !self.fx.frames.shaper.is_any() {
+            return verdict;
+        }
+        let vnet = self.switch.get(from).is_some_and(|port| port.link.vnet);
+        match verdict {
+            Verdict::Port(to) if !self.fx.passes(to, raw, vnet, now) => Verdict::Switch,
+            Verdict::Ports => {
+                self.switch.receivers.retain(|to| self.fx.passes(*to, raw, vnet, now));
+                verdict
+            }
+            _ => verdict,
+        }
     }
 
     fn give_gateway(&mut self, port: PortId, frame: Frame<'_>, now: Instant) -> Verdict {
@@ -441,41 +461,63 @@ impl Engine {
         self.fx.host.recycle(payload);
     }
 
-    /// Calls `write` with the next frame for a port, as the port's TAP takes it. Returns `false`
-    /// if there is none.
-    pub fn poll_frame(&mut self, now: Instant, write: impl FnOnce(PortId, &[u8])) -> bool {
-        if !self.fx.frames.yields()
-            && let Some((port, buffer)) = self.fx.frames.pop()
-        {
-            self.count_sent(port, buffer.len());
-            if let Some(frame) = self.trim(port, &buffer) {
-                write(port, frame);
-            }
-            self.fx.frames.recycle(buffer);
-            return true;
-        }
-        while let Some(port) = self.tables.tcp.next_egress() {
-            let Some((tables, mut turn)) = self.turn(port, now) else {
-                break;
-            };
-            if tables.tcp.write_egress(&mut turn) {
-                let vnet = turn.link.vnet;
-                let length = self.fx.tx.get().map(<[u8]>::len);
-                if let Some(length) = length {
-                    self.count_sent(port, length);
+    /// Calls `write` with the next frame for a port, as the port's TAP takes it, and whether another
+    /// container has sent it. Returns `false` if there is none.
+    pub fn poll_frame(&mut self, now: Instant, write: impl FnOnce(PortId, &[u8], bool)) -> bool {
+        'frames: loop {
+            if let Some((port, Held { frame, passed_on })) = self.fx.frames.next_held(now) {
+                if !passed_on {
+                    self.count_sent(port, frame.len());
                 }
-                if let Some(frame) = self.fx.tx.get() {
-                    let skip = if vnet { 0 } else { frame::VNET_HEADER_LEN };
-                    write(port, frame.get(skip..).unwrap_or_default());
+                if let Some(frame) = self.trim(port, &frame) {
+                    write(port, frame, passed_on);
                 }
+                self.fx.frames.recycle(frame);
                 return true;
             }
-            // The flow's last words may have put a frame into the queue.
-            if !self.fx.frames.is_empty() {
-                return self.poll_frame(now, write);
+            self.tables.tcp.ask_egress_again(&mut self.fx.frames.shaper.resumed);
+            if !self.fx.frames.yields()
+                && let Some((port, buffer)) = self.fx.frames.pop()
+            {
+                self.count_sent(port, buffer.len());
+                if let Some(frame) = self.trim(port, &buffer) {
+                    write(port, frame, false);
+                }
+                self.fx.frames.recycle(buffer);
+                return true;
+            }
+            while let Some(port) = self.tables.tcp.next_egress() {
+                if self.fx.frames.shaper.is_in_debt(port, now)
+                    && let Some(flow) = self.tables.tcp.leave_egress()
+                {
+                    self.fx.frames.shaper.park(port, flow);
+                    continue;
+                }
+                let Some((tables, mut turn)) = self.turn(port, now) else {
+                    break;
+                };
+                if tables.tcp.write_egress(&mut turn) {
+                    let vnet = turn.link.vnet;
+                    let length = self.fx.tx.get().map(<[u8]>::len);
+                    if let Some(length) = length {
+                        self.count_sent(port, length);
+                        self.fx.frames.shaper.count_down(port, length, now);
+                    }
+                    if let Some(frame) = self.fx.tx.get() {
+                        let skip = if vnet { 0 } else { frame::VNET_HEADER_LEN };
+                        write(port, frame.get(skip..).unwrap_or_default(), false);
+                    }
+                    return true;
+                }
+                // The flow's last words may have put a frame into the queue.
+                if !self.fx.frames.is_empty() {
+                    continue 'frames;
+                }
+            }
+            if self.fx.frames.is_empty() && !self.fx.frames.shaper.is_due(now) {
+                return false;
             }
         }
-        !self.fx.frames.is_empty() && self.poll_frame(now, write)
     }
 
     fn count_sent(&mut self, port: PortId, length: usize) {
@@ -506,6 +548,7 @@ impl Engine {
             dns.local.streams.next_deadline(),
             self.switch.groups.next_deadline(),
             self.fx.adverts.next_deadline(),
+            self.fx.frames.shaper.next_deadline(),
         ]
         .into_iter()
         .flatten()

@@ -2,7 +2,7 @@
 
 use super::switch::{PortCounters, PortError};
 use super::{DropReason, Engine, Instant, PortId, arp, ndp};
-use crate::config::{Lease, Sharing};
+use crate::config::{Lease, Rate, Sharing};
 
 impl Engine {
     /// Adds a TAP, whose container has `lease`. `vnet` says whether its frames carry the virtio
@@ -21,8 +21,20 @@ impl Engine {
         }
         let seed = self.fx.random.next_u64();
         let added = self.switch.add(&self.network, lease, vnet, seed, now)?;
+        self.set_rate(added, self.network.rate, now);
         self.announce(added, lease, now);
         Ok(added)
+    }
+
+    /// Sets how much a port's container may get and send each second.
+    pub fn set_rate(&mut self, port: PortId, rate: Rate, now: Instant) {
+        self.fx.frames.shaper.set(port, rate, now);
+    }
+
+    /// When a port is to be read again whose container has sent as much as it may; `None` is now.
+    #[must_use]
+    pub fn paused_until(&self, port: PortId, now: Instant) -> Option<Instant> {
+        self.fx.frames.shaper.paused_until(port, now)
     }
 
     /// Where an address was another container's before, neighbours would take that one's hardware

@@ -97,6 +97,8 @@ drop_reasons! {
     NoResources = "no-resources",
     /// A frame towards a guest that takes them more slowly than they come.
     QueueFull = "queue-full",
+    /// A frame towards a guest beyond the rate that it may get.
+    Rate = "rate",
     /// A datagram from the host side whose sender the guest has never written to.
     UnknownSender = "unknown-sender",
     /// A client whom a published port's `from=` does not let in.

@@ -19,6 +19,7 @@ use super::frame::{
     write_vnet_header,
 };
 use super::host::{HostSide, fits};
+use super::shaper::{Held, Shaper};
 use super::stack::{Connection, Ends, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
 use super::switch::groups;
@@ -86,6 +87,8 @@ pub(super) struct Frames {
     bytes: usize,
     bytes_of: SortedMap<PortId, usize>,
     spare: Vec<Vec<u8>>,
+    /// Those for ports with a rate.
+    pub(super) shaper: Shaper,
     /// How many were taken since connections had their turn.
     in_a_row: u32,
     /// The most bytes that wait, beyond which further datagrams are dropped, as a router with a full
@@ -120,6 +123,10 @@ impl Effects {
     /// is. Without room the last frames go of the port that has most, or this packet if that is it:
     /// each is counted as dropped.
     fn has_room(&mut self, port: PortId, times: usize) -> bool {
+        if !self.frames.shaper.has_room(port, times) {
+            self.stats.count_drop(DropReason::Rate);
+            return false;
+        }
         while !self.frames.has_room(times) {
             self.stats.count_drop(DropReason::QueueFull);
             self.stats.count_limit(Limit::Waiting);
@@ -128,6 +135,22 @@ impl Effects {
             }
         }
         true
+    }
+
+    /// Whether a frame of another container, as its TAP has it, may go to a port now. If not it
+    /// waits there, or is dropped.
+    pub(super) fn passes(&mut self, port: PortId, raw: &[u8], vnet: bool, now: Instant) -> bool {
+        if self.frames.shaper.passes(port, raw.len(), now) {
+            return true;
+        }
+        if self.has_room(port, 1) {
+            let head: &[u8] = if vnet { &[] } else { &[0; VNET_HEADER_LEN] };
+            self.frames.push_as(port, true, |buffer| {
+                buffer.extend_from_slice(head);
+                buffer.extend_from_slice(raw);
+            });
+        }
+        false
     }
 }
 
@@ -140,6 +163,7 @@ impl Frames {
             bytes: 0,
             bytes_of: SortedMap::new(),
             spare: Vec::new(),
+            shaper: Shaper::default(),
             in_a_row: 0,
             most,
         }
@@ -147,13 +171,29 @@ impl Frames {
 
     /// Queues the frame that `compose` writes into an empty buffer.
     fn push(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
+        self.push_as(port, false, compose);
+    }
+
+    /// The same, of the gateway or `passed_on` of another container.
+    fn push_as(&mut self, port: PortId, passed_on: bool, compose: impl FnOnce(&mut Vec<u8>)) {
         self.open = None;
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         compose(&mut buffer);
         self.bytes += buffer.len();
         *self.bytes_of.or_default(port) += buffer.len();
-        self.queue.push_back((port, buffer));
+        if self.shaper.is_limited(port) {
+            self.shaper.hold(port, Held { frame: buffer, passed_on });
+        } else {
+            self.queue.push_back((port, buffer));
+        }
+    }
+
+    /// Takes the next frame for a port with a rate whose turn has come.
+    pub(super) fn next_held(&mut self, now: Instant) -> Option<(PortId, Held)> {
+        let (port, held) = self.shaper.next(now)?;
+        self.forget(port, held.frame.len());
+        Some((port, held))
     }
 
     /// Adds a datagram to the last frame, if that is of others like it; the receiving kernel takes
@@ -196,8 +236,11 @@ impl Frames {
             return false;
         };
         let most = *most;
-        let last = self.queue.iter().rposition(|(to, _)| *to == most);
-        if let Some((_, buffer)) = last.and_then(|last| self.queue.remove(last)) {
+        let buffer = self.shaper.drop_last(most).or_else(|| {
+            let last = self.queue.iter().rposition(|(to, _)| *to == most);
+            last.and_then(|last| self.queue.remove(last)).map(|(_, buffer)| buffer)
+        });
+        if let Some(buffer) = buffer {
             self.open = None;
             self.forget(most, buffer.len());
             self.recycle(buffer);
@@ -233,6 +276,7 @@ impl Frames {
     /// Forgets what waits for a port.
     pub(super) fn remove_port(&mut self, port: PortId) {
         self.open = None;
+        self.shaper.remove(port);
         self.queue.retain(|(to, _)| *to != port);
         self.bytes -= self.bytes_of.remove(&port).unwrap_or(0);
     }
@@ -407,7 +451,7 @@ impl Turn<'_> {
                 write_vnet_header(header, v6, ip_header_len, 8, UDP_CHECKSUM_AT, None);
             }
         });
-        if queued && self.link.uso {
+        if queued && self.link.uso && !self.fx.frames.shaper.is_limited(self.port) {
             self.fx.frames.open = Some(Datagrams { source, destination, segment: None });
         }
     }

@@ -241,6 +241,7 @@ impl Server {
                 self.handle_container_gone(id, now);
             }
         }
+        self.ports.resume(now);
         self.read_frames(now)?;
         if let Some((control, mut target)) = self.control(now) {
             control.handle_timeout(&mut target);

@@ -66,6 +66,8 @@ pub(super) struct Ports {
     blocked: usize,
     /// Those that may have frames to read, each once.
     ready: VecDeque<PortId>,
+    /// Those that are not to be read before a moment.
+    paused: Vec<(Instant, PortId)>,
     /// When to look for the end of those without a pidfd; `None` as long as all have one.
     look_at: Option<Instant>,
 }
@@ -83,6 +85,7 @@ impl Ports {
             len: 0,
             blocked: 0,
             ready: VecDeque::new(),
+            paused: Vec::new(),
             look_at: None,
         }
     }
@@ -159,9 +162,23 @@ impl Ports {
         }
     }
 
-    /// When to call [`Ports::handle_timeout`].
+    /// When to call [`Ports::handle_timeout`] or [`Ports::resume`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.look_at
+        self.paused.iter().map(|(until, _)| *until).chain(self.look_at).min()
+    }
+
+    /// Has a port not be read before a moment, when [`Ports::resume`] puts it back into the queue.
+    pub(super) fn pause(&mut self, id: PortId, until: Instant) {
+        self.paused.retain(|(_, paused)| *paused != id);
+        self.paused.push((until, id));
+    }
+
+    /// Puts those back into the queue that have been paused for long enough.
+    pub(super) fn resume(&mut self, now: Instant) {
+        let due = self.paused.extract_if(.., |(until, _)| *until <= now);
+        for (_, id) in due.collect::<Vec<_>>() {
+            self.note_readable(id);
+        }
     }
 
     /// Returns whether it was time to look for ends, and which containers have ended.
@@ -192,6 +209,7 @@ impl Ports {
             self.len -= 1;
             self.blocked -= usize::from(port.is_blocked());
             self.ready.retain(|ready| *ready != id);
+            self.paused.retain(|(_, paused)| *paused != id);
             engine.remove_port(id, now);
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::host::Sockets;
 use super::listen::{self, Binder, BoundPort, ListenError, Listener, Published};
-use crate::config::{Bind, HostPorts, HostSide, Ports, Publish};
+use crate::config::{Bind, HostPorts, HostSide, Ports, Publish, Rate};
 use crate::engine::host::SocketId;
 use crate::engine::{Destination, Engine, PortId};
 use crate::survivor::Record;
@@ -163,6 +163,13 @@ impl PublishedPorts {
             for rule in self.rules.iter_mut().filter(|rule| rule.id == id) {
                 rule.place = Some(record.added(&rule.publish, &rule.pairs));
             }
+        }
+    }
+
+    /// Notes the rate that the container has from now on, for another process than this.
+    pub(super) fn note_rate(&mut self, rate: Rate) {
+        if let Some(record) = &mut self.record {
+            record.rate(rate);
         }
     }
 

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::prefix::Prefix;
 use super::subnets;
-use crate::config::{Addresses, Between, Cidr, Family, Host, HostAddress, Mtu, Resolver, Server};
+use crate::config::{
+    Addresses, Between, Cidr, Family, Host, HostAddress, Mtu, Rate, Resolver, Server,
+};
 use crate::sorted::SortedMap;
 
 /// A network as its file has it.
@@ -72,6 +74,9 @@ pub struct Definition {
     /// Routes beside the default one: where to, by which neighbour, and the metric.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// How much each container may get and send each second that has no rate of its own.
+    #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
+    pub rate: Rate,
 }
 
 /// A route of every container of a network: where to, by which neighbour, and the metric if it is
@@ -119,6 +124,7 @@ pub struct Plan {
     pub options: SortedMap<String, String>,
     pub group: Option<u32>,
     pub routes: Vec<Route>,
+    pub rate: Rate,
 }
 
 /// What a new network must not overlap.
@@ -413,6 +419,7 @@ impl Plan {
             records: Vec::new(),
             between: Vec::new(),
             routes: self.routes,
+            rate: self.rate,
         };
         definition.check()?;
         for subnet in definition.subnets() {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::builtin;
 use super::definition::{Definition, Pool, Route};
 use super::prefix::Prefix;
+use crate::config::Rate;
 use crate::sorted::SortedMap;
 
 /// What `network inspect` prints of a network.
@@ -47,6 +48,7 @@ pub struct More {
     pub records: Vec<(String, IpAddr)>,
     pub between: Vec<(String, String, String)>,
     pub routes: Vec<Route>,
+    pub rate: Rate,
 }
 
 /// How addresses are given.
@@ -149,8 +151,9 @@ impl More {
     /// What a network's definition says.
     #[must_use]
     pub fn of(definition: &Definition) -> Self {
-        let Definition { group, resolvers, records, between, routes, .. } = definition.clone();
-        Self { group, resolvers, records, between, routes }
+        let Definition { group, resolvers, records, between, routes, rate, .. } =
+            definition.clone();
+        Self { group, resolvers, records, between, routes, rate }
     }
 }
 

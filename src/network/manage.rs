@@ -13,6 +13,7 @@ use super::prefix::Prefix;
 use super::store::{Store, StoreError};
 use super::when::rfc3339;
 use crate::clock::since_epoch;
+use crate::config::RateError;
 use crate::sys::link::prefixes_in_use;
 use crate::user::is_group_here;
 
@@ -22,6 +23,8 @@ use crate::user::is_group_here;
 pub enum NetworkError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Rate(#[from] RateError),
     #[error("cannot create the network {name}")]
     Create { name: String, source: DefinitionError },
     #[error("the network {name} already exists")]

@@ -201,6 +201,7 @@ impl Ticket {
             hold: who.hold,
             priority: join.priority,
             metric: joined.metric,
+            rate: join.rate,
         };
         let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
         let pidfd = pidfd.map_err(set_up("watch the container"))?;
@@ -504,6 +505,7 @@ pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
         aliases: arrival.aliases.iter().filter_map(|alias| alias.parse().ok()).collect(),
         ifname: Some(arrival.ifname),
         priority: arrival.priority,
+        rate: arrival.rate,
         ..Join::default()
     };
     let offload = if arrival.vnet_header { Offload::Auto } else { Offload::Off };

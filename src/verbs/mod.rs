@@ -35,6 +35,7 @@ const VERBS: &[Entry] = &[
     Entry::Verb(&instances::PORT),
     Entry::Verb(&instances::PUBLISH),
     Entry::Verb(&instances::UNPUBLISH),
+    Entry::Verb(&instances::UPDATE),
     Entry::Verb(&instances::FLOWS),
     Entry::Verb(&instances::STATS),
     Entry::Verb(&instances::CAPTURE),

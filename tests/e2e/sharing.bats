@@ -122,6 +122,14 @@ container() {
     has "$output" "permission denied"
     run as 1002 rnsnet network disconnect "$owner/shared" one
     has "$output" "permission denied"
+    # How fast it is, is the owner's to say.
+    run as 1002 rnsnet update --rate 1gbit two
+    has "$output" "permission denied: rate with two is for the network's owner"
+    container 1002
+    run as 1002 rnsnet -d --network "$owner/shared" --rate 1gbit "$pid"
+    has "$output" "permission denied: a rate is for the network's owner to say"
+    as 1001 rnsnet update --rate 1mbit two
+    same "$(as 1002 rnsnet inspect -f '{{.NetworkSettings.Rate}}' two)" "down=1mbit,up=1mbit"
     # The other one's name cannot be had, by either.
     container 1002
     run as 1002 rnsnet -d --network "$owner/shared" --name one "$pid"

@@ -37,6 +37,7 @@ mod pasta;
 mod policy;
 mod ports;
 mod publish;
+mod rate;
 mod readonly;
 mod replicas;
 mod run;

@@ -15,6 +15,7 @@ mod guard;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use smoltcp::time::Duration;
 use smoltcp::wire::{ArpOperation, IpProtocol};
 
 use self::between::Ways;
@@ -23,6 +24,7 @@ use self::guard::{Arp, Neighbour};
 use super::flow::{GuestMap, KeyedHash};
 use super::frame::{Frame, IpPacket, Link, Payload};
 use super::ndp;
+use super::shaper::Bucket;
 use super::stack::Stack;
 use super::stats::{DropReason, Verdict};
 use super::{Instant, PortId};
@@ -95,7 +97,7 @@ pub(super) struct Switch {
     pub(super) groups: Groups,
     pub(super) ways: Ways,
     /// Whom the frame at hand is for, if for several.
-    receivers: Vec<PortId>,
+    pub(super) receivers: Vec<PortId>,
 }
 
 /// Where a frame goes.
@@ -148,7 +150,8 @@ impl Switch {
         let counters = PortCounters::default();
         // Starting a container costs about ten; a storm (a loop, a broken program) comes by the ten
         // thousand.
-        let storm = Bucket::new(network.limits.get(Limit::Storm), now);
+        let storm = u64::try_from(network.limits.get(Limit::Storm)).unwrap_or(u64::MAX);
+        let storm = Bucket::new(storm, Duration::from_secs(1), now);
         let port = Box::new(Port { lease, link, stack, counters, storm });
         let id = self.free_slot();
         if let Some(slot) = self.slots.get_mut(id.0) {
@@ -417,9 +420,10 @@ impl Switch {
         let Some(port) = self.get_mut(from) else {
             return Err(DropReason::NotForUs);
         };
-        if !port.storm.take(now) {
+        if !port.storm.has(1, now) {
             return Err(DropReason::Storm);
         }
+        port.storm.take(1, now);
         let mut receivers = std::mem::take(&mut self.receivers);
         receivers.clear();
         receivers.extend(self.iter().map(|(id, _)| id).filter(|id| *id != from));
@@ -436,32 +440,6 @@ fn addresses_of(lease: &Lease) -> impl Iterator<Item = IpAddr> {
 
 fn is_broadcast(network: &Network, ip: Ipv4Addr) -> bool {
     ip.is_broadcast() || ip == network.addresses.v4.subnet.broadcast()
-}
-
-/// A token bucket: so many at once, and so many more each second.
-#[derive(Debug)]
-struct Bucket {
-    size: u64,
-    /// In millionths.
-    tokens: u64,
-    filled: Instant,
-}
-
-impl Bucket {
-    fn new(size: usize, now: Instant) -> Self {
-        let size = u64::try_from(size).unwrap_or(u64::MAX);
-        Self { size, tokens: size.saturating_mul(1_000_000), filled: now }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let more = (now - self.filled).total_micros().saturating_mul(self.size);
-        let most = self.size.saturating_mul(1_000_000);
-        self.tokens = self.tokens.saturating_add(more).min(most);
-        self.filled = now;
-        let left = self.tokens.checked_sub(1_000_000);
-        self.tokens = left.unwrap_or(self.tokens);
-        left.is_some()
-    }
 }
 
 /// The protocol by which IPv4 hosts join groups.

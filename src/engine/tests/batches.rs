@@ -53,7 +53,7 @@ fn frames(net: &mut Net, host: SocketId, datagrams: &[(u16, usize)], v6: bool) -
         net.engine.handle_host(host, event, net.now);
     }
     let mut frames = Vec::new();
-    while net.engine.poll_frame(net.now, |_, frame| frames.push(frame.to_vec())) {}
+    while net.engine.poll_frame(net.now, |_, frame, _| frames.push(frame.to_vec())) {}
     frames
 }
 

@@ -93,7 +93,7 @@ impl Slow {
                 other => panic!("{other:?}"),
             }
         }
-        while net.engine.poll_frame(now, |_, frame| to_guest.send(frame.to_vec(), now)) {}
+        while net.engine.poll_frame(now, |_, frame, _| to_guest.send(frame.to_vec(), now)) {}
         while let Some(frame) = to_guest.receive(now) {
             net.guest().handle_frame(&frame);
         }

@@ -548,7 +548,7 @@ fn connections_have_their_turn_however_much_else_waits() {
     gives(&mut net, B, &ack(500));
     let mut to = Vec::new();
     for _ in 0..20 {
-        assert!(net.engine.poll_frame(net.now, |port, _| to.push(port)));
+        assert!(net.engine.poll_frame(net.now, |port, _, _| to.push(port)));
     }
     assert!(to.contains(&B), "{to:?}");
 }

@@ -21,6 +21,7 @@ mod inbound;
 mod limits;
 mod link;
 mod ports;
+mod rate;
 mod rings;
 mod streams;
 mod switch;

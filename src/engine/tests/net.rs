@@ -465,7 +465,7 @@ impl Net {
             let mut frames = Vec::new();
             let others = &mut self.others;
             let mut count = 0;
-            while self.engine.poll_frame(self.now, |port, frame| {
+            while self.engine.poll_frame(self.now, |port, frame, _| {
                 count += 1;
                 match port {
                     PortId(0) => frames.push(frame.to_vec()),
@@ -556,12 +556,14 @@ impl Net {
             let Some(at) = next.filter(|at| *at <= end) else { break };
             self.now = self.now.max(at);
             if due.is_some_and(|due| due <= self.now) {
-                let before = self.engine.stats().tx_frames;
+                let frames = |net: &Self| net.others.values().map(VecDeque::len).sum::<usize>();
+                let before = (self.engine.stats().tx_frames, frames(self));
                 let ops = self.host.closed.len() + self.host.opened.len() + self.host.sent.len();
                 self.engine.handle_timeout(self.now);
                 self.settle();
                 let after = self.host.closed.len() + self.host.opened.len() + self.host.sent.len();
-                let worked = self.engine.stats().tx_frames > before || after != ops;
+                let worked =
+                    (self.engine.stats().tx_frames, frames(self)) != before || after != ops;
                 idle_wakes = if worked { 0 } else { idle_wakes + 1 };
                 // Moments that were given up may be many, of each kind of flow; see `Timers`.
                 assert!(idle_wakes < 200, "woke for nothing too often\n{}", self.engine);

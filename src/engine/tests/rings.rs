@@ -5,6 +5,7 @@ use smoltcp::time::Duration;
 
 use super::net::{Net, Options, guest, server};
 use super::packets::pattern;
+use crate::engine::PortId;
 use crate::engine::host::{SocketId, SocketKind};
 
 const FIRST: usize = 32 << 10;
@@ -50,6 +51,20 @@ fn a_flow_gets_larger_rings_once_it_is_busy_in_either_direction() {
             send(&mut net, (handle, host));
         }
         assert_eq!(rings(&net), [LARGE], "down: {down}");
+    }
+}
+
+// H1
+#[test]
+fn a_flow_whose_container_sends_slowly_has_small_rings() {
+    for (rate, ring) in [("up=10mbit", FIRST), ("up=100mbit", LARGE), ("down=1mbit", LARGE)] {
+        let mut net = Net::with_guest(&Options::default());
+        net.engine.set_rate(PortId(0), rate.parse().unwrap(), net.now);
+        let flow = open(&mut net, 40_000);
+        net.guest().socket(flow.0).send_slice(&pattern(200_000)).unwrap();
+        net.pass(Duration::from_secs(5));
+        assert_eq!(net.stream(flow.1).received.len(), 200_000);
+        assert_eq!(rings(&net), [ring], "{rate}");
     }
 }
 

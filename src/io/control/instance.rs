@@ -7,7 +7,7 @@ use super::roll::{Entry, Roll, Service};
 use super::shared::Shared;
 use crate::cli::publish::PublishDefaults;
 use crate::clock::since_epoch;
-use crate::config::{self, Lease};
+use crate::config::{self, Lease, Rate};
 use crate::control::{self, Container, Info, Interface, Kind, PortMapping, Refusal};
 use crate::engine::{Instant, PortId};
 use crate::io::listen::BoundPort;
@@ -72,6 +72,8 @@ pub(super) struct Member {
     attached: u64,
     /// The user whose it is, if that is another than ours.
     pub(super) owner: Option<u32>,
+    /// Its own, as far as it has one.
+    pub(super) rate: Rate,
     /// Its place in the roll, and what is there.
     entry: Option<(usize, Entry)>,
 }
@@ -90,6 +92,7 @@ impl Instance {
             lease: port.map_or_else(Lease::default, |(_, lease)| lease),
             attached: since_epoch().as_secs(),
             owner: None,
+            rate: config.rate,
             entry: None,
         };
         let network = control::PRIVATE.to_owned();
@@ -130,10 +133,40 @@ impl Instance {
     }
 
     /// Adds a container that is attached.
-    pub(super) fn add(&mut self, facts: Facts, port: PortId, lease: Lease, owner: Option<u32>) {
+    pub(super) fn add(
+        &mut self,
+        facts: Facts,
+        port: PortId,
+        lease: Lease,
+        owner: Option<u32>,
+        rate: Rate,
+    ) {
         let attached = since_epoch().as_secs();
         let (port, entry) = (Some(port), None);
-        self.containers.push(Member { facts, port, lease, attached, owner, entry });
+        self.containers.push(Member { facts, port, lease, attached, owner, rate, entry });
+    }
+
+    /// The ports of all containers with what holds for each: its own rate, or else the network's.
+    pub(super) fn rates(&self) -> impl Iterator<Item = (PortId, Rate)> + '_ {
+        let rate = |member: &Member| self.rate_of(member);
+        self.containers.iter().filter_map(move |member| Some((member.port?, rate(member))))
+    }
+
+    /// What holds for a container.
+    fn rate_of(&self, member: &Member) -> Rate {
+        let default = self.shared.as_ref().map(|shared| shared.definition.rate);
+        member.rate.or(default.unwrap_or(Rate::UNLIMITED))
+    }
+
+    /// Takes note of the rate that a container has of its own now.
+    pub(super) fn note_rate(&mut self, port: PortId, rate: Rate) {
+        if let Some(member) = self.containers.iter_mut().find(|m| m.port == Some(port)) {
+            member.rate = rate;
+            if let Some((place, entry)) = &mut member.entry {
+                entry.arrival.rate = rate;
+                self.roll.note(*place, entry);
+            }
+        }
     }
 
     /// Takes note of how a container that was added came, for another process than this.
@@ -302,6 +335,7 @@ impl Instance {
             inode: facts.inode,
             aliases: facts.aliases.clone(),
             metric: facts.metric,
+            rate: self.rate_of(member),
             attached: *attached,
             interface,
             ports: member.ports(published),

@@ -5,6 +5,7 @@ use std::io;
 use mio::event::Event;
 
 use super::{FRAMES_IN, FRAMES_OUT, LAST_BATCHES, LoopError, Server};
+use crate::config::Rate;
 use crate::engine::stats::Verdict;
 use crate::engine::{Instant, PortId};
 use crate::io::ports::Source;
@@ -28,6 +29,7 @@ impl Server {
     /// A container's process has ended.
     pub(super) fn handle_container_gone(&mut self, id: PortId, now: Instant) {
         // Its last words, such as that its connections are closed, are there already.
+        self.engine.set_rate(id, Rate::UNLIMITED, now);
         for _ in 0..LAST_BATCHES {
             if !matches!(self.read_port(id, now), Ok(true)) {
                 break;
@@ -70,6 +72,10 @@ impl Server {
     fn read_port(&mut self, id: PortId, now: Instant) -> io::Result<bool> {
         let mut left = FRAMES_IN;
         while left > 0 {
+            if let Some(until) = self.engine.paused_until(id, now) {
+                self.ports.pause(id, until);
+                return Ok(false);
+            }
             let Some(port) = self.ports.get_mut(id) else {
                 return Ok(false);
             };
@@ -118,9 +124,9 @@ impl Server {
             }
             let (ports, mut lost) = (&mut self.ports, None);
             let capturing = self.control.as_mut().filter(|control| control.is_capturing());
-            let written = self.engine.poll_frame(now, |id, frame| {
+            let written = self.engine.poll_frame(now, |id, frame, passed_on| {
                 if let Some(control) = capturing {
-                    control.record(id, ethernet(frame, ports.vnet(id)), false);
+                    control.record(id, ethernet(frame, ports.vnet(id)), passed_on);
                 }
                 lost = (!ports.write(id, frame)).then_some(id);
             });

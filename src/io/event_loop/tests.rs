@@ -184,6 +184,31 @@ fn a_container_s_last_words_arrive_and_its_end_is_nobody_else_s() {
     assert_eq!(next.gets(), [3]);
 }
 
+// H1
+#[test]
+fn a_container_with_a_rate_is_read_no_faster_and_the_others_are() {
+    let mut lab = Lab::new();
+    let [limited, sink, other] = [100, 101, 102].map(|last| lab.attach(last));
+    lab.turns(3);
+    let now = lab.server.clock.now();
+    // A second for each frame.
+    lab.server.engine.set_rate(limited.id, "up=8kbit".parse().unwrap(), now);
+    for number in 0..50 {
+        assert!(limited.sends(&sink, number) && other.sends(&sink, 1_000 + number));
+    }
+    lab.turns(5);
+    let expected: Vec<u16> = std::iter::once(0).chain(1_000..1_050).collect();
+    let mut arrived = sink.gets();
+    arrived.sort_unstable();
+    assert_eq!(arrived, expected);
+    assert!(lab.server.timeout().is_some_and(|left| left > Duration::from_millis(500)));
+    // What it has said before it ends is not held back.
+    drop(limited._alive);
+    lab.turns(2);
+    assert_eq!(sink.gets(), (1..50).collect::<Vec<_>>());
+    assert_eq!(lab.server.ports.poll_timeout(), None);
+}
+
 #[test]
 fn a_container_that_cannot_be_added_leaves_nothing_behind() {
     let mut lab = Lab::new();

@@ -7,6 +7,7 @@ use super::CTR;
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::client;
+use crate::config::Rate;
 use crate::control::{Container, Info, Interface};
 use crate::error::Error;
 use crate::network::when::rfc3339;
@@ -130,6 +131,9 @@ struct Address {
     global_ipv6_prefix_len: u8,
     #[serde(rename = "MacAddress")]
     mac_address: String,
+    /// How much it may get and send each second, as after `--rate`; Docker has no word for it.
+    #[serde(rename = "Rate")]
+    rate: Rate,
     #[serde(rename = "DNSNames")]
     dns_names: Vec<String>,
 }
@@ -187,6 +191,7 @@ fn address(container: &Container, interface: &Interface) -> Address {
         global_ipv6_address: interface.ipv6.clone().unwrap_or_default(),
         global_ipv6_prefix_len: interface.ipv6_prefix_len.unwrap_or(0),
         mac_address: interface.mac.clone(),
+        rate: container.rate,
         dns_names: std::iter::once(&container.name).chain(&container.aliases).cloned().collect(),
     }
 }

@@ -13,6 +13,7 @@ mod link_env;
 mod ports;
 mod ps;
 mod stats;
+mod update;
 
 pub(super) use capture::CAPTURE;
 pub(super) use detach::DETACH;
@@ -23,6 +24,7 @@ pub(super) use link_env::LINK_ENV;
 pub(super) use ports::{PORT, PUBLISH, UNPUBLISH};
 pub(super) use ps::PS;
 pub(super) use stats::STATS;
+pub(super) use update::UPDATE;
 
 use super::{Argument, Count, Typed};
 use crate::cli::UsageError;

@@ -10,6 +10,7 @@ use super::filter::{self, Filter};
 use super::show::complain;
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
+use crate::cli::values;
 use crate::error::Error;
 use crate::network::definition::Definition;
 use crate::network::manage::{self, NetworkError};
@@ -64,8 +65,9 @@ pub(super) const PRUNE: Verb = Verb {
 pub(super) const UPDATE: Verb = Verb {
     name: "update",
     aliases: &[],
-    about: "Change a network's labels and resolvers",
-    more: "Containers that are on it see the change at once.",
+    about: "Change a network's labels, resolvers and rate",
+    more: "Containers that are on it see the change at once. Its fixed names are changed by rnsnet \
+           dns, what passes between its containers by rnsnet policy.",
     arguments: &[Argument { count: Count::One, ..NETWORKS }],
     options: &[
         OptionSpec {
@@ -92,8 +94,19 @@ pub(super) const UPDATE: Verb = Verb {
             help: "Removes a resolver; after the last one the host's are asked.",
             ..VERB
         },
+        OptionSpec {
+            long: "--rate",
+            kind: Kind::Value("RATE"),
+            help: "How much each container may get and send each second that has no rate of its \
+                   own: down=10mbit changes one direction, none takes a limit back. See rnsnet \
+                   update for that of one container.",
+            ..VERB
+        },
     ],
-    examples: &[("rnsnet network update --dns-add 192.0.2.53 n1", "As it says.")],
+    examples: &[
+        ("rnsnet network update --dns-add 192.0.2.53 n1", "For what is no container's name."),
+        ("rnsnet network update --rate down=100mbit n1", "Up they are as they were."),
+    ],
     parse: parse_update,
 };
 
@@ -134,6 +147,8 @@ struct Update {
     without: Vec<String>,
     add: Vec<IpAddr>,
     drop: Vec<IpAddr>,
+    /// What is checked to be a change of a rate.
+    rate: Option<String>,
 }
 
 fn parse_update(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
@@ -143,11 +158,13 @@ fn parse_update(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         without: typed.values("--label-rm").map(str::to_owned).collect(),
         add: list(typed, "--dns-add", ip)?,
         drop: list(typed, "--dns-drop", ip)?,
+        rate: typed.read("--rate", |text| values::rate(text).map(|_| text.to_owned()))?,
     };
     let nothing = update.labels.is_empty()
         && update.without.is_empty()
         && update.add.is_empty()
-        && update.drop.is_empty();
+        && update.drop.is_empty()
+        && update.rate.is_none();
     if nothing { Err(UsageError::NothingToDo) } else { Ok(Box::new(update)) }
 }
 
@@ -164,6 +181,9 @@ impl Update {
                 return Err(NetworkError::NoResolver { address, name });
             };
             network.resolvers.remove(place);
+        }
+        if let Some(rate) = &self.rate {
+            network.rate.set(rate)?;
         }
         for address in &self.add {
             if !network.resolvers.contains(address) {

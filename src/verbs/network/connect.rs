@@ -7,7 +7,7 @@ use crate::cli::UsageError;
 use crate::cli::join::{alias, priority};
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::{self, Input, ValueError};
-use crate::config::{Join, Target};
+use crate::config::{Join, Rate, Target};
 use crate::error::Error;
 use crate::session::named::{self, Guest};
 
@@ -63,6 +63,7 @@ pub(super) const CONNECT: Verb = Verb {
             help: "The network with the highest has the container's default route (default: 0).",
             ..VERB
         },
+        OptionSpec { long: "--rate", kind: Kind::Value("RATE"), help: Rate::HELP, ..VERB },
         OptionSpec {
             long: "--link",
             kind: Kind::List("CTR:ALIAS"),
@@ -168,6 +169,7 @@ fn parse_connect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         mac: macs.0.or(macs.1),
         ifname: typed.read("--ifname", values::ifname)?,
         priority: typed.read("--gw-priority", priority)?.unwrap_or_default(),
+        rate: typed.read("--rate", values::rate)?.unwrap_or_default(),
     };
     let links = list(typed, "--link", |text| {
         let (name, link) = text.split_once(':').unwrap_or((text, text));

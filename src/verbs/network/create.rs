@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::super::{Action, Argument, Count, Typed, Verb};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
-use crate::cli::values::{Input, ValueError};
+use crate::cli::values::{self, Input, ValueError};
 use crate::error::Error;
 use crate::network::definition::{Definition, Plan, Route};
 use crate::network::manage;
@@ -95,6 +95,13 @@ const OPTIONS: &[OptionSpec] = &[
         ..VERB
     },
     OptionSpec {
+        long: "--rate",
+        kind: Kind::Value("RATE"),
+        help: "How much each container may get and send each second that has no rate of its own: \
+               down=10mbit,up=5mbit, or one for both.",
+        ..VERB
+    },
+    OptionSpec {
         long: "--label",
         kind: Kind::List("KEY[=VALUE]"),
         help: "A note of one's own, to be filtered by.",
@@ -173,6 +180,7 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         dns: !typed.switch("--disable-dns"),
         resolvers: list(typed, "--dns", ip)?,
         attachable: typed.switch("--attachable"),
+        rate: typed.read("--rate", values::rate)?.unwrap_or_default(),
         ..Plan::default()
     };
     if !plan.dns && !plan.resolvers.is_empty() {

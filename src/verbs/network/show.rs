@@ -67,7 +67,8 @@ pub(super) const INSPECT: Verb = Verb {
         OptionSpec {
             long: "--verbose",
             short: Some('v'),
-            help: "Also what Docker has no word for: .Group, .Resolvers, .Records and .Between.",
+            help: "Also what Docker has no word for: .Group, .Resolvers, .Records, .Between, .Routes and \
+                   .Rate.",
             ..VERB
         },
     ],

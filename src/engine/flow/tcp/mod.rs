@@ -430,6 +430,17 @@ impl TcpFlows {
         }
     }
 
+    /// Takes the flow at the head out of the queue, which has to wait for its port.
+    pub(in crate::engine) fn leave_egress(&mut self) -> Option<usize> {
+        self.burst = 0;
+        self.egress.pop_front()
+    }
+
+    /// Puts flows back that had to wait.
+    pub(in crate::engine) fn ask_egress_again(&mut self, flows: &mut VecDeque<usize>) {
+        self.egress.append(flows);
+    }
+
     /// Writes one segment of the flow at the head of the egress queue to the transmit frame.
     /// Returns `false` if that flow had none; it has left the queue then.
     pub(in crate::engine) fn write_egress(&mut self, turn: &mut Turn<'_>) -> bool {

@@ -23,9 +23,11 @@ pub(super) const FIRST_RING: usize = 32 << 10;
 pub(in crate::engine) const SMALL_RING: usize = (8 << 10) - 16;
 /// How many flows have rings of a size at most, and the size in bytes. A single fast flow gains
 /// from 1 MiB (measured); 64 KiB halves the speed.
-const STEPS: [(usize, usize); 2] = [(4, LARGEST_RING), (64, 256 << 10)];
+const STEPS: [(usize, usize); 2] = [(4, LARGEST_RING), (64, SMALLEST_STEP)];
+/// The smaller of them.
+const SMALLEST_STEP: usize = 256 << 10;
 /// The most memory that all larger rings can take, in bytes.
-const LARGER: usize = 4 * 2 * LARGEST_RING + (64 - 4) * 2 * (256 << 10);
+const LARGER: usize = 4 * 2 * LARGEST_RING + (64 - 4) * 2 * SMALLEST_STEP;
 /// Unless told otherwise, all the connections that there can be have rings, and those that are busy
 /// large ones.
 const _: () = {
@@ -94,7 +96,9 @@ impl TcpFlows {
             State::Open(open) => flow.look.is_none() && open.is_cramped(),
             _ => false,
         };
-        if !self.flows.get(index).is_some_and(cramped) {
+        // What a container sends waits with it at its rate, and more with a larger window.
+        let slow = turn.fx.frames.shaper.is_slower(turn.port, SMALLEST_STEP);
+        if slow || !self.flows.get(index).is_some_and(cramped) {
             return;
         }
         let limits = &turn.network.limits;

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::info::Nothing;
+use super::members::apply_rates;
 use super::{Command, Context, Reply, value};
 use crate::control::{Kind, Named, Refusal, Request, Update};
 use crate::io::HostResolvers;
@@ -51,7 +52,7 @@ fn network(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusa
 }
 
 /// Takes over what can change while a named network is served: whom its DNS asks, the names that it
-/// knows itself, what passes between containers, and what is only shown.
+/// knows itself, what passes between containers and how fast, and what is only shown.
 fn update(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
     let Update { network } = request.arguments()?;
     let refuse = |message: String| Refusal::new(Kind::Arguments, message);
@@ -60,13 +61,14 @@ fn update(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     if network.id != current.id {
         return Err(refuse("it is about another network".to_owned()));
     }
-    let Definition { labels, resolvers, records, between, .. } = network;
-    *current = Definition { labels, resolvers, records, between, ..current.clone() };
+    let Definition { labels, resolvers, records, between, rate, .. } = network;
+    *current = Definition { labels, resolvers, records, between, rate, ..current.clone() };
     let (resolver, ways) = (current.resolver(), current.ways());
     let failed = |error: crate::io::ResolverError| Refusal::new(Kind::Failed, error.to_string());
     *context.resolvers = HostResolvers::of(&resolver).map_err(failed)?;
     context.engine.set_resolvers(context.resolvers.read(), context.now);
     context.engine.set_hosts(resolver.hosts);
     context.engine.set_between(ways);
+    apply_rates(context);
     Ok(Reply::Value(json!({})))
 }

@@ -7,7 +7,7 @@ use super::super::instance::Facts;
 use super::super::roll::Entry;
 use super::{Command, Context, Reply, value};
 use crate::config::{Lease, Name, Protocol};
-use crate::control::{Arrival, Kind, Leased, Refusal, Request, Wanted};
+use crate::control::{Arrival, Kind, Leased, Refusal, Request, SetRate, Wanted};
 use crate::engine::dns::PortNames;
 use crate::io::Container;
 use crate::network::definition::{Definition, check_name};
@@ -15,8 +15,11 @@ use crate::network::ipam::{IpamError, Wish};
 use crate::network::leases::mac_address;
 use crate::sys::{fd, tun::Tap};
 
-pub(super) const COMMANDS: &[Command] =
-    &[Command { name: "lease", run: lease }, Command { name: "attach", run: attach }];
+pub(super) const COMMANDS: &[Command] = &[
+    Command { name: "lease", run: lease },
+    Command { name: "attach", run: attach },
+    Command { name: "rate", run: rate },
+];
 
 /// A lease whose container is on its way. The lease is given back when this is dropped: by
 /// the sweep in [`super::super::shared`], which finds that nobody has it any more.
@@ -129,7 +132,7 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         arrival: arrival.clone(),
         ports: Vec::new(),
     });
-    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, .. } = arrival;
+    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, rate, .. } = arrival;
     let name = pending.name.clone();
     let called_as = "rnsnet";
     let facts = Facts { id, name, pid, netns, inode, ifname, aliases, called_as, metric };
@@ -143,13 +146,36 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     }
     let network = context.instance.network().to_owned();
     context.events.push("connect", &network, &facts.id, &facts.name, None);
-    context.instance.add(facts, port, lease, context.stranger);
+    context.instance.add(facts, port, lease, context.stranger, rate);
+    apply_rates(context);
     if let Some(entry) = entry {
         context.instance.enrol(port, entry);
     }
     let member = context.instance.at(port)?;
     context.published.welcome(port, |service| member.is_called(service), context.engine);
     Ok(value(&context.instance.container(member, context.published)))
+}
+
+/// Changes how much a container may get and send each second.
+fn rate(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
+    let SetRate { container, rate: text } = request.arguments()?;
+    let member = context.instance.find(container.as_deref())?;
+    let none = || Refusal::new(Kind::Failed, "the container has no interface");
+    let (port, mut rate) = (member.port.ok_or_else(none)?, member.rate);
+    let refuse = |error| Refusal::new(Kind::Arguments, format!("invalid rate {text:?}: {error}"));
+    rate.set(&text).map_err(refuse)?;
+    context.instance.note_rate(port, rate);
+    context.published.note_rate(rate);
+    apply_rates(context);
+    let member = context.instance.at(port)?;
+    Ok(value(&context.instance.container(member, context.published)))
+}
+
+/// Tells the engine what holds for each container now.
+pub(super) fn apply_rates(context: &mut Context<'_>) {
+    for (port, rate) in context.instance.rates() {
+        context.engine.set_rate(port, rate, context.now);
+    }
 }
 
 fn take_tap(tap: OwnedFd, vnet_header: bool, strange: bool) -> std::io::Result<Tap> {
@@ -197,6 +223,10 @@ impl Context<'_> {
         match self.stranger {
             Some(_) if isolated && !arrival.links.is_empty() => {
                 let message = "permission denied: a link opens a way on this network";
+                Err(Refusal::new(Kind::Denied, message))
+            }
+            Some(_) if !arrival.rate.is_unlimited() => {
+                let message = "permission denied: a rate is for the network's owner to say";
                 Err(Refusal::new(Kind::Denied, message))
             }
             // Others could not be attached beside a TAP without the header.

@@ -95,16 +95,16 @@ impl Context<'_> {
     fn check_right(&mut self, request: &Request) -> Result<(), Refusal> {
         let Some(uid) = self.stranger else { return Ok(()) };
         let name = request.arguments.get("container").and_then(Value::as_str);
-        let may = match request.execute.as_str() {
-            "version" | "info" | "network" | "events" | "lease" | "attach" => true,
+        let (may, whose) = match request.execute.as_str() {
+            "version" | "info" | "network" | "events" | "lease" | "attach" => return Ok(()),
             "detach" | "ports" | "publish" | "unpublish" | "flows" | "stats" => match name {
-                Some(name) => self.instance.find(Some(name))?.owner == Some(uid),
-                None => false,
+                Some(name) => (self.instance.find(Some(name))?.owner == Some(uid), "its owner"),
+                None => (false, "the network's owner"),
             },
-            _ => false,
+            _ => (false, "the network's owner"),
         };
         let of = name.map(|name| format!(" with {name}")).unwrap_or_default();
-        let refuse = || format!("permission denied: {}{of} is for its owner", request.execute);
+        let refuse = || format!("permission denied: {}{of} is for {whose}", request.execute);
         if may { Ok(()) } else { Err(Refusal::new(Kind::Denied, refuse())) }
     }
 
