@@ -6,6 +6,7 @@
 pub(crate) mod name;
 mod between;
 pub mod limits;
+mod link_local;
 mod ports;
 mod rate;
 pub mod resolver;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 
 pub use between::{Between, Pass, PassError, PassKind};
 pub use limits::{Limit, LimitError, Limits};
+pub use link_local::{LinkLocal, LinkLocalError};
 pub use name::{Name, NameError};
 pub use ports::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish, PublishDefaults};
 pub use rate::{Rate, RateError};
@@ -84,6 +86,8 @@ pub struct Join {
     pub v4: Option<Ipv4Addr>,
     /// This IPv6 address.
     pub v6: Option<Ipv6Addr>,
+    /// These addresses besides.
+    pub link_local: LinkLocal,
     /// This hardware address.
     pub mac: Option<MacAddress>,
     /// This name for its interface.
@@ -236,6 +240,8 @@ pub struct Lease {
     pub v4: Ipv4Addr,
     /// IPv6 address besides the link-local one; `None` without IPv6.
     pub v6: Option<Ipv6Addr>,
+    /// Addresses besides these that are good on this link alone.
+    pub link_local: LinkLocal,
 }
 
 /// How a network behaves. This is the engine's configuration.
@@ -678,7 +684,8 @@ impl Lease {
     #[must_use]
     pub fn new(v4: Ipv4Addr, v6: Option<Ipv6Addr>) -> Self {
         let [a, b, c, d] = v4.octets();
-        Self { mac: MacAddress([0x02, 0x72, a, b, c, d]), v4, v6 }
+        let mac = MacAddress([0x02, 0x72, a, b, c, d]);
+        Self { mac, v4, v6, link_local: LinkLocal::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use super::dns::loopback;
 use super::options::Given;
 use super::values::{self, Input, ValueError};
 use super::{Environment, UsageError, publish, read};
-use crate::config::{HostSide, Join, Membership, Name};
+use crate::config::{HostSide, Join, LinkLocal, Membership, Name};
 use crate::network::builtin;
 use crate::network::definition::check_name;
 
@@ -110,6 +110,10 @@ fn set(
         }
         "ip" => join.v4.replace(value.parse().map_err(|_| ValueError::NotIpv4)?).is_some(),
         "ip6" => join.v6.replace(value.parse().map_err(|_| ValueError::NotIpv6)?).is_some(),
+        "link-local-ip" | "link_local_ip" => {
+            link_local(&mut join.link_local, value)?;
+            false
+        }
         "mac" | "mac-address" | "mac_address" => join.mac.replace(values::mac(value)?).is_some(),
         "gw-priority" | "gw_priority" => prioritised.replace(priority(value)?).is_some(),
         "rate-down" => set_rate(&mut join.rate.down, value)?,
@@ -156,6 +160,7 @@ pub(crate) fn membership(
         mac: read(given.mac.as_deref(), "--mac", values::mac)?,
         ifname: read(name.map(String::as_str), what, values::ifname)?,
         priority: 0,
+        link_local: LinkLocal::default(),
         rate: read(given.rate.as_deref(), "--rate", values::rate)?.unwrap_or_default(),
     };
     for (option, is_given, is_there) in [
@@ -228,6 +233,12 @@ pub(crate) fn priority(text: &str) -> Result<i16, ValueError> {
     priority.ok_or(ValueError::Expected("a number from -1000 to 1000"))
 }
 
+/// An address that is good on the link alone.
+pub(crate) fn link_local(known: &mut LinkLocal, text: &str) -> Result<(), ValueError> {
+    let address = text.parse().map_err(|_| ValueError::NotAnAddress)?;
+    Ok(known.add(address)?)
+}
+
 /// Another name of a container.
 pub(crate) fn alias(text: &str) -> Result<Name, ValueError> {
     text.parse().map_err(ValueError::Name)
@@ -287,7 +298,7 @@ mod tests {
             (
                 &["a:mtu=1"],
                 "invalid --network \"a:mtu=1\": unknown key \"mtu\": there are alias, \
-                            ip, ip6, mac, ifname, gw-priority, rate-down and rate-up",
+                            ip, ip6, link-local-ip, mac, ifname, gw-priority, rate-down and rate-up",
             ),
             (
                 &["a:gw-priority=1001"],

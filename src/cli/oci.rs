@@ -191,7 +191,7 @@ mod tests {
             (
                 ("network", "n1:mtu=1"),
                 "annotation org.rnsnet.network: invalid --network \"n1:mtu=1\": unknown key \
-                 \"mtu\": there are alias, ip, ip6, mac, ifname, gw-priority, rate-down and \
+                 \"mtu\": there are alias, ip, ip6, link-local-ip, mac, ifname, gw-priority, rate-down and \
                  rate-up",
             ),
             (("name", "17"), "annotation org.rnsnet.name: invalid name \"17\": "),

@@ -355,8 +355,8 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         long: "--network",
         kind: Kind::List("NET"),
         help: "default or bridge: a private network with a gateway; none: lo is brought up and \
-               nothing else; a network's name, with NAME:KEY=VALUE,... for alias, ip, ip6, mac, \
-               ifname, gw-priority, rate-down and rate-up there. Default: default.",
+               nothing else; a network's name, with NAME:KEY=VALUE,... for alias, ip, ip6, \
+               link-local-ip, mac, ifname, gw-priority, rate-down and rate-up there. Default: default.",
         ..PLAIN
     },
     OptionSpec {

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::config::{
-    Addresses, Bind, Confinement, HostAccess, HostPorts, HostSide, Lease, Limits, LogLevel,
-    MacAddress, Offload, Outbound, Ports, Protocol, Publish, Rate, Republished, Resolver, Source,
+    Addresses, Bind, Confinement, HostAccess, HostPorts, HostSide, Lease, Limits, LinkLocal,
+    LogLevel, MacAddress, Offload, Outbound, Ports, Protocol, Publish, Rate, Republished, Resolver,
+    Source,
 };
 use crate::error::report;
 use crate::verbs;
@@ -43,6 +44,7 @@ fn default_link() -> (Endpoint, Network) {
             mac: MacAddress([0x02, 0x72, 10, 0, 2, 100]),
             v4: [10, 0, 2, 100].into(),
             v6: Some("fd72:6e73:6e65::100".parse().unwrap()),
+            link_local: LinkLocal::default(),
         },
         offload: Offload::Auto,
     };
@@ -223,6 +225,7 @@ fn every_option_has_its_effect() {
                 mac: MacAddress([2, 0, 0, 0, 0, 1]),
                 v4: [10, 9, 0, 7].into(),
                 v6: Some("fd00::7".parse().unwrap()),
+                link_local: LinkLocal::default(),
             },
             offload: Offload::Off,
         }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use super::UsageError;
 use crate::config::{
-    Addresses, Cidr, Family, HostAccess, Lease, LimitError, LogLevel, MacAddress, Mtu, NameError,
-    Offload, Rate, RateError,
+    Addresses, Cidr, Family, HostAccess, Lease, LimitError, LinkLocalError, LogLevel, MacAddress,
+    Mtu, NameError, Offload, Rate, RateError,
 };
 use crate::control::filter::FilterError;
 use crate::network::definition;
@@ -28,6 +28,9 @@ pub enum ValueError {
     /// A bound that cannot be.
     #[error("{0}")]
     Limit(LimitError),
+    /// Not an address of a link alone.
+    #[error(transparent)]
+    LinkLocal(#[from] LinkLocalError),
     /// A rate that cannot be.
     #[error(transparent)]
     Rate(#[from] RateError),
@@ -53,7 +56,8 @@ pub enum ValueError {
     NetworkTwice,
     /// A key after a network's name that does not exist.
     #[error(
-        "unknown key {0:?}: there are alias, ip, ip6, mac, ifname, gw-priority, rate-down and rate-up"
+        "unknown key {0:?}: there are alias, ip, ip6, link-local-ip, mac, ifname, gw-priority, \
+         rate-down and rate-up"
     )]
     NetworkKey(String),
     /// A key that is not to be repeated.

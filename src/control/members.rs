@@ -94,6 +94,9 @@ pub struct Arrival {
     /// The metric of that route, if there is one: no other of the container has the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
+    /// Its addresses there that are good on the link alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<IpAddr>,
     /// How much it may get and send each second, if that is not the network's to say.
     #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
     pub rate: Rate,

@@ -75,6 +75,9 @@ pub struct Interface {
     pub ipv6_gateway: Option<String>,
     /// The DNS servers.
     pub dns: Vec<String>,
+    /// Addresses that were given to it besides, which are good on the link alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<IpAddr>,
 }
 
 /// Published ports: `ports`, and what `publish` and `unpublish` changed.

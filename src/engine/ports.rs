@@ -18,6 +18,7 @@ impl Engine {
     ) -> Result<PortId, PortError> {
         if self.network.addresses.v6.is_none() {
             lease.v6 = None;
+            lease.link_local.v6 = None;
         }
         let seed = self.fx.random.next_u64();
         let added = self.switch.add(&self.network, lease, vnet, seed, now)?;

@@ -127,11 +127,11 @@ fn last_ones(
 
 fn read(line: &[u8]) -> Option<(String, (Lease, Owner))> {
     let Line { name, mac, v4, v6, owner } = json::read(line).ok()?;
-    Some((name, (Lease { mac: mac_address(&mac)?, v4, v6 }, owner)))
+    Some((name, (Lease { mac: mac_address(&mac)?, ..Lease::new(v4, v6) }, owner)))
 }
 
 fn line(name: &str, (lease, owner): (Lease, Owner)) -> String {
-    let Lease { mac, v4, v6 } = lease;
+    let Lease { mac, v4, v6, .. } = lease;
     let line = Line { name: name.to_owned(), mac: mac.to_string(), v4, v6, owner };
     // Text and addresses always have a form in JSON.
     serde_json::to_string(&line).unwrap_or_default() + "\n"

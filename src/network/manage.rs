@@ -4,7 +4,7 @@
 //! nothing.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use nix::unistd::{Gid, Group, getegid, geteuid, getgroups};
 
@@ -55,6 +55,8 @@ pub enum NetworkError {
         "{name} is another user's network, for which Linux 5.9 is needed: there are no pidfds here"
     )]
     NoPidfds { name: String },
+    #[error("the network {name} has no IPv6, which {address} needs")]
+    NoIpv6 { name: String, address: Ipv6Addr },
     #[error("the network {name} is not served")]
     NotServed { name: String },
     #[error("the network {name} has active endpoints: {}", containers.join(", "))]

@@ -15,7 +15,7 @@ use super::network::{self, Foreign};
 use super::{Announcement, Served, Watched, absolute, names_inside, serve, set_up, where_it_is};
 use crate::attach::{self, Container, Ifname, Joint};
 use crate::client::{self, ClientError, Connection};
-use crate::config::{Attach, Endpoint, Join, Lease, Membership, Offload, Target};
+use crate::config::{Attach, Endpoint, Join, Lease, LinkLocal, Membership, Offload, Target};
 use crate::control::{self, Arrival, Info, Leased, Named, PortMapping, Ports, Spec, Wanted};
 use crate::error::{Error, reasons};
 use crate::io::control::roll::{Entry, Service};
@@ -149,7 +149,11 @@ impl Ticket {
     fn of(connection: Connection, join: Join, leased: Leased) -> Result<Self, Error> {
         let language = || ClientError::Language { name: join.network.clone() };
         let mac = mac_address(&leased.mac).ok_or_else(language)?;
-        let lease = Lease { mac, v4: leased.ipv4, v6: leased.ipv6 };
+        let link_local = join.link_local;
+        if let (None, Some(address)) = (leased.ipv6, link_local.v6) {
+            return Err(NetworkError::NoIpv6 { name: leased.network.name, address }.into());
+        }
+        let lease = Lease { mac, link_local, ..Lease::new(leased.ipv4, leased.ipv6) };
         Ok(Self { connection, join, lease, definition: leased.network, dns_listen: None })
     }
 
@@ -202,6 +206,7 @@ impl Ticket {
             priority: join.priority,
             metric: joined.metric,
             rate: join.rate,
+            link_local: lease.link_local.iter().filter(|ip| ip.is_ipv4() || joined.ipv6).collect(),
         };
         let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
         let pidfd = pidfd.map_err(set_up("watch the container"))?;
@@ -500,12 +505,15 @@ pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
         network::find(network)?.ok_or_else(|| NetworkError::Ended { name: network.to_owned() })?;
     let wanted = Wanted { name: name.clone(), addresses, mac: Some(mac), keep };
     let leased = connection.ask("lease", &wanted)?;
+    // They were let pass before.
+    let link_local = LinkLocal::of(&arrival.link_local).unwrap_or_default();
     let join = Join {
         network: network.to_owned(),
         aliases: arrival.aliases.iter().filter_map(|alias| alias.parse().ok()).collect(),
         ifname: Some(arrival.ifname),
         priority: arrival.priority,
         rate: arrival.rate,
+        link_local,
         ..Join::default()
     };
     let offload = if arrival.vnet_header { Offload::Auto } else { Offload::Off };

@@ -287,7 +287,12 @@ impl Request {
         let (family, octets) = octets(address);
         let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
         let [a, b, c, d] = index.to_ne_bytes();
-        let header = [family, prefix_len, flags, libc::RT_SCOPE_UNIVERSE, a, b, c, d];
+        // One that is good on the link alone is nobody's source elsewhere.
+        let scope = match address {
+            IpAddr::V4(address) if address.is_link_local() => libc::RT_SCOPE_LINK,
+            _ => libc::RT_SCOPE_UNIVERSE,
+        };
+        let header = [family, prefix_len, flags, scope, a, b, c, d];
         let request = Self::new(libc::RTM_NEWADDR, CREATE, &header)
             .attribute(IFA_LOCAL, &octets)
             .attribute(IFA_ADDRESS, &octets);

@@ -1,5 +1,5 @@
 //! What a named network is beside what it can do: a switch on a bare kernel, for many containers at
-//! once. Rows A8 C12 C14 C22 D12 E3 E16 E25 F8 F10 F11 K7 M3 M6.
+//! once. Rows A8 C12 C14 C22 D12 E3 E9 E16 E25 F8 F10 F11 K7 M3 M6.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -65,6 +65,72 @@ while time.monotonic() < end:
     assert!(ran.ok().contains("64 bytes from b.n6 (fd"), "{ran}");
     let addresses = lab.within(&a, "ip -br addr show eth0").ok().to_owned();
     assert!(addresses.contains(" fd") && addresses.contains("10.89.0.2/24"), "{addresses}");
+}
+
+// E9
+#[test]
+fn containers_reach_each_other_by_addresses_of_the_link_alone() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --ipv6 n1");
+    let a = lab.container();
+    let words = "--link-local-ip 169.254.1.1 --link-local-ip fe80::1:1";
+    lab.rn(&format!("network connect --name a {words} n1 {}", a.pid()));
+    let b = lab.member("--network n1:link-local-ip=169.254.1.2,link-local-ip=fe80::1:2 --name b");
+    let thief = lab.member("--network n1 --name thief");
+    let shown = "{{json .NetworkSettings.Networks.n1.IPAMConfig}}";
+    let shown =
+        |name: &str| lab.rnsnet_ends(&["inspect", "-f", shown, name]).ok().trim_end().to_owned();
+    assert_eq!(shown("a"), r#"{"LinkLocalIPs":["169.254.1.1","fe80::1:1"]}"#);
+    assert_eq!(shown("thief"), "null");
+    let reach = || {
+        let pings = |from: &Container, words: &str| {
+            eventually(secs(10), words, || {
+                let ran = lab.within(from, &format!("ping -c1 -W1 {words}"));
+                if ran.status.success() { Ok(()) } else { Err(ran.to_string()) }
+            });
+        };
+        pings(&a, "169.254.1.2");
+        pings(&b, "169.254.1.1");
+        pings(&a, "-6 fe80::1:2%eth0");
+        pings(&b, "-6 -I fe80::1:2%eth0 fe80::1:1%eth0");
+    };
+    reach();
+    // Outward it is who it is on the network.
+    let _who = lab.who(Place::Lan, 80);
+    assert!(pings(&lab, &a, "10.89.0.3"));
+    lab.py(Place::In(&a), &format!("read_all(tcp('{LAN4}', 80))")).ok();
+    // Another takes one of them: nothing of what it says by it arrives.
+    lab.within(
+        &thief,
+        "ip addr add 169.254.1.2/16 dev eth0; ip addr add fe80::1:2/64 dev eth0 nodad",
+    )
+    .ok();
+    for (words, reason) in [
+        ("-I 169.254.1.2 10.89.0.2", "spoofed-arp"),
+        ("-6 -I fe80::1:2%eth0 fe80::1:1%eth0", "spoofed-source"),
+    ] {
+        let count = || lab.drops("n1").remove(reason).unwrap_or_default();
+        let before = count();
+        assert!(!lab.within(&thief, &format!("ping -c1 -W1 {words}")).status.success(), "{words}");
+        assert!(count() > before, "{words}");
+    }
+    reach();
+    let taken = lab.container();
+    assert_eq!(
+        lab.rn_fails(&format!("network connect --link-local-ip 169.254.1.1 n1 {}", taken.pid())),
+        "n1: address 169.254.1.1 is in use on the network"
+    );
+    assert!(!lab.within(&taken, "ip -br link").ok().contains("eth0"));
+    // It stays over the end of the network's process.
+    signal_pid(info_process(&lab, "n1"), Signal::SIGKILL);
+    lab.rn("reattach");
+    assert_eq!(shown("a"), r#"{"LinkLocalIPs":["169.254.1.1","fe80::1:1"]}"#);
+    reach();
+    lab.rn("network create n4");
+    assert_eq!(
+        lab.rn_fails(&format!("network connect --link-local-ip fe80::7 n4 {}", taken.pid())),
+        "the network n4 has no IPv6, which fe80::7 needs"
+    );
 }
 
 // F10

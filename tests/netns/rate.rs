@@ -84,7 +84,8 @@ fn a_rate_is_changed_while_a_connection_stands_and_kept() {
         eventually(secs(10), what, || {
             let line = client.line(secs(5));
             let words: Vec<&str> = line.split_whitespace().collect();
-            let at = words.iter().position(|word| *word == "Mbits/sec").ok_or_else(|| line.clone())?;
+            let at =
+                words.iter().position(|word| *word == "Mbits/sec").ok_or_else(|| line.clone())?;
             let speed: f64 = words[at - 1].parse().map_err(|_| line.clone())?;
             within(speed, least, most)
         });

@@ -45,7 +45,8 @@ pub(super) fn arp(lease: &Lease, body: &[u8]) -> Result<Arp, DropReason> {
         return Err(DropReason::Malformed);
     };
     let probe = sender.is_unspecified() && operation == ArpOperation::Request;
-    if source_hardware_addr.0 != lease.mac.0 || !(sender == lease.v4 || probe) {
+    let own = is_own_v4(lease, sender);
+    if source_hardware_addr.0 != lease.mac.0 || !(own || probe) {
         return Err(DropReason::SpoofedArp);
     }
     Ok(Arp { operation, target })
@@ -61,7 +62,7 @@ pub(super) fn ip(
         IpAddr::V4(source) => {
             let joins = source.is_unspecified() && packet.protocol == super::IGMP;
             let asks = source.is_unspecified() && is_dhcp_question(packet);
-            if source != lease.v4 && !joins && !asks {
+            if !is_own_v4(lease, source) && !joins && !asks {
                 return Err(DropReason::SpoofedSource);
             }
         }
@@ -163,7 +164,12 @@ fn target(packet: &IpPacket<'_>) -> Result<Ipv6Addr, DropReason> {
 }
 
 fn is_own(lease: &Lease, ip: Ipv6Addr) -> bool {
-    lease.v6 == Some(ip) || ip == ndp::link_local(lease.mac.0)
+    let known = [lease.v6, lease.link_local.v6].contains(&Some(ip));
+    known || ip == ndp::link_local(lease.mac.0)
+}
+
+fn is_own_v4(lease: &Lease, ip: Ipv4Addr) -> bool {
+    lease.v4 == ip || lease.link_local.v4 == Some(ip)
 }
 
 /// Whether a packet is whole or begins with its upper layer's header.

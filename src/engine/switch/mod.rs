@@ -192,6 +192,10 @@ impl Switch {
         if lease.mac.is_group() || lease.mac.0 == [0; 6] || taken {
             return Err(PortError::WrongMac(lease.mac));
         }
+        let gateway = IpAddr::V6(ndp::link_local(network.rules.gateway_mac.0));
+        if addresses_of(lease).any(|ip| ip == gateway) {
+            return Err(PortError::WrongAddress(gateway));
+        }
         if let Some(ip) = addresses_of(lease).find(|ip| self.by_ip.contains_key(ip)) {
             return Err(PortError::AddressInUse(ip));
         }
@@ -435,7 +439,7 @@ impl Switch {
 /// All addresses that are a lease's alone.
 fn addresses_of(lease: &Lease) -> impl Iterator<Item = IpAddr> {
     let v6 = lease.v6.into_iter().flat_map(|ip| [ip, ndp::link_local(lease.mac.0)]);
-    std::iter::once(IpAddr::V4(lease.v4)).chain(v6.map(IpAddr::V6))
+    std::iter::once(IpAddr::V4(lease.v4)).chain(v6.map(IpAddr::V6)).chain(lease.link_local.iter())
 }
 
 fn is_broadcast(network: &Network, ip: Ipv4Addr) -> bool {

@@ -1,13 +1,19 @@
 //! Ports that come and go: what is left of a container when its port is taken away.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use smoltcp::time::Duration;
 
-use super::net::{Net, Options, server, socket};
+use super::net::{Net, Options, address, server, socket};
 use super::packets::{ACK, Datagram, GATEWAY_MAC, RST, SYN, Segment, ethernet, icmp, read_ip};
+use super::switch::{
+    ARP, B, C, V4, V6, arp, broadcast, dropped, group6, lan_of, lease, link_local, neighbour,
+    unicast, v6,
+};
 use crate::config::{Lease, Protocol, Sharing};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
-use crate::engine::stats::Verdict;
-use crate::engine::{Destination, PortId};
+use crate::engine::stats::{DropReason, Verdict};
+use crate::engine::{Destination, PortError, PortId};
 
 /// A second container on the network.
 fn second() -> Lease {
@@ -279,4 +285,59 @@ fn a_published_port_can_lead_elsewhere_and_stops_trying_when_it_is_taken_back() 
     refuse(&mut net, &other);
     net.settle();
     assert!(net.host.closed.contains(&(client, true)));
+}
+
+// E9
+#[test]
+fn an_address_of_the_link_alone_is_its_container_s_and_nobody_else_s() {
+    let mut net = lan_of(Options { sharing: Sharing::Shared, ..Options::default() });
+    let mut own = Lease::new([10, 0, 2, 110].into(), Some(v6(0x110)));
+    let (own4, own6) = (Ipv4Addr::new(169, 254, 1, 5), address("fe80::5"));
+    for address in [own4.into(), own6] {
+        own.link_local.add(address).unwrap();
+    }
+    let port = net.engine.add_port(own, true, net.now).unwrap();
+    net.forget();
+    let from = |mac, kind, to, body: &[u8]| ethernet(lease(to).mac.0, mac, kind, body);
+    let ping =
+        |from, to| icmp(from, to, if matches!(from, IpAddr::V4(_)) { 8 } else { 128 }, 0, &[0; 4]);
+    // Who has it is found, says so, and speaks by it.
+    let asker = (lease(B).mac.0, lease(B).v4);
+    let question = broadcast(B, ARP, &arp(1, asker, own4));
+    assert_eq!(net.port_sends_frame(B, &question), Verdict::Port(port));
+    let option = (1, lease(B).mac.0);
+    let solicited = neighbour(link_local(B), "ff02::1:ff00:5", 135, Some(own6), option);
+    assert_eq!(net.port_sends_frame(B, &group6(B, &solicited)), Verdict::Port(port));
+    let mac = own.mac.0;
+    let answer6 = neighbour(own6, "ff02::1", 136, Some(own6), (2, mac));
+    for (kind, body) in [
+        (ARP, arp(2, (mac, own4), lease(B).v4)),
+        (V6, answer6),
+        (V4, ping(own4.into(), lease(B).v4.into())),
+        (V6, ping(own6, link_local(B))),
+    ] {
+        assert_eq!(net.port_sends_frame(port, &from(mac, kind, B, &body)), Verdict::Port(B));
+    }
+    net.forget();
+    net.expect_counters(&[("switched_frames", 6), ("switched_bytes", 360)]);
+    // Nobody else does.
+    let forged = unicast(B, C, ARP, &arp(2, (lease(B).mac.0, own4), lease(C).v4));
+    dropped(&mut net, B, &forged, DropReason::SpoofedArp, "spoofed-arp");
+    for (kind, body) in
+        [(V4, ping(own4.into(), lease(C).v4.into())), (V6, ping(own6, link_local(C)))]
+    {
+        let frame = unicast(B, C, kind, &body);
+        dropped(&mut net, B, &frame, DropReason::SpoofedSource, "spoofed-source");
+    }
+    let forged = unicast(
+        B,
+        C,
+        V6,
+        &neighbour(link_local(B), "ff02::1", 136, Some(own6), (2, lease(B).mac.0)),
+    );
+    dropped(&mut net, B, &forged, DropReason::SpoofedNeighbour, "spoofed-neighbour");
+    let mut second = Lease::new([10, 0, 2, 111].into(), Some(v6(0x111)));
+    second.link_local.add(own4.into()).unwrap();
+    let error = net.engine.add_port(second, true, net.now).unwrap_err();
+    assert_eq!(error, PortError::AddressInUse(own4.into()));
 }

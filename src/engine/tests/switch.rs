@@ -32,11 +32,11 @@ pub(super) fn lease(port: PortId) -> Lease {
 }
 
 /// An address of the network by its last four digits, read as hexadecimal for the first port.
-fn v6(last: u16) -> Ipv6Addr {
+pub(super) fn v6(last: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfd72, 0x6e73, 0x6e65, 0, 0, 0, 0, if last == 100 { 0x100 } else { last })
 }
 
-fn link_local(port: PortId) -> IpAddr {
+pub(super) fn link_local(port: PortId) -> IpAddr {
     let [a, b, c, d, e, f] = lease(port).mac.0;
     IpAddr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
@@ -77,12 +77,12 @@ pub(super) fn broadcast(from: PortId, kind: u16, packet: &[u8]) -> Vec<u8> {
 }
 
 /// An IPv6 packet in a group's frame.
-fn group6(from: PortId, packet: &[u8]) -> Vec<u8> {
+pub(super) fn group6(from: PortId, packet: &[u8]) -> Vec<u8> {
     ethernet([0x33, 0x33, 0, 0, 0, 1], lease(from).mac.0, V6, packet)
 }
 
 /// A neighbour discovery message with one link-layer address option.
-fn neighbour(
+pub(super) fn neighbour(
     from: IpAddr,
     to: &str,
     kind: u8,
@@ -98,7 +98,7 @@ fn neighbour(
     icmp(from, address(to), kind, 0, &body)
 }
 
-fn dropped(net: &mut Net, from: PortId, frame: &[u8], reason: DropReason, label: &str) {
+pub(super) fn dropped(net: &mut Net, from: PortId, frame: &[u8], reason: DropReason, label: &str) {
     assert_eq!(net.port_sends_frame(from, frame), Verdict::Dropped(reason), "{label}");
     net.expect_counters(&[(&format!("drop.{label}"), 1)]);
     assert_eq!(got(net), [], "{label}");

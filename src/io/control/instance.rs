@@ -326,6 +326,7 @@ impl Instance {
                 .into_iter()
                 .flatten()
                 .collect(),
+            link_local: lease.link_local.iter().collect(),
         });
         Container {
             id: facts.id.clone(),

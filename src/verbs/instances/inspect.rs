@@ -1,5 +1,7 @@
 //! `rnsnet inspect`: everything about a container, with Docker's names.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use super::super::{Action, Argument, Count, Typed, Verb};
@@ -115,6 +117,8 @@ struct Binding {
 
 #[derive(Debug, Clone, Default, Serialize)]
 struct Address {
+    #[serde(rename = "IPAMConfig")]
+    ipam_config: Option<IpamConfig>,
     #[serde(rename = "EndpointID")]
     endpoint_id: String,
     #[serde(rename = "Gateway")]
@@ -136,6 +140,13 @@ struct Address {
     rate: Rate,
     #[serde(rename = "DNSNames")]
     dns_names: Vec<String>,
+}
+
+/// What was asked for, as far as it is known here.
+#[derive(Debug, Clone, Serialize)]
+struct IpamConfig {
+    #[serde(rename = "LinkLocalIPs")]
+    link_local: Vec<IpAddr>,
 }
 
 impl Inspected {
@@ -182,7 +193,9 @@ impl Inspected {
 }
 
 fn address(container: &Container, interface: &Interface) -> Address {
+    let link_local = interface.link_local.clone();
     Address {
+        ipam_config: (!link_local.is_empty()).then_some(IpamConfig { link_local }),
         endpoint_id: container.id.clone(),
         gateway: interface.ipv4_gateway.clone(),
         ip_address: interface.ipv4.clone(),

@@ -4,10 +4,10 @@ use super::super::{Action, Argument, Count, Typed, Verb};
 use super::NETWORKS;
 use super::create::list;
 use crate::cli::UsageError;
-use crate::cli::join::{alias, priority};
+use crate::cli::join::{self, alias, priority};
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::{self, Input, ValueError};
-use crate::config::{Join, Rate, Target};
+use crate::config::{Join, LinkLocal, Rate, Target};
 use crate::error::Error;
 use crate::session::named::{self, Guest};
 
@@ -79,7 +79,7 @@ pub(super) const CONNECT: Verb = Verb {
         OptionSpec {
             long: "--link-local-ip",
             kind: Kind::List("ADDRESS"),
-            help: "Refused: a container has one address of each family.",
+            help: "An address besides, of 169.254.0.0/16 or fe80::/10; one of each family.",
             ..VERB
         },
         OptionSpec {
@@ -149,19 +149,18 @@ fn guest(typed: &Typed) -> Result<Guest, UsageError> {
 }
 
 fn parse_connect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
-    for (option, why) in [
-        ("--link-local-ip", "a container has one address of each family, see --ip and --ip6"),
-        ("--driver-opt", "a connection has no options of a driver"),
-    ] {
-        if let Some(text) = typed.value(option) {
-            return Err(Input::new(option, text).refuse(ValueError::Refused(why)));
-        }
+    if let Some(text) = typed.value("--driver-opt") {
+        let why = ValueError::Refused("a connection has no options of a driver");
+        return Err(Input::new("--driver-opt", text).refuse(why));
     }
+    let mut link_local = LinkLocal::default();
+    list(typed, "--link-local-ip", |text| join::link_local(&mut link_local, text))?;
     let macs = (typed.read("--mac-address", values::mac)?, typed.read("--mac", values::mac)?);
     if let (Some(_), Some(_)) = macs {
         return Err(UsageError::Repeated { option: "--mac" });
     }
     let join = Join {
+        link_local,
         network: typed.argument(0).unwrap_or_default().to_owned(),
         aliases: list(typed, "--alias", alias)?,
         v4: typed.read("--ip", |text| text.parse().map_err(|_| ValueError::NotIpv4))?,

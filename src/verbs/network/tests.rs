@@ -94,9 +94,13 @@ fn what_is_wrong_is_named() {
              label!=KEY[=VALUE]",
         ),
         (
-            "connect n web --link-local-ip 169.254.1.1",
-            "invalid --link-local-ip \"169.254.1.1\": a container has one address of each family, \
-             see --ip and --ip6",
+            "connect n web --link-local-ip 192.0.2.1",
+            "invalid --link-local-ip \"192.0.2.1\": expected an address of 169.254.0.0/16 or \
+             fe80::/10",
+        ),
+        (
+            "connect n web --link-local-ip 169.254.1.1 --link-local-ip 169.254.1.2",
+            "invalid --link-local-ip \"169.254.1.2\": one address of each family is the most",
         ),
         (
             "connect n web --driver-opt a=b",

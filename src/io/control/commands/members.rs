@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::super::instance::Facts;
 use super::super::roll::Entry;
 use super::{Command, Context, Reply, value};
-use crate::config::{Lease, Name, Protocol};
+use crate::config::{Lease, LinkLocal, Name, Protocol};
 use crate::control::{Arrival, Kind, Leased, Refusal, Request, SetRate, Wanted};
 use crate::engine::dns::PortNames;
 use crate::io::Container;
@@ -68,7 +68,7 @@ fn lease(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal>
     })?;
     let alive = shared.await_container(&name);
     context.session.pending = Some(Pending { name, lease, keep, _alive: alive });
-    let Lease { mac, v4, v6 } = lease;
+    let Lease { mac, v4, v6, .. } = lease;
     let network = shared.definition.clone();
     Ok(value(&Leased { mac: mac.to_string(), ipv4: v4, ipv6: v6, network }))
 }
@@ -100,6 +100,8 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         .map_err(|error| failed(format!("cannot use the TAP: {error}")))?;
     let mut lease = pending.lease;
     lease.v6 = lease.v6.filter(|_| arrival.ipv6);
+    lease.link_local = LinkLocal::of(&arrival.link_local)
+        .map_err(|error| Refusal::new(Kind::Arguments, format!("link_local: {error}")))?;
     let container = Container { tap, lease, pidfd, pcap: None, dns: Vec::new() };
     let port = context
         .ports
