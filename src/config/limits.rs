@@ -96,7 +96,7 @@ limits! {
         "datagrams of 64 KiB at most that are put together from fragments"
         => "the oldest is dropped, of the container that has most",
     Waiting "waiting" = 4 (1 to 1024)
-        "MiB of frames that wait for their TAP; what TCP sends by itself may be twice as much"
+        "MiB of frames that wait for their TAP or their rate; what TCP sends by itself may be twice as much"
         => "a datagram or an answer is dropped, of the container that has most",
     Storm "storm" = 1000 (1 to 1000000)
         "frames for everybody of one container each second, and as many at once"

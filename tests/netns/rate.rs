@@ -110,6 +110,15 @@ fn a_rate_is_changed_while_a_connection_stands_and_kept() {
     assert_eq!([rate("web"), rate("db")], ["down=30mbit,up=1mbit", "down=20mbit"]);
     one_of_three("its rate", || within(lab.speed(&web, &format!("{LAN4} -t2 -R")), 24.0, 32.0));
     assert_eq!(lab.rn_fails("update --rate none nobody"), "there is no container \"nobody\"");
+    lab.rn("network create n2");
+    lab.rn("network connect --rate 1mbit n2 web");
+    lab.rn("update --rate up=none --network n2 web");
+    let on_n2 = lab.rn("inspect -f {{.NetworkSettings.Networks.n2.Rate}} web");
+    assert_eq!([rate("web"), on_n2], ["down=30mbit,up=1mbit", "down=1mbit"]);
+    assert_eq!(
+        lab.rn_fails("update --rate none --network n2 db"),
+        "the container db is not connected to the network n2"
+    );
 }
 
 // H1 H4

@@ -141,6 +141,31 @@ fn a_connection_is_as_fast_as_the_rate_and_datagrams_do_not_starve_it() {
     assert!(got > 400_000, "{got} bytes beside a flood of datagrams");
 }
 
+#[test]
+fn connections_share_a_rate() {
+    let mut net = Net::with_guest(&Options::default());
+    net.engine.set_rate(PortId(0), "down=8mbit".parse().unwrap(), net.now);
+    let handles = [40_000, 40_001, 40_002]
+        .map(|port| net.guest().connect(guest(false, port), server(false, 80), 1 << 20));
+    net.settle();
+    let hosts: Vec<_> = net.host.streams.keys().copied().collect();
+    for host in hosts {
+        net.peer_sends(host, &pattern(4 << 20));
+    }
+    let mut received = [0; 3];
+    for _ in 0..300 {
+        net.pass(MILLISECOND * 10);
+        for (handle, count) in handles.iter().zip(&mut received) {
+            let socket = net.guest().socket(*handle);
+            while socket.can_recv() {
+                *count += socket.recv(|bytes| (bytes.len(), bytes.len())).unwrap();
+            }
+        }
+        net.settle();
+    }
+    assert!(received.iter().all(|count| (850_000..1_150_000).contains(count)), "{received:?}");
+}
+
 // H1
 #[test]
 fn what_a_container_sends_is_left_with_it_while_it_is_in_debt() {
