@@ -182,8 +182,9 @@ class Namespace:
 class Instance:
     """One helper with its guest and the servers in it."""
 
-    def __init__(self, lab, kind, mtu, files=USUAL_FILES, servers=True):
+    def __init__(self, lab, kind, mtu, files=USUAL_FILES, servers=True, options=()):
         self.lab, self.kind, self.mtu, self.files = lab, kind, mtu, files
+        self.options = options
         lab.instances += 1
         self.base = 10_000 + 10 * lab.instances
         self.guest = Namespace(lab.user.prefix, ["-U", "-r", "-n"])
@@ -237,7 +238,7 @@ class Instance:
     def start_rnsnet(self):
         tcp, udp = self.ports()
         publish = [f"--publish={a}:{b}" for a, b in tcp] + [f"--publish={a}:{b}/udp" for a, b in udp]
-        return self.start_ready([f"{self.lab.dir}/rnsnet", f"--mtu={self.mtu}", *publish])
+        return self.start_ready([f"{self.lab.dir}/rnsnet", f"--mtu={self.mtu}", *self.options, *publish])
 
     def start_slirp4netns(self):
         self.api = f"{self.lab.dir}/slirp-{self.base}.sock"

@@ -97,6 +97,10 @@ def goals(found):
             for peer in (SLIRP, PASTA):
                 if found.values(work, peer):
                     ratio(f"TCP {way}, {kind} / {peer}", 1, (work, OURS), (work, peer))
+    for way in ("to a published port", "from a published port"):
+        work = f"short cut: {way}"
+        ratio(f"{way}, --publish-loopback / --offload=off", 3, (work, "rnsnet --publish-loopback"),
+              (work, "rnsnet --offload=off"))
     for work in found.works:
         if work.startswith("link of"):
             for mtu in (1500, 65520):
@@ -170,7 +174,8 @@ NOTES = """
 two sockets and avoids its interface; slirp4netns 1.2.0 publishes IPv4 only. *Loopback* and *the host
 itself* are the limits: no container at all; what loopback itself makes of another work is in italics
 among the goals. *Two containers of one network* is what rnsnet's own switch does; the peers have
-none. The links are emulated in user space between two namespaces (rate, delay of a round trip, 64
+none. *Short cut* is the same without the TAP (`--publish-loopback`), beside a TAP that takes no frame
+longer than the MTU (`--offload=off`). The links are emulated in user space between two namespaces (rate, delay of a round trip, 64
 frames of queue, drop-tail). Datagrams are sent and received by sockets with the largest buffer that
 the kernel gives, so that they are not lost at the two ends. rnsnet runs with 1024 open files, except
 beside idle flows, the others with as many as there are. Processor time is that of client, helper and

@@ -22,6 +22,7 @@ DIRECTIONS = {
 PEERS = [("slirp4netns", 65520), ("pasta", 65520)]
 OURS = ("rnsnet", 1500)
 DEFAULTS = [OURS, *PEERS]
+SHORT_CUT = ("--publish-loopback", "--offload=off")
 START, RESOURCES = "start to ready", "memory and wake-ups"
 ALL = [OURS, ("rnsnet", 65520), ("slirp4netns", 1500), ("slirp4netns", 65520), ("pasta", 1500),
        ("pasta", 65520)]
@@ -138,6 +139,7 @@ class Bench:
     def families(self):
         """Each family: what it is called, its works, and what to close after it."""
         yield "TCP", self.tcp, []
+        yield "short cut", self.short_cut, list(SHORT_CUT)
         yield "request/response", self.request_response, []
         yield "UDP", self.udp, []
         yield "container to container", self.containers, ["second"]
@@ -165,6 +167,16 @@ class Bench:
                 cells["loopback"] = lambda way=way, flows=flows, v6=v6: take.loopback(way, flows, v6)
                 title = f"{words}, IPv{6 if v6 else 4}, {flows} flow{'s' * (flows > 1)}"
                 yield Work("TCP", title, "Gbit/s", cells)
+
+    def short_cut(self):
+        """Published ports whose clients are led past the TAP, and plain frames through it."""
+        for way in ("in", "out"):
+            def sample(instance, way=way):
+                return self.take.tcp(instance, way)
+            cells = {f"rnsnet {option}": self.cell(OURS, sample, option, options=[option])
+                     for option in SHORT_CUT}
+            cells |= {column(*w): self.cell(w, sample) for w in (OURS, ("pasta", 65520))}
+            yield Work("short cut", DIRECTIONS[way], "Gbit/s", cells)
 
     def request_response(self):
         for mode, title in (("rr", "request/response of 64 bytes"),
