@@ -144,11 +144,12 @@ impl Effects {
             return true;
         }
         if self.has_room(port, 1) {
-            let head: &[u8] = if vnet { &[] } else { &[0; VNET_HEADER_LEN] };
-            self.frames.push_as(port, true, |buffer| {
-                buffer.extend_from_slice(head);
-                buffer.extend_from_slice(raw);
-            });
+            let mut frame = self.frames.empty();
+            if !vnet {
+                frame.resize(VNET_HEADER_LEN, 0);
+            }
+            frame.extend_from_slice(raw);
+            self.frames.add(port, frame, true);
         }
         false
     }
@@ -171,21 +172,26 @@ impl Frames {
 
     /// Queues the frame that `compose` writes into an empty buffer.
     fn push(&mut self, port: PortId, compose: impl FnOnce(&mut Vec<u8>)) {
-        self.push_as(port, false, compose);
+        let mut buffer = self.empty();
+        compose(&mut buffer);
+        self.add(port, buffer, false);
     }
 
-    /// The same, of the gateway or `passed_on` of another container.
-    fn push_as(&mut self, port: PortId, passed_on: bool, compose: impl FnOnce(&mut Vec<u8>)) {
-        self.open = None;
+    fn empty(&mut self) -> Vec<u8> {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
-        compose(&mut buffer);
-        self.bytes += buffer.len();
-        *self.bytes_of.or_default(port) += buffer.len();
+        buffer
+    }
+
+    /// Queues a frame of the gateway, or `passed_on` of another container.
+    fn add(&mut self, port: PortId, frame: Vec<u8>, passed_on: bool) {
+        self.open = None;
+        self.bytes += frame.len();
+        *self.bytes_of.or_default(port) += frame.len();
         if self.shaper.is_limited(port) {
-            self.shaper.hold(port, Held { frame: buffer, passed_on });
+            self.shaper.hold(port, Held { frame, passed_on });
         } else {
-            self.queue.push_back((port, buffer));
+            self.queue.push_back((port, frame));
         }
     }
 
