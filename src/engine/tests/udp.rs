@@ -205,6 +205,28 @@ fn a_host_without_a_network_is_an_unreachable_one() {
     }
 }
 
+// Whichever of its flows have ended before it.
+#[test]
+fn a_socket_that_fails_takes_the_flows_that_are_left() {
+    let mut net = Net::by_hand();
+    let asks = |net: &mut Net, host: &str| {
+        net.guest_sends(&Datagram::new(guest(false, 4_000), socket(host), b"?").packet());
+    };
+    // DNS is remembered for ten seconds.
+    asks(&mut net, "198.51.100.1:53");
+    let host = net.host_opens(SocketKind::Udp { v6: false });
+    asks(&mut net, "198.51.100.1:7");
+    net.pass(Duration::from_secs(5));
+    asks(&mut net, "198.51.100.2:53");
+    net.pass(Duration::from_secs(10));
+    assert!(net.engine.to_string().contains("1 udp"), "the others are gone");
+    net.host_event(host, HostEvent::Failed(ErrorKind::NetworkUnreachable));
+    assert_eq!(net.guest_gets_icmp().payload[..2], [3, 0]);
+    net.guest_gets_nothing();
+    net.host_closes(host, false);
+    net.expect_no_flows();
+}
+
 #[test]
 fn renewed_sockets_carry_on_with_the_same_peers() {
     let options = Options { host_access: HostAccess::Ports([514].into()), ..Options::default() };
