@@ -95,14 +95,8 @@ fn needs_its_ids(network: &io::Network, inspectable: bool) -> bool {
 /// Whether the process can bind ports below 1024 of the host by a capability.
 fn binds_low_ports() -> bool {
     let can = caps::has_cap(None, CapSet::Permitted, Capability::CAP_NET_BIND_SERVICE);
-    if !can.unwrap_or(false) {
-        return false;
-    }
     let owner = netns::own(Kind::Network).and_then(|network| netns::owner(network.as_fd()));
-    match (owner, netns::own(Kind::User)) {
-        (Ok(owner), Ok(own)) => netns::same(owner.as_fd(), own.as_fd()).unwrap_or(true),
-        // The host's namespace belongs to somebody above us.
-        (Err(error), _) => error.raw_os_error() != Some(libc::EPERM),
-        (_, Err(_)) => true,
-    }
+    // EPERM: the namespace belongs to somebody above us, so the capability says nothing of it.
+    let above = owner.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM));
+    can.unwrap_or(false) && !above
 }
