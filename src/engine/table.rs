@@ -3,6 +3,7 @@
 //! An index is small and stable while its entry lives, so host sockets and queues can name it; it
 //! is used again afterwards. Keys are chosen by guests, so they are hashed under a secret.
 
+use std::collections::BinaryHeap;
 use std::hash::Hash;
 
 use slab::Slab;
@@ -179,13 +180,7 @@ impl<E: Entry> Table<E> {
                 self.note_least(index);
             }
             let of_port = self.iter().filter(|(_, entry)| entry.port() == port);
-            let mut least: Vec<_> = of_port.map(|(index, entry)| (entry.rank(), index)).collect();
-            if least.len() > AT_ONCE {
-                least.select_nth_unstable(AT_ONCE);
-                least.truncate(AT_ONCE);
-                least.shrink_to_fit();
-            }
-            least.sort_unstable_by(|a, b| b.cmp(a));
+            let least = least(&mut of_port.map(|(index, entry)| (entry.rank(), index)));
             self.least.insert(port, least);
         }
         None
@@ -230,6 +225,20 @@ impl<E: Entry> Table<E> {
         let index = self.timers.pop_due(now, &mut self.slots)?;
         Some((self.port_of(index)?, index))
     }
+}
+
+/// The least [`AT_ONCE`] of them, the least last. One function for all tables.
+fn least(ranks: &mut dyn Iterator<Item = (i64, usize)>) -> Vec<(i64, usize)> {
+    let mut least = BinaryHeap::with_capacity(AT_ONCE + 1);
+    for rank in ranks {
+        least.push(rank);
+        if least.len() > AT_ONCE {
+            least.pop();
+        }
+    }
+    let mut least = least.into_sorted_vec();
+    least.reverse();
+    least
 }
 
 #[cfg(test)]
