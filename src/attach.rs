@@ -503,7 +503,9 @@ fn private_layout(lease: &Lease, addresses: &Addresses) -> Layout {
         layout.routes.push(LinkRoute::by(v6.gateway.into()));
     }
     let length = |address: IpAddr| if address.is_ipv4() { 16 } else { 64 };
-    layout.addresses.extend(lease.link_local.iter().map(|address| (address, length(address))));
+    layout
+        .addresses
+        .extend(lease.link_local.all().into_iter().map(|address| (address, length(address))));
     layout
 }
 

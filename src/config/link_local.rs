@@ -52,8 +52,12 @@ impl LinkLocal {
     }
 
     /// All of them.
-    pub fn iter(self) -> impl Iterator<Item = IpAddr> {
-        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
+    #[must_use]
+    pub fn all(self) -> Vec<IpAddr> {
+        let mut all = Vec::new();
+        all.extend(self.v4.map(IpAddr::V4));
+        all.extend(self.v6.map(IpAddr::V6));
+        all
     }
 }
 
@@ -70,7 +74,7 @@ mod tests {
         };
         let both = of(&["fe80::1:5", "169.254.1.5"]).unwrap();
         assert_eq!(
-            both.iter().map(|ip| ip.to_string()).collect::<Vec<_>>(),
+            both.all().iter().map(|ip| ip.to_string()).collect::<Vec<_>>(),
             ["169.254.1.5", "fe80::1:5"]
         );
         for other in

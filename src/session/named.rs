@@ -206,7 +206,11 @@ impl Ticket {
             priority: join.priority,
             metric: joined.metric,
             rate: join.rate,
-            link_local: lease.link_local.iter().filter(|ip| ip.is_ipv4() || joined.ipv6).collect(),
+            link_local: LinkLocal {
+                v6: lease.link_local.v6.filter(|_| joined.ipv6),
+                ..lease.link_local
+            }
+            .all(),
         };
         let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
         let pidfd = pidfd.map_err(set_up("watch the container"))?;

@@ -193,11 +193,13 @@ impl Switch {
             return Err(PortError::WrongMac(lease.mac));
         }
         let gateway = IpAddr::V6(ndp::link_local(network.rules.gateway_mac.0));
-        if addresses_of(lease).any(|ip| ip == gateway) {
-            return Err(PortError::WrongAddress(gateway));
-        }
-        if let Some(ip) = addresses_of(lease).find(|ip| self.by_ip.contains_key(ip)) {
-            return Err(PortError::AddressInUse(ip));
+        for ip in addresses_of(lease) {
+            if ip == gateway {
+                return Err(PortError::WrongAddress(ip));
+            }
+            if self.by_ip.contains_key(&ip) {
+                return Err(PortError::AddressInUse(ip));
+            }
         }
         if self.iter().any(|(_, port)| port.link.vnet != vnet) {
             return Err(PortError::MixedOffload { vnet });
@@ -437,9 +439,14 @@ impl Switch {
 }
 
 /// All addresses that are a lease's alone.
-fn addresses_of(lease: &Lease) -> impl Iterator<Item = IpAddr> {
-    let v6 = lease.v6.into_iter().flat_map(|ip| [ip, ndp::link_local(lease.mac.0)]);
-    std::iter::once(IpAddr::V4(lease.v4)).chain(v6.map(IpAddr::V6)).chain(lease.link_local.iter())
+fn addresses_of(lease: &Lease) -> Vec<IpAddr> {
+    let mut addresses = lease.link_local.all();
+    addresses.push(lease.v4.into());
+    if let Some(v6) = lease.v6 {
+        addresses.push(v6.into());
+        addresses.push(ndp::link_local(lease.mac.0).into());
+    }
+    addresses
 }
 
 fn is_broadcast(network: &Network, ip: Ipv4Addr) -> bool {

@@ -326,7 +326,7 @@ impl Instance {
                 .into_iter()
                 .flatten()
                 .collect(),
-            link_local: lease.link_local.iter().collect(),
+            link_local: lease.link_local.all(),
         });
         Container {
             id: facts.id.clone(),
