@@ -20,37 +20,46 @@ pub fn rfc3339(since_epoch: Duration) -> String {
 }
 
 /// Reads what Docker's `until` takes: RFC 3339 or a part of it, seconds since 1970, or a duration
-/// before `now`, as `1h30m`. Returns seconds since 1970.
+/// before `now`, as `1h30m`. Returns microseconds since 1970.
 #[must_use]
-pub fn seconds(text: &str, now: Duration) -> Option<f64> {
+pub fn micros(text: &str, now: Duration) -> Option<i64> {
     if let Some(ago) = duration(text) {
-        return Some(now.as_secs_f64() - ago);
+        return i64::try_from(now.as_micros()).ok()?.checked_sub(ago);
     }
-    let unsigned = !text.starts_with(['+', '-']) && !text.contains(['e', 'E', 'n', 'N']);
-    if let (true, Ok(seconds)) = (unsigned, text.parse::<f64>()) {
-        return Some(seconds);
-    }
-    timestamp(text)
+    decimal(text).or_else(|| timestamp(text))
 }
 
-/// A duration as Go writes them: numbers with the units `h`, `m`, `s` and `ms`.
-fn duration(text: &str) -> Option<f64> {
+/// A duration as Go writes them, in microseconds: numbers with the units `h`, `m`, `s` and `ms`.
+fn duration(text: &str) -> Option<i64> {
     let mut rest = text;
-    let mut total = 0.0;
+    let mut total = 0_i64;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, unit) = rest.split_at(digits);
-        let (factor, next) = [("ms", 0.001), ("h", 3600.0), ("m", 60.0), ("s", 1.0)]
+        let (factor, next) = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1000)]
             .into_iter()
             .find_map(|(name, factor)| Some((factor, unit.strip_prefix(name)?)))?;
-        total += number.parse::<f64>().ok()? * factor;
+        total = total.checked_add(decimal(number)?.checked_mul(factor)? / 1000)?;
         rest = next;
     }
     (!text.is_empty()).then_some(total)
 }
 
+/// Millionths of a decimal number, `1.5` or `86400`: what is smaller is left out.
+fn decimal(text: &str) -> Option<i64> {
+    // Not by f64: its parser is 14 KiB of the program.
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || whole.len() + fraction.len() == 0 {
+        return None;
+    }
+    let mut millionths: String = fraction.chars().chain(std::iter::repeat('0')).take(6).collect();
+    millionths.insert_str(0, whole);
+    millionths.parse().ok()
+}
+
 /// `2026-11-21`, `2026-11-21T07:50:00`, with or without a fraction, `Z` or `+01:00`.
-fn timestamp(text: &str) -> Option<f64> {
+fn timestamp(text: &str) -> Option<i64> {
     let (day, time) = match text.split_once('T') {
         Some((day, time)) => (day, Some(time)),
         None => (text, None),
@@ -62,29 +71,29 @@ fn timestamp(text: &str) -> Option<f64> {
     }
     let (month, day) = (bounded(month, 1, 12)?, bounded(day, 1, 31)?);
     let days = days(year.parse().ok()?, month, day);
-    let mut seconds = i32::try_from(days).ok().map(f64::from)? * f64::from(86_400);
-    let Some(time) = time else { return Some(seconds) };
+    let mut minutes = days.checked_mul(24 * 60)?;
+    let mut micros = 0;
+    let in_micros = |minutes: i64| minutes.checked_mul(60 * 1_000_000);
+    let Some(time) = time else { return in_micros(minutes) };
     let (clock, zone) = match time.find(['Z', '+', '-']) {
         Some(at) => time.split_at(at),
         None => (time, "Z"),
     };
     let mut parts = clock.split(':');
-    seconds += f64::from(bounded(parts.next()?, 0, 23)?) * 3600.0;
-    seconds += f64::from(bounded(parts.next()?, 0, 59)?) * 60.0;
+    minutes += i64::from(bounded(parts.next()?, 0, 23)? * 60 + bounded(parts.next()?, 0, 59)?);
     if let Some(second) = parts.next() {
-        let in_form = second.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        seconds += second.parse::<f64>().ok().filter(|second| in_form && *second < 61.0)?;
+        micros = decimal(second).filter(|micros| *micros < 61_000_000)?;
     }
     if parts.next().is_some() {
         return None;
     }
-    if let Some((hours, minutes)) = zone.get(1..).and_then(|zone| zone.split_once(':')) {
-        let east = bounded(hours, 0, 23)? * 60 + bounded(minutes, 0, 59)?;
-        seconds += f64::from(east) * if zone.starts_with('+') { -60.0 } else { 60.0 };
+    if let Some((hours, rest)) = zone.get(1..).and_then(|zone| zone.split_once(':')) {
+        let east = i64::from(bounded(hours, 0, 23)? * 60 + bounded(rest, 0, 59)?);
+        minutes -= if zone.starts_with('+') { east } else { -east };
     } else if zone != "Z" {
         return None;
     }
-    Some(seconds)
+    in_micros(minutes)?.checked_add(micros)
 }
 
 fn bounded(text: &str, min: i32, max: i32) -> Option<i32> {
@@ -135,8 +144,8 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00.000000000Z"),
         ] {
             assert_eq!(rfc3339(Duration::from_secs(seconds)), text);
-            let expected = Duration::from_secs(seconds).as_secs_f64();
-            assert_eq!(super::seconds(text, Duration::ZERO), Some(expected), "{text}");
+            let expected = i64::try_from(seconds).unwrap() * 1_000_000;
+            assert_eq!(micros(text, Duration::ZERO), Some(expected), "{text}");
         }
         assert_eq!(rfc3339(Duration::new(1, 7)), "1970-01-01T00:00:01.000000007Z");
     }
@@ -146,19 +155,26 @@ mod tests {
     fn until_is_a_time_or_so_long_ago() {
         let now = Duration::from_secs(100_000);
         for (text, expected) in [
-            ("10m", Some(99_400.0)),
-            ("1h30m", Some(94_600.0)),
-            ("1.5s", Some(99_998.5)),
-            ("24h", Some(13_600.0)),
-            ("500ms", Some(99_999.5)),
-            ("86400", Some(86_400.0)),
-            ("1970-01-02", Some(86_400.0)),
-            ("1970-01-02T01:00", Some(90_000.0)),
-            ("1970-01-02T01:00:00+01:00", Some(86_400.0)),
-            ("1970-01-01T23:00:00.5-01:00", Some(86_400.5)),
+            ("10m", Some(99_400_000_000)),
+            ("1h30m", Some(94_600_000_000)),
+            ("1.5s", Some(99_998_500_000)),
+            ("24h", Some(13_600_000_000)),
+            ("500ms", Some(99_999_500_000)),
+            ("86400", Some(86_400_000_000)),
+            ("1970-01-02", Some(86_400_000_000)),
+            ("1970-01-02T01:00", Some(90_000_000_000)),
+            ("1970-01-02T01:00:00+01:00", Some(86_400_000_000)),
+            ("1970-01-01T23:00:00.5-01:00", Some(86_400_500_000)),
             ("", None),
             ("yesterday", None),
-            ("10", Some(10.0)),
+            ("10", Some(10_000_000)),
+            (".5", Some(500_000)),
+            ("7.", Some(7_000_000)),
+            ("0.1234567", Some(123_456)),
+            (".", None),
+            ("1.2.3", None),
+            ("99999999999999999999", None),
+            ("99999999999h", None),
             ("10x", None),
             ("-5", None),
             ("nan", None),
@@ -166,7 +182,7 @@ mod tests {
             ("1970-01-02T25:00", None),
             ("1970-01-02T01", None),
         ] {
-            assert_eq!(seconds(text, now), expected, "{text}");
+            assert_eq!(micros(text, now), expected, "{text}");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::clock::since_epoch;
 use crate::control::{Event, Since, Streaming};
 use crate::error::Error;
 use crate::network::store::Store;
-use crate::network::when::{rfc3339, seconds};
+use crate::network::when::{micros, rfc3339};
 use crate::output::{Column, Format, Value};
 use crate::runtime_dir;
 use crate::sorted::{SortedMap, SortedSet};
@@ -86,16 +86,15 @@ struct Definitions {
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     let since = typed.read("--since", |text| {
         let expected = "a time as 10m, 1795000000 or 2026-11-21T08:00:00";
-        let time = seconds(text, since_epoch()).ok_or(ValueError::Expected(expected))?;
+        let time = micros(text, since_epoch()).ok_or(ValueError::Expected(expected))?;
         Ok(millis(time))
     })?;
     Ok(Box::new(Events { format: format(typed)?, since }))
 }
 
-/// Milliseconds of seconds.
-fn millis(seconds: f64) -> u64 {
-    let time = std::time::Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+/// Milliseconds of microseconds; what is before 1970 is 1970.
+fn millis(micros: i64) -> u64 {
+    u64::try_from(micros / 1000).unwrap_or_default()
 }
 
 impl Definitions {
@@ -207,7 +206,7 @@ impl Events {
                 continue;
             }
             known.insert(id.clone(), name.clone());
-            let created = seconds(&definition.created, since_epoch());
+            let created = micros(&definition.created, since_epoch());
             let time_ms = millis(created.unwrap_or_default());
             if wanted(time_ms) {
                 self.print("network", &event("create", time_ms, id, name))?;
@@ -217,7 +216,7 @@ impl Events {
             // One that cannot be read is still there.
             if store.read(name).is_ok_and(|other| other.is_none_or(|other| other.id != *id)) {
                 known.remove(id);
-                let now = millis(since_epoch().as_secs_f64());
+                let now = u64::try_from(since_epoch().as_millis()).unwrap_or_default();
                 self.print("network", &event("destroy", now, id, name))?;
             }
         }

@@ -23,7 +23,7 @@ pub(super) enum Filter {
     /// That no container is on, or some are.
     Dangling(bool),
     /// Made before this, in seconds since 1970.
-    Until(f64),
+    Until(i64),
 }
 
 /// Reads a filter of `ls`, or of `prune`.
@@ -45,7 +45,7 @@ pub(super) fn read(text: &str, prune: bool) -> Result<Filter, ValueError> {
         }
         "until" => {
             let now = crate::clock::since_epoch();
-            let until = when::seconds(value, now).ok_or(ValueError::Expected(
+            let until = when::micros(value, now).ok_or(ValueError::Expected(
                 "a time as 24h (ago), 2026-11-21T07:50:00Z or seconds since 1970",
             ))?;
             Ok(Filter::Until(until))
@@ -90,7 +90,7 @@ pub(super) fn passes(filters: &[Filter], network: &Definition, in_use: &dyn Fn()
                 continue;
             }
             Filter::Until(until) => {
-                let created = when::seconds(&network.created, std::time::Duration::ZERO);
+                let created = when::micros(&network.created, std::time::Duration::ZERO);
                 if created.is_none_or(|created| created >= *until) {
                     return false;
                 }
