@@ -140,7 +140,7 @@ pub(super) const OPTIONS: &[Spec<Id>] = &[
     switch(Id::NoCopyAddrs, "no-copy-addrs", None),
     switch(Id::NoSplice, "no-splice", None),
     refused("splice-only", None, "the container would have no interface"),
-    // No root is changed, so none needs another way.
+    // Where the root cannot be changed it stays as it is.
     switch(Id::AlwaysSo, "chroot-fallback", None),
     value(Id::Fd, "fd", Some('F')),
     switch(Id::Help, "help", Some('h')),
