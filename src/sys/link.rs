@@ -97,8 +97,14 @@ pub fn configure(config: &LinkConfig<'_>) -> Result<Configured, LinkError> {
     }
     netlink.bring_up(name, index)?;
     let usable = |address: &IpAddr| ipv6 || address.is_ipv4();
+    // Beside another address, one that is good on the link alone is nobody's source elsewhere.
+    let on_link = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.is_link_local());
+    let routed = config.addresses.iter().any(|(ip, _)| ip.is_ipv4() && !on_link(*ip));
+    let scope = |address| {
+        if routed && on_link(address) { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE }
+    };
     for (address, prefix_len) in config.addresses.iter().filter(|(address, _)| usable(address)) {
-        let request = Request::add_address(index, *address, *prefix_len);
+        let request = Request::add_address(index, *address, *prefix_len, scope(*address));
         netlink.add(request, config.again, || {
             format!("add address {address}/{prefix_len} to {name}")
         })?;
@@ -283,15 +289,10 @@ impl Request {
         Self::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &ifinfomsg(0, 0))
     }
 
-    fn add_address(index: u32, address: IpAddr, prefix_len: u8) -> Self {
+    fn add_address(index: u32, address: IpAddr, prefix_len: u8, scope: u8) -> Self {
         let (family, octets) = octets(address);
         let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
         let [a, b, c, d] = index.to_ne_bytes();
-        // One that is good on the link alone is nobody's source elsewhere.
-        let scope = match address {
-            IpAddr::V4(address) if address.is_link_local() => libc::RT_SCOPE_LINK,
-            _ => libc::RT_SCOPE_UNIVERSE,
-        };
         let header = [family, prefix_len, flags, scope, a, b, c, d];
         let request = Self::new(libc::RTM_NEWADDR, CREATE, &header)
             .attribute(IFA_LOCAL, &octets)
@@ -537,7 +538,7 @@ mod tests {
     #[test]
     fn an_ipv4_address_has_a_broadcast_address_up_to_30_bits() {
         let broadcast = |address: &str, prefix_len| {
-            let bytes = Request::add_address(1, address.parse().unwrap(), prefix_len).0;
+            let bytes = Request::add_address(1, address.parse().unwrap(), prefix_len, 0).0;
             attributes(&bytes[16 + 8..])
                 .find(|(kind, _)| *kind == IFA_BROADCAST)
                 .map(|(_, value)| value.to_vec())
@@ -563,7 +564,7 @@ mod tests {
 
     #[test]
     fn the_kernels_words_are_found_in_both_layouts() {
-        let request = Request::add_address(1, "10.0.0.1".parse().unwrap(), 24).finish().unwrap();
+        let request = Request::add_address(1, "10.0.0.1".parse().unwrap(), 24, 0).finish().unwrap();
         for (flags, repeated) in [
             (NLM_F_ACK_TLVS, &request[..]),
             (NLM_F_ACK_TLVS | NLM_F_CAPPED, &request[..MESSAGE_HEADER_LEN]),

@@ -67,8 +67,11 @@ impl Pipe {
         rest.resize(first + left, 0);
         let mut space = rest.get_mut(first..).unwrap_or_default();
         while !space.is_empty() {
-            let length = read(&self.reader, space)?;
-            space = space.get_mut(length..).unwrap_or_default();
+            match read(&self.reader, space) {
+                Ok(length) => space = space.get_mut(length..).unwrap_or_default(),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
         }
         Ok(Passed { taken, stopped })
     }
