@@ -512,7 +512,9 @@ fn a_networks_process_that_is_killed_takes_nobody_elses_traffic_along() {
     // The same command as at first, for one of them; the other one comes along.
     lab.rn("network connect --alias www n1 web");
     assert_eq!([addresses(&web), addresses(&db)], before);
-    assert!(pings(&lab, &db, "10.89.0.2"));
+    eventually(secs(10), "they reach each other", || {
+        if pings(&lab, &db, "10.89.0.2") { Ok(()) } else { Err("no answer".to_owned()) }
+    });
     assert_eq!(lab.asks(&db, "10.89.0.1", "www"), "10.89.0.2");
     let mut last = flow.line(secs(30));
     // It has not stopped, nor begun anew.
