@@ -425,7 +425,8 @@ impl World for Lan {
                 [0x86, 0xdd] => Some(<[u8; 16]>::try_from(&ethernet[38..54]).unwrap().into()),
                 _ => None,
             };
-            addressed.push((port, ethernet[..6].to_vec(), to));
+            // What another container has sent may be for its broadcast address, or for none at all.
+            addressed.push((port, ethernet[..6].to_vec(), to.filter(|_| !passed_on)));
         }) {
             steps += 1;
             assert!(steps < MAX_STEPS, "frames without end");
