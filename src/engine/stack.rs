@@ -11,6 +11,9 @@
 //!   section 3.8.6.2.2): such a window is sent as zero;
 //! - its segmentation offload loses IPv6: smoltcp believes in a 64 KiB MTU (the *virtual MTU*),
 //!   MSS options are rewritten on their way, and the virtio header says where to cut;
+//! - it sends lost bytes again a second after, unless three acknowledgements are alike to the window
+//!   that they state, though they tell of a loss by themselves: they are made alike
+//!   ([`succession::Wire::note_received`]);
 //! - a guest that acknowledges our FIN with a window of zero leaves its zero-window timer running,
 //!   and in FIN-WAIT-2 every poll then sends one more acknowledgement, without end: there only what
 //!   happened since the last frame is a reason for another ([`Connection::is_quiet`]).
@@ -213,12 +216,14 @@ impl Stack {
         if connection.is_synchronized() {
             connection.wire.challenge(segment);
         }
-        connection.wire.note_received(segment);
+        let times = connection.wire.note_received(segment);
         let was_open = connection.state() == tcp::State::Established;
-        let mut device = Port::new(link, Some(packet), tx, Some(connection.look()));
-        guard(|| {
-            self.interface.poll_ingress_single(now, &mut device, &mut connection.sockets);
-        })?;
+        for _ in 0..times {
+            let mut device = Port::new(link, Some(packet), tx, Some(connection.look()));
+            guard(|| {
+                self.interface.poll_ingress_single(now, &mut device, &mut connection.sockets);
+            })?;
+        }
         // A FIN that comes again, or anything else, is answered at once.
         let ends = was_open && connection.state() == tcp::State::CloseWait;
         connection.fin_ack_at = ends.then(|| now + FIN_ACK);

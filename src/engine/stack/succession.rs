@@ -19,6 +19,9 @@ use super::{Connection, Instant, Link, Panicked, Stack, TxFrame, tcp};
 /// The largest ring that a connection may be given, in bytes: more gains nothing (measured).
 pub(in crate::engine) const LARGEST_RING: usize = 1 << 20;
 
+/// After how many acknowledgements that are alike smoltcp sends again (RFC 5681, section 3.2).
+const DUPLICATE_ACKS: usize = 3;
+
 /// What the guest and we have agreed on, whichever socket stands behind it. Numbers are those on
 /// the link.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,9 +75,15 @@ impl Sent {
 
 impl Wire {
     /// Notes a segment of the guest, and turns what it acknowledges into the socket's numbers.
-    pub(super) fn note_received(&mut self, segment: &mut [u8]) {
+    /// Returns how often the socket has to hear it to send again what the guest misses.
+    ///
+    /// A guest that misses bytes states a larger window whenever its reader took some, but smoltcp
+    /// sends them again only after acknowledgements that are alike: the growth has to wait. If one
+    /// loss is made good and the next shows, smoltcp would wait for three more of them, which a full
+    /// window does not bring; RFC 6582, section 3.2, does not wait for a *partial acknowledgement*.
+    pub(super) fn note_received(&mut self, segment: &mut [u8]) -> usize {
         let Ok(mut tcp) = TcpPacket::new_checked(segment) else {
-            return;
+            return 1;
         };
         let end = bits(tcp.seq_number() + tcp.segment_len());
         if tcp.syn() || is_after(end, self.furthest) {
@@ -84,14 +93,22 @@ impl Wire {
         if tcp.fin() && !tcp.syn() && is_after(end.wrapping_sub(1), self.edge) {
             tcp.set_fin(false);
         }
-        if tcp.ack() {
-            self.acknowledged = bits(tcp.ack_number());
-            self.window = tcp.window_len();
-            if self.offset != 0 {
-                let own = self.acknowledged.wrapping_sub(self.offset);
-                tcp.set_ack_number(number(own));
-            }
+        if !tcp.ack() {
+            return 1;
         }
+        let acknowledged = bits(tcp.ack_number());
+        let partial = is_after(acknowledged, self.acknowledged);
+        let misses = misses_bytes(&tcp);
+        if misses && !partial {
+            tcp.set_window_len(self.window.min(tcp.window_len()));
+        }
+        self.acknowledged = acknowledged;
+        self.window = tcp.window_len();
+        if self.offset != 0 {
+            tcp.set_ack_number(number(acknowledged.wrapping_sub(self.offset)));
+        }
+        let alone = tcp.segment_len() == 0;
+        if misses && partial && alone { 1 + DUPLICATE_ACKS } else { 1 }
     }
 
     /// Turns a SYN of a connection that stands, and a reset in the window that is not exact, into what
@@ -254,6 +271,14 @@ fn bits(number: TcpSeqNumber) -> u32 {
 
 pub(super) fn number(bits: u32) -> TcpSeqNumber {
     TcpSeqNumber(bits.cast_signed())
+}
+
+/// Whether the guest has bytes beyond those that it acknowledges (RFC 2018, section 3). What it had
+/// already and tells of once more (RFC 2883) is not beyond.
+fn misses_bytes(tcp: &TcpPacket<&mut [u8]>) -> bool {
+    let ranges = tcp.selective_ack_ranges().unwrap_or_default();
+    let beyond = |&(begin, _): &(u32, u32)| is_after(begin, bits(tcp.ack_number()));
+    ranges.iter().flatten().any(beyond)
 }
 
 /// Whether one sequence number comes after another (RFC 9293, section 3.4).
