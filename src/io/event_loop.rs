@@ -1,10 +1,12 @@
 //! The event loop: waits, gives the engine what happened, does what it asks.
 //!
 //! One turn: sockets and signals that are ready -> a batch of frames from each TAP, those for other
-//! TAPs going straight there -> the engine's requests to the host -> deadlines -> frames to the
-//! TAPs. Nothing here decides what a packet means, and no error of one flow ends the loop.
+//! TAPs going straight there -> the engine's requests to the host -> if those were several, what they
+//! brought meanwhile, so that an answer carries the acknowledgement of its request -> deadlines ->
+//! frames to the TAPs. Nothing here decides what a packet means, and no error of one flow ends the loop.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +64,8 @@ const FRAMES_IN: usize = 32;
 const LAST_BATCHES: usize = 4096 / FRAMES_IN;
 /// Frames written to TAPs before other sources have their turn.
 const FRAMES_OUT: usize = 256;
+/// Streams that take long enough to serve for an answer to the first to have come meanwhile.
+const SEVERAL: usize = 2;
 /// Datagrams received by one system call.
 const PER_CALL: usize = 32;
 /// TCP flows whose memory is worth a system call when they are gone.
@@ -215,17 +219,10 @@ impl Server {
         events: &mut Events,
         timeout: Option<Duration>,
     ) -> Result<Option<Ended>, LoopError> {
-        match self.poll.poll(events, timeout) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-            Err(source) => return Err(LoopError::Poll { source }),
-        }
-        let now = self.clock.now();
-        for event in events.iter() {
-            if let Some(ended) = self.handle_event(event, now) {
-                return Ok(Some(ended));
-            }
-        }
+        let now = match self.handle_events(events, timeout)? {
+            ControlFlow::Continue(now) => now,
+            ControlFlow::Break(ended) => return Ok(Some(ended)),
+        };
         self.look_for_descriptors(now);
         for id in std::mem::take(&mut self.unfinished) {
             self.handle_readable(id, now);
@@ -246,7 +243,14 @@ impl Server {
         if let Some((control, mut target)) = self.control(now) {
             control.handle_timeout(&mut target);
         }
-        self.handle_ops(now);
+        let mut now = now;
+        if self.handle_ops(now) >= SEVERAL {
+            match self.handle_events(events, Some(Duration::ZERO))? {
+                ControlFlow::Continue(later) => now = later,
+                ControlFlow::Break(ended) => return Ok(Some(ended)),
+            }
+            self.handle_ops(now);
+        }
         self.engine.handle_timeout(now);
         self.handle_ops(now);
         self.give_memory_back();
@@ -265,6 +269,26 @@ impl Server {
         }
         self.more_frames = self.write_frames(now);
         Ok(None)
+    }
+
+    /// Waits for events, at most that long, and handles them. Returns when that was.
+    fn handle_events(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> Result<ControlFlow<Ended, Instant>, LoopError> {
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(source) => return Err(LoopError::Poll { source }),
+        }
+        let now = self.clock.now();
+        for event in events.iter() {
+            if let Some(ended) = self.handle_event(event, now) {
+                return Ok(ControlFlow::Break(ended));
+            }
+        }
+        Ok(ControlFlow::Continue(now))
     }
 
     /// How long to wait: not at all while something is left to do, else until the next deadline.

@@ -192,9 +192,9 @@ impl Server {
         self.unfinished.push(id);
     }
 
-    /// Carries out the engine's requests.
-    pub(super) fn handle_ops(&mut self, now: Instant) {
-        let mut closed = false;
+    /// Carries out the engine's requests; returns how many streams may have been written to.
+    pub(super) fn handle_ops(&mut self, now: Instant) -> usize {
+        let (mut closed, mut relayed) = (false, 0);
         while let Some(op) = self.engine.poll_host() {
             match op {
                 HostOp::Open { socket, kind } => {
@@ -223,6 +223,7 @@ impl Server {
                 HostOp::Relay(socket) => {
                     if let Some(Socket::Tcp(stream)) = self.sockets.get_mut(socket) {
                         self.engine.relay(socket, stream, now);
+                        relayed += 1;
                     }
                 }
                 HostOp::Close { socket, reset } => {
@@ -235,6 +236,7 @@ impl Server {
         if closed {
             self.unfinished.append(&mut self.starved);
         }
+        relayed
     }
 
     /// Says once why pings do not work, where the host forbids them.
