@@ -162,6 +162,10 @@ pub trait HostStream {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Tells the peer that no more bytes follow (`shutdown(2)`, `SHUT_WR`).
     fn finish(&mut self);
+    /// Whether the peer has reset the connection or is lost: the next `send` would tell.
+    fn is_broken(&self) -> bool {
+        false
+    }
 }
 
 /// Who in the engine owns a host socket.

@@ -48,6 +48,8 @@ pub(super) struct TcpStream {
     writable: bool,
     /// The peer has finished: no further event will tell, so read on until the end.
     read_closed: bool,
+    /// The kernel has an error to tell.
+    broken: bool,
 }
 
 /// All host sockets by [`SocketId`].
@@ -384,7 +386,14 @@ impl AsFd for DatagramSocket {
 
 impl TcpStream {
     pub(super) fn new(socket: OwnedFd, connecting: bool) -> Self {
-        Self { socket, connecting, readable: false, writable: false, read_closed: false }
+        Self {
+            socket,
+            connecting,
+            readable: false,
+            writable: false,
+            read_closed: false,
+            broken: false,
+        }
     }
 
     /// Notes an event. Returns the outcome of the connection if this event decided it.
@@ -393,6 +402,7 @@ impl TcpStream {
         self.readable |= event.is_readable() || over;
         self.writable |= event.is_writable() || over;
         self.read_closed |= over;
+        self.broken |= event.is_error();
         if !self.connecting || !(event.is_writable() || over) {
             return None;
         }
@@ -469,6 +479,10 @@ impl HostStream for TcpStream {
         if let Err(error) = shutdown(self.socket.as_raw_fd(), Shutdown::Write) {
             log::trace!("cannot finish a connection that is gone: {error}");
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken
     }
 }
 

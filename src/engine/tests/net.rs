@@ -117,6 +117,10 @@ impl HostStream for Stream {
         assert!(!self.received_end, "finished twice");
         self.received_end = true;
     }
+
+    fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
 }
 
 /// The network.

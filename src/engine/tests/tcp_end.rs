@@ -102,6 +102,26 @@ fn a_reset_of_the_peer_comes_after_what_it_sent_before() {
 }
 
 #[test]
+fn a_peer_that_has_finished_may_reset_the_connection_still() {
+    for read_before in [true, false] {
+        let (mut net, handle, host) = open(20_000);
+        net.peer_sends(host, &pattern(30_000));
+        net.peer_finishes(host);
+        let mut got = if read_before { read(&mut net, handle) } else { Vec::new() };
+        net.guest().socket(handle).send_slice(b"too late").unwrap();
+        net.settle();
+        net.stream(host).broken = Some(ErrorKind::BrokenPipe);
+        net.stream_ready(host);
+        got.extend(read(&mut net, handle));
+        assert_eq!(got, pattern(30_000));
+        assert_eq!(net.guest().socket(handle).state(), tcp::State::Closed, "{read_before}");
+        net.host_closes(host, true);
+        net.expect_no_flows();
+        net.expect_counters(&[("tcp_reset", 1)]);
+    }
+}
+
+#[test]
 fn a_guest_that_vanishes_before_a_reset_is_waited_for_150_seconds() {
     let (mut net, _, host) = open(20_000);
     net.guest = None;

@@ -330,6 +330,7 @@ impl TcpFlows {
         }
         flow.to_host_bytes += taken;
         flow.to_guest_bytes += open.relay_to_guest(stream);
+        open.note_host_state(stream);
         self.offer_rings(turn, index);
         self.settle(turn, index);
     }

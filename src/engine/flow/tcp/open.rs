@@ -239,6 +239,15 @@ impl Open {
         moved
     }
 
+    /// A host that has said everything may reset the connection still: nothing is read any more that
+    /// would tell, and the guest may have nothing more to say.
+    pub(super) fn note_host_state(&mut self, stream: &impl HostStream) {
+        let said_everything = self.to_guest != Half::Open;
+        if said_everything && self.to_host == Half::Open && stream.is_broken() {
+            self.to_host = Half::Broken;
+        }
+    }
+
     /// Whether smoltcp has no connection although the flow did not end in order. It is back in
     /// LISTEN when it did not take the SYN, or when the guest resets what it has just begun.
     pub(super) fn is_dead(&self) -> bool {
