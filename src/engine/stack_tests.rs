@@ -620,50 +620,52 @@ fn with_range(ack: &Segment, window: u16, begin: u32, end: u32) -> Segment {
     Segment { window, options, ..ack.clone() }
 }
 
+/// A connection that has sent as much of `length` bytes as a guest with this window takes, and the
+/// acknowledgement of the first of them.
+fn sending(window: u16, length: usize) -> (Ours, Segment, usize) {
+    let (from, to) = ends(false);
+    let mut ours = Ours::new(LARGEST_RING, link(1500, true), false);
+    let syn = Segment::syn(from, to, 1460);
+    let next = ours.open(&syn).seq.wrapping_add(1);
+    let ack = Segment { window, ..Segment::new(from, to, ACK, syn.seq + 1, next) };
+    ours.ingress(ack.packet(), Instant::ZERO);
+    ours.socket().send_slice(&pattern(length)).unwrap();
+    let mut sent = 0;
+    while let Some(frame) = ours.egress_frame(Instant::ZERO) {
+        sent += ours.segments(Some(frame)).iter().map(|s| s.payload.len()).sum::<usize>();
+    }
+    (ours, ack, sent)
+}
+
+/// One full frame's bytes.
+const FRAME: u32 = 44 * 1460;
+
 #[test]
 fn missing_bytes_are_sent_again_at_once_though_the_guest_reads_meanwhile() {
-    let (from, to) = ends(false);
-    let now = Instant::ZERO;
     // What the guest has of the bytes behind the first frame, and whether that frame is lost then.
-    for (begin, end, lost) in [(64_240, 128_480, true), (0, 0, false)] {
-        let mut ours = Ours::new(LARGEST_RING, link(1500, true), false);
-        let syn = Segment::syn(from, to, 1460);
-        let next = ours.open(&syn).seq.wrapping_add(1);
-        ours.socket().send_slice(&pattern(4 * 64_240)).unwrap();
-        while ours.egress_frame(now).is_some() {}
-        let ack = Segment::new(from, to, ACK, syn.seq + 1, next);
+    for (begin, end, lost) in [(FRAME, 2 * FRAME, true), (0, 0, false)] {
+        let (mut ours, ack, _) = sending(60_000, 260_000);
         let mut again = Vec::new();
         for growth in 1..=3 {
             assert_eq!(again.len(), 0, "sent again by acknowledgement {growth}");
-            let window = ack.window + growth;
-            let more = with_range(&ack, window, begin, end + u32::from(growth));
-            ours.ingress(more.packet(), now);
-            again = ours.egress(now);
+            let more = with_range(&ack, ack.window + growth, begin, end + u32::from(growth));
+            ours.ingress(more.packet(), Instant::ZERO);
+            again = ours.egress(Instant::ZERO);
         }
         let whole: usize = again.iter().map(|segment| segment.payload.len()).sum();
-        assert_eq!(whole, if lost { 64_240 } else { 0 }, "from {begin} to {end}");
-        assert!(!lost || again[0].seq == next);
+        assert_eq!(whole, if lost { FRAME as usize } else { 0 }, "from {begin} to {end}");
+        assert!(!lost || again[0].seq == ack.ack);
     }
 }
 
 #[test]
 fn a_window_that_grew_while_bytes_were_missing_is_used_when_they_are_there() {
-    let (from, to) = ends(false);
     let now = Instant::ZERO;
-    let mut ours = Ours::new(LARGEST_RING, link(1500, true), false);
-    let syn = Segment::syn(from, to, 1460);
-    let next = ours.open(&syn).seq.wrapping_add(1);
-    let first = Segment { window: 1_000, ..Segment::new(from, to, ACK, syn.seq + 1, next) };
-    ours.ingress(first.packet(), now);
-    ours.socket().send_slice(&pattern(LARGEST_RING)).unwrap();
-    let mut sent = 0;
-    while let Some(frame) = ours.egress_frame(now) {
-        sent += ours.segments(Some(frame)).iter().map(|s| s.payload.len()).sum::<usize>();
-    }
+    let (mut ours, first, sent) = sending(1_000, LARGEST_RING);
     assert_eq!(sent, 1_000 << 7);
     ours.ingress(with_range(&first, 2_000, 1460, 2920).packet(), now);
     assert_eq!(ours.egress(now), [], "not yet");
-    let ack = next.wrapping_add(u32::try_from(sent).unwrap());
+    let ack = first.ack.wrapping_add(u32::try_from(sent).unwrap());
     ours.ingress(Segment { window: 2_000, ack, ..first }.packet(), now);
     let frame = ours.egress(now);
     assert_eq!((frame[0].seq, frame[0].payload.len()), (ack, 1460));
@@ -671,22 +673,17 @@ fn a_window_that_grew_while_bytes_were_missing_is_used_when_they_are_there() {
 
 #[test]
 fn a_second_loss_in_one_window_is_sent_again_as_soon_as_it_is_heard_of() {
-    let (from, to) = ends(false);
     let now = Instant::ZERO;
-    let mut ours = Ours::new(LARGEST_RING, link(1500, true), false);
-    let syn = Segment::syn(from, to, 1460);
-    let next = ours.open(&syn).seq.wrapping_add(1);
-    ours.socket().send_slice(&pattern(4 * 64_240)).unwrap();
-    while ours.egress_frame(now).is_some() {}
-    let ack = Segment::new(from, to, ACK, syn.seq + 1, next.wrapping_add(64_240));
+    let (mut ours, first, _) = sending(60_000, 260_000);
+    let ack = Segment { ack: first.ack.wrapping_add(FRAME), ..first };
     ours.ingress(ack.packet(), now);
     assert_eq!(ours.egress(now).len(), 0, "nothing is lost");
-    let ack = Segment { ack: next.wrapping_add(2 * 64_240), ..ack };
-    ours.ingress(with_range(&ack, 50_000, 64_240, 128_480).packet(), now);
+    let ack = Segment { ack: ack.ack.wrapping_add(FRAME), ..ack };
+    ours.ingress(with_range(&ack, 50_000, FRAME, 2 * FRAME).packet(), now);
     let again = ours.egress(now);
     let whole: usize = again.iter().map(|segment| segment.payload.len()).sum();
-    assert_eq!((again[0].seq, whole), (ack.ack, 64_240));
+    assert_eq!((again[0].seq, whole), (ack.ack, FRAME as usize));
     assert_eq!(ours.egress(now).len(), 0, "once");
-    ours.ingress(with_range(&ack, 51_000, 64_240, 128_480).packet(), now);
+    ours.ingress(with_range(&ack, 51_000, FRAME, 2 * FRAME).packet(), now);
     assert_eq!(ours.egress(now).len(), 0, "nor for those that follow");
 }
