@@ -223,6 +223,9 @@ impl Stack {
             guard(|| {
                 self.interface.poll_ingress_single(now, &mut device, &mut connection.sockets);
             })?;
+            if tx.get().is_some() {
+                break;
+            }
         }
         // A FIN that comes again, or anything else, is answered at once.
         let ends = was_open && connection.state() == tcp::State::CloseWait;

@@ -672,6 +672,27 @@ fn a_window_that_grew_while_bytes_were_missing_is_used_when_they_are_there() {
 }
 
 #[test]
+fn a_window_that_was_closed_opens_though_bytes_are_missing() {
+    let now = Instant::ZERO;
+    let (mut ours, first, _) = sending(1_000, LARGEST_RING);
+    let closed = Segment { window: 0, ..first };
+    ours.ingress(closed.packet(), now);
+    ours.ingress(with_range(&closed, 2_000, 1460, 2920).packet(), now);
+    assert_ne!(ours.egress(now).len(), 0);
+}
+
+#[test]
+fn what_has_to_be_answered_is_answered_whatever_ranges_it_states() {
+    let now = Instant::ZERO;
+    let (mut ours, first, sent) = sending(60_000, 100_000);
+    let sent = u32::try_from(sent).unwrap();
+    let never_sent = Segment { ack: first.ack.wrapping_add(sent + 1_000_000), ..first.clone() };
+    let answers = ours.ingress(with_range(&never_sent, 60_000, 1460, 2920).packet(), now);
+    let answer = answers.first().expect("RFC 9293, section 3.10.7.4: an acknowledgement");
+    assert_eq!((answer.flags, answer.ack), (ACK, first.seq));
+}
+
+#[test]
 fn a_second_loss_in_one_window_is_sent_again_as_soon_as_it_is_heard_of() {
     let now = Instant::ZERO;
     let (mut ours, first, _) = sending(60_000, 260_000);

@@ -99,7 +99,7 @@ impl Wire {
         let acknowledged = bits(tcp.ack_number());
         let partial = is_after(acknowledged, self.acknowledged);
         let misses = misses_bytes(&tcp);
-        if misses && !partial {
+        if misses && !partial && self.window > 0 {
             tcp.set_window_len(self.window.min(tcp.window_len()));
         }
         self.acknowledged = acknowledged;
