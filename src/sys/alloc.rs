@@ -1,6 +1,6 @@
 //! The global allocator: large blocks straight from the kernel, small ones from the C library.
 //!
-//! The rings of a TCP flow are 64 KiB to 1 MiB and mostly untouched. They must cost only the pages
+//! The rings of a TCP flow are 8 KiB to 2 MiB and mostly untouched. They must cost only the pages
 //! that were written, and go back to the kernel when the flow ends, on glibc (whose threshold for
 //! mmap grows with use) as on musl (whose calloc may write the zeros). Blocks of
 //! [`LARGE`] bytes and more are therefore mappings of their own; mmap(2), mremap(2).

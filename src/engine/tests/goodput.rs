@@ -166,8 +166,8 @@ fn tcp_is_as_fast_as_it_was_over_links_that_delay_and_lose() {
         (false, 50, 10, 884_407, 889_518),
         (false, 1_000, 10, 707_377, 164_815),
         (false, 10_000, 10, 184_639, 17_195),
-        (false, 50, 100, 32_201, 2_226),
-        (false, 10_000, 100, 20_833, 2_175),
+        (false, 50, 100, 32_201, 2_089),
+        (false, 10_000, 100, 20_833, 2_068),
     ];
     let found = expected.map(|(vnet, delay, loss, ..)| {
         let goodput = |down| Slow::new(vnet, delay, loss).goodput(down);

@@ -276,7 +276,7 @@ fn memory_that_others_took_meanwhile_is_no_panic_but_a_reset() {
 
 #[test]
 fn buffers_grow_no_further_than_there_is_memory() {
-    for (memory, grown) in [("1", 256 << 10), ("2", 256 << 10), ("5", 1 << 20)] {
+    for (memory, grown) in [("1", 256 << 10), ("2", 512 << 10), ("5", 2 << 20)] {
         let mut net = Net::with_guest(&Options {
             limits: limits(&[("memory", memory)]),
             ..Options::default()

@@ -9,8 +9,9 @@ use crate::engine::PortId;
 use crate::engine::host::{SocketId, SocketKind};
 
 const FIRST: usize = 32 << 10;
-const MEDIUM: usize = 256 << 10;
-const LARGE: usize = 1 << 20;
+const SMALL: usize = 256 << 10;
+const MEDIUM: usize = 512 << 10;
+const LARGE: usize = 2 << 20;
 
 /// Opens one more flow.
 fn open(net: &mut Net, port: u16) -> (SocketHandle, SocketId) {
@@ -96,7 +97,7 @@ fn larger_rings_are_bounded_and_go_from_the_idle_to_the_busy() {
     for flow in &flows {
         send(&mut net, *flow);
     }
-    let expected = [vec![LARGE; 4], vec![MEDIUM; 60], vec![FIRST; 6]].concat();
+    let expected = [vec![LARGE; 2], vec![MEDIUM; 6], vec![SMALL; 56], vec![FIRST; 6]].concat();
     assert_eq!(rings(&net), expected, "in the order in which they became busy");
 
     // None has been idle: there is nothing for another.
@@ -111,7 +112,7 @@ fn larger_rings_are_bounded_and_go_from_the_idle_to_the_busy() {
         net.pass(Duration::from_secs(2));
     }
     let now = rings(&net);
-    assert_eq!(now[69], MEDIUM, "a busy flow gets what an idle one had: {now:?}");
+    assert_eq!(now[69], SMALL, "a busy flow gets what an idle one had: {now:?}");
     assert_eq!(now[0], LARGE, "from one that is idle");
     let sum = |rings: &[usize]| rings.iter().sum::<usize>();
     assert!(sum(&now) <= sum(&expected), "no more than before");

@@ -21,13 +21,16 @@ pub(super) const FIRST_RING: usize = 32 << 10;
 /// The same where half of the memory is taken: five segments of an ordinary link. Not quite two
 /// pages: the shell's allocator knows a ring by its length, and maps it page by page.
 pub(in crate::engine) const SMALL_RING: usize = (8 << 10) - 16;
-/// How many flows have rings of a size at most, and the size in bytes. A single fast flow gains
-/// from 1 MiB (measured); 64 KiB halves the speed.
-const STEPS: [(usize, usize); 2] = [(4, LARGEST_RING), (64, SMALLEST_STEP)];
-/// The smaller of them.
-const SMALLEST_STEP: usize = 256 << 10;
+/// How many flows have rings of a size at most, counted with all larger ones, and the size in bytes.
+/// 64 KiB halves the speed of 256 KiB.
+const STEPS: [(usize, usize); 3] = [(2, LARGEST_RING), (8, LARGEST_RING / 4), (64, SMALLEST_STEP)];
+/// The smallest of them.
+const SMALLEST_STEP: usize = LARGEST_RING / 8;
 /// The most memory that all larger rings can take, in bytes.
-const LARGER: usize = 4 * 2 * LARGEST_RING + (64 - 4) * 2 * SMALLEST_STEP;
+const LARGER: usize = {
+    let [(first, large), (second, middle), (all, small)] = STEPS;
+    2 * (first * large + (second - first) * middle + (all - second) * small)
+};
 /// Unless told otherwise, all the connections that there can be have rings, and those that are busy
 /// large ones.
 const _: () = {
