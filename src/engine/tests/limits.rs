@@ -285,7 +285,7 @@ fn buffers_grow_no_further_than_there_is_memory() {
         net.settle();
         let host = net.host_opens(SocketKind::TcpConnect(server(false, 80)));
         for _ in 0..4 {
-            let body = pattern(200_000);
+            let body = pattern(1 << 20);
             let before = net.stream(host).received.len();
             net.guest().socket(handle).send_slice(&body).unwrap();
             net.settle();

@@ -22,9 +22,18 @@ fn open(net: &mut Net, port: u16) -> (SocketHandle, SocketId) {
 }
 
 /// Has the guest send as much as keeps a flow with small rings busy.
-fn send(net: &mut Net, (handle, host): (SocketHandle, SocketId)) {
+fn send(net: &mut Net, flow: (SocketHandle, SocketId)) {
+    send_bytes(net, flow, 200_000);
+}
+
+/// Has the guest send as much as keeps any flow busy.
+fn send_much(net: &mut Net, flow: (SocketHandle, SocketId)) {
+    send_bytes(net, flow, 1 << 20);
+}
+
+fn send_bytes(net: &mut Net, (handle, host): (SocketHandle, SocketId), length: usize) {
     let before = net.stream(host).received.len();
-    let body = pattern(200_000);
+    let body = pattern(length);
     net.guest().socket(handle).send_slice(&body).unwrap();
     net.settle();
     assert!(net.stream(host).received[before..] == body);
@@ -46,19 +55,48 @@ fn a_flow_gets_larger_rings_once_it_is_busy_in_either_direction() {
         net.settle();
         net.peer_sends(host, &pattern(10_000));
         assert_eq!(rings(&net), [FIRST], "a question and an answer");
-        if down {
-            net.peer_sends(host, &pattern(300_000));
-        } else {
-            send(&mut net, (handle, host));
+        for (length, expected) in [(200_000, MEDIUM), (1 << 20, LARGE), (1 << 20, LARGE)] {
+            if down {
+                net.peer_sends(host, &pattern(length));
+            } else {
+                send_bytes(&mut net, (handle, host), length);
+            }
+            assert_eq!(rings(&net), [expected], "down: {down}");
         }
-        assert_eq!(rings(&net), [LARGE], "down: {down}");
     }
+}
+
+#[test]
+fn flows_that_are_busy_together_have_rings_of_one_length() {
+    let mut net = Net::with_guest(&Options::default());
+    let flows: Vec<_> = (0..8).map(|index| open(&mut net, 40_000 + index)).collect();
+    for _ in 0..3 {
+        for flow in &flows {
+            send(&mut net, *flow);
+        }
+    }
+    assert_eq!(rings(&net), [MEDIUM; 8]);
+    for flow in &flows {
+        send_much(&mut net, *flow);
+    }
+    assert_eq!(rings(&net), [MEDIUM; 8], "none of them is alone");
+
+    // What is left when most have ended.
+    for flow in &flows[2..] {
+        net.guest().socket(flow.0).abort();
+        net.settle();
+        net.host_closes(flow.1, true);
+    }
+    for flow in &flows[..2] {
+        send_much(&mut net, *flow);
+    }
+    assert_eq!(rings(&net), [LARGE; 2]);
 }
 
 // H1
 #[test]
 fn a_flow_whose_container_sends_slowly_has_small_rings() {
-    for (rate, ring) in [("up=10mbit", FIRST), ("up=100mbit", LARGE), ("down=1mbit", LARGE)] {
+    for (rate, ring) in [("up=10mbit", FIRST), ("up=100mbit", MEDIUM), ("down=1mbit", MEDIUM)] {
         let mut net = Net::with_guest(&Options::default());
         net.engine.set_rate(PortId(0), rate.parse().unwrap(), net.now);
         let flow = open(&mut net, 40_000);
@@ -97,7 +135,7 @@ fn larger_rings_are_bounded_and_go_from_the_idle_to_the_busy() {
     for flow in &flows {
         send(&mut net, *flow);
     }
-    let expected = [vec![LARGE; 2], vec![MEDIUM; 6], vec![SMALL; 56], vec![FIRST; 6]].concat();
+    let expected = [vec![MEDIUM; 8], vec![SMALL; 56], vec![FIRST; 6]].concat();
     assert_eq!(rings(&net), expected, "in the order in which they became busy");
 
     // None has been idle: there is nothing for another.
@@ -113,7 +151,7 @@ fn larger_rings_are_bounded_and_go_from_the_idle_to_the_busy() {
     }
     let now = rings(&net);
     assert_eq!(now[69], SMALL, "a busy flow gets what an idle one had: {now:?}");
-    assert_eq!(now[0], LARGE, "from one that is idle");
+    assert_eq!(now[0], MEDIUM, "from one that is idle");
     let sum = |rings: &[usize]| rings.iter().sum::<usize>();
     assert!(sum(&now) <= sum(&expected), "no more than before");
     // And the one that lost them still works, whatever its guest thinks of the window.

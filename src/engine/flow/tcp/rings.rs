@@ -23,7 +23,10 @@ pub(super) const FIRST_RING: usize = 32 << 10;
 pub(in crate::engine) const SMALL_RING: usize = (8 << 10) - 16;
 /// How many flows have rings of a size at most, counted with all larger ones, and the size in bytes.
 /// 64 KiB halves the speed of 256 KiB.
-const STEPS: [(usize, usize); 3] = [(2, LARGEST_RING), (8, LARGEST_RING / 4), (64, SMALLEST_STEP)];
+const STEPS: [(usize, usize); 3] = [(2, LARGEST_RING), (8, FIRST_STEP), (64, SMALLEST_STEP)];
+/// The most that a flow's rings grow to at once. Of several flows that become busy together all so get
+/// the same; one that is busy still, and alone or nearly so, gets more.
+const FIRST_STEP: usize = LARGEST_RING / 4;
 /// The smallest of them.
 const SMALLEST_STEP: usize = LARGEST_RING / 8;
 /// The most memory that all larger rings can take, in bytes.
@@ -69,11 +72,15 @@ impl Rings {
         (used + 2 * SMALL_RING <= memory).then_some(SMALL_RING)
     }
 
-    /// The rings that one more flow may have, in bytes each.
-    fn step(&self, limits: &Limits) -> Option<usize> {
-        let (holders, room) =
-            (self.holders.len(), limits.memory().saturating_sub(self.memory.used()));
-        let fits = |(most, bytes): &&(usize, usize)| holders < *most && 2 * bytes <= room;
+    /// The larger rings that a flow may have, in bytes each: one that has `held` larger ones already,
+    /// or one more.
+    fn step(&self, held: Option<usize>, limits: &Limits) -> Option<usize> {
+        let others = self.holders.len().saturating_sub(usize::from(held.is_some()));
+        let sizes = held.map_or(0..=FIRST_STEP, |ring| ring + 1..=LARGEST_RING);
+        let room = limits.memory().saturating_sub(self.memory.used());
+        let fits = |(most, bytes): &&(usize, usize)| {
+            others < *most && sizes.contains(bytes) && 2 * bytes <= room
+        };
         STEPS.iter().find(fits).map(|(_, bytes)| *bytes)
     }
 
@@ -87,6 +94,12 @@ impl TcpFlow {
         self.to_guest_bytes.wrapping_add(self.to_host_bytes)
     }
 
+    /// The length of its rings, in bytes, if it has larger ones.
+    fn larger_ring(&self) -> Option<usize> {
+        let State::Open(open) = &self.state else { return None };
+        self.look.map(|_| open.connection.ring())
+    }
+
     fn ends(&self) -> Ends {
         Ends { guest: self.key.guest, host: self.key.host }
     }
@@ -95,20 +108,22 @@ impl TcpFlow {
 impl TcpFlows {
     /// Lets a flow that its rings hold back wait for larger ones, if there are any to be had.
     pub(super) fn offer_rings(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let cramped = |flow: &TcpFlow| match &flow.state {
-            State::Open(open) => flow.look.is_none() && open.is_cramped(),
+        let cramped = |flow: &&TcpFlow| match &flow.state {
+            State::Open(open) => open.is_cramped(),
             _ => false,
         };
+        let Some(held) = self.flows.get(index).filter(cramped).map(TcpFlow::larger_ring) else {
+            return;
+        };
         // What a container sends waits with it at its rate, and more with a larger window.
-        let slow = turn.fx.frames.shaper.is_slower(turn.port, SMALLEST_STEP);
-        if slow || !self.flows.get(index).is_some_and(cramped) {
+        if turn.fx.frames.shaper.is_slower(turn.port, SMALLEST_STEP) {
             return;
         }
         let limits = &turn.network.limits;
-        if self.rings.step(limits).is_none() {
+        if held.is_none() && self.rings.step(None, limits).is_none() {
             self.reclaim(turn);
         }
-        let step = self.rings.step(limits);
+        let step = self.rings.step(held, limits);
         if let (Some(step), Some(flow)) = (step, self.flows.get_mut(index))
             && let State::Open(open) = &mut flow.state
         {
@@ -121,7 +136,7 @@ impl TcpFlows {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        let ends = flow.ends();
+        let (ends, held) = (flow.ends(), flow.larger_ring());
         let State::Open(open) = &mut flow.state else {
             return;
         };
@@ -129,7 +144,8 @@ impl TcpFlows {
             return;
         };
         // Others may have been quicker.
-        let Some(ring) = self.rings.step(&turn.network.limits).map(|step| step.min(ring)) else {
+        let step = self.rings.step(held, &turn.network.limits);
+        let Some(ring) = step.map(|step| step.min(ring)) else {
             open.expect_no_ring();
             return;
         };
@@ -138,7 +154,9 @@ impl TcpFlows {
             Ok(true) => {
                 open.expect_no_ring();
                 flow.look = Some(Look { moved: flow.moved(), at: turn.now });
-                self.rings.holders.push_back(index);
+                if held.is_none() {
+                    self.rings.holders.push_back(index);
+                }
                 log::trace!("flow {index} tcp {}: rings of {ring} bytes", flow.key);
                 self.ask_egress(index);
                 self.ask_relay(turn, index);
