@@ -131,7 +131,8 @@ fn attach_and_serve(
     };
     announcement.log_status = true;
     announcement.status = served.summary(&endpoint);
-    let network = served.into_network(signals, watched, &announcement.process, exit);
+    let exits = exit.into_iter().collect();
+    let network = served.into_network(signals, watched, &announcement.process, exits);
     serve(network, announcement, caller.inspectable)?;
     Ok(0)
 }
@@ -213,11 +214,12 @@ pub fn run(command: &Run) -> Result<u8, Error> {
     let pidfd = sandbox.pidfd.try_clone().map_err(set_up("watch the command"))?;
     let watched = Watched { pidfd: Some(pidfd), path: None };
     let exit = process.exit_fd.map(|fd| self::inherited("--exit-fd", fd)).transpose()?;
-    let network = network.into_network(signals, watched, process, exit);
+    let exits = named::ends_of(&members)?.into_iter().chain(exit).collect();
+    let network = network.into_network(signals, watched, process, exits);
     let served = serve(network, announcement, false);
-    let left = named::leave_all(members);
-    if let Err(error) = left {
-        log::debug!("{error}");
+    // As where it is served from here, the command does not outlive its network.
+    if let Err(error) = named::leave_all(members) {
+        log::warn!("{error}");
     }
     match served? {
         Ended::Container => {}
@@ -421,7 +423,7 @@ impl Served {
         signals: Signals,
         watched: Watched,
         process: &Process,
-        exit: Option<OwnedFd>,
+        exits: Vec<OwnedFd>,
     ) -> io::Network {
         io::Network {
             config: self.config,
@@ -439,7 +441,7 @@ impl Served {
             resolvers: self.resolvers,
             pidfd: watched.pidfd,
             watch_path: watched.path,
-            exit,
+            exits,
             signals,
             forward_signals: self.forward_signals,
             manager: Manager::default(),

@@ -171,7 +171,11 @@ impl State {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&new)?;
-        file.write_all(self.line()?.as_bytes())?;
+        let line = self.line()?;
+        if line.len() > PLACE {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        file.write_all(line.as_bytes())?;
         fs::rename(new, path)?;
         Ok(Record { state: self, file })
     }
@@ -446,12 +450,12 @@ fn started(pid: i32) -> Option<u64> {
 /// How long a killed process may take to be gone.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Where the second of two states begins in the file, so what the first may have, in bytes: four
-/// thousand ports.
-const PLACE: usize = 128 << 10;
+/// Where the second of two states begins in the file, so what the first may have, in bytes: every port
+/// of both protocols. The rest is holes.
+const PLACE: usize = 2 << 20;
 
 /// Of the file's form.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use super::publish::{self, PublishDefaults};
 use super::values::{self, Input};
 use super::{Environment, UsageError};
 use crate::config::{HostSide, Membership, Name};
+use crate::control::is_id;
 use crate::sorted::SortedMap;
 
 /// Why a hook does not do what it is there for.
@@ -94,20 +95,15 @@ impl State {
     fn own_name(&self) -> Result<(String, bool), HookError> {
         let id = &self.id;
         let is_name = |name: &str| values::container_name(name).is_ok();
-        let found = if is_engine_s(id) {
+        let found = if is_id(id) {
             // One of digits alone would be a pid.
             (12..id.len()).filter_map(|end| id.get(..end)).find(|name| is_name(name))
         } else {
             Some(id.as_str()).filter(|name| is_name(name))
         };
         let name = found.ok_or_else(|| HookError::NoName { id: id.clone() })?;
-        Ok((name.to_owned(), !is_engine_s(id)))
+        Ok((name.to_owned(), !is_id(id)))
     }
-}
-
-/// Whether an id is one that engines give: what we call containers by, too.
-pub(crate) fn is_engine_s(id: &str) -> bool {
-    id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

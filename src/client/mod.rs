@@ -53,6 +53,14 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the other side has ended since it was connected to. One that is silent has not.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let Self::Talk { source, .. } = self else { return false };
+        matches!(source.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+    }
+
     /// What helps, where one thing usually does.
     #[must_use]
     pub fn hint(&self) -> Option<Cow<'static, str>> {
@@ -107,7 +115,7 @@ pub fn instances() -> Result<Vec<Instance>, ClientError> {
     let mut found = Vec::new();
     let mut add = |name: String, owner, connection| match Instance::of(name, connection) {
         Ok(instance) => found.push(Instance { owner, ..instance }),
-        Err(ClientError::Talk { source, .. }) if is_gone(&source) => {}
+        Err(error) if error.is_end() => {}
         // Of another version.
         Err(error) => {
             let because = std::error::Error::source(&error);
@@ -130,12 +138,6 @@ pub fn instances() -> Result<Vec<Instance>, ClientError> {
         }
     }
     Ok(found)
-}
-
-/// Whether the other side has ended since it was connected to.
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// The process of a named network.

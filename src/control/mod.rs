@@ -25,6 +25,36 @@ pub const VERSION: u64 = 1;
 /// A request is shorter than this with its line break, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
+/// Whether an id is a container's whole one, as engines give them: 64 hex digits.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Which of a network's containers, each by its name and id, a word means: the one that is called
+/// so, or else the only one whose id begins so.
+///
+/// # Errors
+/// How many it may mean.
+pub fn meant<'a>(
+    word: &str,
+    containers: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> Result<usize, usize> {
+    let containers = containers.enumerate();
+    let whole = containers.clone().find(|(_, (name, id))| *name == word || *id == word);
+    if let Some((place, _)) = whole {
+        return Ok(place);
+    }
+    let begins = |(place, (_, id)): (usize, (&str, &str))| {
+        (!word.is_empty() && id.starts_with(word)).then_some(place)
+    };
+    let place = containers.clone().find_map(begins);
+    match (place, containers.filter_map(begins).count()) {
+        (Some(place), 1) => Ok(place),
+        (_, count) => Err(count),
+    }
+}
+
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

@@ -99,3 +99,26 @@ fn both_sides_understand_each_other() {
         assert_eq!(said(&answer(&Err(refusal.clone()))), Some(Said::Error(refusal)));
     }
 }
+
+#[test]
+fn a_name_comes_before_the_beginning_of_an_id() {
+    let (one, other) = (&"db1".repeat(22)[..64], &"dc".repeat(32)[..]);
+    let containers = [("web", one), ("db", other)];
+    let meant = |word| meant(word, containers.into_iter());
+    assert_eq!(meant("db"), Ok(1));
+    assert_eq!(meant("web"), Ok(0));
+    assert_eq!(meant(one), Ok(0));
+    assert_eq!(meant("db1"), Ok(0));
+    assert_eq!(meant("dc"), Ok(1));
+    assert_eq!(meant("d"), Err(2));
+    assert_eq!(meant("x"), Err(0));
+    assert_eq!(meant(""), Err(0));
+}
+
+#[test]
+fn an_id_is_64_digits() {
+    assert!(is_id(&"0f".repeat(32)));
+    for other in ["", "0f", "www.example.com", &"0F".repeat(32), &"0f".repeat(33)] {
+        assert!(!is_id(other), "{other}");
+    }
+}

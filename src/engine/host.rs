@@ -305,6 +305,10 @@ impl HostSide {
         self.owners.get(socket.0).copied().filter(|owner| *owner != Owner::Closing)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
     pub(super) fn poll(&mut self) -> Option<HostOp> {
         let op = self.ops.pop_front();
         // Only now may another socket have the name: one that is adopted takes it at once, and

@@ -414,6 +414,11 @@ impl Engine {
             | Owner::Published(_)
             | Owner::Closing => {}
         }
+        while let Some((port, index)) = self.tables.tcp.next_look() {
+            if let Some((tables, mut turn)) = self.turn(port, now) {
+                tables.tcp.reclaim(&mut turn, index);
+            }
+        }
         self.serve_dns_streams(now);
     }
 
@@ -449,6 +454,12 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// Whether [`Engine::poll_host`] has something: a frame that was written may have made it.
+    #[must_use]
+    pub fn has_requests(&self) -> bool {
+        !self.fx.host.is_empty()
     }
 
     /// The next request to the shell.

@@ -708,3 +708,23 @@ fn a_second_loss_in_one_window_is_sent_again_as_soon_as_it_is_heard_of() {
     ours.ingress(with_range(&ack, 51_000, FRAME, 2 * FRAME).packet(), now);
     assert_eq!(ours.egress(now).len(), 0, "nor for those that follow");
 }
+
+#[test]
+fn what_is_on_its_way_again_is_not_sent_for_each_part_that_arrives() {
+    let now = Instant::ZERO;
+    let (mut ours, first, _) = sending(60_000, 400_000);
+    // The whole first frame is lost behind the container, which passes on segment by segment.
+    for growth in 0..3 {
+        ours.ingress(with_range(&first, 60_000 + growth, FRAME, 2 * FRAME).packet(), now);
+    }
+    assert_eq!(ours.egress(now)[0].seq, first.ack);
+    for part in 1..44 {
+        let ack = Segment { ack: first.ack.wrapping_add(part * 1460), ..first.clone() };
+        ours.ingress(with_range(&ack, 60_000, FRAME - part * 1460, 2 * FRAME).packet(), now);
+        assert_eq!(ours.egress(now).len(), 0, "part {part}");
+    }
+    // All of that is there: what is missing now is another loss.
+    let ack = Segment { ack: first.ack.wrapping_add(2 * FRAME), ..first };
+    ours.ingress(with_range(&ack, 60_000, FRAME, 2 * FRAME).packet(), now);
+    assert_eq!(ours.egress(now)[0].seq, ack.ack);
+}

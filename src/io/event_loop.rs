@@ -92,8 +92,8 @@ pub struct Network {
     pub pidfd: Option<OwnedFd>,
     /// A namespace path whose end is the container's end.
     pub watch_path: Option<PathBuf>,
-    /// A descriptor whose hang-up ends the process.
-    pub exit: Option<OwnedFd>,
+    /// Descriptors whose hang-up ends the process: `--exit-fd`, and what it depends on.
+    pub exits: Vec<OwnedFd>,
     /// Signals to us.
     pub signals: Signals,
     /// Whether signals go on to the process of `pidfd` instead of ending us.
@@ -175,8 +175,8 @@ struct Server {
     watches: Watches,
     resolvers: HostResolvers,
     pidfd: Option<OwnedFd>,
-    /// Kept open: its peer watches us as we watch it.
-    _exit: Option<OwnedFd>,
+    /// Kept open: their peers watch us as we watch them.
+    _exits: Vec<OwnedFd>,
     forward_signals: bool,
     manager: Manager,
     /// Sockets with more to read than one turn allows.
@@ -293,7 +293,8 @@ impl Server {
 
     /// How long to wait: not at all while something is left to do, else until the next deadline.
     fn timeout(&self) -> Option<Duration> {
-        let unfinished = !self.unfinished.is_empty() || self.relay.is_unfinished();
+        let unfinished =
+            !self.unfinished.is_empty() || self.relay.is_unfinished() || self.engine.has_requests();
         if self.more_frames || self.ports.any_readable() || unfinished {
             return Some(Duration::ZERO);
         }

@@ -9,7 +9,7 @@
 use std::fs::{OpenOptions, metadata, remove_file, rename};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{named, set_up};
 use crate::control::{self, Arrival};
@@ -70,7 +70,8 @@ pub(super) fn put_aside(name: &str) -> Result<(), Error> {
 }
 
 /// Brings the containers that are left back to their network, which runs, but for that of one
-/// network namespace. One that cannot be brought back stays left, and the others go on.
+/// network namespace, which the caller brings itself. One that cannot be brought back stays left, and
+/// the others go on.
 ///
 /// # Errors
 /// The network cannot be asked who is there.
@@ -79,17 +80,19 @@ pub(super) fn bring_back(network: &Definition, except: Option<u64>) -> Result<()
     for path in directories(name).map(|directory| directory.join(LEFT)) {
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
         let there = super::network::containers(name)?;
-        let (mut roll, mut all) = (Roll::new(Some(file)), true);
+        let mut roll = Roll::new(Some(file));
         // Without anybody the process would have ended, and with it the ports of names.
         let mut lives = network.group.is_some();
         for (place, entry) in roll::read::<Entry>(&path) {
             let container = entry.name.clone();
             let is_left = entry.is_left(network, &there);
             lives |= is_left;
-            let wanted = entry.arrival.inode != except && is_left;
-            if wanted && let Err(error) = named::come_back(name, entry) {
+            let is_the_callers = except.is_some() && entry.arrival.inode == except;
+            if is_left && is_the_callers {
+                continue;
+            }
+            if is_left && let Err(error) = named::come_back(name, entry) {
                 log::warn!("{container} is not on {name} again: {}", reasons(&error));
-                all = false;
             } else {
                 roll.strike(place);
             }
@@ -100,11 +103,32 @@ pub(super) fn bring_back(network: &Definition, except: Option<u64>) -> Result<()
             }
             roll.strike(place);
         }
-        if all && let Err(error) = remove_file(&path) {
-            log::debug!("cannot remove {}: {error}", path.display());
-        }
+        remove_if_struck(&path);
     }
     Ok(())
+}
+
+/// Strikes what a caller has brought back itself, which may be called otherwise now and have another
+/// interface.
+pub(super) fn strike(network: &Definition, inode: Option<u64>) {
+    for path in directories(&network.name).map(|directory| directory.join(LEFT)) {
+        let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
+        let mut roll = Roll::new(Some(file));
+        for (place, entry) in roll::read::<Entry>(&path) {
+            if entry.network == network.id && entry.arrival.inode == inode {
+                roll.strike(place);
+            }
+        }
+        remove_if_struck(&path);
+    }
+}
+
+fn remove_if_struck(path: &Path) {
+    if roll::read::<Entry>(path).is_empty()
+        && let Err(error) = remove_file(path)
+    {
+        log::debug!("cannot remove {}: {error}", path.display());
+    }
 }
 
 /// Forgets who is to come back to a network, which is to be removed; without a process, the place of

@@ -135,7 +135,7 @@ impl Ticket {
             let leased: Leased = match connection.ask("lease", &wanted) {
                 Ok(leased) => leased,
                 // It was just about to end, since nobody had been there for a while.
-                Err(ClientError::Talk { .. }) if tries < TRIES => continue,
+                Err(error) if error.is_end() && tries < TRIES => continue,
                 Err(error) => return Err(error.into()),
             };
             if let Err(foreign) = &own {
@@ -340,6 +340,11 @@ impl Tickets {
         if let (Ok(()), Some(best)) = (&result, best) {
             result = best.publish(&publish, &bind);
         }
+        for Member { definition, .. } in members.iter().filter(|_| result.is_ok()) {
+            if let Err(error) = network::came_back(definition, inode(container)) {
+                log::debug!("{} may be brought back twice: {}", definition.name, reasons(&error));
+            }
+        }
         match result {
             Ok(()) => Ok(members),
             Err(error) => {
@@ -380,11 +385,8 @@ pub(super) fn attach(
         announcement.make(&manager)?;
         return Ok(0);
     }
-    let exit = match exit {
-        Some(exit) => Some(exit),
-        None => end_of(&members)?,
-    };
-    let served = serve_beside(&endpoint, &container, announcement, exit);
+    let exits = ends_of(&members)?.into_iter().chain(exit).collect();
+    let served = serve_beside(&endpoint, &container, announcement, exits);
     let left = leave_all(members);
     served?;
     left?;
@@ -399,10 +401,13 @@ pub(super) fn leave_all(members: Vec<Member>) -> Result<(), NetworkError> {
     members.into_iter().map(Member::leave).fold(Ok(()), Result::and)
 }
 
-/// What hangs up when the process of the first network ends.
-fn end_of(members: &[Member]) -> Result<Option<OwnedFd>, Error> {
-    let first = members.first().map(|member| member.connection.as_fd().try_clone_to_owned());
-    first.transpose().map_err(set_up("watch the network's process"))
+/// What hangs up when the process of one of the networks ends.
+///
+/// # Errors
+/// No more descriptors.
+pub(super) fn ends_of(members: &[Member]) -> Result<Vec<OwnedFd>, Error> {
+    let ends = members.iter().map(|member| member.connection.as_fd().try_clone_to_owned());
+    ends.collect::<std::io::Result<_>>().map_err(set_up("watch the network's process"))
 }
 
 /// Waits for the end of the container or for a signal, as a network of its own would.
@@ -410,14 +415,14 @@ fn serve_beside(
     endpoint: &Endpoint,
     container: &Container,
     announcement: Announcement,
-    exit: Option<OwnedFd>,
+    exits: Vec<OwnedFd>,
 ) -> Result<Ended, Error> {
     let signals = Signals::new().map_err(set_up("receive signals"))?;
     let pidfd = container.pidfd.as_ref().map(OwnedFd::try_clone).transpose();
     let pidfd = pidfd.map_err(set_up("watch the container"))?;
     let watched = Watched { pidfd, path: container.watch_path.clone() };
     let served = Served::nothing(endpoint, crate::config::Network::default());
-    let network = served.into_network(signals, watched, &announcement.process, exit);
+    let network = served.into_network(signals, watched, &announcement.process, exits);
     serve(network, announcement, false)
 }
 
@@ -474,8 +479,8 @@ pub fn connect(
         None => Who::new(name, format!("{UNNAMED}{}", inode.unwrap_or_default()), Some(&target))?,
     };
     who.links = links;
-    Ticket::get(join, &who)?.bring(&container, &who, Offload::Auto)?;
-    Ok(())
+    let member = Ticket::get(join, &who)?.bring(&container, &who, Offload::Auto)?;
+    network::came_back(&member.definition, inode)
 }
 
 /// Brings a container back to its network, whose process was killed and runs again.
@@ -589,10 +594,18 @@ pub fn disconnect(network: &str, guest: &Guest, force: bool) -> Result<(), Error
             Guest::At(target) => inode(&attach::open(target)?),
             Guest::Named(_) => None,
         };
-        known = info.containers.into_iter().find(|container| match guest {
-            Guest::At(_) => container.inode.is_some() && container.inode == inode,
-            Guest::Named(name) => container.name == *name || container.id.starts_with(name),
-        });
+        let there = |container: &control::Container| inode.is_some() && container.inode == inode;
+        let place = match guest {
+            Guest::At(_) => info.containers.iter().position(there),
+            Guest::Named(name) => {
+                let names = info.containers.iter().map(|known| (&*known.name, &*known.id));
+                match control::meant(name, names) {
+                    Err(2..) => return Err(ClientError::Ambiguous { name: name.clone() }.into()),
+                    other => other.ok(),
+                }
+            }
+        };
+        known = place.and_then(|place| info.containers.into_iter().nth(place));
         if let Some(container) = &known {
             let named = Named { container: Some(container.id.clone()) };
             let _: serde_json::Value = connection.ask("detach", &named)?;

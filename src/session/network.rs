@@ -69,6 +69,20 @@ pub fn connect(
     find(name)?.ok_or_else(|| NetworkError::Start { name: name.clone() }.into())
 }
 
+/// Takes note that the caller has brought the container of a network namespace back to a network
+/// whose process was killed.
+///
+/// # Errors
+/// What keeps the set of networks from being locked.
+pub(super) fn came_back(definition: &Definition, inode: Option<u64>) -> Result<(), Error> {
+    if left::is_any(&definition.name) {
+        let store = Store::of_user().map_err(NetworkError::from)?;
+        let _lock = store.lock().map_err(NetworkError::from)?;
+        left::strike(definition, inode);
+    }
+    Ok(())
+}
+
 /// Serves the networks again whose processes were killed, of all those that there are, or those that
 /// a word names or a container that is called so was on. Returns their names.
 ///
@@ -114,7 +128,7 @@ fn find_alive(name: &str) -> Result<Option<Connection>, Error> {
     let Some(mut connection) = find(name)? else { return Ok(None) };
     match connection.ask::<Value>("version", &json!({})) {
         Ok(_) => Ok(Some(connection)),
-        Err(ClientError::Talk { .. }) => Ok(None),
+        Err(error) if error.is_end() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -208,8 +222,7 @@ pub fn containers_of(connection: Option<Connection>) -> Result<Vec<control::Cont
     let Some(mut connection) = connection else { return Ok(Vec::new()) };
     match connection.ask::<Info>("info", &json!({})) {
         Ok(info) => Ok(info.containers),
-        // It has ended since it was connected to.
-        Err(ClientError::Talk { .. }) => Ok(Vec::new()),
+        Err(error) if error.is_end() => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
 }
@@ -222,7 +235,7 @@ pub fn containers_of(connection: Option<Connection>) -> Result<Vec<control::Cont
 /// Containers are connected, [`NetworkError::InUse`].
 pub fn end(network: &Definition, force: bool) -> Result<(), Error> {
     let name = &network.name;
-    let connection = find(name)?;
+    let connection = find_alive(name)?;
     let runs = connection.is_some();
     let there = containers_of(connection)?;
     let left = left::running(network, runs, &there);
@@ -244,7 +257,8 @@ pub fn end(network: &Definition, force: bool) -> Result<(), Error> {
         }
     }
     match connection.ask::<Value>("quit", &json!({})) {
-        Ok(_) | Err(ClientError::Talk { .. }) => Ok(()),
+        Ok(_) => Ok(()),
+        Err(error) if error.is_end() => Ok(()),
         Err(ClientError::Refused { source, .. }) if source.kind == Kind::Conflict => {
             let containers = containers(name)?.into_iter().map(|container| container.name);
             let (name, containers) = (name.clone(), containers.collect());
@@ -266,9 +280,8 @@ pub fn update(
     manage::update(&store, word, change, |definition| {
         let Some(mut connection) = find(&definition.name)? else { return Ok(()) };
         match connection.ask::<Value>("update", &Update { network: definition.clone() }) {
-            // It has ended since it was connected to.
-            Ok(_) | Err(ClientError::Talk { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) if !error.is_end() => Err(error.into()),
+            _ => Ok(()),
         }
     })
 }
@@ -328,7 +341,7 @@ fn run(store: &Store, definition: Definition, background: Background) -> Result<
     let serves = Serves::Shared(Box::new(definition), journal, roll);
     served.control = Some(ControlSocket { place, serves });
     let process = &announcement.process;
-    let network = served.into_network(signals, Watched::default(), process, None);
+    let network = served.into_network(signals, Watched::default(), process, Vec::new());
     serve(network, announcement, false)?;
     Ok(0)
 }

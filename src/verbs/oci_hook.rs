@@ -7,7 +7,8 @@ use std::io::{self, Read as _};
 
 use super::{Action, Verb};
 use crate::cli::HookError;
-use crate::cli::oci::{Asks, State, is_engine_s};
+use crate::cli::oci::{Asks, State};
+use crate::control::is_id;
 use crate::error::Error;
 use crate::json;
 use crate::network::manage::new_id;
@@ -51,7 +52,7 @@ impl Action for Hook {
         let Some(pid) = state.pid.filter(|pid| *pid > 0) else {
             return Err(HookError::NoProcess { id, status }.into());
         };
-        let id = if is_engine_s(&id) { id } else { new_id()? };
+        let id = if is_id(&id) { id } else { new_id()? };
         let who = Who {
             id,
             name,

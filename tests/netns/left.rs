@@ -83,10 +83,13 @@ fn the_containers_of_a_killed_network_keep_their_interfaces_and_come_back() {
     assert!(served.starts_with("nothing to reattach"), "{served}");
     // An end in order leaves nothing.
     signal_pid(info_process(&lab, "n1"), Signal::SIGTERM);
-    eventually(secs(5), "the interfaces have gone with it", || {
-        let links = lab.within(&db, "ip -br link").ok().to_owned();
-        if links.contains("eth0") { Err(links) } else { Ok(()) }
+    eventually(secs(5), "it has ended", || {
+        match lab.runtime().join("rnsnet/networks/n1").exists() {
+            true => Err("its files are there".to_owned()),
+            false => Ok(()),
+        }
     });
+    assert!(!lab.within(&db, "ip -br link").ok().contains("eth0"), "the interfaces go with it");
     let nothing = lab.rn_fails("reattach");
     assert!(nothing.starts_with("nothing to reattach"), "{nothing}");
 }
@@ -157,6 +160,36 @@ fn a_container_that_cannot_come_back_yet_stays_left() {
     assert_eq!(lab.sockets(Place::Host, 8084), "");
     assert!(lab.within(&new, "ip -br addr show eth0").ok().contains("10.89.0.2/24"));
     drop((other, db));
+}
+
+// A8 E21: what fails forgets nobody, and who is there again is not brought a second time.
+#[test]
+fn an_attach_that_fails_leaves_its_container_to_the_next() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let web = lab.member("--network n1 --name web -p 8080:80");
+    let (ports, pid) = (lab.rn("port web"), web.pid());
+    lab.kill_network("n1");
+    let failed = lab.rn_fails(&format!("-d --network n1 --network typo --name web {pid}"));
+    assert_eq!(failed, "no such network: typo");
+    assert_eq!(lab.rn_fails("network rm n1"), "the network n1 has active endpoints: web");
+    lab.rn("reattach web");
+    assert_eq!(lab.rn("port web"), ports);
+    lab.kill_network("n1");
+    lab.rn(&format!("-d --network n1:interface_name=net7 --name web {pid}"));
+    lab.rn("network start n1");
+    assert_eq!(lab.rn("ps --format {{.Name}}"), "web");
+    let served = lab.rn_fails("reattach n1");
+    assert!(served.starts_with("nothing to reattach"), "{served}");
+
+    // A process that is silent has not ended.
+    let process = info_process(&lab, "n1");
+    signal_pid(process, Signal::SIGSTOP);
+    let silent = lab.rn_fails("network rm -f n1");
+    signal_pid(process, Signal::SIGCONT);
+    assert!(silent.starts_with("cannot talk to n1"), "{silent}");
+    assert_eq!(lab.rn("ps --format {{.Name}}"), "web");
+    assert_eq!(lab.rn("network rm -f n1"), "n1");
 }
 
 // A8 E21: who comes from another pid namespace does not take the containers of this one for ended.

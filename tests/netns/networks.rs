@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use crate::eventually::{eventually, millis, now, promptly, secs};
 use crate::exec::{Ran, signal_pid};
 use crate::lab::{Container, HOST4, HOST6, LAN4, LAN6, Lab, Place, arrivals};
+use crate::rnsnet::binary;
 
 impl Lab {
     /// `rnsnet WORDS`, which has to work; what it prints.
@@ -661,12 +662,15 @@ fn a_caller_that_dies_half_way_gives_the_lease_back() {
          say(ask('lease', name='web')['return']['ipv4'])\n\
          say(ask('attach', id='1' * 64, vnet_header=False, ipv6=False, ifname='eth0')['error']['message'])\n\
          say(ask('lease', name='../x')['error']['kind'])\n\
+         ask('lease', name='web')\n\
+         say(ask('attach', id='www.example.com', vnet_header=False, ipv6=False, ifname='eth0')['error']['message'])\n\
          say(ask('lease', name='web')['return']['ipv4'])",
         socket.display()
     );
     assert_eq!(
         lab.py(Place::User, &program).ok(),
-        "10.89.0.3\nattach takes a TAP and a pidfd\narguments\n10.89.0.3"
+        "10.89.0.3\nattach takes a TAP and a pidfd\narguments\n\
+         invalid id \"www.example.com\": expected 64 hex digits\n10.89.0.3"
     );
     let web = lab.member("--network n1 --name web");
     assert!(lab.within(&web, "ip -br addr").ok().contains("10.89.0.3/24"));
@@ -716,6 +720,25 @@ fn in_the_foreground_the_network_goes_with_the_caller() {
         (1, Some("rnsnet: the process of the network n1 has ended")),
         "{ran}"
     );
+    // Nor without one of several, though something else may end it too; nor does a command.
+    lab.rn("network create n2");
+    let both = "--network n1 --network n2";
+    for words in [format!("{both} --exit-fd 3 {}", web.pid()), format!("run {both} -- sleep 60")] {
+        let script = format!("exec {} {words} 3<&0", binary().display());
+        let mut held = lab.spawn(Place::User, &["sh", "-c", &script]);
+        eventually(secs(5), "it is on both", || {
+            let there = lab.rn("ps");
+            if there.contains("n2") { Ok(()) } else { Err(there) }
+        });
+        signal_pid(info_process(&lab, "n2"), Signal::SIGKILL);
+        eventually(secs(2), "it has ended", || match held.ended() {
+            Some(_) => Ok(()),
+            None => Err("it runs".to_owned()),
+        });
+        let ran = held.finish(secs(1));
+        assert!(ran.stderr.contains("the process of the network n2 has ended"), "{ran}");
+        assert_eq!(lab.rn("ps --format {{.Name}}"), "keeper", "{words}");
+    }
     // And ends by itself with its container.
     let net = lab.rnsnet(&web).with(&["--network", "n1", "--name", "web"]).without_pcap().start();
     web.kill();

@@ -62,8 +62,9 @@ pub(super) struct Names {
 #[derive(Debug, Default)]
 struct Owners {
     ports: Vec<PortId>,
-    /// Which of them is named first, the next time.
-    next: usize,
+    /// Which of them is named first, the next time: of those that ask for IPv4, and the others. Most
+    /// ask for both.
+    next: [usize; 2],
 }
 
 #[derive(Debug)]
@@ -177,8 +178,10 @@ impl Names {
         let linked = own.and_then(|own| own.links.iter().find(|(alias, _)| *alias == name));
         let name = linked.map_or(name, |(_, target)| target.clone());
         if let Some(owners) = self.owners.get_mut(&name) {
-            let (count, first) = (owners.ports.len(), owners.next);
-            owners.next = (first + 1) % count.max(1);
+            let [v4, others] = &mut owners.next;
+            let (count, next) = (owners.ports.len(), if kind == rr::A { v4 } else { others });
+            let first = *next;
+            *next = (first + 1) % count.max(1);
             let ports = owners.ports.iter().cycle().skip(first).take(count);
             let mut addresses = ports
                 .filter_map(|port| self.ports.get(port))

@@ -31,6 +31,8 @@ pub(super) struct Wire {
     pub(super) offset: u32,
     /// Our next sequence number.
     sent: u32,
+    /// The end of what was sent again last, or what is acknowledged if that is further.
+    resent: u32,
     /// What of ours the guest has acknowledged.
     acknowledged: u32,
     /// The guest's next sequence number, as far as we have told it so.
@@ -54,6 +56,7 @@ pub(super) struct Wire {
 pub(super) struct Sent {
     syn: bool,
     ack: bool,
+    empty: bool,
     end: u32,
     acknowledged: u32,
     edge: u32,
@@ -67,6 +70,7 @@ impl Sent {
         Self {
             syn: tcp.syn(),
             ack: tcp.ack(),
+            empty: tcp.segment_len() == 0,
             end: bits(tcp.seq_number() + tcp.segment_len()),
             acknowledged,
             edge: acknowledged.wrapping_add(window),
@@ -81,7 +85,8 @@ impl Wire {
     /// A guest that misses bytes states a larger window whenever its reader took some, but smoltcp
     /// sends them again only after acknowledgements that are alike: the growth has to wait. If one
     /// loss is made good and the next shows, smoltcp would wait for three more of them, which a full
-    /// window does not bring; RFC 6582, section 3.2, does not wait for a *partial acknowledgement*.
+    /// window does not bring; RFC 6582, section 3.2, does not wait for a *partial acknowledgement*. One
+    /// of a part of what was sent again last tells of no other loss: the rest is on its way.
     pub(super) fn note_received(&mut self, segment: &mut [u8]) -> usize {
         let Ok(mut tcp) = TcpPacket::new_checked(segment) else {
             return 1;
@@ -103,13 +108,17 @@ impl Wire {
         if misses && !partial && self.window > 0 {
             tcp.set_window_len(self.window.min(tcp.window_len()));
         }
+        let on_its_way = is_after(self.resent, acknowledged);
+        if !on_its_way {
+            self.resent = acknowledged;
+        }
         self.acknowledged = acknowledged;
         self.window = tcp.window_len();
         if self.offset != 0 {
             tcp.set_ack_number(number(acknowledged.wrapping_sub(self.offset)));
         }
         let alone = tcp.segment_len() == 0;
-        if misses && partial && alone { 1 + DUPLICATE_ACKS } else { 1 }
+        if misses && partial && alone && !on_its_way { 1 + DUPLICATE_ACKS } else { 1 }
     }
 
     /// Turns a SYN of a connection that stands, and a reset in the window that is not exact, into what
@@ -139,6 +148,11 @@ impl Wire {
     pub(super) fn note_sent(&mut self, sent: Sent) {
         if sent.syn || is_after(sent.end, self.sent) {
             self.sent = sent.end;
+        } else if !sent.empty {
+            self.resent = sent.end;
+        }
+        if sent.syn {
+            self.resent = sent.end;
         }
         if sent.ack {
             self.received = sent.acknowledged;

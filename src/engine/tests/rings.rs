@@ -4,7 +4,9 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, guest, server};
-use super::packets::pattern;
+use super::packets::{ACK, GATEWAY_MAC, Segment, ethernet, pattern};
+use super::switch::{B, V4, lease};
+use crate::config::{Limits, Sharing};
 use crate::engine::PortId;
 use crate::engine::host::{SocketId, SocketKind};
 
@@ -39,7 +41,7 @@ fn send_bytes(net: &mut Net, (handle, host): (SocketHandle, SocketId), length: u
     assert!(net.stream(host).received[before..] == body);
 }
 
-/// The lengths of the rings of all open flows, by port.
+/// The lengths of the rings of all open flows, by address and port.
 fn rings(net: &Net) -> Vec<usize> {
     let text = net.engine.to_string();
     let lines = text.lines().filter_map(|line| line.split_once(" rings "));
@@ -164,4 +166,74 @@ fn larger_rings_are_bounded_and_go_from_the_idle_to_the_busy() {
     net.host_closes(flows[1].1, true);
     send(&mut net, flows[68]);
     assert!(rings(&net)[67] > FIRST, "{:?}", rings(&net));
+}
+
+#[test]
+fn who_waits_for_rings_that_others_get_is_read_all_the_same() {
+    let mut net = Net::with_guest(&Options::default());
+    let flows: Vec<_> = (0..70).map(|index| open(&mut net, 40_000 + index)).collect();
+    let body = pattern(200_000);
+    for (_, host) in &flows {
+        net.stream(*host).to_read.extend(&body);
+    }
+    // All are told of at once, and never again.
+    for (_, host) in &flows {
+        let stream = net.host.streams.get_mut(host).unwrap();
+        net.engine.relay(*host, stream, net.now);
+    }
+    let mut got = vec![0; flows.len()];
+    for _ in 0..100 {
+        net.settle();
+        for (index, (handle, _)) in flows.iter().enumerate() {
+            let socket = net.guest().socket(*handle);
+            while socket.can_recv() {
+                got[index] += socket.recv(|bytes| (bytes.len(), bytes.len())).unwrap();
+            }
+        }
+    }
+    assert_eq!(got, [body.len(); 70]);
+}
+
+/// A frame of the container at the second port.
+fn of_second(segment: &Segment) -> Vec<u8> {
+    let frame = ethernet(GATEWAY_MAC, lease(B).mac.0, V4, &segment.packet());
+    [&[0; 10], &frame[..]].concat()
+}
+
+#[test]
+fn a_container_whose_rings_go_to_another_is_the_one_that_hears_of_it() {
+    let mut limits = Limits::default();
+    limits.set("memory", "1").unwrap();
+    let options = Options { sharing: Sharing::Shared, limits, ..Options::default() };
+    let mut net = Net::with_guest(&options);
+    assert_eq!(net.engine.add_port(lease(B), options.vnet, net.now), Ok(B));
+    let (from, to) = ((lease(B).v4, 40_000).into(), server(false, 80));
+    net.port_sends_raw(B, &of_second(&Segment::syn(from, to, 1460)));
+    net.host_opens(SocketKind::TcpConnect(to));
+    let last = |net: &mut Net| {
+        let packets = net.port_gets(B, lease(B).mac);
+        packets.last().map(|packet| Segment::read(packet))
+    };
+    let answer = last(&mut net).expect("a SYN-ACK");
+    let mut next = Segment::new(from, to, ACK, answer.ack, answer.seq + 1);
+    for _ in 0..14 {
+        let segment = next.clone().with(&[7; 1460]);
+        net.engine.handle_frame(B, &mut of_second(&segment), net.now);
+        next.seq += 1460;
+    }
+    net.port_sends_raw(B, &of_second(&next));
+    assert_eq!(rings(&net), [SMALL]);
+    let before = last(&mut net).expect("acknowledgements");
+    assert_eq!(before.ack, next.seq);
+
+    net.pass(Duration::from_secs(2));
+    let other = open(&mut net, 40_001);
+    for _ in 0..3 {
+        send(&mut net, other);
+        net.pass(Duration::from_secs(2));
+    }
+    assert_eq!(rings(&net), [SMALL, FIRST], "by address");
+    let told = last(&mut net).expect("its new window");
+    assert_eq!((told.from, told.to, told.ack), (to, from, next.seq));
+    assert!(told.window < before.window, "{} and {}", told.window, before.window);
 }

@@ -274,14 +274,18 @@ impl Instance {
 
     /// The container that is meant: the one of that name or id, or the only one.
     pub(super) fn find(&mut self, named: Option<&str>) -> Result<&mut Member, Refusal> {
-        let missing = |what: &str| Refusal::new(Kind::NotFound, format!("no container {what:?}"));
         match named {
-            Some(name) => {
-                let is_it = |member: &&mut Member| {
-                    member.facts.name == name || member.facts.id.starts_with(name)
+            Some(word) => {
+                let names = self.containers.iter().map(|member| &member.facts);
+                let names = names.map(|facts| (facts.name.as_str(), facts.id.as_str()));
+                let refusal = match control::meant(word, names) {
+                    Ok(place) => return Ok(&mut self.containers[place]),
+                    Err(0) => (Kind::NotFound, format!("no container {word:?}")),
+                    Err(count) => {
+                        (Kind::Arguments, format!("{word:?} begins the ids of {count} containers"))
+                    }
                 };
-                let found = self.containers.iter_mut().filter(|_| !name.is_empty()).find(is_it);
-                found.ok_or_else(|| missing(name))
+                Err(Refusal::new(refusal.0, refusal.1))
             }
             None => match &mut self.containers[..] {
                 [only] => Ok(only),

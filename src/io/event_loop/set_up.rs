@@ -66,7 +66,7 @@ impl Server {
                 .watch_process(pidfd.as_fd(), CONTAINER, now)
                 .map_err(set_up("watch the container"))?;
         }
-        if let Some(exit) = &network.exit {
+        for exit in &network.exits {
             watch_exit(&poll, exit)?;
         }
         let watches =
@@ -134,7 +134,7 @@ impl Server {
             watches,
             resolvers: network.resolvers,
             pidfd: network.pidfd,
-            _exit: network.exit,
+            _exits: network.exits,
             forward_signals: network.forward_signals,
             manager: network.manager,
             unfinished: Vec::new(),

@@ -37,7 +37,10 @@ impl Server {
             if event.is_error() {
                 self.report_icmp_errors(id, now);
             }
-            self.handle_readable(id, now);
+            // One that is unfinished has its share of each turn as it is.
+            if !self.unfinished.contains(&id) {
+                self.handle_readable(id, now);
+            }
         }
     }
 
@@ -80,8 +83,30 @@ impl Server {
         if self.sockets.is_still_crowded() {
             self.retry_at = Some(now + RETRY);
         } else {
-            self.unfinished.append(&mut self.starved);
+            self.serve_starved();
         }
+    }
+
+    /// Has everybody accepted next turn who waits for descriptors.
+    fn serve_starved(&mut self) {
+        for id in std::mem::take(&mut self.starved) {
+            self.leave_unfinished(id);
+        }
+    }
+
+    /// Has a socket read on in the next turn.
+    fn leave_unfinished(&mut self, id: SocketId) {
+        if !self.unfinished.contains(&id) {
+            self.unfinished.push(id);
+        }
+    }
+
+    /// Has a listener wait until there are descriptors.
+    fn leave_starved(&mut self, id: SocketId, now: Instant) {
+        if !self.starved.contains(&id) {
+            self.starved.push(id);
+        }
+        self.retry_at = Some(now + RETRY);
     }
 
     /// Accepts the clients of a published port.
@@ -93,8 +118,7 @@ impl Server {
             };
             if crowded {
                 self.engine.count_limit(Limit::Descriptors);
-                self.starved.push(id);
-                self.retry_at = Some(now + RETRY);
+                self.leave_starved(id, now);
                 return;
             }
             let (stream, client) = match sock::tcp_accept(socket.as_fd()) {
@@ -102,8 +126,7 @@ impl Server {
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return,
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
-                        self.starved.push(id);
-                        self.retry_at = Some(now + RETRY);
+                        self.leave_starved(id, now);
                         log::debug!("a client has to wait: {error}");
                         return;
                     }
@@ -130,7 +153,7 @@ impl Server {
                 }
             }
         }
-        self.unfinished.push(id);
+        self.leave_unfinished(id);
     }
 
     /// Receives the datagrams of a socket with many peers.
@@ -164,7 +187,7 @@ impl Server {
                 }
             }
         }
-        self.unfinished.push(id);
+        self.leave_unfinished(id);
     }
 
     /// Receives datagrams of a socket with one peer.
@@ -189,7 +212,7 @@ impl Server {
                 }
             }
         }
-        self.unfinished.push(id);
+        self.leave_unfinished(id);
     }
 
     /// Carries out the engine's requests; returns how many streams may have been written to.
@@ -234,7 +257,7 @@ impl Server {
             }
         }
         if closed {
-            self.unfinished.append(&mut self.starved);
+            self.serve_starved();
         }
         relayed
     }

@@ -48,7 +48,7 @@ impl Lab {
             resolvers: HostResolvers::default(),
             pidfd: None,
             watch_path: None,
-            exit: None,
+            exits: Vec::new(),
             signals: Signals::new().unwrap(),
             forward_signals: false,
             manager: Manager::default(),

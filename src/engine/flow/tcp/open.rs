@@ -209,7 +209,8 @@ impl Open {
         while self.to_guest == Half::Open {
             if !socket.can_send() {
                 self.ring_full = true;
-                self.cramped = true;
+                // Before its handshake is over it has room that it may not use.
+                self.cramped |= socket.may_send();
                 break;
             }
             let step = socket.send(|space| match stream.recv(space) {

@@ -13,7 +13,7 @@ use super::TcpFlows;
 use super::flow::{State, TcpFlow};
 use crate::config::{Limit, Limits};
 use crate::engine::stack::{Connection, Ends, LARGEST_RING, Memory, Panicked};
-use crate::engine::{Instant, Turn};
+use crate::engine::{Instant, PortId, Turn};
 
 /// Length of both of a flow's rings at first, in bytes: no more than the windows of a guest that
 /// cannot scale them, and touched page by page.
@@ -24,8 +24,8 @@ pub(in crate::engine) const SMALL_RING: usize = (8 << 10) - 16;
 /// How many flows have rings of a size at most, counted with all larger ones, and the size in bytes.
 /// 64 KiB halves the speed of 256 KiB.
 const STEPS: [(usize, usize); 3] = [(2, LARGEST_RING), (8, FIRST_STEP), (64, SMALLEST_STEP)];
-/// The most that a flow's rings grow to at once. Of several flows that become busy together all so get
-/// the same; one that is busy still, and alone or nearly so, gets more.
+/// The most that a flow's rings grow to at once. So several flows that become busy together all get the
+/// same; one that stays busy, alone or with one other, gets more.
 const FIRST_STEP: usize = LARGEST_RING / 4;
 /// The smallest of them.
 const SMALLEST_STEP: usize = LARGEST_RING / 8;
@@ -43,8 +43,9 @@ const _: () = {
 };
 /// A flow that has moved nothing for this long gives its rings to another that is busy.
 const IDLE: Duration = Duration::from_secs(1);
-/// How many holders of larger rings are looked at when there is none to be had.
+/// How many holders of larger rings are looked at when there is none to be had, and how soon again.
 const LOOKS: usize = 4;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Who has larger rings.
 #[derive(Debug, Default)]
@@ -53,6 +54,10 @@ pub(super) struct Rings {
     pub(super) memory: Memory,
     /// Each once, the one that was looked at longest ago first.
     holders: VecDeque<usize>,
+    /// How many of them are to be looked at, because somebody needs larger rings and gets none.
+    looks: usize,
+    /// When that was last decided.
+    looked: Option<Instant>,
 }
 
 /// What a holder of larger rings had done when it was last looked at.
@@ -72,8 +77,8 @@ impl Rings {
         (used + 2 * SMALL_RING <= memory).then_some(SMALL_RING)
     }
 
-    /// The larger rings that a flow may have, in bytes each: one that has `held` larger ones already,
-    /// or one more.
+    /// The larger rings that a flow may have, in bytes each, instead of the larger ones that it has,
+    /// of `held` bytes, or of its first ones.
     fn step(&self, held: Option<usize>, limits: &Limits) -> Option<usize> {
         let others = self.holders.len().saturating_sub(usize::from(held.is_some()));
         let sizes = held.map_or(0..=FIRST_STEP, |ring| ring + 1..=LARGEST_RING);
@@ -108,10 +113,8 @@ impl TcpFlow {
 impl TcpFlows {
     /// Lets a flow that its rings hold back wait for larger ones, if there are any to be had.
     pub(super) fn offer_rings(&mut self, turn: &mut Turn<'_>, index: usize) {
-        let cramped = |flow: &&TcpFlow| match &flow.state {
-            State::Open(open) => open.is_cramped(),
-            _ => false,
-        };
+        let cramped =
+            |flow: &&TcpFlow| matches!(&flow.state, State::Open(open) if open.is_cramped());
         let Some(held) = self.flows.get(index).filter(cramped).map(TcpFlow::larger_ring) else {
             return;
         };
@@ -119,14 +122,13 @@ impl TcpFlows {
         if turn.fx.frames.shaper.is_slower(turn.port, SMALLEST_STEP) {
             return;
         }
-        let limits = &turn.network.limits;
-        if held.is_none() && self.rings.step(None, limits).is_none() {
-            self.reclaim(turn);
-        }
-        let step = self.rings.step(held, limits);
-        if let (Some(step), Some(flow)) = (step, self.flows.get_mut(index))
-            && let State::Open(open) = &mut flow.state
-        {
+        let Some(step) = self.rings.step(held, &turn.network.limits) else {
+            if self.rings.looked.is_none_or(|at| turn.now >= at + LOOK_AGAIN) {
+                (self.rings.looks, self.rings.looked) = (LOOKS, Some(turn.now));
+            }
+            return;
+        };
+        if let Some(TcpFlow { state: State::Open(open), .. }) = self.flows.get_mut(index) {
             open.expect_ring(step);
         }
     }
@@ -147,6 +149,8 @@ impl TcpFlows {
         let step = self.rings.step(held, &turn.network.limits);
         let Some(ring) = step.map(|step| step.min(ring)) else {
             open.expect_no_ring();
+            // What the host has sent meanwhile was left unread.
+            self.ask_relay(turn, index);
             return;
         };
         match turn.resize(&mut open.connection, ends, ring) {
@@ -165,31 +169,32 @@ impl TcpFlows {
         }
     }
 
+    /// A holder that is to be looked at, for [`TcpFlows::reclaim`] in a turn of its container.
+    pub(in crate::engine) fn next_look(&mut self) -> Option<(PortId, usize)> {
+        self.rings.looks = self.rings.looks.checked_sub(1)?;
+        let index = self.rings.holders.pop_front()?;
+        Some((self.flows.port_of(index)?, index))
+    }
+
     /// Takes the rings of a holder that has been idle.
-    fn reclaim(&mut self, turn: &mut Turn<'_>) {
-        for _ in 0..LOOKS.min(self.rings.holders.len()) {
-            let Some(index) = self.rings.holders.pop_front() else {
-                return;
-            };
-            let Some(flow) = self.flows.get_mut(index) else {
-                continue;
-            };
-            let (moved, ends) = (flow.moved(), flow.ends());
-            let idle =
-                flow.look.is_some_and(|look| look.moved == moved && turn.now > look.at + IDLE);
-            if flow.look.is_none_or(|look| look.moved != moved) {
-                flow.look = Some(Look { moved, at: turn.now });
+    pub(in crate::engine) fn reclaim(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let (moved, ends) = (flow.moved(), flow.ends());
+        let idle = flow.look.is_some_and(|look| look.moved == moved && turn.now > look.at + IDLE);
+        if flow.look.is_none_or(|look| look.moved != moved) {
+            flow.look = Some(Look { moved, at: turn.now });
+        }
+        let connection = flow.state.connection_mut().filter(|_| idle);
+        match connection.map(|connection| turn.resize(connection, ends, FIRST_RING)) {
+            Some(Ok(true)) => {
+                flow.look = None;
+                self.rings.looks = 0;
+                log::trace!("flow {index} tcp {}: rings of {FIRST_RING} bytes", flow.key);
             }
-            let connection = flow.state.connection_mut().filter(|_| idle);
-            match connection.map(|connection| turn.resize(connection, ends, FIRST_RING)) {
-                Some(Ok(true)) => {
-                    flow.look = None;
-                    log::trace!("flow {index} tcp {}: rings of {FIRST_RING} bytes", flow.key);
-                    return;
-                }
-                Some(Err(Panicked)) => self.remove_after_panic(turn, index),
-                Some(Ok(false)) | None => self.rings.holders.push_back(index),
-            }
+            Some(Err(Panicked)) => self.remove_after_panic(turn, index),
+            Some(Ok(false)) | None => self.rings.holders.push_back(index),
         }
     }
 }

@@ -48,15 +48,12 @@ fn flows(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal>
 
 fn stats(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
     let Named { container } = request.arguments()?;
-    if let Some(name) = &container {
-        context.instance.find(Some(name))?;
-    }
-    let named = |member: &&Member| {
-        let name = container.as_deref();
-        name.is_none_or(|name| member.facts.name == name || member.facts.id.starts_with(name))
+    let members = match &container {
+        Some(name) => std::slice::from_ref(context.instance.find(Some(name))?),
+        None => &context.instance.containers[..],
     };
-    let members = context.instance.containers.iter().filter(named);
-    let stats: Vec<Stats> = members.map(|member| stats_of(context.engine, member)).collect();
+    let of = |member| stats_of(context.engine, member);
+    let stats: Vec<Stats> = members.iter().map(of).collect();
     Ok(value(&json!({ "stats": stats })))
 }
 

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 
-use super::super::instance::Facts;
+use super::super::instance::{Facts, Member};
 use super::super::roll::Entry;
 use super::{Command, Context, Reply, value};
 use crate::config::{Lease, LinkLocal, Name, Protocol};
-use crate::control::{Arrival, Kind, Leased, Refusal, Request, SetRate, Wanted};
+use crate::control::{Arrival, Kind, Leased, Refusal, Request, SetRate, Wanted, is_id};
 use crate::engine::dns::PortNames;
 use crate::io::Container;
 use crate::network::definition::{Definition, check_name};
@@ -81,6 +81,10 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let aliases: Vec<Name> = aliases.collect::<Result<_, _>>()?;
     let links = arrival.links.iter().map(|(alias, name)| Ok((name_of(alias)?, name_of(name)?)));
     let links: Vec<(Name, Name)> = links.collect::<Result<_, Refusal>>()?;
+    if !is_id(&arrival.id) {
+        let message = format!("invalid id {:?}: expected 64 hex digits", arrival.id);
+        return Err(Refusal::new(Kind::Arguments, message));
+    }
     context.check_names(&pending.name, &arrival)?;
     let mut fds = std::mem::take(&mut context.fds);
     let dns = match arrival.dns {
@@ -114,7 +118,7 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
             return Err(failed(format!("cannot use the DNS sockets: {error}")));
         }
     }
-    let short = arrival.id.get(..12).and_then(|short| short.parse().ok());
+    let short = arrival.id.get(..SHORT).and_then(|short| short.parse().ok());
     let own: Vec<_> = std::iter::once(lease.v4.into()).chain(lease.v6.map(Into::into)).collect();
     let names = PortNames {
         addresses: own.clone(),
@@ -188,6 +192,8 @@ fn take_tap(tap: OwnedFd, vnet_header: bool, strange: bool) -> std::io::Result<T
     }
 }
 
+/// How much of its id a container is called by, in digits.
+const SHORT: usize = 12;
 /// Most containers of one user who is not the network's owner.
 const MAX_OF_STRANGER: usize = 128;
 
@@ -200,9 +206,12 @@ impl Context<'_> {
     /// or the world outside calls so.
     fn check_names(&mut self, name: &str, arrival: &Arrival) -> Result<(), Refusal> {
         let names = std::iter::once(name).chain(arrival.aliases.iter().map(String::as_str));
-        for name in names {
-            let members = &self.instance.containers;
-            if members.iter().any(|m| m.owner != self.stranger && m.is_called(name)) {
+        for name in names.chain(arrival.id.get(..SHORT)) {
+            let is_taken = |other: &Member| {
+                other.owner != self.stranger
+                    && (other.is_called(name) || other.facts.id.get(..SHORT) == Some(name))
+            };
+            if self.instance.containers.iter().any(is_taken) {
                 return Err(taken(name));
             }
             if self.stranger.is_none() {
