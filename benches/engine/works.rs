@@ -280,7 +280,7 @@ impl Net {
         }
         flow.data = data;
         let text = net.engine.to_string();
-        assert!(text.contains(" rings 1048576"), "a busy flow has large rings\n{text}");
+        assert!(text.contains(" rings 524288"), "a busy flow has larger rings\n{text}");
         (net, flow)
     }
 

@@ -36,23 +36,13 @@ pub fn is_id(id: &str) -> bool {
 ///
 /// # Errors
 /// How many it may mean.
-pub fn meant<'a>(
-    word: &str,
-    containers: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-) -> Result<usize, usize> {
-    let containers = containers.enumerate();
-    let whole = containers.clone().find(|(_, (name, id))| *name == word || *id == word);
-    if let Some((place, _)) = whole {
+pub fn meant(word: &str, containers: &[(&str, &str)]) -> Result<usize, usize> {
+    if let Some(place) = containers.iter().position(|(name, id)| *name == word || *id == word) {
         return Ok(place);
     }
-    let begins = |(place, (_, id)): (usize, (&str, &str))| {
-        (!word.is_empty() && id.starts_with(word)).then_some(place)
-    };
-    let place = containers.clone().find_map(begins);
-    match (place, containers.filter_map(begins).count()) {
-        (Some(place), 1) => Ok(place),
-        (_, count) => Err(count),
-    }
+    let begins = |(_, id): &(&str, &str)| !word.is_empty() && id.starts_with(word);
+    let count = containers.iter().filter(|container| begins(container)).count();
+    containers.iter().position(begins).filter(|_| count == 1).ok_or(count)
 }
 
 /// What a client asks for.

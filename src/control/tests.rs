@@ -104,7 +104,7 @@ fn both_sides_understand_each_other() {
 fn a_name_comes_before_the_beginning_of_an_id() {
     let (one, other) = (&"db1".repeat(22)[..64], &"dc".repeat(32)[..]);
     let containers = [("web", one), ("db", other)];
-    let meant = |word| meant(word, containers.into_iter());
+    let meant = |word| meant(word, &containers);
     assert_eq!(meant("db"), Ok(1));
     assert_eq!(meant("web"), Ok(0));
     assert_eq!(meant(one), Ok(0));

@@ -599,7 +599,7 @@ pub fn disconnect(network: &str, guest: &Guest, force: bool) -> Result<(), Error
             Guest::At(_) => info.containers.iter().position(there),
             Guest::Named(name) => {
                 let names = info.containers.iter().map(|known| (&*known.name, &*known.id));
-                match control::meant(name, names) {
+                match control::meant(name, &names.collect::<Vec<_>>()) {
                     Err(2..) => return Err(ClientError::Ambiguous { name: name.clone() }.into()),
                     other => other.ok(),
                 }

@@ -277,15 +277,12 @@ impl Instance {
         match named {
             Some(word) => {
                 let names = self.containers.iter().map(|member| &member.facts);
-                let names = names.map(|facts| (facts.name.as_str(), facts.id.as_str()));
-                let refusal = match control::meant(word, names) {
-                    Ok(place) => return Ok(&mut self.containers[place]),
-                    Err(0) => (Kind::NotFound, format!("no container {word:?}")),
-                    Err(count) => {
-                        (Kind::Arguments, format!("{word:?} begins the ids of {count} containers"))
-                    }
-                };
-                Err(Refusal::new(refusal.0, refusal.1))
+                let names: Vec<_> = names.map(|facts| (&*facts.name, &*facts.id)).collect();
+                let place = control::meant(word, &names).map_err(|count| match count {
+                    0 => Refusal::new(Kind::NotFound, format!("no container {word:?}")),
+                    _ => Refusal::new(Kind::Arguments, "several containers' ids begin so"),
+                })?;
+                Ok(&mut self.containers[place])
             }
             None => match &mut self.containers[..] {
                 [only] => Ok(only),
