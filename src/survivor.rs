@@ -492,6 +492,19 @@ mod tests {
     }
 
     #[test]
+    fn every_port_of_both_protocols_fits() {
+        let directory = scratch("ports");
+        let all = || Some((1..=u16::MAX).map(|port| (port, port)).collect());
+        let mut state = State { rules: vec![all(), all()], ..state(&["--", "7"]) };
+        state.clone().write(&directory).unwrap();
+        assert!(State::read(&path_in(&directory)).unwrap() == Some(state.clone()));
+        state.rules.push(all());
+        let error = state.write(&directory).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn a_process_is_known_by_its_start() {
         let own = i32::try_from(std::process::id()).unwrap();
         let started = started(own).unwrap();
