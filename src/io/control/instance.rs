@@ -280,7 +280,7 @@ impl Instance {
                 let names: Vec<_> = names.map(|facts| (&*facts.name, &*facts.id)).collect();
                 let place = control::meant(word, &names).map_err(|count| match count {
                     0 => Refusal::new(Kind::NotFound, format!("no container {word:?}")),
-                    _ => Refusal::new(Kind::Arguments, "several containers' ids begin so"),
+                    _ => Refusal::new(Kind::Arguments, format!("{word:?} begins {count} ids")),
                 })?;
                 Ok(&mut self.containers[place])
             }
