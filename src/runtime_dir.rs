@@ -136,6 +136,16 @@ impl Directory {
         Ok(file)
     }
 
+    /// Removes what is kept of the run, as at the end: nobody takes it for one that was killed.
+    pub fn forget_state(&mut self) {
+        // The file is not always there, and the call is on the list of those that are allowed.
+        if std::mem::take(&mut self.with_state)
+            && let Err(error) = self.entry.remove_file_in(STATE)
+        {
+            log::trace!("cannot remove {STATE}: {error}");
+        }
+    }
+
     /// A directory that is there.
     pub(crate) fn of(path: PathBuf) -> Result<Self, RuntimeDirError> {
         match Entry::at(&path) {
@@ -159,12 +169,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // The file is not always there, and the calls are on the list of those that are allowed.
-        if self.with_state
-            && let Err(error) = self.entry.remove_file_in(STATE)
-        {
-            log::trace!("cannot remove {STATE}: {error}");
-        }
+        self.forget_state();
         // The other one of socket and state may still be there: then it is not empty.
         if let Err(error) = self.entry.remove_directory() {
             log::trace!("cannot remove {}: {error}", self.path.display());

@@ -286,6 +286,11 @@ impl Left {
         runtime_dir::clear(self.path.parent().unwrap_or(&self.path));
     }
 
+    /// Whether its process, which runs no more, was killed: at an end in order the state goes first.
+    fn is_left(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Whether the container still runs: the namespace is where it was.
     fn has_container(&self) -> bool {
         let asked = self.asked().ok();
@@ -308,6 +313,11 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
     // A process that was killed this moment is still there for another.
     if server.lives_after(PATIENCE) {
         return Err(ReattachError::Served { name: left.name, pid: server.pid });
+    }
+    if !left.is_left() {
+        return Err(what.map_or(ReattachError::Nothing, |what| ReattachError::NoSuch {
+            what: what.to_owned(),
+        }));
     }
     let mut attach = left.asked()?;
     std::env::set_current_dir(&left.state.directory).map_err(|source| {
@@ -367,6 +377,7 @@ fn choose(all: Vec<Left>, what: Option<&str>) -> Result<Left, ReattachError> {
             let patience = PATIENCE / u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
             dead = all.extract_if(.., |left| !left.state.server.lives_after(patience)).collect();
         }
+        dead.retain(Left::is_left);
         return match (dead.pop(), dead.is_empty()) {
             (None, _) => Err(ReattachError::Nothing),
             (Some(one), true) => Ok(one),
@@ -528,6 +539,22 @@ mod tests {
         assert!(matches!(choose(all(), None), Err(ReattachError::Nothing)));
         assert!(all()[0].has_container());
         assert!(!left("other", &["--", "/proc/self/ns/user"]).has_container());
+    }
+
+    #[test]
+    fn whoever_ended_in_order_has_left_nothing() {
+        let directory = scratch("ended");
+        let own = std::process::id().to_string();
+        let dead = |directory: &Path| {
+            let mut dead = left("web", &["--", &own]);
+            (dead.state.server.pid, dead.path) = (i32::MAX, path_in(directory));
+            vec![dead]
+        };
+        state(&[]).write(&directory).unwrap();
+        assert_eq!(choose(dead(&directory), None).unwrap().name, "web");
+        // As when the state was read just before.
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(matches!(choose(dead(&directory), None), Err(ReattachError::Nothing)));
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub struct ControlSocket {
 pub(super) struct Control {
     clients: Clients<Session>,
     /// Removed after the socket in it.
-    _directory: Directory,
+    directory: Directory,
     first_client: usize,
     instance: Instance,
     events: EventLog,
@@ -73,6 +73,14 @@ pub(super) struct Control {
     capturing: bool,
     /// Whether the process was asked to end.
     end: bool,
+}
+
+impl Drop for Control {
+    /// Before the socket goes: whoever finds that nobody answers there would bring back whom the state
+    /// tells of.
+    fn drop(&mut self) {
+        self.directory.forget_state();
+    }
 }
 
 /// What a client has asked for that goes on.
@@ -119,7 +127,7 @@ impl Control {
         let limits = Limits { clients: clients.min(MAX_CLIENTS), ..LIMITS };
         let mut control = Self {
             clients: Clients::new(place.socket, registry, token, first_client, limits)?,
-            _directory: place.directory,
+            directory: place.directory,
             first_client,
             instance,
             events: EventLog::default(),

@@ -259,6 +259,29 @@ fn a_crowd_that_is_silent_makes_room() {
 }
 
 #[test]
+fn who_sees_the_end_in_order_finds_no_state() {
+    // Whoever looks is another process; a thread that waits for the end meets the same moments.
+    for _ in 0..100 {
+        let (mut lab, mut other) = (Lab::new("end"), Lab::new("other"));
+        let state = lab.path.with_file_name("state.json");
+        lab.control.directory.state().unwrap();
+        let client = lab.connect();
+        lab.turn();
+        // A lab that goes takes its files with it, so another's takes the control socket.
+        std::mem::swap(&mut lab.control, &mut other.control);
+        let there = std::thread::scope(|threads| {
+            let looks = threads.spawn(|| {
+                assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+                state.exists()
+            });
+            drop(other);
+            looks.join().unwrap()
+        });
+        assert!(!there);
+    }
+}
+
+#[test]
 fn only_who_finds_no_place_meets_the_bound() {
     let mut lab = Lab::new("bound");
     let mut crowd: Vec<UnixStream> = (0..MAX_CLIENTS).map(|_| lab.connect()).collect();
