@@ -191,18 +191,22 @@ pub fn clear(directory: &Path) {
 /// Directories that do not exist or are not ours have none.
 ///
 /// # Errors
-/// What keeps a directory from being read, `PermissionDenied` above all.
+/// What keeps every place from being looked at, and what keeps one of ours from being read.
 pub fn sockets() -> Result<Vec<(Owner, String, PathBuf)>, RuntimeDirError> {
     let mut found = Vec::new();
+    let (mut usable, mut unusable) = (false, None);
     for base in bases() {
         match check(&base) {
-            Ok(()) => {}
+            Ok(()) => usable = true,
             Err(RuntimeDirError::Directory { source, .. })
                 if source.kind() == io::ErrorKind::NotFound =>
             {
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                unusable = Some(error);
+                continue;
+            }
         }
         for owner in [Owner::Container, Owner::Network] {
             let parent = base.join(owner.directory());
@@ -218,6 +222,10 @@ pub fn sockets() -> Result<Vec<(Owner, String, PathBuf)>, RuntimeDirError> {
                 }
             }
         }
+    }
+    // Anybody may have made that of /tmp: what is there says nothing of the other.
+    if let Some(error) = unusable.filter(|_| !usable) {
+        return Err(error);
     }
     found.extend(shared::own());
     found.retain(|(_, name, _)| remembered(name).is_none());

@@ -45,6 +45,7 @@ impl User {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rnsnet"));
         command.arg("network").args(line.split(' ').map(|word| word.replace('~', " ")));
         command.env("XDG_CONFIG_HOME", &self.config).env_remove("HOME");
+        command.env("XDG_RUNTIME_DIR", self.config.join("runtime"));
         command
     }
 
