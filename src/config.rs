@@ -261,6 +261,8 @@ pub struct Network {
     pub dns: bool,
     /// What it answers by itself, and whom it asks.
     pub resolver: Resolver,
+    /// Whether the gateway is the containers' default router.
+    pub default_route: bool,
     /// How the container is told that a destination is forbidden.
     pub refusal: Refusal,
     /// The first of the addresses that DHCP gives away, one for each hardware address that asks;
@@ -720,6 +722,7 @@ impl Default for Network {
             host_access: HostAccess::default(),
             dns: true,
             resolver: Resolver::default(),
+            default_route: true,
             refusal: Refusal::default(),
             dhcp_pool: None,
             sharing: Sharing::default(),

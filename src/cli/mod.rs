@@ -560,6 +560,7 @@ fn link(
         host_access: read(host_access, "--host-access", values::host_access)?.unwrap_or_default(),
         dns: true,
         resolver: dns::resolver(given)?,
+        default_route: true,
         refusal: Refusal::default(),
         dhcp_pool: None,
         sharing: Sharing::Private,

@@ -234,6 +234,7 @@ impl Given {
             host_access: if closed { HostAccess::None } else { HostAccess::All },
             dns: !self.has(Id::DisableDns),
             resolver: Resolver::default(),
+            default_route: true,
             refusal: Refusal::Unreachable,
             // As its users find it in their logs: .15 to .30.
             dhcp_pool: Some(Ipv4Addr::from_bits(addresses.v4.subnet.address.to_bits() | 15)),

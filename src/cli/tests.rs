@@ -56,6 +56,7 @@ fn default_link() -> (Endpoint, Network) {
         host_access: HostAccess::None,
         dns: true,
         resolver: Resolver::default(),
+        default_route: true,
         refusal: Refusal::Prohibited,
         dhcp_pool: None,
         sharing: Sharing::Private,

@@ -41,7 +41,7 @@ pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
         target_hardware_addr: source_hardware_addr,
         target_protocol_addr: source_protocol_addr,
     };
-    let composer = Composer { link: turn.link };
+    let composer = Composer { link: turn.link, id: 0 };
     turn.fx.queue(turn.port, |buffer| {
         composer.arp(buffer, |packet| reply.emit(&mut ArpPacket::new_unchecked(packet)));
     });
@@ -59,7 +59,7 @@ pub(super) fn announce(turn: &mut Turn<'_>, lease: &Lease) {
         target_hardware_addr: EthernetAddress(lease.mac.0),
         target_protocol_addr: lease.v4,
     };
-    let composer = Composer { link: turn.link };
+    let composer = Composer { link: turn.link, id: 0 };
     turn.fx.queue(turn.port, |buffer| {
         composer.arp(buffer, |packet| reply.emit(&mut ArpPacket::new_unchecked(packet)));
     });

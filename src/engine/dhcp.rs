@@ -43,6 +43,7 @@ const MESSAGE_TYPE: u8 = 53;
 const SERVER_IDENTIFIER: u8 = 54;
 const CLIENT_IDENTIFIER: u8 = 61;
 const DOMAIN_SEARCH: u8 = 119;
+const CLASSLESS_ROUTES: u8 = 121;
 
 /// Who has which address of a range; the hardware address heard longest ago gives way.
 #[derive(Debug, Default)]
@@ -220,7 +221,14 @@ fn options(turn: &Turn<'_>, request: &Request, kind: DhcpMessageType, yours: Ipv
     }
     let mask = u32::MAX.checked_shl(32 - u32::from(v4.subnet.prefix_len)).unwrap_or(0);
     put(SUBNET_MASK, &mask.to_be_bytes());
-    put(ROUTER, &v4.gateway.octets());
+    if turn.network.default_route {
+        put(ROUTER, &v4.gateway.octets());
+    }
+    if turn.network.default_route && !v4.subnet.contains(v4.gateway) {
+        // RFC 3442: the router is on the link, and everything else is beyond it.
+        let [a, b, c, d] = v4.gateway.octets();
+        put(CLASSLESS_ROUTES, &[32, a, b, c, d, 0, 0, 0, 0, 0, a, b, c, d]);
+    }
     put(NAME_SERVERS, &turn.network.announced(v4.dns.into()));
     // RFC 3397; nobody asks for so many domains that one option cannot hold them.
     let domains = turn.network.announced_domains();

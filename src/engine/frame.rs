@@ -134,7 +134,8 @@ impl IpPacket<'_> {
     #[must_use]
     pub fn onward(&self) -> IpFields {
         IpFields {
-            hop_limit: Some(self.hop_limit.saturating_sub(1)),
+            // What has made its last hop is here because it was for the gateway, and has arrived.
+            hop_limit: Some(self.hop_limit.saturating_sub(1).max(1)),
             // A link that takes more than Ethernet's packets ends here: what is beyond is not the
             // guest's to know, and no path takes them whole.
             dont_fragment: self.dont_fragment && self.longest() <= ETHERNET_MTU,
@@ -461,10 +462,14 @@ pub(super) fn write_ethernet_header(header: &mut [u8], link: &Link, protocol: Et
 pub(super) struct Composer<'a> {
     /// The port's addresses and abilities.
     pub(super) link: &'a Link,
+    /// Identification of an IPv4 packet.
+    pub(super) id: u16,
 }
 
 impl Composer<'_> {
-    /// Fills `buffer` with one IP packet; `emit` writes its `payload_len` bytes of payload.
+    /// Fills `buffer` with one IP packet; `emit` writes its `payload_len` bytes of payload. One of IPv4
+    /// may be cut (RFC 6864, section 4): behind the guest there may be a smaller MTU, of which nobody
+    /// here would hear.
     pub(super) fn ip(
         &self,
         buffer: &mut Vec<u8>,
@@ -477,7 +482,10 @@ impl Composer<'_> {
         let (source, destination) = addresses;
         let repr = IpRepr::new(source.into(), destination.into(), protocol, payload_len, hop_limit);
         let body = self.blank(buffer, ethertype(source), repr.buffer_len());
-        repr.emit(&mut *body, &ChecksumCapabilities::default());
+        repr.emit(&mut *body, &ChecksumCapabilities::ignored());
+        if source.is_ipv4() {
+            set_ipv4_fragment(body, self.id, 0, false);
+        }
         emit(body.get_mut(repr.header_len()..).unwrap_or_default());
     }
 
@@ -513,7 +521,7 @@ pub(super) fn ethertype(address: IpAddr) -> EthernetProtocol {
     }
 }
 
-/// An IPv4 fragment's header bytes: set by the composer of fragments after [`Composer::ip`].
+/// Sets where an IPv4 packet belongs in the datagram that it may be a part of, and its checksum.
 pub(super) fn set_ipv4_fragment(packet: &mut [u8], id: u16, offset: u16, more: bool) {
     let mut header = Ipv4Packet::new_unchecked(packet);
     header.set_ident(id);
@@ -546,14 +554,21 @@ mod tests {
         };
         let addresses = (IpAddr::from([10, 0, 2, 100]), IpAddr::from([192, 0, 2, 9]));
         let mut buffer = Vec::new();
-        Composer { link: &link }.ip(&mut buffer, addresses, IpProtocol::Udp, 64, 12, |payload| {
-            let mut udp = UdpPacket::new_unchecked(payload);
-            udp.set_src_port(4000);
-            udp.set_dst_port(53);
-            udp.set_len(12);
-            udp.payload_mut().copy_from_slice(b"ping");
-            udp.fill_checksum(&addresses.0.into(), &addresses.1.into());
-        });
+        Composer { link: &link, id: 1 }.ip(
+            &mut buffer,
+            addresses,
+            IpProtocol::Udp,
+            64,
+            12,
+            |payload| {
+                let mut udp = UdpPacket::new_unchecked(payload);
+                udp.set_src_port(4000);
+                udp.set_dst_port(53);
+                udp.set_len(12);
+                udp.payload_mut().copy_from_slice(b"ping");
+                udp.fill_checksum(&addresses.0.into(), &addresses.1.into());
+            },
+        );
         if vnet { buffer } else { buffer.split_off(VNET_HEADER_LEN) }
     }
 

@@ -89,7 +89,7 @@ fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropRea
                     _ if anywhere && !ip.is_unicast_link_local() => !ip.is_loopback(),
                     IpProtocol::Icmpv6 => ip.is_unicast_link_local() || ip.is_unspecified(),
                     IpProtocol::Udp => ip.is_unicast_link_local(),
-                    _ => false,
+                    _ => is_for_neighbour(turn, packet),
                 }
         }
         (IpAddr::V6(_), None) => false,
@@ -107,6 +107,15 @@ fn check_addresses(turn: &Turn<'_>, packet: &IpPacket<'_>) -> Result<(), DropRea
         return Err(DropReason::Multicast);
     }
     Ok(())
+}
+
+/// Whether a packet is from a link-local address to one that stands for the host. Who has copied the
+/// host's addresses has its router at such a one, and speaks to it from its own.
+fn is_for_neighbour(turn: &Turn<'_>, packet: &IpPacket<'_>) -> bool {
+    let link_local = |address| matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    link_local(packet.source)
+        && link_local(packet.destination)
+        && turn.network.rules.real(packet.destination).is_some()
 }
 
 fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
@@ -131,7 +140,7 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
     }
     let local = match packet.source {
         IpAddr::V4(ip) => ip.is_unspecified(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() && !is_for_neighbour(turn, packet),
     };
     if local {
         return Verdict::Dropped(DropReason::SpoofedSource);
@@ -177,10 +186,14 @@ fn handle_icmp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) 
         tables.echo.handle_request(turn, packet)
     } else if v6 && ndp::is_neighbour_discovery(kind) {
         ndp::handle(turn, packet)
-    } else if let Some((guest, host)) = icmp::refused_by_guest(packet.payload(), v6)
+    } else if let Some((protocol, guest, host)) = icmp::refused_by_guest(packet.payload(), v6)
         && guest.ip() == packet.source
     {
-        tables.udp.handle_refused(turn, FlowKey { port: turn.port, guest, host })
+        let key = FlowKey { port: turn.port, guest, host };
+        match protocol {
+            IpProtocol::Tcp => tables.tcp.handle_refused(turn, key),
+            _ => tables.udp.handle_refused(turn, key),
+        }
     } else {
         Verdict::Dropped(DropReason::UnhandledIcmp)
     }

@@ -157,7 +157,11 @@ pub(super) fn send_error(turn: &mut Turn<'_>, by: Option<IpAddr>, packet: &[u8],
         return;
     };
     // RFC 1122, section 3.2.2: no error about a packet that was not from and to one host.
-    if !is_unicast(source) || !is_unicast(destination) {
+    let everybody = IpAddr::V4(turn.network.addresses.v4.subnet.broadcast());
+    if !is_unicast(source) || !is_unicast(destination) || destination == everybody {
+        return;
+    }
+    if is_error(packet) {
         return;
     }
     let gateway = match (source, turn.network.addresses.v6) {
@@ -222,17 +226,19 @@ fn send(
     turn.fx.message = message;
 }
 
-/// A datagram of `guest` that the guest itself refuses: what a port-unreachable error of its quotes.
-pub(super) fn refused_by_guest(message: &[u8], v6: bool) -> Option<(SocketAddr, SocketAddr)> {
+/// What the guest itself refuses: the protocol of the packet that an error of its quotes, its own end
+/// and the host's. A datagram's port must be unreachable; a call is refused by its firewall as well
+/// (RFC 1122, section 4.2.3.9, RFC 1812, section 5.2.7.1, RFC 4443, section 3.1).
+pub(super) fn refused_by_guest(
+    message: &[u8],
+    v6: bool,
+) -> Option<(IpProtocol, SocketAddr, SocketAddr)> {
     let (&[kind, code, ..], quoted) = message.split_first_chunk::<8>()?;
-    let port = if v6 {
-        (V6_UNREACHABLE, Unreachable::Port.code_v6())
-    } else {
-        (V4_UNREACHABLE, Unreachable::Port.code_v4())
+    let (port, forbidden) = match (v6, kind) {
+        (true, V6_UNREACHABLE) => (Unreachable::Port.code_v6(), &[1, 5, 6][..]),
+        (false, V4_UNREACHABLE) => (Unreachable::Port.code_v4(), &[2, 9, 10, 13][..]),
+        _ => return None,
     };
-    if (kind, code) != port {
-        return None;
-    }
     // What is quoted is cut, so the lengths that it states are not to be held against it.
     let (source, destination, protocol, rest) = if v6 {
         let (header, rest) = quoted.split_first_chunk::<40>()?;
@@ -246,7 +252,30 @@ pub(super) fn refused_by_guest(message: &[u8], v6: bool) -> Option<(SocketAddr, 
     let &[s0, s1, d0, d1] = rest.first_chunk()?;
     let host = SocketAddr::new(source, u16::from_be_bytes([s0, s1]));
     let guest = SocketAddr::new(destination, u16::from_be_bytes([d0, d1]));
-    (protocol == IpProtocol::Udp).then_some((guest, host))
+    let refused = match protocol {
+        IpProtocol::Udp => code == port,
+        IpProtocol::Tcp => code == port || forbidden.contains(&code),
+        _ => false,
+    };
+    refused.then_some((protocol, guest, host))
+}
+
+/// Whether a packet is an error itself: nobody is told of those (RFC 1122, section 3.2.2, RFC 4443,
+/// section 2.4).
+fn is_error(packet: &[u8]) -> bool {
+    let (protocol, header_len) = match packet.first_chunk::<40>() {
+        Some(header) if header[0] >> 4 == 6 => (header[6], 40),
+        _ => match packet.first_chunk::<20>() {
+            Some(header) => (header[9], usize::from(header[0] & 0xf) * 4),
+            None => return false,
+        },
+    };
+    let kind = packet.get(header_len).copied();
+    match IpProtocol::from(protocol) {
+        IpProtocol::Icmp => kind.is_some_and(|kind| matches!(kind, 3..=5 | 11 | 12)),
+        IpProtocol::Icmpv6 => kind.is_some_and(|kind| kind < 128),
+        _ => false,
+    }
 }
 
 /// Of a packet that was kept to be quoted the end may be missing.

@@ -512,6 +512,7 @@ impl Engine {
                     let length = self.fx.tx.get().map(<[u8]>::len);
                     if let Some(length) = length {
                         self.count_sent(port, length);
+                        let length = length.saturating_sub(frame::VNET_HEADER_LEN);
                         self.fx.frames.shaper.count_down(port, length, now);
                     }
                     if let Some(frame) = self.fx.tx.get() {

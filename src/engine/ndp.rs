@@ -89,7 +89,7 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
     let lladdr = Some(RawHardwareAddress::from(EthernetAddress(gateway_mac)));
     match message {
         NdiscRepr::NeighborSolicit { target_addr, .. } => {
-            let own = target_addr == own_link_local || turn.is_own_address(target_addr.into());
+            let own = turn.is_own_address(target_addr.into());
             // As for ARP: duplicate detection is not answered for others.
             let proxied = turn.network.rules.neighbours == Neighbours::Host
                 && !source.is_unspecified()
@@ -153,7 +153,8 @@ pub(super) fn advertise(turn: &mut Turn<'_>, to: Ipv6Addr) {
         hop_limit: 64,
         // More is to be had by DHCPv6, but no addresses.
         flags: NdiscRouterFlags::OTHER,
-        router_lifetime: ROUTER_LIFETIME,
+        // RFC 4861, section 4.2: zero is no default router.
+        router_lifetime: if turn.network.default_route { ROUTER_LIFETIME } else { Duration::ZERO },
         reachable_time: Duration::ZERO,
         retrans_time: Duration::ZERO,
         lladdr: Some(RawHardwareAddress::from(EthernetAddress(gateway_mac))),

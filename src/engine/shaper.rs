@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use smoltcp::time::Duration;
 
+use super::frame::VNET_HEADER_LEN;
 use super::{Instant, PortId};
 use crate::config::Rate;
 use crate::sorted::SortedMap;
@@ -181,7 +182,7 @@ impl Shaper {
                 self.resumed.extend(shaped.flows.pop_front());
             } else if let Some(held) = shaped.frames.pop_front() {
                 shaped.bytes -= held.frame.len();
-                shaped.spend(held.frame.len(), now);
+                shaped.spend(held.frame.len().saturating_sub(VNET_HEADER_LEN), now);
                 next = Some((*port, held));
                 break;
             }

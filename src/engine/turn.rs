@@ -140,7 +140,8 @@ impl Effects {
     /// Whether a frame of another container, as its TAP has it, may go to a port now. If not it
     /// waits there, or is dropped.
     pub(super) fn passes(&mut self, port: PortId, raw: &[u8], vnet: bool, now: Instant) -> bool {
-        if self.frames.shaper.passes(port, raw.len(), now) {
+        let head_room = if vnet { VNET_HEADER_LEN } else { 0 };
+        if self.frames.shaper.passes(port, raw.len().saturating_sub(head_room), now) {
             return true;
         }
         if self.has_room(port, 1) {
@@ -310,6 +311,12 @@ impl Random {
         Self { key: KeyedHash::new(seed), counter: 0 }
     }
 
+    /// The next number of 16 bits.
+    pub(super) fn next_u16(&mut self) -> u16 {
+        let [low, high, ..] = self.next_u64().to_le_bytes();
+        u16::from_le_bytes([low, high])
+    }
+
     pub(super) fn next_u64(&mut self) -> u64 {
         self.counter = self.counter.wrapping_add(1);
         let mut hasher = self.key.build_hasher();
@@ -324,6 +331,7 @@ impl Turn<'_> {
     pub(super) fn is_own_address(&self, address: IpAddr) -> bool {
         let rules = &self.network.rules;
         self.is_dns_address(address)
+            || address == IpAddr::V6(ndp::link_local(self.link.gateway_mac.0))
             || (self.is_gateway(address) && rules.neighbours == Neighbours::Nobody)
             || rules.real(address).is_some()
     }
@@ -447,7 +455,7 @@ impl Turn<'_> {
             self.send_fragments(addresses, IpProtocol::Udp, &datagram);
             return;
         }
-        let composer = Composer { link: self.link };
+        let composer = Composer { link: self.link, id: self.fx.random.next_u16() };
         let mut queued = false;
         self.fx.queue(self.port, |buffer| {
             queued = true;
@@ -475,7 +483,7 @@ impl Turn<'_> {
             self.send_fragments(addresses, protocol, payload);
             return;
         }
-        let composer = Composer { link: self.link };
+        let composer = Composer { link: self.link, id: self.fx.random.next_u16() };
         self.fx.queue(self.port, |buffer| {
             composer.ip(buffer, addresses, protocol, hop_limit, payload.len(), |body| {
                 body.copy_from_slice(payload);
@@ -512,7 +520,7 @@ impl Turn<'_> {
         let step = (self.link.mtu - overhead) & !7;
         let [b0, b1, b2, b3, ..] = self.fx.random.next_u64().to_le_bytes();
         let id = u32::from_le_bytes([b0, b1, b2, b3]);
-        let composer = Composer { link: self.link };
+        let composer = Composer { link: self.link, id: u16::from_le_bytes([b0, b1]) };
         for (index, piece) in payload.chunks(step).enumerate() {
             let offset = index * step;
             let more = offset + piece.len() < payload.len();
@@ -534,9 +542,8 @@ impl Turn<'_> {
                     composer.ip(buffer, addresses, protocol, hop_limit, piece.len(), |body| {
                         body.copy_from_slice(piece);
                     });
-                    let [low, high, ..] = id.to_le_bytes();
                     let packet = buffer.get_mut(HEADROOM..).unwrap_or_default();
-                    set_ipv4_fragment(packet, u16::from_le_bytes([low, high]), offset, more);
+                    set_ipv4_fragment(packet, composer.id, offset, more);
                 }
             });
         }

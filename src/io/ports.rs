@@ -181,6 +181,13 @@ impl Ports {
         }
     }
 
+    /// Puts all of them back: who may send more from now on is not to wait for what held before.
+    pub(super) fn resume_all(&mut self) {
+        for (_, id) in std::mem::take(&mut self.paused) {
+            self.note_readable(id);
+        }
+    }
+
     /// Returns whether it was time to look for ends, and which containers have ended.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Vec<PortId>> {
         self.look_at.take_if(|at| *at <= now)?;

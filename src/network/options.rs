@@ -163,17 +163,22 @@ const OUTBOUND_V6: &str = "outbound_addr6";
 const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 const OUTBOUND_IF: &str = "outbound_if";
 
+/// Whether a network's gateway is the default router of its containers.
+#[must_use]
+pub fn has_default_route(definition: &Definition) -> bool {
+    definition.options.get("no_default_route").is_none_or(|value| truth(value) != Ok(true))
+}
+
 /// The metric of a network's default route in a container whose other networks have priority 0
 /// unless they say otherwise; the first of a hundred, in which equal ones come one after the other.
 /// `None` for no default route at all. That of a network that leads nowhere is for the answers to
 /// clients of published ports, and comes after all others.
 #[must_use]
 pub fn metric(definition: &Definition, priority: i16) -> Option<u32> {
-    let typed = |key| definition.options.get(key).map(String::as_str);
-    if typed("no_default_route").is_some_and(|value| truth(value) == Ok(true)) {
+    if !has_default_route(definition) {
         return None;
     }
-    match typed("metric").and_then(|metric| metric.parse().ok()) {
+    match definition.options.get("metric").and_then(|metric| metric.parse().ok()) {
         Some(metric) if priority == 0 => Some(metric),
         _ => {
             let last = if definition.internal { MAX_METRIC } else { 0 };

@@ -357,6 +357,7 @@ pub(super) fn config(definition: &Definition) -> config::Network {
         sharing,
         between: definition.ways(),
         internal: definition.internal,
+        default_route: options::has_default_route(definition),
         limits: options::limits(definition),
         ..config::Network::default()
     }

@@ -91,8 +91,8 @@ pub fn configure(config: &LinkConfig<'_>) -> Result<Configured, LinkError> {
     }
     let ipv6 = has_ipv6(name);
     if ipv6 {
-        // Best effort: /proc/sys may be read-only in a container that runs containers. Nobody on
-        // this link sends advertisements in any case.
+        // Best effort: /proc/sys may be read-only in a container that runs containers, whose kernel
+        // then takes what the gateway advertises to all who ask.
         drop(fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0"));
     }
     netlink.bring_up(name, index)?;

@@ -38,6 +38,10 @@ const BRIEF: Duration = Duration::from_secs(2);
 /// The same for DNS, whose exchanges are over with the answer (REQ-5 allows it for known ports).
 const IDLE_DNS: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
+/// By how much a header of IPv6 is longer than one of IPv4, in bytes.
+const IPV6_HEADER_MORE: u32 = 20;
+/// How many ports are tried for a client whose own is taken.
+const PORT_TRIES: usize = 64;
 
 /// All UDP flows, and the sockets of the guests' endpoints.
 #[derive(Debug)]
@@ -271,7 +275,15 @@ impl UdpFlows {
         let v6 = key.guest.is_ipv6();
         // An error in the other family's words is not translated: that datagram is lost in silence.
         let (by, error) = match bounce {
-            Bounce::TooLong { mtu } => (None, Some(IcmpError::too_long(v6, mtu))),
+            Bounce::TooLong { mtu } => {
+                // The guest's header is shorter than the one that was too long, or longer.
+                let mtu = match (host.is_ipv6(), v6) {
+                    (true, false) => mtu.saturating_sub(IPV6_HEADER_MORE),
+                    (false, true) => mtu.saturating_add(IPV6_HEADER_MORE),
+                    _ => mtu,
+                };
+                (None, Some(IcmpError::too_long(v6, mtu)))
+            }
             Bounce::Icmp { .. } if host.is_ipv6() != v6 => (None, None),
             Bounce::Icmp { by, kind, code, mtu } => {
                 let by = if by == host.ip() {
@@ -303,21 +315,19 @@ impl UdpFlows {
     }
 
     /// The guest says that nothing listens any more where a datagram of this flow was for. The
-    /// host's kernel says the same to those that go on sending, once the socket is closed; a
+    /// host's kernel says the same to those that go on sending, once the last flow's end closes the socket; a
     /// published port's stays, and its client hears nothing.
     pub(in crate::engine) fn handle_refused(
         &mut self,
         turn: &mut Turn<'_>,
         key: FlowKey,
     ) -> Verdict {
-        let via =
-            self.flows.find(&key).and_then(|index| self.flows.get(index)).map(|flow| flow.via);
-        match via {
-            Some(Via::Endpoint(endpoint)) => {
-                self.remove_endpoint(turn, endpoint);
-            }
-            Some(Via::Published { .. }) => {}
-            None => return Verdict::Dropped(DropReason::UnhandledIcmp),
+        let Some(index) = self.flows.find(&key) else {
+            return Verdict::Dropped(DropReason::UnhandledIcmp);
+        };
+        // Only this flow: what the guest's program has with others goes on (RFC 4787, REQ-10).
+        if self.flows.get(index).is_some_and(|flow| matches!(flow.via, Via::Endpoint(_))) {
+            self.remove(turn.fx, index);
         }
         Verdict::Flow
     }
@@ -365,15 +375,17 @@ impl UdpFlows {
     /// The key of a new client's flow, with another source port if its own is taken.
     fn client_key(
         &self,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
         client: SocketAddr,
         to_guest: (Option<IpAddr>, u16),
     ) -> Option<FlowKey> {
         let (guest, guest_port) = to_guest;
         let Inbound { guest, source: seen, .. } =
             nat::inbound(turn.network, turn.lease, client.ip(), guest);
+        // Some other, so that a client with many addresses and one port costs no more than any.
+        let others = std::iter::repeat_with(|| turn.fx.random.next_u16() | 0xc000);
         std::iter::once(client.port())
-            .chain((49_152..=65_535).rev())
+            .chain(others.take(PORT_TRIES))
             .map(|host_port| FlowKey {
                 port: turn.port,
                 guest: SocketAddr::new(guest, guest_port),

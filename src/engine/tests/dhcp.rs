@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::net::{Net, Options, address, socket};
 use super::packets::{BROADCAST_MAC, Datagram, GATEWAY_MAC, GUEST_MAC, ethernet, icmp};
-use crate::config::{Resolver, Rules, Sharing};
+use crate::config::{Addresses, Cidr, Resolver, Rules, Sharing};
 use crate::engine::stats::{DropReason, Verdict};
 
 const DISCOVER: u8 = 1;
@@ -135,6 +135,27 @@ fn a_client_gets_the_address_of_its_port_and_what_goes_with_it() {
     net.expect_counters(&[("dhcp_answers", 2)]);
     net.host_opens_nothing();
     net.expect_no_flows();
+}
+
+#[test]
+fn the_way_to_a_router_elsewhere_is_told_and_none_where_there_is_none() {
+    let mut addresses = Addresses::default();
+    addresses.v4.subnet = Cidr { address: LEASE.into(), prefix_len: 32 };
+    let elsewhere = [&[32][..], &GATEWAY, &[0; 4], &[0], &GATEWAY].concat();
+    for (options, router, routes) in [
+        (Options::default(), Some(&GATEWAY[..]), None),
+        (Options { default_route: false, ..Options::default() }, None, None),
+        (
+            Options { addresses: Some(addresses), ..Options::default() },
+            Some(&GATEWAY[..]),
+            Some(&elsewhere[..]),
+        ),
+    ] {
+        let mut net = Net::new(&options);
+        message(DISCOVER).send(&mut net);
+        let offer = Answer::of(&mut net);
+        assert_eq!((offer.option(3), offer.option(121)), (router, routes));
+    }
 }
 
 #[test]

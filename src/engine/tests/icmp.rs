@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::net::{Net, address, guest, server, socket};
 use super::packets::{Datagram, Segment, icmp, ip, pattern, read_ip};
-use crate::config::Protocol;
+use crate::config::{HostAccess, Protocol};
 use crate::engine::host::{Bounce, HostEvent, IpFields, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
 
@@ -128,6 +128,45 @@ fn only_what_an_ordinary_link_takes_stays_whole() {
             net.guest_sends(&fragment);
         }
         assert!(!net.host_sends().fields.dont_fragment);
+    }
+}
+
+#[test]
+fn what_comes_to_the_guest_may_be_cut_behind_it() {
+    let mut net = Net::by_hand();
+    net.guest_sends(&datagram(false));
+    let host = net.host_opens(SocketKind::Udp { v6: false });
+    net.guest_sends(&icmp(guest(false, 0).ip(), address("10.0.2.2"), 8, 0, b"\0\x01\0\x01"));
+    for _ in 0..2 {
+        net.host_gets(host, server(false, 33_434), b"answer");
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    for packet in [net.guest_gets(), net.guest_gets(), net.guest_gets()] {
+        assert_eq!(packet[6..8], [0, 0]);
+        ids.insert([packet[4], packet[5]]);
+        read_ip(&packet);
+    }
+    assert_eq!(ids.len(), 3);
+}
+
+#[test]
+fn what_has_arrived_has_a_hop_left() {
+    let options = super::net::Options { host_access: HostAccess::All, ..Default::default() };
+    let mut net = Net::new(&options);
+    let probe = Datagram::new(guest(false, 4_000), socket("10.0.2.2:33434"), b"probe").packet();
+    net.guest_sends(&with_hops(probe, 1));
+    assert_eq!(net.host_sends().fields.hop_limit, Some(1));
+}
+
+#[test]
+fn nobody_is_told_about_an_error() {
+    for v6 in [false, true] {
+        let mut net = Net::by_hand();
+        let (kind, code) = if v6 { (1, 4) } else { (3, 3) };
+        let body = [&[0; 4][..], &datagram(v6)].concat();
+        let error = icmp(guest(v6, 0).ip(), server(v6, 0).ip(), kind, code, &body);
+        net.guest_sends(&with_hops(error, 1));
+        net.guest_gets_nothing();
     }
 }
 
@@ -262,6 +301,18 @@ fn a_service_hears_that_its_client_is_gone() {
     net.guest_gets_nothing();
 }
 
+#[test]
+fn too_long_for_the_other_family_is_told_in_the_guest_s_own_lengths() {
+    let mut net = Net::new(&super::net::Options { v6: false, ..Default::default() });
+    let listener = net.publish(Protocol::Udp, 53);
+    let client = socket("[2001:db8::50]:4000");
+    net.host_event(listener, HostEvent::Datagram { from: client, to: None, payload: b"ask" });
+    net.guest_gets_datagram();
+    bounced(&mut net, listener, client, Bounce::TooLong { mtu: 1500 }, b"answer");
+    let error = net.guest_gets_icmp();
+    assert_eq!((&error.payload[..2], &error.payload[4..8]), (&[3, 4][..], &[0, 0, 5, 0xc8][..]));
+}
+
 /// The guest's error about a datagram from `host` to its `port`.
 fn refuse(net: &mut Net, v6: bool, host: SocketAddr, port: u16) -> Verdict {
     let quoted = Datagram::new(host, guest(v6, port), b"late").packet();
@@ -283,6 +334,41 @@ fn a_socket_that_the_guest_has_closed_is_closed_on_the_host_too() {
         assert_eq!(refuse(&mut net, v6, server(v6, 33_434), 4_000), Verdict::Flow);
         net.host_closes(host, false);
         net.expect_no_flows();
+    }
+}
+
+#[test]
+fn a_peer_that_the_guest_refuses_takes_no_other_along() {
+    let mut net = Net::by_hand();
+    let (stays, goes) = (server(false, 33_434), socket("192.0.2.10:33434"));
+    for to in [stays, goes] {
+        net.guest_sends(&Datagram::new(guest(false, 4_000), to, b"probe").packet());
+    }
+    let host = net.host_opens(SocketKind::Udp { v6: false });
+    assert_eq!(refuse(&mut net, false, goes, 4_000), Verdict::Flow);
+    net.host_closes_nothing();
+    net.host_gets(host, stays, b"answer");
+    assert_eq!(net.guest_gets_datagram().from, stays);
+    refuse(&mut net, false, stays, 4_000);
+    net.host_closes(host, false);
+}
+
+#[test]
+fn a_call_that_the_guest_s_firewall_refuses_is_over_at_once() {
+    for (kind, code, over) in [(3, 13, true), (3, 3, true), (3, 4, false), (11, 0, false)] {
+        let mut net = Net::new(&super::net::Options { v6: false, ..Default::default() });
+        let listener = net.publish(Protocol::Tcp, 80);
+        let client = net.accept(listener, socket("198.51.100.7:5000")).unwrap();
+        let syn = net.guest_gets();
+        let body = [&[0; 4][..], &syn[..28]].concat();
+        let error = icmp(guest(false, 0).ip(), address("198.51.100.7"), kind, code, &body);
+        net.guest_sends(&error);
+        if over {
+            net.host_closes(client, true);
+            net.expect_no_flows();
+        } else {
+            net.host_closes_nothing();
+        }
     }
 }
 

@@ -115,6 +115,13 @@ fn a_router_solicitation_is_answered_with_the_prefix() {
     net.guest_gets_nothing();
 }
 
+#[test]
+fn a_gateway_that_is_no_default_route_is_not_advertised_as_one() {
+    let mut net = Net::new(&Options { default_route: false, ..Options::default() });
+    net.guest_sends(&icmp(address("fe80::64"), address("ff02::2"), 133, 0, &[0; 4]));
+    assert_eq!(net.guest_gets_icmp().payload[6..8], [0, 0]);
+}
+
 /// Lets days pass. The guest never goes without a router, and is not woken for nothing.
 fn is_told_again(net: &mut Net, days: u64) {
     const DAY: u64 = 86_400;
@@ -197,9 +204,13 @@ const V6: [u8; 2] = [128, 129];
 
 #[test]
 fn the_gateway_answers_its_own_pings() {
-    for (to, [request, reply]) in
-        [("10.0.2.2", V4), ("10.0.2.3", V4), ("fd72:6e73:6e65::2", V6), ("fd72:6e73:6e65::3", V6)]
-    {
+    for (to, [request, reply]) in [
+        ("10.0.2.2", V4),
+        ("10.0.2.3", V4),
+        ("fd72:6e73:6e65::2", V6),
+        ("fd72:6e73:6e65::3", V6),
+        (LINK_LOCAL, V6),
+    ] {
         let mut net = Net::by_hand();
         let to = address(to);
         let from = guest(to.is_ipv6(), 0).ip();

@@ -151,6 +151,9 @@ pub(super) struct Options {
     pub(super) allow_broadcast: bool,
     pub(super) uso: bool,
     pub(super) internal: bool,
+    pub(super) default_route: bool,
+    /// Other ones than the usual.
+    pub(super) addresses: Option<Addresses>,
     pub(super) rules: Rules,
     pub(super) limits: Limits,
 }
@@ -168,6 +171,8 @@ impl Default for Options {
             allow_broadcast: false,
             uso: false,
             internal: false,
+            default_route: true,
+            addresses: None,
             rules: Rules::default(),
             limits: Limits::default(),
         }
@@ -204,7 +209,7 @@ pub(super) fn server(v6: bool, port: u16) -> SocketAddr {
 impl Net {
     /// A network whose guest is the test itself, with frames made by hand.
     pub(super) fn new(options: &Options) -> Self {
-        let mut addresses = Addresses::default();
+        let mut addresses = options.addresses.unwrap_or_default();
         if !options.v6 {
             addresses.v6 = None;
         }
@@ -217,6 +222,7 @@ impl Net {
             sharing: options.sharing,
             allow_broadcast: options.allow_broadcast,
             internal: options.internal,
+            default_route: options.default_route,
             rules: options.rules.clone(),
             limits: options.limits,
             ..Network::default()

@@ -61,6 +61,25 @@ fn frames_of_others_come_at_the_rate_in_order_and_what_is_too_much_is_dropped() 
     assert_eq!(sends(&mut net, B, C, 7), Verdict::Port(C));
 }
 
+#[test]
+fn small_frames_count_as_they_are_on_the_link() {
+    let mut net = lan();
+    let at = |port: PortId| (lease(port).v4, 4_000).into();
+    let packet = Datagram::new(at(B), at(C), &[0; 18]).packet();
+    let frame = unicast(B, C, V4, &packet);
+    assert_eq!(frame.len(), 60);
+    let mut arrived = 0;
+    for _ in 0..1_000 {
+        for _ in 0..20 {
+            net.port_sends_frame(B, &frame);
+        }
+        net.pass(MILLISECOND);
+        arrived += net.frames_at(C).len();
+    }
+    // A megabyte and what may come at once.
+    assert!((16_600..=17_800).contains(&arrived), "{arrived} in a second");
+}
+
 // H4
 #[test]
 fn a_rate_that_is_changed_or_taken_back_holds_at_once() {

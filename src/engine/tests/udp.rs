@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, address, guest, server, socket};
-use super::packets::{Datagram, pattern, read_ip};
-use crate::config::{Cidr, HostAccess, Limit, Limits, Prefix, Protocol};
+use super::packets::{Datagram, Segment, pattern, read_ip};
+use crate::config::{Cidr, HostAccess, Limit, Limits, Map, Neighbours, Prefix, Protocol, Rules};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
 
@@ -467,5 +467,26 @@ fn broadcasts_go_out_on_request_alone() {
     for to in ["10.0.2.255:9", "127.255.255.255:9", "0.0.0.0:9"] {
         let packet = Datagram::new(guest(false, 4_000), socket(to), b"x").packet();
         assert_ne!(net.guest_sends(&packet), Verdict::Flow, "{to}");
+    }
+}
+
+#[test]
+fn a_link_local_router_that_stands_for_the_host_is_reached_from_a_link_local_address() {
+    let (router, other) = (address("fe80::99"), address("fe80::98"));
+    let maps = vec![Map { seen: router, real: address("::1") }];
+    let rules = Rules { neighbours: Neighbours::Host, maps, ..Rules::default() };
+    for (to, reaches) in [(router, true), (other, false)] {
+        let mut net = Net::new(&Options { rules: rules.clone(), ..Options::default() });
+        let from = socket("[fe80::64]:4000");
+        let at = |port| std::net::SocketAddr::new(to, port);
+        net.guest_sends(&Datagram::new(from, at(9), b"x").packet());
+        if reaches {
+            net.host_opens(SocketKind::UdpLoopback { v6: true });
+        }
+        net.guest_sends(&Segment::syn(from, at(22), 1400).packet());
+        if reaches {
+            net.host_opens(SocketKind::TcpConnect(socket("[::1]:22")));
+        }
+        net.host_opens_nothing();
     }
 }

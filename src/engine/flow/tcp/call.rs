@@ -16,6 +16,7 @@ use crate::engine::flow::FlowKey;
 use crate::engine::host::{Owner, SocketId};
 use crate::engine::nat::{self, Inbound};
 use crate::engine::stack::Connection;
+use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::turn::Effects;
 use crate::engine::{PortId, Turn};
 
@@ -108,6 +109,22 @@ impl TcpFlows {
             **connection = another;
         }
         self.after_ingress(turn, index);
+    }
+
+    /// The guest says by ICMP that it takes no call of this flow, as a firewall does.
+    pub(in crate::engine) fn handle_refused(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: FlowKey,
+    ) -> Verdict {
+        let index = self.flows.find(&key).filter(|index| {
+            self.flows.get(*index).is_some_and(|flow| matches!(flow.state, State::Calling { .. }))
+        });
+        let Some(index) = index else {
+            return Verdict::Dropped(DropReason::UnhandledIcmp);
+        };
+        self.guest_refused(turn, index);
+        Verdict::Flow
     }
 
     /// The guest refused a client: its other address family is tried, then the client is reset.

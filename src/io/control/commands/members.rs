@@ -182,6 +182,7 @@ pub(super) fn apply_rates(context: &mut Context<'_>) {
     for (port, rate) in context.instance.rates() {
         context.engine.set_rate(port, rate, context.now);
     }
+    context.ports.resume_all();
 }
 
 fn take_tap(tap: OwnedFd, vnet_header: bool, strange: bool) -> std::io::Result<Tap> {
