@@ -98,9 +98,14 @@ def goals(found):
                 if found.values(work, peer):
                     ratio(f"TCP {way}, {kind} / {peer}", 1, (work, OURS), (work, peer))
     for way in ("to a published port", "from a published port"):
-        work = f"short cut: {way}"
+        work = f"short cut: {way}, 1 flow"
         ratio(f"{way}, --publish-loopback / --offload=off", 3, (work, "rnsnet --publish-loopback"),
               (work, "rnsnet --offload=off"))
+        for flows in ("1 flow", "8 flows"):
+            # Splice beside splice.
+            work = f"short cut: {way}, {flows}"
+            ratios = found.ratios((work, "rnsnet --publish-loopback"), (work, PASTA))
+            result.append((f"{way}, {flows}, --publish-loopback / {PASTA}", ratios, None, False))
     for work in found.works:
         if work.startswith("link of"):
             for mtu in (1500, 65520):

@@ -171,12 +171,14 @@ class Bench:
     def short_cut(self):
         """Published ports whose clients are led past the TAP, and plain frames through it."""
         for way in ("in", "out"):
-            def sample(instance, way=way):
-                return self.take.tcp(instance, way)
-            cells = {f"rnsnet {option}": self.cell(OURS, sample, option, options=[option])
-                     for option in SHORT_CUT}
-            cells |= {column(*w): self.cell(w, sample) for w in (OURS, ("pasta", 65520))}
-            yield Work("short cut", DIRECTIONS[way], "Gbit/s", cells)
+            for flows in (1, 8):
+                def sample(instance, way=way, flows=flows):
+                    return self.take.tcp(instance, way, flows)
+                cells = {f"rnsnet {option}": self.cell(OURS, sample, option, options=[option])
+                         for option in SHORT_CUT}
+                cells |= {column(*w): self.cell(w, sample) for w in (OURS, ("pasta", 65520))}
+                title = f"{DIRECTIONS[way]}, {flows} flow{'s' * (flows > 1)}"
+                yield Work("short cut", title, "Gbit/s", cells)
 
     def request_response(self):
         for mode, title in (("rr", "request/response of 64 bytes"),
