@@ -80,6 +80,26 @@ pub fn tcp_accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)>
     Ok((stream, from_kernel(&peer, peer_len)?))
 }
 
+/// Whether an error of [`tcp_accept`] is of one client, that is gone already (accept(2)): the next
+/// one may not be. After any other the listener is good for nothing, or for nothing now.
+#[must_use]
+pub fn is_of_one_client(error: &io::Error) -> bool {
+    let of_one = [
+        libc::ECONNABORTED,
+        libc::EPROTO,
+        libc::EPERM,
+        libc::EINTR,
+        libc::ENETDOWN,
+        libc::ENOPROTOOPT,
+        libc::EHOSTDOWN,
+        libc::ENONET,
+        libc::EHOSTUNREACH,
+        libc::EOPNOTSUPP,
+        libc::ENETUNREACH,
+    ];
+    error.raw_os_error().is_none_or(|errno| of_one.contains(&errno))
+}
+
 /// Starts a connection to `to` from the `local` end. It is finished,
 /// or has failed, once the socket is writable: see [`tcp_take_error`].
 ///

@@ -142,6 +142,15 @@ impl Relay {
         failed.map_or(Ok(()), Err)
     }
 
+    /// A listener is gone; where its port follows another it is made again.
+    pub(super) fn lose(&mut self, place: usize) {
+        self.follow.ports.retain(|_, places| {
+            places.retain(|known| *known != place);
+            !places.is_empty()
+        });
+        self.close(place);
+    }
+
     /// A port leads nowhere any more; connections go on.
     fn close(&mut self, place: usize) {
         if let Some(entry) = self.listeners.get_mut(place) {

@@ -298,6 +298,8 @@ impl Relay {
         };
         match self.tcp.accept(listener, &self.watch, &mut self.dialer) {
             tcp::Accepted::All => return,
+            tcp::Accepted::Some => return self.unfinished.push(Source::Listener(index)),
+            tcp::Accepted::Gone => return self.lose(index),
             tcp::Accepted::Full => {}
             // Others may give a descriptor back, of which nobody tells us.
             tcp::Accepted::Starved => self.retry_at = Some(now + RETRY),

@@ -40,10 +40,14 @@ pub(super) enum Went {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accepted {
     All,
+    /// As many as have their turn: there may be more.
+    Some,
     /// As many as there are places.
     Full,
     /// As many as there are descriptors.
     Starved,
+    /// The listener is none any more.
+    Gone,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +95,8 @@ struct Way {
 const CHUNK: usize = 128 << 10;
 /// Chunks that go one way before others have their turn.
 const PER_TURN: usize = 8;
+/// Clients taken from one listener before others have their turn.
+const CLIENTS_PER_TURN: usize = 64;
 
 impl Connections {
     pub(super) fn accept(
@@ -99,7 +105,7 @@ impl Connections {
         watch: &Watch,
         dialer: &mut Dialer,
     ) -> Accepted {
-        loop {
+        for _ in 0..CLIENTS_PER_TURN {
             let Some(index) = free_place(&mut self.places, MAX_CONNECTIONS) else {
                 return Accepted::Full;
             };
@@ -117,23 +123,28 @@ impl Connections {
                     return Accepted::Starved;
                 }
             };
-            let client = sock::tcp_accept(listener.socket.as_fd());
-            let client = client.and_then(|(client, _)| sock::tune_stream(&client).map(|()| client));
-            let client = match client {
-                Ok(client) => client,
+            let client = match sock::tcp_accept(listener.socket.as_fd()) {
+                Ok((client, _)) => client,
                 Err(error) if is_starved(&error) => {
                     log::debug!("a client of port {} has to wait: {error}", listener.port);
                     return Accepted::Starved;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::All,
-                // That client is gone already; the next one may not be.
-                Err(_) => continue,
+                Err(error) if sock::is_of_one_client(&error) => continue,
+                Err(error) => {
+                    let port = listener.port;
+                    log::warn!("the container does not reach port {port} any more: {error}");
+                    return Accepted::Gone;
+                }
             };
             let to = (Service::Host, v6, listener.port);
-            if let Err(error) = self.start(index, client, server, to, watch, dialer) {
+            let tuned = sock::tune_stream(&client);
+            let started = tuned.and_then(|()| self.start(index, client, server, to, watch, dialer));
+            if let Err(error) = started {
                 log::debug!("port {} is not reached: {error}", listener.port);
             }
         }
+        Accepted::Some
     }
 
     /// Takes a client of the host's to a port of the container's; it is reset if that cannot be.

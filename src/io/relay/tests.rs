@@ -480,3 +480,28 @@ fn datagrams_are_led_to_the_containers_loopback_and_answered_where_they_came() {
     rig.relay.forget(SocketId(3));
     assert_eq!(rig.relay.udp.count(), 0);
 }
+
+// `ss -K` of the container's root leaves a listener as this does.
+#[test]
+fn a_listener_that_is_gone_is_let_go_of() {
+    let (_service, port) = service();
+    let mut rig = Rig::new(Protocol::Tcp, port);
+    let listener = rig.relay.listeners[0].as_ref().unwrap().socket.as_raw_fd();
+    nix::sys::socket::shutdown(listener, nix::sys::socket::Shutdown::Read).unwrap();
+    rig.until(|relay| relay.listeners[0].is_none().then_some(()));
+    assert!(!rig.relay.is_unfinished() && rig.relay.waiting.is_empty());
+}
+
+#[test]
+fn more_clients_than_one_turn_takes_are_all_served() {
+    let (service, port) = service();
+    service.set_nonblocking(true).unwrap();
+    let mut rig = Rig::new(Protocol::Tcp, port);
+    let _clients: Vec<_> = (0..100).map(|_| client(rig.at)).collect();
+    let mut served = Vec::new();
+    rig.until(|_| {
+        served.extend(std::iter::from_fn(|| service.accept().ok()));
+        (served.len() == 100).then_some(())
+    });
+    assert!(!rig.relay.is_unfinished());
+}
