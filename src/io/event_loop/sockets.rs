@@ -130,8 +130,11 @@ impl Server {
                         log::debug!("a client has to wait: {error}");
                         return;
                     }
-                    // That client is gone already; the next one may not be.
-                    _ => continue,
+                    _ if sock::is_of_one_client(&error) => continue,
+                    _ => {
+                        log::warn!("a listener takes no more clients: {error}");
+                        return;
+                    }
                 },
             };
             if self.relay.leads_inside(client.ip()) && self.engine.admits(id, client.ip()) {

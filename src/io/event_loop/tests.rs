@@ -19,6 +19,7 @@ use crate::config::{HostAccess, Lease, Sharing};
 use crate::engine::PortId;
 use crate::engine::stats::DropReason;
 use crate::io::tap::MAX_WAITING;
+use crate::sys::sock;
 use crate::sys::tun::Tap;
 
 /// The other end of a container's TAP, and what keeps the container alive.
@@ -358,4 +359,17 @@ fn a_container_that_cannot_be_added_leaves_nothing_behind() {
     assert!(a.sends(&b, 5));
     lab.turns(2);
     assert_eq!(b.gets(), [5]);
+}
+
+// `ss -K` of the container's root leaves a listener in its namespace as this does.
+#[test]
+fn a_listener_that_is_gone_makes_no_work() {
+    let mut lab = Lab::new();
+    let a = lab.attach(100);
+    let socket = sock::tcp_listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let (id, fd) = (lab.server.engine.listen_dns(a.id), socket.as_raw_fd());
+    lab.server.sockets.add_bound(id, config::Protocol::Tcp, socket).unwrap();
+    nix::sys::socket::shutdown(fd, nix::sys::socket::Shutdown::Read).unwrap();
+    lab.turns(3);
+    assert!(lab.server.unfinished.is_empty());
 }
