@@ -117,6 +117,7 @@ impl Ports {
         }
         let port = Port::new(tap, pidfd, pcap);
         if let Err(error) = self.watch(id, &port, now) {
+            self.unwatch(&port);
             engine.remove_port(id, now);
             return Err(error);
         }
@@ -143,6 +144,16 @@ impl Ports {
                 .map_err(failed("the container"))?;
         }
         Ok(())
+    }
+
+    /// Epoll would forget them with their last descriptors, but who handed them in may have kept
+    /// some (epoll(7), question 6).
+    fn unwatch(&self, port: &Port) {
+        let process = port.pidfd.as_ref().map(AsRawFd::as_raw_fd);
+        for fd in std::iter::once(port.raw_fd()).chain(process) {
+            // A process that is looked for is not there.
+            drop(self.registry.deregister(&mut SourceFd(&fd)));
+        }
     }
 
     /// Has the end of a process be an event, or looked for where it cannot be one.
@@ -210,9 +221,10 @@ impl Ports {
         self.look_at = Some(now + LOOK_EVERY);
     }
 
-    /// Takes a container from the network; epoll forgets it with its descriptors.
+    /// Takes a container from the network.
     pub(super) fn detach(&mut self, engine: &mut Engine, id: PortId, now: Instant) {
         if let Some(port) = self.entries.get_mut(id.0).and_then(Option::take) {
+            self.unwatch(&port);
             self.len -= 1;
             self.blocked -= usize::from(port.is_blocked());
             self.ready.retain(|ready| *ready != id);

@@ -373,3 +373,34 @@ fn a_listener_that_is_gone_makes_no_work() {
     lab.turns(3);
     assert!(lab.server.unfinished.is_empty());
 }
+
+#[test]
+fn descriptors_that_another_process_keeps_tell_nothing_of_a_later_container() {
+    let mut lab = Lab::new();
+    let Guest { id, wire, _alive, .. } = lab.attach(100);
+    lab.turns(3);
+    // Whoever handed them in may keep them.
+    let port = lab.server.ports.get_mut(id).unwrap();
+    let _kept = port.pidfd.as_ref().unwrap().try_clone().unwrap();
+    let now = lab.server.clock.now();
+    lab.server.ports.detach(&mut lab.server.engine, id, now);
+    drop((_alive, wire));
+    // Of one that cannot be added as well.
+    let (ours, wire) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK)
+            .unwrap();
+    let _kept_too = ours.try_clone().unwrap();
+    let regular = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    let container = Container {
+        tap: Tap::from_fd(ours, false).unwrap(),
+        lease: Lease::new(Ipv4Addr::new(10, 0, 2, 101), None),
+        pidfd: Some(regular.into()),
+        pcap: None,
+        dns: Vec::new(),
+    };
+    lab.server.ports.attach(&mut lab.server.engine, container, now).unwrap_err();
+    send(wire.as_raw_fd(), b"late", MsgFlags::empty()).unwrap();
+    lab.server.poll.poll(&mut lab.events, Some(Duration::ZERO)).unwrap();
+    let of_ports = |event: &Event| lab.server.ports.source_of(event.token()).is_some();
+    assert!(!lab.events.iter().any(of_ports), "{:?}", lab.events);
+}
