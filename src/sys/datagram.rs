@@ -32,6 +32,16 @@ pub struct Datagram {
     pub segment: Option<usize>,
 }
 
+impl Datagram {
+    /// The datagrams that were put together, of its bytes. An empty one is one; several are never
+    /// empty.
+    pub fn each<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let length = self.segment.unwrap_or(bytes.len()).max(1);
+        let (first, rest) = bytes.split_at(length.min(bytes.len()));
+        std::iter::once(first).chain(rest.chunks(length))
+    }
+}
+
 /// One entry of a socket's error queue (`IP_RECVERR`, ip(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueuedError {

@@ -178,10 +178,7 @@ impl Server {
                 let inside =
                     self.relay.leads_inside(from.ip()) && self.engine.admits(id, from.ip());
                 let inside = inside.then(|| self.published.guest_port(id)).flatten();
-                // An empty one is one; several are never empty.
-                let length = datagram.segment.unwrap_or(bytes.len()).max(1);
-                let (first, rest) = bytes.split_at(length.min(bytes.len()));
-                for payload in std::iter::once(first).chain(rest.chunks(length)) {
+                for payload in datagram.each(bytes) {
                     if let Some(port) = inside {
                         self.relay.take_datagram((id, to), from, port, payload, now);
                         continue;

@@ -11,7 +11,7 @@ use super::*;
 use crate::io::outbound::OutboundPolicy;
 use crate::sys::maker;
 use crate::sys::netns::{Kind, own};
-use crate::sys::sock;
+use crate::sys::{datagram, sock};
 
 struct Rig {
     poll: Poll,
@@ -504,4 +504,16 @@ fn more_clients_than_one_turn_takes_are_all_served() {
         (served.len() == 100).then_some(())
     });
     assert!(!rig.relay.is_unfinished());
+}
+
+#[test]
+fn datagrams_that_come_together_stay_apart() {
+    let (service, port) = udp_socket();
+    let mut rig = Rig::new(Protocol::Udp, port);
+    let (client, mut buffer) = (udp_socket().0, [0; 64]);
+    datagram::send_segments(client.as_fd(), b"aabbc", Some(2), rig.at, None).unwrap();
+    for part in [&b"aa"[..], b"bb", b"c"] {
+        let length = rig.until(|_| service.recv(&mut buffer).ok());
+        assert_eq!(&buffer[..length], part);
+    }
 }

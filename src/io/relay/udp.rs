@@ -66,11 +66,12 @@ impl Peers {
         for _ in 0..PER_TURN {
             match datagram::recv_from(listener.socket.as_fd(), scratch) {
                 Ok(received) => {
-                    let payload = scratch.get(..received.len).unwrap_or_default();
-                    let opening = (watch, &mut *dialer);
-                    if let Err(error) = self.send(origin, received.from, to, payload, opening, now)
-                    {
-                        log::debug!("a datagram to port {} is lost: {error}", listener.port);
+                    let (from, bytes) = (received.from, scratch.get(..received.len));
+                    for payload in received.each(bytes.unwrap_or_default()) {
+                        let opening = (watch, &mut *dialer);
+                        if let Err(error) = self.send(origin, from, to, payload, opening, now) {
+                            log::debug!("a datagram to port {} is lost: {error}", listener.port);
+                        }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
