@@ -50,6 +50,8 @@ pub(super) struct TcpStream {
     read_closed: bool,
     /// The kernel has an error to tell.
     broken: bool,
+    /// The peer has sent urgent data: reading stops there, with more behind it.
+    urgent: bool,
 }
 
 /// All host sockets by [`SocketId`].
@@ -237,7 +239,7 @@ impl Sockets {
 
     fn add(&mut self, id: SocketId, socket: Socket) -> io::Result<()> {
         let interest = match socket {
-            Socket::Tcp(_) => Interest::READABLE | Interest::WRITABLE,
+            Socket::Tcp(_) => TcpStream::INTEREST,
             Socket::Datagram(_) | Socket::Connected(_) | Socket::Listener(_) => Interest::READABLE,
         };
         let token = Token(self.first_token + id.0);
@@ -385,6 +387,10 @@ impl AsFd for DatagramSocket {
 }
 
 impl TcpStream {
+    /// The events that [`TcpStream::note`] is for.
+    pub(super) const INTEREST: Interest =
+        Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+
     pub(super) fn new(socket: OwnedFd, connecting: bool) -> Self {
         Self {
             socket,
@@ -393,6 +399,7 @@ impl TcpStream {
             writable: false,
             read_closed: false,
             broken: false,
+            urgent: false,
         }
     }
 
@@ -403,6 +410,7 @@ impl TcpStream {
         self.writable |= event.is_writable() || over;
         self.read_closed |= over;
         self.broken |= event.is_error();
+        self.urgent |= event.is_priority();
         if !self.connecting || !(event.is_writable() || over) {
             return None;
         }
@@ -427,17 +435,31 @@ impl TcpStream {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let passed = pipe.pass(self.socket.as_fd(), to.socket.as_fd(), most, rest);
-        let passed = passed.inspect_err(|error| {
-            if error.kind() == io::ErrorKind::WouldBlock {
+        let passed = match passed {
+            // The end, or urgent data before it: splice(2) never gets past that.
+            Ok(passed) if passed.taken == 0 => return self.read_on(rest),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if self.urgent {
+                    return self.read_on(rest);
+                }
                 self.readable = false;
+                return Err(error);
             }
-        })?;
+            other => other?,
+        };
         match passed.stopped {
             Some(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable = false,
             Some(error) => return Err(error),
             None => {}
         }
         Ok(passed.taken)
+    }
+
+    fn read_on(&mut self, rest: &mut Vec<u8>) -> io::Result<usize> {
+        let mut bytes = [0; 1024];
+        let length = self.recv(&mut bytes)?;
+        rest.extend_from_slice(bytes.get(..length).unwrap_or_default());
+        Ok(length)
     }
 }
 
@@ -455,7 +477,9 @@ impl HostStream for TcpStream {
         let received = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty());
         match received {
             // Fewer bytes than there was room for: the queue is empty (epoll(7), question 9).
-            Ok(length) if length < buffer.len() && !self.read_closed => self.readable = false,
+            Ok(length) if length < buffer.len() && !self.read_closed && !self.urgent => {
+                self.readable = false;
+            }
             Err(nix::errno::Errno::EAGAIN) => self.readable = false,
             _ => {}
         }
@@ -501,5 +525,39 @@ mod tests {
             let reserve = Reserve::of(descriptors);
             assert_eq!((reserve.flows, reserve.dns), (flows, dns), "{descriptors}");
         }
+    }
+
+    #[test]
+    fn what_follows_urgent_data_is_read_without_a_further_event() {
+        drop(crate::sys::link::bring_up("lo"));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let stream = OwnedFd::from(stream);
+        sock::tune_stream(&stream).unwrap();
+        let mut poll = mio::Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let mut sockets = Sockets::new(registry, 0, OutboundPolicy::default());
+        sockets.add_accepted(SocketId(0), stream).unwrap();
+        for (bytes, flags) in
+            [(b"a", MsgFlags::empty()), (b"!", MsgFlags::MSG_OOB), (b"b", MsgFlags::empty())]
+        {
+            send(client.as_raw_fd(), bytes, flags).unwrap();
+        }
+        let mut events = mio::Events::with_capacity(8);
+        let (mut got, mut buffer) = (Vec::new(), [0; 64]);
+        poll.poll(&mut events, Some(std::time::Duration::from_secs(5))).unwrap();
+        let Some(Socket::Tcp(stream)) = sockets.get_mut(SocketId(0)) else { panic!() };
+        for event in &events {
+            assert!(stream.note(event).is_none());
+        }
+        for _ in 0..4 {
+            if let Ok(length) = stream.recv(&mut buffer) {
+                got.extend_from_slice(&buffer[..length]);
+            }
+        }
+        assert_eq!(got, b"a!b");
+        assert!(!stream.readable);
     }
 }

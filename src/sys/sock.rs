@@ -339,7 +339,7 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 }
 
 /// Nagle's algorithm runs at the two ends of a relayed flow, not in its middle; keep-alive finds
-/// hosts that went away under an idle flow. What a listener accepts has its options (Linux clones
+/// hosts that went away under an idle flow; urgent data stays among the rest. What a listener accepts has its options (Linux clones
 /// the socket).
 ///
 /// # Errors
@@ -347,6 +347,7 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 pub fn tune_stream(stream: &OwnedFd) -> io::Result<()> {
     setsockopt(stream, sockopt::TcpNoDelay, &true)?;
     setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::OobInline, &true)?;
     Ok(())
 }
 

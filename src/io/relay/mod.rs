@@ -20,7 +20,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use smoltcp::time::Duration;
 
-use super::host::Sockets;
+use super::host::{Sockets, TcpStream};
 use super::mirror::SocketTables;
 use crate::config::Protocol;
 use crate::config::pasta::{MAX_OUTWARDS, Mirror};
@@ -334,7 +334,7 @@ impl Watch {
 
     fn add(&self, socket: &impl AsRawFd, source: Source) -> io::Result<()> {
         let interest = match source {
-            Source::Connection(..) => Interest::READABLE | Interest::WRITABLE,
+            Source::Connection(..) => TcpStream::INTEREST,
             Source::Listener(_) | Source::Peer(_) => Interest::READABLE,
         };
         self.registry.register(&mut SourceFd(&socket.as_raw_fd()), self.token(source), interest)

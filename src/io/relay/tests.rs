@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration as Patience;
 
 use mio::{Events, Poll};
+use nix::sys::socket::MsgFlags;
 
 use super::*;
 use crate::io::outbound::OutboundPolicy;
@@ -515,5 +516,25 @@ fn datagrams_that_come_together_stay_apart() {
     for part in [&b"aa"[..], b"bb", b"c"] {
         let length = rig.until(|_| service.recv(&mut buffer).ok());
         assert_eq!(&buffer[..length], part);
+    }
+}
+
+#[test]
+fn what_comes_with_urgent_data_and_after_it_arrives() {
+    let (service, port) = service();
+    let mut rig = Rig::new(Protocol::Tcp, port);
+    for by_client in [true, false] {
+        for late in [true, false] {
+            let (client, served) = rig.connect(&service);
+            let (mut says, hears) = if by_client { (client, served) } else { (served, client) };
+            says.write_all(b"a").unwrap();
+            nix::sys::socket::send(says.as_raw_fd(), b"!", MsgFlags::MSG_OOB).unwrap();
+            if late {
+                (0..5).for_each(|_| rig.turn());
+            }
+            says.write_all(b"b").unwrap();
+            drop(says);
+            assert_eq!(rig.read(&hears).unwrap(), b"a!b", "{by_client} {late}");
+        }
     }
 }
