@@ -538,3 +538,22 @@ fn what_comes_with_urgent_data_and_after_it_arrives() {
         }
     }
 }
+
+#[test]
+fn answers_before_a_refusal_arrive() {
+    let (service, port) = udp_socket();
+    let mut rig = Rig::new(Protocol::Udp, port);
+    let (client, mut buffer) = (udp_socket().0, [0; 8]);
+    client.send_to(b"a", rig.at).unwrap();
+    let (_, relayed) = rig.until(|_| service.recv_from(&mut buffer).ok());
+    // The relay meets this datagram first, and with it the refusal.
+    client.send_to(b"b", rig.at).unwrap();
+    for answer in [b"1", b"2"] {
+        service.send_to(answer, relayed).unwrap();
+    }
+    drop(service);
+    for answer in [b"1", b"2"] {
+        rig.until(|_| client.recv(&mut buffer).ok());
+        assert_eq!(&buffer[..1], answer);
+    }
+}

@@ -91,6 +91,7 @@ impl Peers {
         scratch: &mut [u8],
         now: Instant,
     ) -> bool {
+        let mut refused = false;
         for _ in 0..PER_TURN {
             let Some(Some(peer)) = self.places.get_mut(index) else {
                 return false;
@@ -103,10 +104,10 @@ impl Peers {
                         log::debug!("an answer to {} is lost: {error}", peer.client);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The service may be on the other family's loopback; the client asks again.
-                    if !peer.answered
+                    if refused
+                        && !peer.answered
                         && let Ok(socket) =
                             open(index, (peer.service, !peer.v6, peer.port), watch, dialer)
                     {
@@ -114,7 +115,8 @@ impl Peers {
                     }
                     return false;
                 }
-                Err(_) => {}
+                // Answers may be behind it.
+                Err(error) => refused |= error.kind() == io::ErrorKind::ConnectionRefused,
             }
         }
         true
