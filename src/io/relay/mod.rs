@@ -90,8 +90,7 @@ pub(super) struct Relay {
     udp: udp::Peers,
     /// Listeners with a client that had to wait for a place or a descriptor.
     waiting: Vec<usize>,
-    /// Whether there may be one and a place. Not before the end of a turn: an event that is about
-    /// who had the place before is none of the new one's.
+    /// Whether there may be one and a place.
     accept: bool,
     retry_at: Option<Instant>,
     /// Sources with more to read than one turn allows.
@@ -241,6 +240,7 @@ impl Relay {
         for source in std::mem::take(&mut self.unfinished) {
             self.advance(source, sockets, now);
         }
+        self.tcp.clear();
         self.udp.expire(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;

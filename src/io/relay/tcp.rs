@@ -53,6 +53,9 @@ pub(super) enum Accepted {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     places: Vec<Option<Connection>>,
+    /// Places of those that have ended, not free before the end of the turn: an event that is about
+    /// who had the place before is none of the next one's.
+    over: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -202,6 +205,9 @@ impl Connections {
         dialer: &mut Dialer,
         pipe: &Pipe,
     ) -> Went {
+        if self.over.contains(&index) {
+            return Went::Idle;
+        }
         let Some(Some(connection)) = self.places.get_mut(index) else {
             return Went::Idle;
         };
@@ -210,17 +216,30 @@ impl Connections {
             connection.reset();
             Went::Over
         });
-        if went == Went::Over
-            && let Some(place) = self.places.get_mut(index)
-        {
-            *place = None;
+        if went == Went::Over {
+            self.over.push(index);
         }
         went
+    }
+
+    /// The end of a turn, for those that have ended in it.
+    pub(super) fn clear(&mut self) {
+        for index in self.over.drain(..) {
+            if let Some(place) = self.places.get_mut(index) {
+                *place = None;
+            }
+        }
     }
 
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.places.iter().flatten().count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn connecting(&self) -> usize {
+        let stages = self.places.iter().flatten().map(|connection| connection.stage);
+        stages.filter(|stage| matches!(stage, Stage::Connecting { .. })).count()
     }
 }
 

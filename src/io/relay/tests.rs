@@ -557,3 +557,34 @@ fn answers_before_a_refusal_arrive() {
         assert_eq!(&buffer[..1], answer);
     }
 }
+
+#[test]
+fn an_event_of_who_had_the_place_before_says_nothing_of_the_next() {
+    if !maker::may_be_started() {
+        return;
+    }
+    let (service, port) = service();
+    let relayed = Relayed { maker: maker(), to_loopback: true, ..Relayed::default() };
+    let mut rig = Rig::with(Protocol::Tcp, port, relayed);
+    let (gone, served) = rig.connect(&service);
+    (0..5).for_each(|_| rig.turn());
+    let published = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _next = client(published.local_addr().unwrap());
+    let (accepted, _) = published.accept().unwrap();
+    accepted.set_nonblocking(true).unwrap();
+    for stream in [&gone, &served] {
+        sock::tcp_set_reset_on_close(stream.as_fd()).unwrap();
+    }
+    drop((gone, served));
+    // Both ends have something to tell, the first of which is the connection's end.
+    rig.poll.poll(&mut rig.events, Some(Patience::from_secs(5))).unwrap();
+    let events: Vec<_> = rig.events.iter().collect();
+    assert_eq!(events.len(), 2);
+    rig.relay.handle_event(events[0], &mut rig.sockets, rig.now);
+    rig.relay.take_client(accepted.into(), false, port);
+    rig.relay.handle_event(events[1], &mut rig.sockets, rig.now);
+    assert_eq!(rig.relay.tcp.connecting(), 1);
+    rig.until(|relay| (relay.tcp.connecting() == 0).then_some(()));
+    rig.until(|_| service.accept().ok());
+    assert_eq!(rig.relay.tcp.count(), 1);
+}
