@@ -112,7 +112,7 @@ limits! {
         => "the one goes that owes us an answer longest; others wait",
     Descriptors "descriptors" = 1048576 (64 to 1048576)
         "descriptors, if the system allows so many; a quarter, 128 at most, is kept for DNS and control"
-        => "a new connection is refused, and clients of published ports wait",
+        => "a new connection or a further published port is refused, and clients of published ports wait",
     Log "log" = 2 (1 to 1000)
         "warnings in the log each second, after 50 at once"
         => "they are left out, and their number is told",

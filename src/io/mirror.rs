@@ -61,7 +61,12 @@ pub(super) struct Mirrors {
     /// The names of what was published for each.
     bound: BTreeMap<(Protocol, u16), Vec<u64>>,
     due: Instant,
+    /// It was told that there are too many.
+    told: bool,
 }
+
+/// Most ports that are bound because the container listens: each is a descriptor.
+const MAX_PORTS: usize = 4096;
 
 /// Tables of sockets, and room to read them.
 #[derive(Debug, Default)]
@@ -100,7 +105,7 @@ impl Mirrors {
         now: Instant,
     ) -> Self {
         let tables = Tables::new(tables);
-        Self { rules, tables, v6, to, bound: BTreeMap::new(), due: now }
+        Self { rules, tables, v6, to, bound: BTreeMap::new(), due: now, told: false }
     }
 
     /// When to look again; `None` is never.
@@ -138,12 +143,21 @@ impl Mirrors {
             }
             stays
         });
+        let mut left = MAX_PORTS.saturating_sub(self.bound.values().map(Vec::len).sum());
         for (protocol, port) in listening {
             if self.bound.contains_key(&(protocol, port)) {
                 continue;
             }
             let mut ids = Vec::new();
             for rule in self.places(protocol, port) {
+                // What fails counts too: it is as much work.
+                if left == 0 && !std::mem::replace(&mut self.told, true) {
+                    log::warn!("the container listens on more ports than follow it");
+                }
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
                 let interfaces = interfaces.as_deref_mut();
                 match published.publish(&[rule], &self.to, self.v6, interfaces, place) {
                     Ok(made) => ids.extend(made),
@@ -270,6 +284,94 @@ mod tests {
         for text in ["", "\n\n", "a b", "0: zz:50 0:0 0A", "0: 00000000:xx 0:0 0A", "0: é:1 0:0 0A"]
         {
             assert_eq!(listening(Protocol::Tcp, text).count(), 0, "{text}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod bound {
+    //! What is bound for tables that a test has written.
+
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::config::Network;
+    use crate::engine::Engine;
+    use crate::io::host::Sockets;
+    use crate::io::outbound::OutboundPolicy;
+
+    struct Lab {
+        mirrors: Mirrors,
+        published: PublishedPorts,
+        engine: Engine,
+        sockets: Sockets,
+        now: Instant,
+    }
+
+    impl Lab {
+        /// Somebody listens on these ports in the container.
+        fn new(ports: impl Iterator<Item = u16>, bind: Option<IpAddr>) -> Self {
+            drop(crate::sys::link::bring_up("lo"));
+            static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+            let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let directory = crate::socket_file::scratch(&format!("mirror-{number}"));
+            let path = directory.join("tcp");
+            let mut table = File::create(&path).unwrap();
+            for port in ports {
+                writeln!(table, " 0: 00000000:{port:04X} 00000000:0000 0A").unwrap();
+            }
+            let table = File::open(&path).unwrap();
+            std::fs::remove_dir_all(directory).unwrap();
+            let rule = Mirror {
+                protocol: Protocol::Tcp,
+                bind,
+                interface: None,
+                include: vec![1..=u16::MAX],
+                exclude: Vec::new(),
+                freebind: false,
+            };
+            let tables = (vec![rule], vec![(Protocol::Tcp, table)]);
+            let registry = mio::Poll::new().unwrap().registry().try_clone().unwrap();
+            Self {
+                mirrors: Mirrors::new(tables, true, Vec::new(), Instant::ZERO),
+                published: PublishedPorts::default(),
+                engine: Engine::new(Network::default(), [1, 2, 3, 4]),
+                sockets: Sockets::new(registry, 100, OutboundPolicy::default()),
+                now: Instant::ZERO,
+            }
+        }
+
+        /// What is bound after another look.
+        fn look(&mut self) -> Vec<std::net::SocketAddr> {
+            self.now = self.mirrors.poll_timeout().unwrap();
+            let mut place = Place { engine: &mut self.engine, sockets: &mut self.sockets };
+            let published = &mut self.published;
+            self.mirrors.handle_timeout(published, &mut place, None, |_| false, self.now);
+            let rules = self.published.iter();
+            rules.flat_map(|rule| rule.bound().map(|b| b.address).collect::<Vec<_>>()).collect()
+        }
+    }
+
+    #[test]
+    fn a_container_cannot_have_all_descriptors_by_listening() {
+        let mut lab = Lab::new(40_000..40_010, Some(Ipv4Addr::new(127, 0, 0, 33).into()));
+        lab.sockets.keep_reserve(4);
+        assert_eq!(lab.look(), []);
+        lab.sockets.keep_reserve(usize::MAX);
+        assert_eq!(lab.look().len(), 10);
+    }
+
+    #[test]
+    fn a_container_cannot_have_ports_without_end() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let wanted = 8192;
+        if hard < wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_err() {
+            return;
+        }
+        let mut lab = Lab::new(20_000..26_000, Some(Ipv4Addr::new(127, 0, 0, 34).into()));
+        for _ in 0..2 {
+            assert_eq!(lab.look().len(), 4096);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use super::host::Sockets;
@@ -98,7 +99,7 @@ impl PublishedPorts {
     /// Returns the rules' names.
     ///
     /// # Errors
-    /// What cannot be bound.
+    /// What cannot be bound; `EMFILE` too where only the descriptors of DNS and control are left.
     pub(super) fn publish(
         &mut self,
         rules: &[Publish],
@@ -108,6 +109,14 @@ impl PublishedPorts {
         place: &mut Place<'_>,
     ) -> Result<Vec<u64>, ListenError> {
         let published = Binder { v6, interfaces, may_inherit: false }.bind(rules)?;
+        let limit = place.sockets.flow_limit();
+        for Published { rule, listeners, .. } in &published {
+            if let Some(listener) = listeners.iter().find(|l| l.socket.as_raw_fd() >= limit) {
+                let (publish, address) = (Box::new(rule.clone()), listener.address);
+                let source = io::Error::from_raw_os_error(libc::EMFILE);
+                return Err(ListenError::Bind { publish, address, source });
+            }
+        }
         let mut ids = Vec::with_capacity(published.len());
         for published in published {
             let publish = Box::new(published.rule.clone());

@@ -261,3 +261,15 @@ fn the_socket_is_private_and_goes_at_the_end() {
     assert_eq!(error.to_string(), "the specified API socket path is too long (>= 108)");
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+#[test]
+fn the_descriptors_of_control_and_dns_are_left_alone() {
+    let mut lab = Lab::new("reserve");
+    let port = free_ports();
+    lab.sockets.keep_reserve(4);
+    let refused = lab.ask(&add(port, 1));
+    assert!(refused.contains("Too many open files"), "{refused}");
+    drop(std::net::TcpListener::bind(("127.0.0.1", port)).unwrap());
+    lab.sockets.keep_reserve(usize::MAX);
+    assert_eq!(lab.ask(&add(port, 1)), r#"{"return":{"id":1}}"#);
+}
