@@ -158,8 +158,10 @@ impl Engine {
     }
 
     /// Sets the servers to ask for every name without a route of its own.
-    pub fn set_resolvers(&mut self, resolvers: Resolvers, now: Instant) {
-        self.tables.dns.set_resolvers(resolvers, now);
+    ///
+    /// Returns whether they are others than before.
+    pub fn set_resolvers(&mut self, resolvers: Resolvers, now: Instant) -> bool {
+        self.tables.dns.set_resolvers(resolvers, now)
     }
 
     /// Sets the servers to ask for the names below a domain. The longest domain counts.

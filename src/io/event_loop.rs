@@ -329,7 +329,7 @@ impl Server {
             WATCHES => {
                 for file in self.watches.changed() {
                     match file {
-                        File::Resolvers => self.reload(now),
+                        File::Resolvers => self.follow_resolvers(now),
                         File::Namespace => return Some(Ended::Container),
                     }
                 }

@@ -110,7 +110,8 @@ pub fn directories() -> Option<Vec<PathBuf>> {
     directories_of(RESOLV_CONF.as_ref())
 }
 
-fn directories_of(path: &Path) -> Option<Vec<PathBuf>> {
+/// The same of another file.
+pub(super) fn directories_of(path: &Path) -> Option<Vec<PathBuf>> {
     let (mut directories, mut file) = (Vec::new(), path.to_owned());
     for _ in 0..MAX_LINKS {
         let directory = file.parent()?;

@@ -156,10 +156,12 @@ impl Forwarder {
     }
 
     /// Sets the servers for every name without a route of its own.
-    pub(super) fn set_resolvers(&mut self, resolvers: Resolvers, now: Instant) {
-        if self.upstreams.set_default(resolvers) {
+    pub(super) fn set_resolvers(&mut self, resolvers: Resolvers, now: Instant) -> bool {
+        let changed = self.upstreams.set_default(resolvers);
+        if changed {
             self.cache.expire_all(now);
         }
+        changed
     }
 
     /// Sets the servers for the names below a domain.

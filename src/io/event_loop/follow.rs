@@ -21,6 +21,16 @@ impl Server {
         }
     }
 
+    /// Where resolv.conf may be something has happened, which may be about another file.
+    pub(super) fn follow_resolvers(&mut self, now: Instant) {
+        if let Some(read) = self.resolvers.read_again()
+            && self.engine.set_resolvers(read, now)
+        {
+            // For whoever waits for it.
+            self.manager.reload(|| ());
+        }
+    }
+
     /// Ports that follow what listens in the container, or on the host.
     pub(super) fn follow_ports(&mut self, now: Instant) {
         let (engine, sockets) = (&mut self.engine, &mut self.sockets);

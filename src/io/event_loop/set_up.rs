@@ -25,7 +25,7 @@ use crate::io::mirror::Mirrors;
 use crate::io::ports::Ports;
 use crate::io::published::{Place, PublishedPorts};
 use crate::io::relay::Relay;
-use crate::io::resolv::HostResolvers;
+use crate::io::resolv::{HostResolvers, directories_of};
 use crate::io::watch::{File, Watches};
 use crate::sys::datagram::Batch;
 
@@ -221,7 +221,7 @@ fn watch_files(
     let mut watches = Watches::new().map_err(set_up("watch files"))?;
     // Those of a named network may be the host's later.
     if let Some(path) = resolvers.path(!private)
-        && let Err(error) = watches.add(path, File::Resolvers)
+        && let Err(error) = watches.add_resolvers(path, directories_of(path))
     {
         log::debug!("changes of the host's resolvers go unnoticed: {error}");
     }
