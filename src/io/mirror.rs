@@ -58,8 +58,8 @@ pub(super) struct Mirrors {
     v6: bool,
     /// The container.
     to: Vec<Destination>,
-    /// The names of what was published for each.
-    bound: BTreeMap<(Protocol, u16), Vec<u64>>,
+    /// Which of its places each port has, and the names of what was published there.
+    bound: BTreeMap<(Protocol, u16), Vec<(usize, u64)>>,
     due: Instant,
     /// It was told that there are too many.
     told: bool,
@@ -137,7 +137,7 @@ impl Mirrors {
         self.bound.retain(|key, ids| {
             let stays = listening.contains(key);
             if !stays {
-                for id in ids {
+                for (_, id) in ids {
                     published.unpublish(*id, place);
                 }
             }
@@ -145,11 +145,11 @@ impl Mirrors {
         });
         let mut left = MAX_PORTS.saturating_sub(self.bound.values().map(Vec::len).sum());
         for (protocol, port) in listening {
-            if self.bound.contains_key(&(protocol, port)) {
-                continue;
-            }
-            let mut ids = Vec::new();
-            for rule in self.places(protocol, port) {
+            let key = (protocol, port);
+            for (at, rule) in self.places(protocol, port).into_iter().enumerate() {
+                if self.bound.get(&key).is_some_and(|ids| ids.iter().any(|(had, _)| *had == at)) {
+                    continue;
+                }
                 // What fails counts too: it is as much work.
                 if left == 0 && !std::mem::replace(&mut self.told, true) {
                     log::warn!("the container listens on more ports than follow it");
@@ -160,12 +160,13 @@ impl Mirrors {
                 left -= 1;
                 let interfaces = interfaces.as_deref_mut();
                 match published.publish(&[rule], &self.to, self.v6, interfaces, place) {
-                    Ok(made) => ids.extend(made),
+                    Ok(made) => {
+                        let made = made.into_iter().map(|id| (at, id));
+                        self.bound.entry(key).or_default().extend(made);
+                    }
+                    // Tried again next time.
                     Err(error) => log::debug!("{}", error.with_cause()),
                 }
-            }
-            if !ids.is_empty() {
-                self.bound.insert((protocol, port), ids);
             }
         }
     }
@@ -293,6 +294,7 @@ mod bound {
     //! What is bound for tables that a test has written.
 
     use std::io::Write as _;
+    use std::net::TcpListener;
 
     use super::*;
     use crate::config::Network;
@@ -373,5 +375,27 @@ mod bound {
         for _ in 0..2 {
             assert_eq!(lab.look().len(), 4096);
         }
+    }
+
+    #[test]
+    fn what_could_not_be_bound_is_tried_again() {
+        drop(crate::sys::link::bring_up("lo"));
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = other.local_addr().unwrap().port();
+        let [v4, v6] = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()]
+            .map(|ip| std::net::SocketAddr::new(ip, port));
+        if crate::sys::sock::tcp_listen(v6, false).is_err() {
+            return;
+        }
+        let mut lab = Lab::new(std::iter::once(port), None);
+        assert_eq!(lab.look(), [v6]);
+        drop(other);
+        // A child of another test may have it for a moment.
+        let both = (0..20_000).any(|_| {
+            std::thread::yield_now();
+            lab.look() == [v6, v4]
+        });
+        assert!(both);
+        assert_eq!(lab.look(), [v6, v4]);
     }
 }

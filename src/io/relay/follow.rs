@@ -26,8 +26,8 @@ pub(super) struct Follow {
     tables: Tables,
     /// The container's ports that lead somewhere in any case.
     fixed: BTreeSet<Key>,
-    /// The others, with their places among the listeners.
-    ports: BTreeMap<Key, Vec<usize>>,
+    /// The others, where they could be had, with their places among the listeners.
+    ports: BTreeMap<Key, Vec<(SocketAddr, usize)>>,
     due: Instant,
     /// It was told that there are too many.
     told: bool,
@@ -91,10 +91,10 @@ impl Relay {
             }
             stays
         });
-        for place in gone {
+        for (_, place) in gone {
             self.close(place);
         }
-        there.retain(|key| !self.listens_inside(*key));
+        there.retain(|key| !self.follow.fixed.contains(key));
         for key in there {
             if let Err(error) = self.listen(key) {
                 let (protocol, port) = key;
@@ -103,7 +103,7 @@ impl Relay {
         }
     }
 
-    /// Listens by every rule that is for a port, as far as that is possible.
+    /// Listens by every rule that is for a port, as far as that is possible and not so yet.
     fn listen(&mut self, (protocol, port): Key) -> io::Result<()> {
         let Self { follow, listeners, dialer, watch, .. } = self;
         let mut addresses = Vec::new();
@@ -115,6 +115,8 @@ impl Relay {
         }
         addresses.sort_unstable();
         addresses.dedup();
+        let had = follow.ports.get(&(protocol, port)).map(Vec::as_slice).unwrap_or_default();
+        addresses.retain(|address| had.iter().all(|(known, _)| known != address));
         let mut places = Vec::new();
         let mut failed = None;
         for address in addresses {
@@ -129,14 +131,14 @@ impl Relay {
                     if let Some(entry) = listeners.get_mut(place) {
                         *entry = Some(outward);
                     }
-                    places.push(place);
+                    places.push((address, place));
                 }
                 Err(error) => failed = Some(error),
             }
         }
         if !places.is_empty() {
             log::debug!("port {port}/{protocol} of the host is in the container");
-            follow.ports.insert((protocol, port), places);
+            follow.ports.entry((protocol, port)).or_default().extend(places);
             return Ok(());
         }
         failed.map_or(Ok(()), Err)
@@ -145,7 +147,7 @@ impl Relay {
     /// A listener is gone; where its port follows another it is made again.
     pub(super) fn lose(&mut self, place: usize) {
         self.follow.ports.retain(|_, places| {
-            places.retain(|known| *known != place);
+            places.retain(|(_, known)| *known != place);
             !places.is_empty()
         });
         self.close(place);

@@ -588,3 +588,28 @@ fn an_event_of_who_had_the_place_before_says_nothing_of_the_next() {
     rig.until(|_| service.accept().ok());
     assert_eq!(rig.relay.tcp.count(), 1);
 }
+
+#[test]
+fn what_could_not_be_had_at_first_is_tried_again() {
+    if !maker::may_be_started() || TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let (service, port) = service();
+    let mut relayed = following(Protocol::Tcp);
+    relayed.follows.0[0].bind = None;
+    let mut rig = Rig::with(Protocol::Tcp, 1, relayed);
+    // What follows is seen by what is followed here, so the port stays when its service goes.
+    let places =
+        |rig: &Rig| rig.relay.listeners.iter().flatten().filter(|o| o.port == port).count();
+    rig.look(&[]);
+    assert_eq!(places(&rig), 1);
+    drop(service);
+    for _ in 0..1000 {
+        rig.look(&[]);
+        rig.turn();
+        if places(&rig) == 2 {
+            return;
+        }
+    }
+    panic!("the other family is not there");
+}
