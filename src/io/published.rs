@@ -231,6 +231,11 @@ impl PublishedPorts {
         gone.into_iter().for_each(|rule| rule.close_all(place));
     }
 
+    /// Whether there is a rule of this name.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.rules.iter().any(|rule| rule.id == id)
+    }
+
     /// The container's port behind a socket.
     pub(super) fn guest_port(&self, socket: SocketId) -> Option<u16> {
         let sockets = self.rules.iter().flat_map(|rule| &rule.sockets);

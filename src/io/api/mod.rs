@@ -172,6 +172,8 @@ impl Api {
     }
 
     fn perform(&mut self, request: Request, target: &mut Target<'_>) -> Result<Vec<u8>, Refusal> {
+        // What was taken back by way of the control socket.
+        self.forwards.retain(|_, active| active.rules.iter().all(|id| target.published.has(*id)));
         match request {
             Request::Add(forward) => self.add(forward, target).map(protocol::added),
             Request::List => {

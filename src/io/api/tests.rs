@@ -273,3 +273,18 @@ fn the_descriptors_of_control_and_dns_are_left_alone() {
     lab.sockets.keep_reserve(usize::MAX);
     assert_eq!(lab.ask(&add(port, 1)), r#"{"return":{"id":1}}"#);
 }
+
+#[test]
+fn a_forward_that_somebody_else_took_back_is_no_more() {
+    let mut lab = Lab::new("elsewhere");
+    let port = free_ports();
+    lab.ask(&add(port, 2));
+    let rule = lab.published.iter().next().unwrap().id();
+    let (engine, sockets) = (&mut lab.engine, &mut lab.sockets);
+    assert!(lab.published.unpublish(rule, &mut Place { engine, sockets }));
+    let list = lab.ask("{\"execute\":\"list_hostfwd\"}");
+    assert_eq!(list, r#"{"return":{"entries":[]},"entries":[]}"#);
+    let remove = r#"{"execute":"remove_hostfwd","arguments":{"id":1}}"#;
+    assert!(lab.ask(remove).contains("slirp_remove_hostfwd failed"));
+    assert!(lab.api.forwards.is_empty());
+}
