@@ -16,7 +16,7 @@ use crate::sys::sock::interface_index;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The port of every server in resolv.conf.
 const DNS_PORT: u16 = 53;
-/// The server where there is no resolv.conf(5).
+/// The server where resolv.conf(5) names none.
 const ON_LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DNS_PORT);
 /// Symbolic links that the kernel follows for one file (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -77,22 +77,26 @@ impl HostResolvers {
             .map(|(domain, servers)| (domain.clone(), Resolvers::new(servers.clone())))
     }
 
-    /// Reads the file. One that is not there is, as for resolv.conf(5), a server on loopback. `None`
+    /// Reads the file. One that is not there, or names no server, is, as for resolv.conf(5), a server on
+    /// loopback. `None`
     /// for one that cannot be read: it may lead where this process does not see it any more.
     pub(super) fn read_again(&self) -> Option<Resolvers> {
         if !self.instead.is_empty() {
             return Some(Resolvers::new(self.instead.clone()));
         }
-        let servers = match read_file(&self.path) {
+        let mut servers = match read_file(&self.path) {
             Ok(bytes) => parse(&String::from_utf8_lossy(&bytes), scope_id),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there(&self.path) => {
-                vec![ON_LOOPBACK]
+                Vec::new()
             }
             Err(error) => {
                 log::warn!("cannot read {}: {error}", self.path.display());
                 return None;
             }
         };
+        if servers.is_empty() {
+            servers.push(ON_LOOPBACK);
+        }
         log::debug!("resolvers: {servers:?}");
         Some(Resolvers::new(servers))
     }
@@ -250,5 +254,17 @@ mod tests {
         let servers = parse(text, |zone| (zone == "eth7").then_some(7));
         let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["192.0.2.2:53", "[2001:db8::1]:53", "[fe80::1%7]:53"]);
+    }
+
+    #[test]
+    fn a_file_without_a_server_means_the_one_on_loopback() {
+        let base = crate::socket_file::scratch("resolv-none");
+        let path = base.join("resolv.conf");
+        let host = HostResolvers { path: path.clone(), ..HostResolvers::default() };
+        for text in ["", "search lan\n", "nameserver nonsense\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(host.read_again(), Some(Resolvers::new(vec![ON_LOOPBACK])), "{text}");
+        }
+        std::fs::remove_dir_all(base).unwrap();
     }
 }
