@@ -212,6 +212,12 @@ impl Sockets {
         Ok(())
     }
 
+    /// Whether a socket is confined to the interface that has this name now.
+    pub(super) fn is_of_device(&self, id: SocketId, device: &str) -> bool {
+        let socket = self.entries.get(id.0).and_then(Option::as_ref);
+        socket.is_some_and(|socket| sock::is_bound_to_device(socket.as_fd(), device))
+    }
+
     /// Takes a bound UDP socket or a TCP listener.
     pub(in crate::io) fn add_bound(
         &mut self,
@@ -347,12 +353,16 @@ fn send_one(
 }
 
 impl Socket {
-    fn as_raw_fd(&self) -> i32 {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(stream) => stream.socket.as_raw_fd(),
-            Self::Datagram(datagram) => datagram.socket.as_raw_fd(),
-            Self::Connected(socket) | Self::Listener(socket) => socket.as_raw_fd(),
+            Self::Tcp(stream) => stream.socket.as_fd(),
+            Self::Datagram(datagram) => datagram.socket.as_fd(),
+            Self::Connected(socket) | Self::Listener(socket) => socket.as_fd(),
         }
+    }
+
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

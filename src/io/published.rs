@@ -291,10 +291,16 @@ impl Rule {
             address.set_port(0);
             address
         };
+        // An interface that was made anew is another, whatever its name.
+        let device = match &self.publish.host {
+            HostSide::Bound { on: Bind::Device { interface, .. }, .. } => Some(interface),
+            _ => None,
+        };
         let mut before: Vec<SocketAddr> = Vec::new();
         self.sockets.retain(|(id, address, _)| {
             let address = without_port(*address);
-            let stays = now.contains(&address);
+            let stays = now.contains(&address)
+                && device.is_none_or(|device| place.sockets.is_of_device(*id, device));
             if !stays {
                 place.engine.unpublish(*id);
             } else if !before.contains(&address) {

@@ -278,6 +278,13 @@ fn bind_to_device(socket: &OwnedFd, local: Local<'_>) -> io::Result<()> {
     }
 }
 
+/// Whether a socket is confined to the interface that has this name now, and not to one of that name
+/// that is gone.
+#[must_use]
+pub fn is_bound_to_device(socket: BorrowedFd<'_>, device: &str) -> bool {
+    getsockopt(&socket, sockopt::BindToDevice).is_ok_and(|bound| bound == device)
+}
+
 /// Asks whether this process may confine sockets to an interface.
 ///
 /// # Errors

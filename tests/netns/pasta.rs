@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use nix::sys::signal::Signal;
+
 use crate::eventually::{eventually, secs};
-use crate::exec::{DEFAULT_DEADLINE, Ran, run};
+use crate::exec::{DEFAULT_DEADLINE, Ran, run, signal_pid};
 use crate::lab::{Container, HOST4, HOST6, LAN4, LAN6, Lab, Place};
 use crate::rnsnet::binary;
 use crate::world::second_link;
@@ -283,7 +285,9 @@ fn ports_of_an_address_and_an_interface_are_for_what_comes_in_there() {
     second_uplink(&lab);
     let ctr = lab.container();
     let bound = ["-t", "198.51.100.1%h1/8080:80,8081:80", "-t", "198.51.100.1/8082:80"];
-    lab.as_podman(&ctr, &[&bound[..], &["-u", "[2001:db8:6::1%h1]/8080:80"]].concat());
+    let file = lab.dir().join("pasta.pid");
+    let udp = ["-u", "[2001:db8:6::1%h1]/8080:80", "-P", &file.to_string_lossy()];
+    lab.as_podman(&ctr, &[&bound[..], &udp].concat());
     let _who = lab.who(Place::In(&ctr), 80);
     assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8080), "198.51.100.9");
     assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8081), "198.51.100.9");
@@ -313,6 +317,17 @@ fn ports_of_an_address_and_an_interface_are_for_what_comes_in_there() {
     lab.sh(Place::Lan, &format!("{route}; ip link set l1 up")).ok();
     is_there(true);
     assert_eq!(lab.who_at(Place::Lan, "198.51.100.1", 8081), "198.51.100.9");
+    // Both before anybody looks.
+    let pasta = fs::read_to_string(&file).expect("written before the foreground ends");
+    let pasta = pasta.trim().parse().expect("a pid");
+    signal_pid(pasta, Signal::SIGSTOP);
+    lab.sh(Place::Host, &format!("ip link del h1; {again}")).ok();
+    lab.sh(Place::Lan, "ip addr add 198.51.100.9/24 dev l1; ip link set l1 up").ok();
+    signal_pid(pasta, Signal::SIGCONT);
+    eventually(secs(10), "the port is at the new interface", || {
+        let there = there(8081);
+        if there.stdout.contains("connected") { Ok(()) } else { Err(there.to_string()) }
+    });
     let pid = ctr.pid().to_string();
     let none = lab.pasta(&["--config-net", "-u", "none", "-t", "192.0.2.1%h7/22", &pid]);
     assert_eq!(none.code(), 1, "{none}");
