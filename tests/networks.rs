@@ -44,9 +44,13 @@ impl User {
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rnsnet"));
         command.arg("network").args(line.split(' ').map(|word| word.replace('~', " ")));
-        command.env("XDG_CONFIG_HOME", &self.config).env_remove("HOME");
-        command.env("XDG_RUNTIME_DIR", self.config.join("runtime"));
+        self.at_home(&mut command);
         command
+    }
+
+    fn at_home<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("XDG_CONFIG_HOME", &self.config).env_remove("HOME");
+        command.env("XDG_RUNTIME_DIR", self.config.join("runtime"))
     }
 
     /// Runs `rnsnet network LINE`; `~` stands for a space within a word.
@@ -356,4 +360,28 @@ fn without_a_home_there_is_no_place_for_networks() {
         printed.fails(),
         "rnsnet: neither HOME nor XDG_CONFIG_HOME says where networks are kept"
     );
+}
+
+// E1: with so few descriptors nothing can be served.
+#[test]
+fn what_was_there_before_stays_where_its_process_cannot_be_started() {
+    let user = User::new("unstartable");
+    let id = user.network("create n1").ok();
+    let group = nix::unistd::getgid();
+    let text = fs::read_to_string(user.file("n1")).unwrap();
+    let open = text.trim_end().strip_suffix('}').unwrap();
+    fs::write(user.file("n1"), format!("{open},\"group\":{group}}}")).unwrap();
+    for (options, name) in [("--ignore", "n1"), ("--ipv6", "n2")] {
+        let program = env!("CARGO_BIN_EXE_rnsnet");
+        let line = format!("'{program}' network create {options} --group {group} {name}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n 12; exec {line}")]);
+        let told = printed(user.at_home(&mut command)).fails();
+        assert!(
+            told.contains(&format!("the process of the network {name} did not start")),
+            "{told}"
+        );
+    }
+    assert_eq!(user.network("inspect -f {{.Id}} n1").ok(), id);
+    assert_eq!(user.names(), "n1");
 }

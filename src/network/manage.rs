@@ -86,6 +86,8 @@ pub enum NetworkError {
 pub struct Created {
     /// What it is.
     pub definition: Definition,
+    /// Whether it was not there before.
+    pub is_new: bool,
     /// Routes of the host that its subnets hide from its containers.
     pub hidden: Vec<(Prefix, Prefix)>,
 }
@@ -108,7 +110,7 @@ pub fn create(
         .map_err(|reason| failed(DefinitionError::Name { name: name.clone(), reason }))?;
     if let Some(definition) = store.read(&name)? {
         return if ignore {
-            Ok(Created { definition, hidden: Vec::new() })
+            Ok(Created { definition, is_new: false, hidden: Vec::new() })
         } else {
             Err(NetworkError::Exists { name })
         };
@@ -128,7 +130,7 @@ pub fn create(
     let definition = plan.make(&taken, &made()?).map_err(failed)?;
     store.write(&lock, &definition)?;
     let hidden = hidden(&definition, &taken.host);
-    Ok(Created { definition, hidden })
+    Ok(Created { definition, is_new: true, hidden })
 }
 
 /// Changes a network's definition, and tells its process by `tell`, one change after the other.

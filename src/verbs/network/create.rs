@@ -298,7 +298,9 @@ impl Action for Create {
             && let Err(error) = network::ensure(id)
         {
             // One that nobody else can reach is not what was asked for.
-            manage::remove(&store, id, |_| Ok::<_, manage::NetworkError>(()))?;
+            if created.is_new {
+                manage::remove(&store, id, |_| Ok::<_, manage::NetworkError>(()))?;
+            }
             return Err(error);
         }
         output::print(&format!("{id}\n"))?;
