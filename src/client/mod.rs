@@ -28,8 +28,8 @@ pub enum ClientError {
     NobodyThere { name: String },
     #[error("there is no container {name:?}")]
     NotFound { name: String },
-    #[error("{name:?} is the beginning of the id of more than one container")]
-    Ambiguous { name: String },
+    #[error("{name:?} is {what} of more than one container")]
+    Ambiguous { name: String, what: &'static str },
     #[error("{name}")]
     Refused { name: String, source: Refusal },
     #[error("cannot talk to {name}")]
@@ -66,6 +66,7 @@ impl ClientError {
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::NotFound { .. } => Some("rnsnet ps lists the containers there are".into()),
+            Self::Ambiguous { .. } => Some("rnsnet ps --no-trunc lists their ids".into()),
             Self::Talk { name, source }
                 if name.contains('/') && source.kind() == io::ErrorKind::PermissionDenied =>
             {
@@ -178,40 +179,55 @@ pub fn find(name: &str) -> Result<Found, ClientError> {
 /// # Errors
 /// None, or too many.
 pub fn find_all(name: &str) -> Result<Vec<Found>, ClientError> {
-    let mut candidates: Vec<(u8, Found)> = Vec::new();
-    let inode = inode(name);
-    for instance in instances()? {
-        let mut best: Option<(u8, Container)> = None;
-        for container in &instance.info.containers {
-            let rank = if container.name == name || container.id == name {
-                3
-            } else if container.pid.is_some_and(|pid| pid.to_string() == name)
-                || inode.is_some() && container.inode == inode
-            {
-                2
-            } else if !name.is_empty() && container.id.starts_with(name) {
-                1
-            } else {
-                continue;
-            };
-            if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-                best = Some((rank, container.clone()));
-            }
+    let instances = instances()?;
+    let infos: Vec<&Info> = instances.iter().map(|instance| &instance.info).collect();
+    let places = places(name, inode(name), &infos)?;
+    let mut found = Vec::new();
+    for (number, instance) in instances.into_iter().enumerate() {
+        let place = places.iter().find(|(network, _)| *network == number);
+        if let Some(container) = place.and_then(|(_, at)| instance.info.containers.get(*at)) {
+            let container = container.clone();
+            found.push(Found { instance, container });
         }
-        if let Some((rank, container)) = best {
-            candidates.push((rank, Found { instance, container }));
-        }
-    }
-    let best = candidates.iter().map(|(rank, _)| *rank).max();
-    candidates.retain(|(rank, _)| Some(*rank) == best);
-    let name = name.to_owned();
-    let mut found: Vec<Found> = candidates.into_iter().map(|(_, found)| found).collect();
-    let Some(first) = found.first() else { return Err(ClientError::NotFound { name }) };
-    if found.iter().any(|found| found.container.id != first.container.id) {
-        return Err(ClientError::Ambiguous { name });
     }
     found.sort_by_key(|found| (found.container.attached, found.container.metric));
     Ok(found)
+}
+
+/// Where the container is that is meant: on which of the networks, and which of its containers.
+fn places(
+    name: &str,
+    inode: Option<u64>,
+    networks: &[&Info],
+) -> Result<Vec<(usize, usize)>, ClientError> {
+    let ways = ["the name", "a process or the network namespace", "the beginning of the id"];
+    // What comes first counts, on whatever network.
+    for (way, what) in ways.into_iter().enumerate() {
+        let is_meant = |other: &Container| match way {
+            0 => other.name == name || other.id == name,
+            1 => {
+                other.pid.is_some_and(|pid| pid.to_string() == name)
+                    || inode.is_some() && other.inode == inode
+            }
+            _ => !name.is_empty() && other.id.starts_with(name),
+        };
+        let mut places = Vec::new();
+        let mut first: Option<&Container> = None;
+        for (network, info) in networks.iter().enumerate() {
+            for (at, container) in info.containers.iter().enumerate() {
+                if is_meant(container) {
+                    if first.get_or_insert(container).id != container.id {
+                        return Err(ClientError::Ambiguous { name: name.to_owned(), what });
+                    }
+                    places.push((network, at));
+                }
+            }
+        }
+        if !places.is_empty() {
+            return Ok(places);
+        }
+    }
+    Err(ClientError::NotFound { name: name.to_owned() })
 }
 
 /// The inode of the network namespace of a process, or that a path leads to.
@@ -257,3 +273,6 @@ impl Found {
 pub fn is_unknown_command(error: &ClientError) -> bool {
     matches!(error, ClientError::Refused { source, .. } if source.kind == Kind::Command)
 }
+
+#[cfg(test)]
+mod tests;

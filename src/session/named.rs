@@ -600,7 +600,10 @@ pub fn disconnect(network: &str, guest: &Guest, force: bool) -> Result<(), Error
             Guest::Named(name) => {
                 let names = info.containers.iter().map(|known| (&*known.name, &*known.id));
                 match control::meant(name, &names.collect::<Vec<_>>()) {
-                    Err(2..) => return Err(ClientError::Ambiguous { name: name.clone() }.into()),
+                    Err(2..) => {
+                        let (name, what) = (name.clone(), "the beginning of the id");
+                        return Err(ClientError::Ambiguous { name, what }.into());
+                    }
                     other => other.ok(),
                 }
             }
