@@ -4,7 +4,10 @@
 //! `src/cli`. These tests need no privilege and no device.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What one call printed.
@@ -16,11 +19,11 @@ struct Printed {
 }
 
 fn rnsnet<S: AsRef<OsStr>>(args: &[S]) -> Printed {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_rnsnet"))
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the binary starts");
+    printed(Command::new(env!("CARGO_BIN_EXE_rnsnet")).args(args).stdin(Stdio::null()))
+}
+
+fn printed(command: &mut Command) -> Printed {
+    let Output { status, stdout, stderr } = command.output().expect("the binary starts");
     Printed {
         code: status.code(),
         stdout: String::from_utf8(stdout).expect("UTF-8 on stdout"),
@@ -125,4 +128,29 @@ fn a_failure_is_exit_code_1_and_names_what_was_typed() {
     assert_eq!(printed.stdout, "");
     let first = printed.stderr.lines().next().unwrap_or_default();
     assert!(first.starts_with("rnsnet: ") && first.contains("4194304"), "{}", printed.stderr);
+}
+
+/// A verb of a user whose run-time directory is this one.
+fn verb(runtime: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rnsnet"));
+    command.args(args).env("XDG_RUNTIME_DIR", runtime).env("XDG_CONFIG_HOME", runtime);
+    command
+}
+
+/// A new run-time directory.
+fn runtime(test: &str) -> PathBuf {
+    let runtime = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(test);
+    drop(fs::remove_dir_all(&runtime));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&runtime).unwrap();
+    runtime
+}
+
+#[test]
+fn a_socket_that_cannot_be_connected_to_is_passed_over() {
+    let runtime = runtime("long");
+    let containers = runtime.join("rnsnet/containers").join("n".repeat(120));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(containers).unwrap();
+    let printed = printed(&mut verb(&runtime, &["ps", "-q"]));
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(0), ""), "{printed:?}");
+    assert_eq!(printed.stderr, "");
 }

@@ -125,9 +125,12 @@ pub fn instances() -> Result<Vec<Instance>, ClientError> {
         }
     };
     for (_, name, socket) in runtime_dir::sockets().map_err(ClientError::Directory)? {
-        // None where it was killed, or is not yet there.
-        if let Some(connection) = Connection::open(&name, &socket)? {
-            add(name, None, connection);
+        match Connection::open(&name, &socket) {
+            Ok(Some(connection)) => add(name, None, connection),
+            // It was killed, or is not yet there.
+            Ok(None) => {}
+            // Nobody listens where the path is too long for a socket.
+            Err(error) => log::debug!("{socket:?}: {error}"),
         }
     }
     for (owner, name, known) in runtime_dir::of_others() {
