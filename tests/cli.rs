@@ -130,18 +130,16 @@ fn a_failure_is_exit_code_1_and_names_what_was_typed() {
     assert!(first.starts_with("rnsnet: ") && first.contains("4194304"), "{}", printed.stderr);
 }
 
-/// A verb of a user whose run-time directory is this one.
-fn verb(runtime: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rnsnet"));
-    command.args(args).env("XDG_RUNTIME_DIR", runtime).env("XDG_CONFIG_HOME", runtime);
-    command
+/// Makes it a command of a user whose run-time directory is this one.
+fn at<'c>(runtime: &Path, command: &'c mut Command) -> &'c mut Command {
+    command.env("XDG_RUNTIME_DIR", runtime).env("XDG_CONFIG_HOME", runtime)
 }
 
 /// A new run-time directory.
 fn runtime(test: &str) -> PathBuf {
     let runtime = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(test);
     drop(fs::remove_dir_all(&runtime));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&runtime).unwrap();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&runtime).expect("a directory");
     runtime
 }
 
@@ -149,8 +147,22 @@ fn runtime(test: &str) -> PathBuf {
 fn a_socket_that_cannot_be_connected_to_is_passed_over() {
     let runtime = runtime("long");
     let containers = runtime.join("rnsnet/containers").join("n".repeat(120));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(containers).unwrap();
-    let printed = printed(&mut verb(&runtime, &["ps", "-q"]));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(containers).expect("a directory");
+    let mut ps = Command::new(env!("CARGO_BIN_EXE_rnsnet"));
+    let printed = printed(at(&runtime, ps.args(["ps", "-q"])));
     assert_eq!((printed.code, printed.stdout.as_str()), (Some(0), ""), "{printed:?}");
     assert_eq!(printed.stderr, "");
+}
+
+#[test]
+fn what_goes_on_for_ever_ends_with_its_reader() {
+    let runtime = runtime("reader");
+    for name in ["stats", "events"] {
+        let mut verb = Command::new("timeout");
+        verb.args(["20", env!("CARGO_BIN_EXE_rnsnet"), name]);
+        at(&runtime, &mut verb).stdout(Stdio::piped());
+        let mut child = verb.spawn().expect("timeout(1) starts");
+        drop(child.stdout.take());
+        assert_eq!(child.wait().expect("it is ours").code(), Some(0), "{name}");
+    }
 }

@@ -130,8 +130,13 @@ impl Action for Events {
         self.listen_to_new(&mut sources, self.since)?;
         // A directory is there before its socket: looked at again until there is one, or for long.
         let mut looks = 0;
+        let stdout = std::io::stdout();
         loop {
-            let mut fds = vec![PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+            // Nothing is asked of the output but whether its reader has gone.
+            let mut fds = vec![
+                PollFd::new(stdout.as_fd(), PollFlags::empty()),
+                PollFd::new(inotify.as_fd(), PollFlags::POLLIN),
+            ];
             let connections =
                 sources.iter().map(|source: &Source| source.instance.connection.as_fd());
             fds.extend(connections.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -140,6 +145,9 @@ impl Action for Events {
                 Err(nix::errno::Errno::EINTR) => continue,
                 other => other.map_err(system("wait for events"))?,
             };
+            if fds.first().and_then(PollFd::any) == Some(true) {
+                return Ok(0);
+            }
             let mut changed = false;
             while inotify.read_events().is_ok() {
                 (looks, changed) = (MAX_LOOKS, true);

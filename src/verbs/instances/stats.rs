@@ -1,8 +1,10 @@
 //! `rnsnet stats`: counters, once or live.
 
-use nix::poll::{PollTimeout, poll};
-use serde::Deserialize;
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Deserialize;
 
 use super::super::{Action, Argument, Count, Typed, Verb};
 use super::human::size;
@@ -76,7 +78,8 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
 
 impl Action for Live {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let terminal = std::io::stdout().is_terminal() && !self.once;
+        let stdout = std::io::stdout();
+        let terminal = stdout.is_terminal() && !self.once;
         loop {
             let rows = self.rows()?;
             if terminal {
@@ -87,8 +90,14 @@ impl Action for Live {
             if self.once {
                 return Ok(0);
             }
-            let wait = poll(&mut [], PollTimeout::from(PERIOD_MS));
-            wait.map_err(|errno| ClientError::System { step: "wait", source: errno.into() })?;
+            // Nothing is asked of the output but whether its reader has gone.
+            let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+            let wait = poll(&mut fds, PollTimeout::from(PERIOD_MS));
+            let gone =
+                wait.map_err(|errno| ClientError::System { step: "wait", source: errno.into() })?;
+            if gone > 0 {
+                return Ok(0);
+            }
         }
     }
 }
