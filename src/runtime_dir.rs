@@ -193,9 +193,17 @@ pub fn clear(directory: &Path) {
 /// # Errors
 /// What keeps every place from being looked at, and what keeps one of ours from being read.
 pub fn sockets() -> Result<Vec<(Owner, String, PathBuf)>, RuntimeDirError> {
+    let mut found = sockets_below(bases())?;
+    found.extend(shared::own());
+    found.retain(|(_, name, _)| remembered(name).is_none());
+    found.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
+    Ok(found)
+}
+
+fn sockets_below(bases: Vec<PathBuf>) -> Result<Vec<(Owner, String, PathBuf)>, RuntimeDirError> {
     let mut found = Vec::new();
     let (mut usable, mut unusable) = (false, None);
-    for base in bases() {
+    for base in bases {
         match check(&base) {
             Ok(()) => usable = true,
             Err(RuntimeDirError::Directory { source, .. })
@@ -224,13 +232,7 @@ pub fn sockets() -> Result<Vec<(Owner, String, PathBuf)>, RuntimeDirError> {
         }
     }
     // Anybody may have made that of /tmp: what is there says nothing of the other.
-    if let Some(error) = unusable.filter(|_| !usable) {
-        return Err(error);
-    }
-    found.extend(shared::own());
-    found.retain(|(_, name, _)| remembered(name).is_none());
-    found.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
-    Ok(found)
+    unusable.filter(|_| !usable).map_or(Ok(found), Err)
 }
 
 /// Other users' networks that containers of ours were brought to: whose, what they are called, and
@@ -329,3 +331,33 @@ pub(crate) const SOCKET: &str = "control.sock";
 pub(crate) const STATE: &str = "state.json";
 /// Those of a killed network who are not back yet, as in its `STATE`.
 pub(crate) const LEFT: &str = "state.left";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_of_somebody_else_hides_no_other() {
+        let root = std::env::temp_dir().join(format!("rnsnet-bases-{}", std::process::id()));
+        let (ours, open, none) = (root.join("ours"), root.join("open"), root.join("none"));
+        let make = |path: &Path, mode| {
+            std::fs::DirBuilder::new().mode(mode).create(path).expect("a temporary directory");
+        };
+        make(&root, 0o700);
+        make(&open, 0o700);
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        make(&ours, 0o700);
+        make(&ours.join("containers"), 0o700);
+        make(&ours.join("containers/web"), 0o700);
+        let web = ours.join("containers/web/control.sock");
+        let found = sockets_below(vec![ours, open.clone(), none.clone()]);
+        let alone = sockets_below(vec![open, none.clone()]);
+        let nothing = sockets_below(vec![none]);
+        std::fs::remove_dir_all(root).expect("it is ours");
+        assert_eq!(found.expect("one is ours"), [(Owner::Container, "web".to_owned(), web)]);
+        assert!(matches!(alone, Err(RuntimeDirError::Foreign { .. })), "{alone:?}");
+        assert_eq!(nothing.expect("there is no trouble"), []);
+    }
+}
