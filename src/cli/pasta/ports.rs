@@ -26,6 +26,8 @@ pub enum PortsError {
     None,
     #[error("{0:?} leads to an address of its own, which is not supported")]
     ToAddress(String),
+    #[error("{0:?} leads to another port, which goes with neither auto nor all")]
+    Mapped(String),
     #[error("{0:?} is no name of an interface")]
     Interface(String),
     #[error("only addresses of the container's loopback lead to the host's")]
@@ -54,7 +56,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Spec>, PortsError> {
     }
     let ((bind, interface), list) = split_place(text)?;
     let mut spec = Spec { bind, interface, ..Spec::default() };
-    let mut all = false;
+    let (mut all, mut mapped) = (false, None);
     for item in list.split(',') {
         match item {
             "" => return Err(PortsError::Empty),
@@ -64,9 +66,19 @@ pub(super) fn parse(text: &str) -> Result<Option<Spec>, PortsError> {
             _ if item.starts_with("all:") => return Err(PortsError::ToAddress(item.to_owned())),
             _ => match item.strip_prefix('~') {
                 Some(excluded) => spec.exclude.push(range(excluded, item)?),
-                None => spec.ranges.push(mapping(item)?),
+                None => {
+                    let (range, first_inside) = mapping(item)?;
+                    if *range.start() != first_inside {
+                        mapped = Some(item);
+                    }
+                    spec.ranges.push((range, first_inside));
+                }
             },
         }
+    }
+    if let Some(item) = mapped.filter(|_| spec.follows) {
+        // What follows has the same number on both sides.
+        return Err(PortsError::Mapped(item.to_owned()));
     }
     if spec.ranges.is_empty() || all {
         spec.follows = true;
