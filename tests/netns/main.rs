@@ -48,4 +48,5 @@ mod syscalls;
 mod tcp;
 mod trace;
 mod udp;
+mod verbs;
 mod world;

@@ -71,9 +71,10 @@ impl Action for Flows {
         let mut flows = Vec::new();
         match &self.container {
             Some(name) => {
-                let mut found = client::find(name)?;
-                let answer: Answer = found.ask("flows", &Named { container: found.named() })?;
-                flows.extend(answer.flows);
+                for mut found in client::find_all(name)? {
+                    let answer: Answer = found.ask("flows", &Named { container: found.named() })?;
+                    flows.extend(answer.flows);
+                }
             }
             None => {
                 for mut instance in client::instances()? {

@@ -112,9 +112,11 @@ impl Live {
             }
         }
         for name in &self.containers {
-            let mut found = client::find(name)?;
-            let answer: Answer = found.ask("stats", &Named { container: found.named() })?;
-            rows.extend(answer.stats.iter().map(|stats| row(stats, &found.instance.info.network)));
+            for mut found in client::find_all(name)? {
+                let answer: Answer = found.ask("stats", &Named { container: found.named() })?;
+                let network = &found.instance.info.network;
+                rows.extend(answer.stats.iter().map(|stats| row(stats, network)));
+            }
         }
         Ok(rows)
     }
