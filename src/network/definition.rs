@@ -258,6 +258,32 @@ impl Definition {
         Ok(())
     }
 
+    /// Refuses routes that no container could be given. A file that has such ones is read all the
+    /// same, so that the network can be removed.
+    fn check_routes(&self) -> Result<(), DefinitionError> {
+        // What the kernel takes for no metric.
+        let metric = |to: &Prefix, metric: Option<u32>| match metric.unwrap_or_default() {
+            0 if !to.is_v4() => 1024,
+            metric => metric,
+        };
+        for (number, (to, gateway, first)) in self.routes.iter().enumerate() {
+            let mut pools = std::iter::once(&self.v4).chain(&self.v6);
+            let pool = pools.find(|pool| pool.subnet.contains(*gateway));
+            if let Some(use_) = pool.and_then(|pool| pool.use_of(*gateway)) {
+                let (what, address) = ("route's gateway", *gateway);
+                return Err(DefinitionError::Unusable { what, address, use_ });
+            }
+            let again = |(other, _, second): &Route| {
+                other == to && metric(to, *second) == metric(to, *first)
+            };
+            if self.routes.iter().skip(number + 1).any(again) {
+                let why = "it is given twice with the same metric";
+                return Err(DefinitionError::Route { to: *to, why });
+            }
+        }
+        Ok(())
+    }
+
     /// Whom its DNS asks, and what it knows itself.
     #[must_use]
     pub fn resolver(&self) -> Resolver {
@@ -422,6 +448,7 @@ impl Plan {
             rate: self.rate,
         };
         definition.check()?;
+        definition.check_routes()?;
         for subnet in definition.subnets() {
             let other = taken.networks.iter().find(|(_, other)| other.overlaps(&subnet));
             if let Some((name, other)) = other {

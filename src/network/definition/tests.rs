@@ -194,3 +194,33 @@ fn a_file_is_read_strictly() {
     }
     assert!(changed("colour", "red".into()).unwrap_err().starts_with("unknown field `colour`"));
 }
+
+// E2: the network would be made, and nobody could be attached.
+#[test]
+fn a_route_that_no_container_could_be_given_is_refused() {
+    let error = |routes: &[(&str, &str, Option<u32>)]| {
+        let route = |(to, gateway, metric): &(&str, &str, Option<u32>)| -> Route {
+            (to.parse().unwrap(), gateway.parse().unwrap(), *metric)
+        };
+        let routes = routes.iter().map(route).collect();
+        let plan = Plan { routes, ..plan(&["10.1.0.0/24", "fd00:1::/64"]) };
+        make(plan).err()
+    };
+    let twice = |to| {
+        Some(format!("the route to {to} cannot be had: it is given twice with the same metric"))
+    };
+    let (to, gateway) = ("192.0.2.0/24", "10.1.0.9");
+    assert_eq!(error(&[(to, gateway, None), (to, "10.1.0.8", Some(5))]), None);
+    assert_eq!(error(&[(to, gateway, Some(5)), (to, "10.1.0.8", Some(5))]), twice(to));
+    assert_eq!(error(&[(to, gateway, None), (to, gateway, Some(0))]), twice(to));
+    let (to, gateway) = ("2001:db8::/32", "fd00:1::9");
+    assert_eq!(error(&[(to, gateway, None), (to, gateway, Some(1024))]), twice(to));
+    for (to, gateway, use_) in [
+        ("192.0.2.0/24", "10.1.0.0", "the network's own address"),
+        ("192.0.2.0/24", "10.1.0.255", "the broadcast address"),
+        ("2001:db8::/32", "fd00:1::", "the subnet-router anycast address"),
+    ] {
+        let told = format!("the route's gateway {gateway} cannot be used: it is {use_}");
+        assert_eq!(error(&[(to, gateway, None)]), Some(told));
+    }
+}
