@@ -17,8 +17,13 @@ pub(super) fn all(machine: &Machine) -> Vec<Finding> {
     found
 }
 
-/// Podman names its helper in containers.conf(5), or finds slirp4netns by its path.
+/// Podman finds pasta in its folders of helpers. It names slirp4netns, its helper of before, in
+/// containers.conf(5), or finds it by its path.
 fn podman(machine: &Machine) -> Finding {
+    let pasta = helper(machine, "pasta");
+    if let Some(path) = pasta.as_deref().filter(|path| is_rnsnet(path)) {
+        return Finding::ok("podman", format!("runs on rnsnet, called {}", path.display()));
+    }
     let configured = podman_files(machine).into_iter().rfind(|path| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let mut lines = text.lines().map(str::trim_start);
@@ -26,9 +31,33 @@ fn podman(machine: &Machine) -> Finding {
     });
     match configured {
         Some(path) => Finding::ok("podman", format!("runs on rnsnet, by {}", path.display())),
+        None if pasta.is_some() => own_helper("podman"),
         None => by_path(machine, "podman"),
     }
 }
+
+/// Where Podman finds a helper: in the folders that the last of its files names, or its own, and
+/// then in the PATH.
+fn helper(machine: &Machine, name: &str) -> Option<PathBuf> {
+    let named = podman_files(machine).into_iter().rev().find_map(|path| {
+        let text = fs::read_to_string(path).ok()?;
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let text: String = lines.collect();
+        let (list, _) = text.split_once("helper_binaries_dir")?.1.split_once(']')?;
+        Some(list.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+    });
+    let folders = named.unwrap_or_else(|| HELPERS.map(str::to_owned).to_vec());
+    let mut paths = folders.iter().map(|folder| machine.at(folder).join(name));
+    paths.find(|path| path.is_file()).or_else(|| machine.program(name))
+}
+
+/// Where Podman looks that is not told where.
+const HELPERS: [&str; 4] = [
+    "/usr/local/libexec/podman",
+    "/usr/local/lib/podman",
+    "/usr/libexec/podman",
+    "/usr/lib/podman",
+];
 
 /// The files in the order in which Podman reads them: what comes later counts.
 fn podman_files(machine: &Machine) -> Vec<PathBuf> {
@@ -61,16 +90,18 @@ fn by_path(machine: &Machine, engine: &'static str) -> Finding {
         Some(path) if is_rnsnet(&path) => {
             Finding::ok(engine, format!("runs on rnsnet, called {}", path.display()))
         }
-        // No fault: who has installed rnsnet need not want this.
-        Some(_) => {
-            Finding::ok(engine, "has a helper of its own; docs/engines.md says how to change it")
-        }
+        Some(_) => own_helper(engine),
         None => Finding::warn(
             engine,
             "is installed without slirp4netns in the PATH, which rnsnet can stand in for",
             "see docs/engines.md",
         ),
     }
+}
+
+/// No fault: who has installed rnsnet need not want this.
+fn own_helper(engine: &'static str) -> Finding {
+    Finding::ok(engine, "has a helper of its own; docs/engines.md says how to change it")
 }
 
 fn is_rnsnet(path: &Path) -> bool {

@@ -133,3 +133,23 @@ fn an_engine_tells_its_helper() {
     machine.write("/home/ada/.config/systemd/user/docker.service.d/50.conf", drop_in);
     assert_finding(&docker(), Level::Ok, "runs on rnsnet, by");
 }
+
+#[test]
+fn podman_finds_pasta_in_a_folder_of_its_own() {
+    let machine = machine("pasta");
+    let podman = || engines::all(&machine).remove(0);
+    machine.write("/bin/podman", "");
+    machine.write("/usr/libexec/podman/pasta", "");
+    assert_finding(&podman(), Level::Ok, "a helper of its own");
+    machine.write("/usr/bin/rnsnet", "");
+    machine.write("/usr/lib/rnsnet/x", "");
+    let link = machine.at("/usr/lib/rnsnet/pasta");
+    std::os::unix::fs::symlink(machine.at("/usr/bin/rnsnet"), &link).unwrap();
+    assert_finding(&podman(), Level::Ok, "a helper of its own");
+    machine
+        .write("/etc/containers/containers.conf", "#helper_binaries_dir = [\"/usr/lib/rnsnet\"]");
+    assert_finding(&podman(), Level::Ok, "a helper of its own");
+    let text = "[engine]\nhelper_binaries_dir = [\n  \"/usr/lib/rnsnet\",\n  \"/usr/libexec/podman\",\n]\n";
+    machine.write("/home/ada/.config/containers/containers.conf.d/50-rnsnet-pasta.conf", text);
+    assert_finding(&podman(), Level::Ok, "runs on rnsnet, called");
+}
