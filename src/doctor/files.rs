@@ -1,5 +1,6 @@
 //! What the machine's files say: settings of the kernel, subordinate ids, resolvers.
 
+use std::fs::Metadata;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
@@ -28,12 +29,8 @@ pub(super) fn low_ports(machine: &Machine) -> Finding {
 pub(super) fn runtime_directory(machine: &Machine) -> Finding {
     let name = "runtime-directory";
     let uid = machine.uid;
-    let Some(path) = &machine.runtime_directory else {
-        return Finding::warn(
-            name,
-            "XDG_RUNTIME_DIR is not set: a running rnsnet cannot be asked or changed",
-            format!("log in by a session of systemd, or: export XDG_RUNTIME_DIR=/run/user/{uid}"),
-        );
+    let Some(path) = machine.runtime_directory.as_ref().filter(|path| path.is_absolute()) else {
+        return unnamed_directory(machine, name);
     };
     let shown = path.display();
     match path.metadata() {
@@ -59,6 +56,36 @@ pub(super) fn runtime_directory(machine: &Machine) -> Finding {
         ),
         Ok(_) => Finding::ok(name, shown.to_string()),
     }
+}
+
+/// The same where XDG_RUNTIME_DIR does not say it: the better of two places, if it can be had.
+fn unnamed_directory(machine: &Machine, name: &'static str) -> Finding {
+    let uid = machine.uid;
+    let session = machine.at(&format!("/run/user/{uid}"));
+    let own = machine.at(&format!("/tmp/rnsnet-{uid}"));
+    let is_ours = |found: Metadata, others| {
+        found.is_dir() && found.uid() == uid && found.mode() & others == 0
+    };
+    if session.metadata().is_ok_and(|found| is_ours(found, 0o022)) {
+        return Finding::ok(name, session.display().to_string());
+    }
+    let usable = match own.symlink_metadata() {
+        Ok(found) => is_ours(found, 0o077),
+        // It will be made.
+        Err(_) => machine.at("/tmp").is_dir(),
+    };
+    if usable {
+        return Finding::ok(name, own.display().to_string());
+    }
+    Finding::warn(
+        name,
+        format!(
+            "XDG_RUNTIME_DIR is not set, and {} cannot be used: a running rnsnet cannot be asked or \
+             changed",
+            own.display()
+        ),
+        format!("log in by a session of systemd, or: export XDG_RUNTIME_DIR=/run/user/{uid}"),
+    )
 }
 
 /// The servers that the DNS forwarder asks.

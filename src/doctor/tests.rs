@@ -1,5 +1,6 @@
 //! Findings from a machine made of files.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::*;
@@ -88,11 +89,24 @@ fn subordinate_ids_are_counted_by_name_and_number() {
 fn a_runtime_directory_must_be_ones_own() {
     let mut machine = machine("runtime");
     assert_finding(&files::runtime_directory(&machine), Level::Warn, "is not set");
-    machine.runtime_directory = Some(machine.at("/run/user/1000"));
-    assert_finding(&files::runtime_directory(&machine), Level::Warn, "cannot use");
-    machine.write("/run/user/1000/x", "");
     machine.uid = geteuid().as_raw();
-    assert_finding(&files::runtime_directory(&machine), Level::Ok, "/run/user/1000");
+    let own = format!("/tmp/rnsnet-{}", machine.uid);
+    machine.write("/tmp/x", "");
+    assert_finding(&files::runtime_directory(&machine), Level::Ok, &own);
+    // Others may look into it.
+    machine.write(&format!("{own}/x"), "");
+    fs::set_permissions(machine.at(&own), fs::Permissions::from_mode(0o750)).unwrap();
+    assert_finding(&files::runtime_directory(&machine), Level::Warn, &own);
+    let session = format!("/run/user/{}", machine.uid);
+    machine.write(&format!("{session}/x"), "");
+    fs::set_permissions(machine.at(&session), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_finding(&files::runtime_directory(&machine), Level::Ok, &session);
+    machine.uid = 1000;
+    machine.runtime_directory = Some(machine.at("/run/user/other"));
+    assert_finding(&files::runtime_directory(&machine), Level::Warn, "cannot use");
+    machine.write("/run/user/other/x", "");
+    machine.uid = geteuid().as_raw();
+    assert_finding(&files::runtime_directory(&machine), Level::Ok, "/run/user/other");
     machine.uid += 1;
     assert_finding(&files::runtime_directory(&machine), Level::Warn, "belongs to uid");
 }
