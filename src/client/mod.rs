@@ -234,7 +234,8 @@ fn places(
 }
 
 /// The inode of the network namespace of a process, or that a path leads to.
-fn inode(name: &str) -> Option<u64> {
+#[must_use]
+pub fn inode(name: &str) -> Option<u64> {
     let pid = name.parse::<u32>().ok().map(|pid| format!("/proc/{pid}/ns/net"));
     let path = pid.or_else(|| name.contains('/').then(|| name.to_owned()))?;
     std::fs::metadata(path).ok().map(|there| there.ino())

@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, User, setsid};
 use serde_json::{Value, json};
 
 use super::{Announcement, Background, Served, Watched, finish, left, serve, set_up};
-use crate::client::{ClientError, Connection};
+use crate::client::{self, ClientError, Connection};
 use crate::config::{self, Caller, Endpoint, Lease, Offload, Process, Sharing};
 use crate::control::{self, Info, Kind, Named, Update};
 use crate::error::{Error, reasons};
@@ -91,6 +91,7 @@ pub(super) fn came_back(definition: &Definition, inode: Option<u64>) -> Result<(
 pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     let store = Store::of_user().ok();
+    let inode = what.and_then(client::inode);
     for (owner, name, _) in sockets().map_err(ClientError::Directory)? {
         if owner != Owner::Network {
             continue;
@@ -105,7 +106,9 @@ pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
             name == what
                 || left.iter().any(|entry| {
                     let Entry { name, arrival, .. } = entry;
-                    name == what || arrival.pid.is_some_and(|pid| pid.to_string() == what)
+                    name == what
+                        || arrival.pid.is_some_and(|pid| pid.to_string() == what)
+                        || inode.is_some() && arrival.inode == inode
                 })
         });
         if !meant || left.is_empty() {

@@ -55,7 +55,11 @@ fn the_containers_of_a_killed_network_keep_their_interfaces_and_come_back() {
     assert!(before.iter().all(|text| text.contains("default via 10.89.0.1")), "{before:?}");
     let (pid, mut gone) = (db.pid().to_string(), Some(gone));
     let own = format!("-d --network n1 --name db {pid}");
-    for words in ["reattach", "reattach n1", "reattach web", "network start n1", &own] {
+    let by_path = format!("reattach /proc/{pid}/ns/net");
+    let mut second = lab.spawn(Place::In(&db), &["sh", "-c", "echo $$; exec sleep 1000"]);
+    let by_pid = format!("reattach {}", second.line(secs(5)));
+    let again = ["reattach", "reattach n1", "reattach web", "network start n1"];
+    for words in again.into_iter().chain([&*own, &*by_path, &*by_pid]) {
         lab.kill_network("n1");
         assert_eq!(lab.sockets(Place::Host, 8080), "");
         assert_eq!(all(), before);
