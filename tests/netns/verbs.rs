@@ -1,7 +1,13 @@
 //! The verbs where containers are on several networks, or several are named. Rows C7 C9 E10 E11.
 
+use std::fs;
+
+use nix::sys::signal::Signal;
+
 use crate::eventually::secs;
+use crate::exec::signal_pid;
 use crate::lab::{LAN4, Lab, Place};
+use crate::networks::info_process;
 
 // C9 E10: who is named is shown with all that it has.
 #[test]
@@ -34,4 +40,27 @@ fn flows_and_stats_are_of_every_network_of_a_container() {
         assert!(flows.len() == 2 && flows[0].starts_with("10.89.0.2:"), "{name}: {flows:?}");
         assert!(flows[1].starts_with("10.89.1.2:"), "{name}: {flows:?}");
     }
+}
+
+// G4: a capture that is not begun takes nothing away.
+#[test]
+fn the_file_of_a_capture_keeps_what_it_has_until_there_is_another() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let web = lab.member("--network n1 --name web");
+    let file = lab.runtime().join("n1.pcap");
+    let path = file.to_str().unwrap();
+    lab.sh(Place::User, &format!("printf %100s before > {path}")).ok();
+    let silent = info_process(&lab, "n1");
+    signal_pid(silent, Signal::SIGSTOP);
+    let failed = lab.rn_fails(&format!("capture network:n1 -w {path}"));
+    signal_pid(silent, Signal::SIGCONT);
+    assert!(failed.starts_with("cannot talk to n1"), "{failed}");
+    assert_eq!(fs::read(&file).unwrap().len(), 100);
+    let captured = lab.rnsnet_command(&["capture", "web", "-w", path, "-c", "1", "-s", "20"]);
+    let mut captured = captured;
+    let captured = crate::exec::Proc::spawn(&mut captured);
+    lab.within(&web, "ping -c 3 10.89.0.1").ok();
+    assert!(captured.finish(secs(10)).status.success());
+    assert_eq!(fs::read(&file).unwrap().len(), 24 + 16 + 20);
 }

@@ -158,6 +158,10 @@ impl Action for CaptureTo {
         }
         let asked = Capture { container, count: self.count, snap: self.snap, filter: self.filter };
         let Streaming { .. } = connection.ask_with("capture", &asked, &[writer.into()])?;
+        if let Some(file) = &self.file {
+            let failed = |source| ClientError::Write { file: file.clone(), source };
+            empty(&out).map_err(failed)?;
+        }
         let ring = self.ring.map(|most| Ring::new(file, most / 2));
         match copy(reader, out, ring) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
@@ -170,9 +174,14 @@ impl Action for CaptureTo {
     }
 }
 
-/// A new file, or an old one without what was in it.
+/// A new file, or an old one, whose contents stay until there is something else to write.
 fn begin(file: &str) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file)
+}
+
+/// Takes out what is in a file; a pipe or device has nothing.
+fn empty(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
 }
 
 /// A capture that goes on in a new file each time that one is full; the one before is kept.
