@@ -317,11 +317,12 @@ pub(crate) fn fd(text: &str) -> Result<i32, ValueError> {
 
 /// Reads a process id.
 pub(crate) fn pid(text: &str) -> Result<i32, ValueError> {
-    /// PID_MAX_LIMIT of 64-bit kernels, proc_sys_kernel(5).
-    const MAX: u32 = 4_194_304;
-    let pid = number(text, 1, MAX)?;
-    i32::try_from(pid).map_err(|_| ValueError::OutOfRange { min: 1, max: MAX })
+    let pid = number(text, 1, MAX_PID)?;
+    i32::try_from(pid).map_err(|_| ValueError::OutOfRange { min: 1, max: MAX_PID })
 }
+
+/// PID_MAX_LIMIT of 64-bit kernels, proc_sys_kernel(5).
+pub(crate) const MAX_PID: u32 = 4_194_304;
 
 pub(crate) fn path(text: &str) -> Result<PathBuf, ValueError> {
     if text.is_empty() { Err(ValueError::Empty) } else { Ok(PathBuf::from(text)) }

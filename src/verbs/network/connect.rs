@@ -133,13 +133,15 @@ struct Disconnect {
     force: bool,
 }
 
-/// The second argument: a number is a pid, what has a slash is a path, anything else a name.
+/// The second argument: a number is a pid, what has a slash is a path, anything else a name or an
+/// id, as is a number that is too large for a pid.
 fn guest(typed: &Typed) -> Result<Guest, UsageError> {
     let word = typed.argument(1).unwrap_or_default();
     let typed = Input::new("CTR", word);
+    let is_pid = || word.parse().is_ok_and(|number: u32| number <= values::MAX_PID);
     Ok(if word.is_empty() {
         return Err(typed.refuse(ValueError::Empty));
-    } else if values::is_digits(word) {
+    } else if values::is_digits(word) && is_pid() {
         Guest::At(Target::Pid(typed.read(values::pid)?))
     } else if word.contains('/') {
         Guest::At(Target::Path { netns: typed.read(values::path)?, userns: None })

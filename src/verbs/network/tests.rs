@@ -124,3 +124,18 @@ fn what_is_wrong_is_named() {
         assert_eq!(told.lines().next(), Some(expected.as_str()), "{line}");
     }
 }
+
+#[test]
+fn a_number_that_is_no_pid_is_an_id() {
+    for verb in ["connect", "disconnect"] {
+        for (word, guest) in [
+            ("4194304", "guest: At(Pid(4194304))"),
+            ("4194305", "guest: Named(\"4194305\")"),
+            ("123456789012", "guest: Named(\"123456789012\")"),
+            ("web", "guest: Named(\"web\")"),
+        ] {
+            let action = understood(&format!("network {verb} n1 {word}"));
+            assert!(action.contains(guest), "{guest} is not in {action}");
+        }
+    }
+}
