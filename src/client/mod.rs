@@ -42,6 +42,8 @@ pub enum ClientError {
     Impostor { name: String },
     #[error("{name} has no interface")]
     NoInterface { name: String },
+    #[error("the process of {name} has not ended within {seconds} s")]
+    NotEnded { name: String, seconds: u16 },
     #[error("no port of {name} is published")]
     NothingPublished { name: String },
     #[error("a capture is not for a terminal")]

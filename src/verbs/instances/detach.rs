@@ -2,7 +2,7 @@
 
 use super::super::{Action, Argument, Count, Verb};
 use super::CTR;
-use crate::client::{self, ClientError};
+use crate::client::{self, ClientError, Connection, Line};
 use crate::control::Named;
 use crate::error::Error;
 
@@ -32,18 +32,47 @@ impl Action for Detach {
                     // It is gone, and its network stays.
                     continue;
                 }
-                // The connection ends with the process.
-                let talk = |source| ClientError::Talk { name: name.clone(), source };
-                while found.instance.connection.wait(Some(PATIENCE_MS)).map_err(talk)? {
-                    if found.instance.connection.next_event()? == client::Line::End {
-                        break;
-                    }
-                }
+                wait_for_end(name, &mut found.instance.connection, PATIENCE_MS)?;
             }
         }
         Ok(0)
     }
 }
 
+/// Waits for the end of a connection, which comes with that of the process.
+fn wait_for_end(
+    name: &str,
+    connection: &mut Connection,
+    patience_ms: u16,
+) -> Result<(), ClientError> {
+    let talk = |source| ClientError::Talk { name: name.to_owned(), source };
+    while connection.wait(Some(patience_ms)).map_err(talk)? {
+        if connection.next_event()? == Line::End {
+            return Ok(());
+        }
+    }
+    Err(ClientError::NotEnded { name: name.to_owned(), seconds: patience_ms / 1000 })
+}
+
 /// How long the end may take, in milliseconds.
 const PATIENCE_MS: u16 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_end_is_told_of() {
+        let path = std::env::temp_dir().join(format!("rnsnet-detach-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut connection = Connection::open("web", &path).unwrap().unwrap();
+        std::fs::remove_file(path).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let error = wait_for_end("web", &mut connection, 1).unwrap_err();
+        assert_eq!(error.to_string(), "the process of web has not ended within 0 s");
+        drop(stream);
+        wait_for_end("web", &mut connection, PATIENCE_MS).unwrap();
+    }
+}
