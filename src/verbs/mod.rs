@@ -27,6 +27,7 @@ use crate::cli::options::{Job, OptionSpec};
 use crate::cli::values::{Input, ValueError};
 use crate::cli::{self, Environment, UsageError, VerbName};
 use crate::error::Error;
+use crate::session;
 
 /// Every verb but `run`, whose options are the main job's, in the order of the help.
 const VERBS: &[Entry] = &[
@@ -313,6 +314,12 @@ fn count(arguments: &[Argument], words: &[String]) -> Result<(), UsageError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Tells of what could not be done, each in its line. Returns the exit code.
+fn complain(errors: impl IntoIterator<Item = Error>) -> u8 {
+    let codes = errors.into_iter().map(|error| session::finish(Err(error), Error::exit_code));
+    codes.fold(0, u8::max)
 }
 
 #[cfg(test)]

@@ -64,3 +64,19 @@ fn the_file_of_a_capture_keeps_what_it_has_until_there_is_another() {
     assert!(captured.finish(secs(10)).status.success());
     assert_eq!(fs::read(&file).unwrap().len(), 24 + 16 + 20);
 }
+
+// C7: one name that is wrong is no reason to leave out the others.
+#[test]
+fn the_others_are_inspected_and_detached_besides_a_name_that_is_wrong() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let _members = ["web", "db"].map(|name| lab.member(&format!("--network n1 --name {name}")));
+    let unknown = "rnsnet: there is no container \"nope\"\n";
+    let shown = lab.rnsnet_ends(&["inspect", "-f", "{{.Name}}", "web", "nope", "db"]);
+    assert_eq!((shown.code(), shown.stdout.trim()), (1, "web\ndb"), "{shown}");
+    assert!(shown.stderr.starts_with(unknown), "{shown}");
+    let gone = lab.rnsnet_ends(&["detach", "web", "nope", "db"]);
+    assert_eq!(gone.code(), 1, "{gone}");
+    assert!(gone.stderr.starts_with(unknown), "{gone}");
+    assert_eq!(lab.rn("ps -q"), "");
+}

@@ -1,6 +1,6 @@
 //! `rnsnet detach`: a container's network ends.
 
-use super::super::{Action, Argument, Count, Verb};
+use super::super::{Action, Argument, Count, Verb, complain};
 use super::CTR;
 use crate::client::{self, ClientError, Connection, Line};
 use crate::control::Named;
@@ -24,19 +24,21 @@ struct Detach {
 
 impl Action for Detach {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        for name in &self.containers {
-            for mut found in client::find_all(name)? {
-                let named = Named { container: found.named() };
-                let _: serde_json::Value = found.ask("detach", &named)?;
-                if found.instance.info.network != crate::control::PRIVATE {
-                    // It is gone, and its network stays.
-                    continue;
-                }
-                wait_for_end(name, &mut found.instance.connection, PATIENCE_MS)?;
-            }
-        }
-        Ok(0)
+        let results = self.containers.iter().map(|name| detach(name));
+        Ok(complain(results.filter_map(Result::err)))
     }
+}
+
+fn detach(name: &str) -> Result<(), Error> {
+    for mut found in client::find_all(name)? {
+        let named = Named { container: found.named() };
+        let _: serde_json::Value = found.ask("detach", &named)?;
+        // Of a named network it is gone, and the process stays.
+        if found.instance.info.network == crate::control::PRIVATE {
+            wait_for_end(name, &mut found.instance.connection, PATIENCE_MS)?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the end of a connection, which comes with that of the process.

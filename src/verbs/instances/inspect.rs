@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::super::{Action, Argument, Count, Typed, Verb};
+use super::super::{Action, Argument, Count, Typed, Verb, complain};
 use super::CTR;
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
@@ -53,8 +53,15 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
 impl Action for Inspect {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let mut values = Vec::new();
+        let mut errors: Vec<Error> = Vec::new();
         for name in &self.containers {
-            let found = client::find_all(name)?;
+            let found = match client::find_all(name) {
+                Ok(found) => found,
+                Err(error) => {
+                    errors.push(error.into());
+                    continue;
+                }
+            };
             let mut all = found.iter().map(|found| (&found.instance.info, &found.container));
             let Some((info, container)) = all.next() else { continue };
             let mut inspected = Inspected::of(info, container);
@@ -72,7 +79,7 @@ impl Action for Inspect {
                 }
             }
         }
-        Ok(0)
+        Ok(complain(errors))
     }
 }
 

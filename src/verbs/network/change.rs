@@ -3,11 +3,10 @@
 use std::io::BufRead as _;
 use std::net::IpAddr;
 
-use super::super::{Action, Argument, Count, Typed, Verb};
+use super::super::{Action, Argument, Count, Typed, Verb, complain};
 use super::NETWORKS;
 use super::create::{ip, label, list};
 use super::filter::{self, Filter};
-use super::show::complain;
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values;

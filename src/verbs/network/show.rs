@@ -1,6 +1,6 @@
 //! `rnsnet network ls`, `inspect` and `exists`.
 
-use super::super::{Action, Argument, Count, Typed, Verb};
+use super::super::{Action, Argument, Count, Typed, Verb, complain};
 use super::NETWORKS;
 use super::filter::{self, Filter};
 use crate::cli::UsageError;
@@ -13,7 +13,7 @@ use crate::network::inspect::{Inspected, InspectedContainer, Listed, More};
 use crate::network::manage::NetworkError;
 use crate::network::store::{Store, StoreError};
 use crate::output::{self, Column, Format, Template, TemplateError, Value};
-use crate::session::{self, network};
+use crate::session::network;
 
 pub(super) const LS: Verb = Verb {
     name: "ls",
@@ -225,12 +225,6 @@ fn on_builtin(name: &str) -> Result<Vec<Container>, Error> {
         _ => false,
     };
     Ok(containers.filter(is_there).collect())
-}
-
-/// Tells of what could not be done, each in its line. Returns the exit code.
-pub(super) fn complain(errors: impl IntoIterator<Item = Error>) -> u8 {
-    let codes = errors.into_iter().map(|error| session::finish(Err(error), Error::exit_code));
-    codes.fold(0, u8::max)
 }
 
 /// A container as an inspection shows it, by its id.
