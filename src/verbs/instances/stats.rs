@@ -31,7 +31,7 @@ pub(in crate::verbs) const STATS: Verb = Verb {
     parse,
 };
 
-const COLUMNS: [Column; 18] = [
+const COLUMNS: [Column; 19] = [
     ("Name", "NAME"),
     ("Network", "NETWORK"),
     ("RxTx", "RX / TX"),
@@ -48,6 +48,7 @@ const COLUMNS: [Column; 18] = [
     ("Denied", "DENIED"),
     ("Opened", "OPENED"),
     ("Drops", "DROPS"),
+    ("Limits", "LIMITS"),
     ("Container", "CONTAINER"),
     ("Names", "NAMES"),
 ];
@@ -147,4 +148,17 @@ fn row(stats: &Stats, network: &str) -> Value {
         ("Container", text(&stats.name)),
         ("Names", text(&stats.name)),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_has_a_head() {
+        let Value::Struct(fields) = row(&Stats::default(), "n1") else { panic!() };
+        for (field, _) in fields {
+            assert!(COLUMNS.iter().any(|(column, _)| *column == field), "{field}");
+        }
+    }
 }
