@@ -684,7 +684,7 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
 }
 
 /// What needs a namespace to enter, or an interface that is not made yet.
-const NOT_OF_A_TAP: [&str; 9] = [
+const NOT_OF_A_TAP: [&str; 10] = [
     "--userns-path",
     "--network",
     "--ifname",
@@ -692,6 +692,7 @@ const NOT_OF_A_TAP: [&str; 9] = [
     "--ip6",
     "--offload",
     "--dns-listen",
+    "--publish-loopback",
     "--write-resolv-conf",
     "--write-hosts",
 ];

@@ -363,6 +363,10 @@ fn refusals() {
         (&["--netns-type=tapfd", "x"], r#"invalid FD "x": not a number"#),
         (&["--netns-type=tapfd", "3", "tap0"], "IFNAME cannot be combined with --netns-type tapfd"),
         (
+            &["--netns-type=tapfd", "3", "--publish-loopback"],
+            "--publish-loopback cannot be combined with --netns-type tapfd",
+        ),
+        (
             &["--netns-type=tapfd", "3", "--dns-listen=127.0.0.11"],
             "--dns-listen cannot be combined with --netns-type tapfd",
         ),
