@@ -81,11 +81,15 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
             _ => Err(expected),
         }
     };
+    let quiet = typed.switch("--quiet");
+    if quiet && typed.value("--format").is_some() {
+        return Err(UsageError::Conflict { option: "--quiet", other: "--format" });
+    }
     Ok(Box::new(Ps {
         filters: typed.read_all("--filter", filter)?,
         format: format(typed)?,
         whole_ids: typed.switch("--no-trunc"),
-        quiet: typed.switch("--quiet"),
+        quiet,
     }))
 }
 
@@ -213,6 +217,14 @@ mod tests {
             host_zone: None,
             host_port,
         }
+    }
+
+    #[test]
+    fn ids_alone_have_no_format() {
+        let words = ["ps", "-q", "--format", "json"].map(Into::into);
+        let error = crate::verbs::parse(&crate::cli::Environment::default(), words.into_iter());
+        let UsageError::Verb { source, .. } = error.unwrap_err() else { panic!() };
+        assert_eq!(source.to_string(), "--quiet cannot be combined with --format");
     }
 
     #[test]
