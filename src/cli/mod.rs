@@ -444,6 +444,11 @@ fn attach(
         }
     }
     let asked = join::parse_all(&given.network)?;
+    if asked == Asked::None
+        && let Some(option) = words.seen().find(|option| NOT_OF_LOOPBACK.contains(&option.long))
+    {
+        return Err(UsageError::Conflict { option: option.long, other: "--network none" });
+    }
     let membership = membership(&given, words, ifname.as_ref(), &asked, environment)?;
     let (endpoint, network) = link(&given, words, ifname, environment, &asked)?;
     let mut process = process(&given)?;
@@ -696,6 +701,9 @@ const NOT_OF_A_TAP: [&str; 10] = [
     "--write-resolv-conf",
     "--write-hosts",
 ];
+
+/// What is about a process that stays: none does where `lo` alone is brought up.
+const NOT_OF_LOOPBACK: [&str; 3] = ["--name", "--pid-file", "--exit-fd"];
 
 /// The container's interface name unless told: what Docker and Podman call theirs.
 const DEFAULT_IFNAME: &str = "eth0";

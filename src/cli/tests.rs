@@ -505,6 +505,16 @@ fn what_needs_an_interface_is_refused_without_one() {
 }
 
 #[test]
+fn what_needs_a_process_is_refused_where_none_stays() {
+    for option in ["--name=web", "--pid-file=p", "--exit-fd=5"] {
+        let error = parsed(&["--network=none", option, "4711"]).unwrap_err();
+        let long = option.split('=').next().unwrap();
+        assert_eq!(error.to_string(), format!("{long} cannot be combined with --network none"));
+        assert!(parsed(&["run", "--network=none", option, "sh"]).is_ok(), "{option}");
+    }
+}
+
+#[test]
 fn hints() {
     let table: &[(&[&str], Option<&str>)] = &[
         (&["--frobnicate"], Some("rnsnet --help lists the options")),
