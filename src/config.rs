@@ -21,7 +21,9 @@ pub use between::{Between, Pass, PassError, PassKind};
 pub use limits::{Limit, LimitError, Limits};
 pub use link_local::{LinkLocal, LinkLocalError};
 pub use name::{Name, NameError};
-pub use ports::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish, PublishDefaults};
+pub use ports::{
+    Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish, PublishDefaults, unbindable,
+};
 pub use rate::{Rate, RateError};
 pub use resolver::{Host, HostAddress, Resolver, Route, Server};
 

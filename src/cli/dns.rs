@@ -2,7 +2,7 @@
 //!
 //! Whether a server answers, or its interface exists, is found out by who asks it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::UsageError;
 use super::options::Given;
@@ -102,10 +102,24 @@ fn server(text: &str) -> Result<Server, ValueError> {
     if !local && zone.is_some() {
         return Err(ValueError::Expected("no interface: only link-local addresses have one"));
     }
-    if address.is_unspecified() || address.is_multicast() {
+    Ok(Server { address: of_one_server(address)?, zone, port })
+}
+
+/// Reads the address of a network's resolver, which has neither port nor zone.
+pub(crate) fn resolver_address(text: &str) -> Result<IpAddr, ValueError> {
+    let address = text.parse().map_err(|_| ValueError::NotIp)?;
+    if matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return Err(ValueError::AddressInUse("good on one interface only"));
+    }
+    of_one_server(address)
+}
+
+fn of_one_server(address: IpAddr) -> Result<IpAddr, ValueError> {
+    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if address.is_unspecified() || address.is_multicast() || is_broadcast {
         return Err(ValueError::Expected("the address of one server"));
     }
-    Ok(Server { address, zone, port })
+    Ok(address)
 }
 
 /// Reads an address of a container's own loopback.

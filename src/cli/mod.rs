@@ -7,7 +7,7 @@
 //! or descriptor exists is found out by who uses it.
 
 pub(crate) mod argv;
-mod dns;
+pub(crate) mod dns;
 mod getopt;
 pub(crate) mod help;
 pub(crate) mod join;

@@ -240,3 +240,18 @@ impl fmt::Display for Publish {
         Ok(())
     }
 }
+
+/// Why no listener of ours can have `address`, if so.
+#[must_use]
+pub fn unbindable(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            Some("an IPv4 address in IPv6 form; write the IPv4 address")
+        }
+        // bind(2) wants a scope id with it, ipv6(7).
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("good on one interface only"),
+        _ if address.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::definition::{Definition, Plan};
-use crate::config::{LimitError, Limits, Mtu, Outbound, Source};
+use crate::config::{LimitError, Limits, Mtu, Outbound, Source, unbindable};
 
 /// An option that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,8 @@ pub enum OptionError {
     Expected(String),
     #[error("{0}")]
     Refused(&'static str),
+    #[error("it is {0}")]
+    Address(&'static str),
     #[error("{0}")]
     Limit(LimitError),
 }
@@ -52,6 +54,9 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
         "host_binding" | "host_binding_ipv4" | "com.docker.network.bridge.host_binding_ipv4" => {
             let address: IpAddr =
                 value.parse().map_err(|_| OptionError::Expected("an IP address".into()))?;
+            if let Some(why) = unbindable(address) {
+                return Err(OptionError::Address(why));
+            }
             // Every address, of both families, is what one gets without the option.
             plan.host_binding = (!address.is_unspecified()).then_some(address);
         }
@@ -318,6 +323,9 @@ mod tests {
             ("mtu", "100", "expected a number from 1280 to 65520"),
             ("icc", "no", "expected true or false"),
             ("host_binding", "eth0", "expected an IP address"),
+            ("host_binding", "fe80::1", "it is good on one interface only"),
+            ("host_binding_ipv4", "224.0.0.1", "it is a multicast address"),
+            ("host_binding", "255.255.255.255", "it is the broadcast address"),
             ("isolate", "false", "networks never reach each other: connect a container to both"),
             ("vlan", "7", "no interface of the host is part of a network"),
             ("com.docker.network.bridge.name", "br0", "there is no bridge on the host to be named"),

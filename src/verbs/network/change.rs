@@ -8,6 +8,7 @@ use super::NETWORKS;
 use super::create::{ip, label, list};
 use super::filter::{self, Filter};
 use crate::cli::UsageError;
+use crate::cli::dns::resolver_address;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values;
 use crate::error::Error;
@@ -155,7 +156,7 @@ fn parse_update(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         network: typed.argument(0).unwrap_or_default().to_owned(),
         labels: list(typed, "--label", label)?,
         without: typed.values("--label-rm").map(str::to_owned).collect(),
-        add: list(typed, "--dns-add", ip)?,
+        add: list(typed, "--dns-add", resolver_address)?,
         drop: list(typed, "--dns-drop", ip)?,
         rate: typed.read("--rate", |text| values::rate(text).map(|_| text.to_owned()))?,
     };

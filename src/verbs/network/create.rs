@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::super::{Action, Argument, Count, Typed, Verb};
 use crate::cli::UsageError;
+use crate::cli::dns::resolver_address;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::{self, Input, ValueError};
 use crate::error::Error;
@@ -178,7 +179,7 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         ipv6: typed.switch("--ipv6"),
         internal: typed.switch("--internal"),
         dns: !typed.switch("--disable-dns"),
-        resolvers: list(typed, "--dns", ip)?,
+        resolvers: list(typed, "--dns", resolver_address)?,
         attachable: typed.switch("--attachable"),
         rate: typed.read("--rate", values::rate)?.unwrap_or_default(),
         ..Plan::default()

@@ -63,6 +63,20 @@ fn what_is_wrong_is_named() {
             "create n -o vlan=7",
             "invalid --opt \"vlan=7\": no interface of the host is part of a network",
         ),
+        ("create n --dns fe80::1", "invalid --dns \"fe80::1\": it is good on one interface only"),
+        ("create n --dns 0.0.0.0", "invalid --dns \"0.0.0.0\": expected the address of one server"),
+        (
+            "update n --dns-add 255.255.255.255",
+            "invalid --dns-add \"255.255.255.255\": expected the address of one server",
+        ),
+        (
+            "update n --dns-add ff02::1",
+            "invalid --dns-add \"ff02::1\": expected the address of one server",
+        ),
+        (
+            "create n -o host_binding=ff02::1",
+            "invalid --opt \"host_binding=ff02::1\": it is a multicast address",
+        ),
         ("create n -o mtu", "invalid --opt \"mtu\": write KEY=VALUE"),
         ("create n --dns 1.1.1.1 --disable-dns", "--dns cannot be combined with --disable-dns"),
         (
