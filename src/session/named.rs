@@ -460,6 +460,12 @@ pub fn connect(
     };
     let container = attach::open(&target)?;
     let inode = inode(&container);
+    if let Some(known) =
+        known.as_ref().filter(|known| known.inode.is_some() && known.inode != inode)
+    {
+        // Another process has its number.
+        return Err(ClientError::NotFound { name: known.name.clone() }.into());
+    }
     let known = match known {
         Some(known) => Some(known),
         None => on_any_network(inode)?,

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::eventually::secs;
 use crate::exec::signal_pid;
-use crate::lab::{LAN4, Lab, Place};
+use crate::lab::{Container, LAN4, Lab, Place};
 use crate::networks::info_process;
 
 // C9 E10: who is named is shown with all that it has.
@@ -79,4 +79,27 @@ fn the_others_are_inspected_and_detached_besides_a_name_that_is_wrong() {
     assert_eq!(gone.code(), 1, "{gone}");
     assert!(gone.stderr.starts_with(unknown), "{gone}");
     assert_eq!(lab.rn("ps -q"), "");
+}
+
+// E10: what a container was attached by may be another's since.
+#[test]
+fn who_is_connected_by_name_is_who_was_attached() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    lab.rn("network create n2");
+    let (web, other) = (lab.container(), lab.container());
+    let path = lab.runtime().join("netns");
+    let lead_to = |container: &Container| {
+        let target = format!("/proc/{}/ns/net", container.pid());
+        lab.sh(Place::User, &format!("ln -sfn {target} {}", path.display())).ok();
+    };
+    lead_to(&web);
+    lab.rn(&format!("-d --network n1 --name web {}", path.display()));
+    lead_to(&other);
+    let told = lab.rn_fails("network connect n2 web");
+    assert_eq!(told, "there is no container \"web\"");
+    assert!(!lab.within(&other, "ip -br link").ok().contains("eth0"));
+    lead_to(&web);
+    lab.rn("network connect n2 web");
+    assert!(lab.within(&web, "ip -br link").ok().contains("eth1"));
 }
