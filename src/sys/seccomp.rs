@@ -67,6 +67,10 @@ rules! {
     SYS_write Any, "tap::Port::write, log lines, capture files, --ready-fd";
     SYS_recvfrom Any, "host::TcpStream::recv";
     SYS_sendto Any, "host::TcpStream::send, connected datagrams";
+    #[cfg(all(target_arch = "arm", target_env = "gnu"))]
+    SYS_recv Any, "glibc, for host::TcpStream::recv and others";
+    #[cfg(all(target_arch = "arm", target_env = "gnu"))]
+    SYS_send Any, "glibc, for host::TcpStream::send and others";
     SYS_recvmsg Any, "datagram::recv_from, unix::receive";
     SYS_recvmmsg Any, "datagram::Batch::receive";
     SYS_sendmsg Any, "datagram::send_to, unix::send";
@@ -460,10 +464,15 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             std::env::consts::ARCH
         );
+        // It is of a build with musl, which needs neither of these on ARM.
+        let of_glibc = |line: &&str| line.starts_with("recv ") || line.starts_with("send ");
+        let listing = listing();
+        let listing: String =
+            listing.split_inclusive('\n').filter(|line| !of_glibc(line)).collect();
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-            std::fs::write(&path, listing()).unwrap();
+            std::fs::write(&path, &listing).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), listing(), "run with UPDATE_GOLDEN=1");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), listing, "run with UPDATE_GOLDEN=1");
     }
 }
