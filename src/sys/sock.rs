@@ -10,6 +10,7 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage, bind, connect,
@@ -285,13 +286,26 @@ pub fn is_bound_to_device(socket: BorrowedFd<'_>, device: &str) -> bool {
     getsockopt(&socket, sockopt::BindToDevice).is_ok_and(|bound| bound == device)
 }
 
-/// Asks whether this process may confine sockets to an interface.
+/// Asks whether this process may confine sockets to an interface without any capability, which it
+/// has none of by the time that it opens them.
 ///
 /// # Errors
 /// `EPERM` before Linux 5.7.
 pub fn may_bind_to_device() -> io::Result<()> {
-    let socket = open(false, SockType::Datagram, None)?;
-    match bind_to_device(&socket, Local { address: None, device: Some("lo") }) {
+    may_bind(&open(false, SockType::Datagram, None)?)
+}
+
+fn may_bind(socket: &OwnedFd) -> io::Result<()> {
+    let (set, raw) = (CapSet::Effective, Capability::CAP_NET_RAW);
+    let has_it = caps::has_cap(None, set, raw).unwrap_or(false);
+    if has_it {
+        caps::drop(None, set, raw).map_err(io::Error::other)?;
+    }
+    let bound = bind_to_device(socket, Local { address: None, device: Some("lo") });
+    if has_it {
+        caps::raise(None, set, raw).map_err(io::Error::other)?;
+    }
+    match bound {
         Err(error) if error.raw_os_error() != Some(libc::ENODEV) => Err(error),
         _ => Ok(()),
     }
@@ -400,6 +414,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use nix::poll::{PollFd, PollFlags, poll};
+    use nix::sched::{CloneFlags, unshare};
 
     use super::*;
     use crate::sys::datagram::{recv_from, send_to, set_hop_limit};
@@ -522,5 +537,25 @@ mod tests {
             Ok(socket) => set_hop_limit(socket.as_fd(), false, 5).unwrap(),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
         }
+    }
+
+    /// A socket that is confined already cannot be again without the capability, on any kernel.
+    #[test]
+    fn a_capability_that_will_be_dropped_confines_no_socket() {
+        use crate::sys::netns::{spawn, wait};
+        let child = spawn(|| {
+            let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET;
+            if unshare(flags).is_err() {
+                return 0;
+            }
+            let lo = Local { address: None, device: Some("lo") };
+            let socket = open(false, SockType::Datagram, None).unwrap();
+            bind_to_device(&socket, lo).unwrap();
+            let error = may_bind(&socket).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+            bind_to_device(&socket, lo).unwrap();
+            0
+        });
+        assert_eq!(wait(child.unwrap()).unwrap(), 0);
     }
 }
