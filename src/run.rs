@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -381,10 +381,23 @@ pub fn write_files(names: &Names, process: &Process, ipv6: bool) -> Result<(), R
     ] {
         if let Some(path) = path {
             let failed = |source| RunError::Map { path: path.clone(), source, hint: None };
-            fs::write(path, text).map_err(failed)?;
+            write_for_all(path, &text).map_err(failed)?;
         }
     }
     Ok(())
+}
+
+/// Writes a file that programs of any user inside read: one that is made is open to them, one that
+/// is there keeps its mode.
+fn write_for_all(path: &Path, text: &str) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => {
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.write_all(text.as_bytes())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::write(path, text),
+        Err(error) => Err(error),
+    }
 }
 
 /// resolv.conf(5).
@@ -607,5 +620,28 @@ mod tests {
         assert!(namespace_hint(&io::Error::from_raw_os_error(libc::EPERM)).is_some());
         assert!(namespace_hint(&io::Error::from_raw_os_error(libc::ENOSPC)).is_some());
         assert!(namespace_hint(&io::Error::from_raw_os_error(libc::ENOMEM)).is_none());
+    }
+
+    #[test]
+    fn files_for_a_container_can_be_read_there_whatever_the_umask() {
+        let directory = crate::socket_file::scratch("written");
+        let (new, old) = (directory.join("resolv.conf"), directory.join("hosts"));
+        fs::write(&old, "long ago, and longer than what is written").unwrap();
+        fs::set_permissions(&old, Permissions::from_mode(0o640)).unwrap();
+        let process = Process {
+            resolv_conf: Some(new.clone()),
+            hosts: Some(old.clone()),
+            ..Process::default()
+        };
+        let child = netns::spawn(|| {
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+            i32::from(write_files(&Names::default(), &process, false).is_err())
+        });
+        assert_eq!(netns::wait(child.unwrap()).unwrap(), 0);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&new), mode(&old)), (0o644, 0o640));
+        assert_eq!(fs::read_to_string(&new).unwrap(), "# written by rnsnet\n");
+        assert_eq!(fs::read_to_string(&old).unwrap(), "# written by rnsnet\n127.0.0.1 localhost\n");
+        fs::remove_dir_all(directory).unwrap();
     }
 }
