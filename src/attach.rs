@@ -313,12 +313,19 @@ pub fn take_tap(fd: i32, ipv6: bool) -> Result<(Attached, String), AttachError> 
 
 /// What `ip link` shows of our interface: which process serves it, and the addresses it was given.
 fn alias(addresses: &[(IpAddr, u8)]) -> String {
-    let mut alias = format!("{ALIAS_PREFIX} pid {}", std::process::id());
+    let mut shown = String::new();
     for (address, prefix_len) in addresses {
-        alias.push_str(&format!(" {address}/{prefix_len}"));
+        let word = format!(" {address}/{prefix_len}");
+        if shown.len() + word.len() > SHOWN_LEN {
+            break;
+        }
+        shown.push_str(&word);
     }
-    alias
+    format!("{ALIAS_PREFIX} pid {}{shown}", std::process::id())
 }
+
+/// Bytes of an alias, 255 in all, for addresses: whatever the number of the process.
+const SHOWN_LEN: usize = 255 - ALIAS_PREFIX.len() - " pid 4294967295".len();
 
 /// In the container: takes over the interface that an rnsnet left which was killed, if it is the
 /// one of this name and alias; removes it if it is another. `None` when there is none then.
@@ -676,5 +683,15 @@ mod tests {
         assert_eq!(layout.routes.len(), 2);
         addresses.v6 = None;
         assert_eq!(private_layout(&lease, &addresses).addresses.len(), 1);
+    }
+
+    #[test]
+    fn an_alias_has_as_many_addresses_as_fit() {
+        let address = |n: u16| (IpAddr::from([0xfd00, 0, 0, 0, 0xffff, 0xffff, 0xffff, n]), 64);
+        let many: Vec<_> = (0x1000..0x1100).map(address).collect();
+        let text = alias(&many);
+        assert!(text.len() <= 255 && text.len() > 200, "{text}");
+        assert!(text.ends_with("/64"), "{text}");
+        assert!(alias(&many[..3]).ends_with("fd00::ffff:ffff:ffff:1002/64"));
     }
 }
