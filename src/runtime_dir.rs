@@ -209,6 +209,7 @@ fn sockets_below(bases: Vec<PathBuf>) -> Result<Vec<(Owner, String, PathBuf)>, R
             Err(RuntimeDirError::Directory { source, .. })
                 if source.kind() == io::ErrorKind::NotFound =>
             {
+                usable |= base.parent().is_some_and(|parent| check(parent).is_ok());
                 continue;
             }
             Err(error) => {
@@ -334,30 +335,25 @@ pub(crate) const LEFT: &str = "state.left";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use crate::socket_file::scratch;
 
     #[test]
     fn a_directory_of_somebody_else_hides_no_other() {
-        let root = std::env::temp_dir().join(format!("rnsnet-bases-{}", std::process::id()));
-        let (ours, open, none) = (root.join("ours"), root.join("open"), root.join("none"));
-        let make = |path: &Path, mode| {
-            std::fs::DirBuilder::new().mode(mode).create(path).expect("a temporary directory");
-        };
-        make(&root, 0o700);
-        make(&open, 0o700);
-        std::fs::set_permissions(&open, PermissionsExt::from_mode(0o755)).expect("it is ours");
-        make(&ours, 0o700);
-        make(&ours.join("containers"), 0o700);
-        make(&ours.join("containers/web"), 0o700);
-        let web = ours.join("containers/web/control.sock");
-        let found = sockets_below(vec![ours, open.clone(), none.clone()]);
-        let alone = sockets_below(vec![open, none.clone()]);
-        let nothing = sockets_below(vec![none]);
-        std::fs::remove_dir_all(root).expect("it is ours");
-        assert_eq!(found.expect("one is ours"), [(Owner::Container, "web".to_owned(), web)]);
+        let root = scratch("bases");
+        let (ours, open) = (root.join("ours"), root.join("open"));
+        std::fs::create_dir(&open).unwrap();
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&open, permissions).unwrap();
+        let found = |base: &Path| sockets_below(vec![base.to_owned(), open.clone()]);
+        // What is not made yet is as good as what is there, but not where it cannot be made.
+        assert_eq!(found(&ours).unwrap(), []);
+        let alone = found(&ours.join("none"));
         assert!(matches!(alone, Err(RuntimeDirError::Foreign { .. })), "{alone:?}");
-        assert_eq!(nothing.expect("there is no trouble"), []);
+        let web = ours.join("containers/web");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&web).unwrap();
+        let socket = web.join(SOCKET);
+        assert_eq!(found(&ours).unwrap(), [(Owner::Container, "web".to_owned(), socket)]);
+        std::fs::remove_dir_all(root).unwrap();
     }
 }
