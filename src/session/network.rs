@@ -5,7 +5,7 @@
 //! never start two: the lock on the set of networks is held meanwhile.
 
 use std::fs::OpenOptions;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 
 use nix::unistd::{Gid, Uid, User, setsid};
 use serde_json::{Value, json};
@@ -84,11 +84,12 @@ pub(super) fn came_back(definition: &Definition, inode: Option<u64>) -> Result<(
 }
 
 /// Serves the networks again whose processes were killed, of all those that there are, or those that
-/// a word names or a container that is called so was on. Returns their names.
+/// a word names or a container that is called so was on. Returns their names. The descriptors in
+/// `keep` stay open.
 ///
 /// # Errors
 /// What keeps a process from being started.
-pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
+pub fn reattach(what: Option<&str>, keep: &[RawFd]) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     let store = Store::of_user().ok();
     let inode = what.and_then(client::inode);
@@ -114,7 +115,7 @@ pub fn reattach(what: Option<&str>) -> Result<Vec<String>, Error> {
         if !meant || left.is_empty() {
             continue;
         }
-        match ensure(&name) {
+        match ensure(&name, keep) {
             Ok(()) => names.push(name),
             // The others can be served all the same.
             Err(error) if what.is_none() => {
@@ -197,14 +198,15 @@ pub fn look_up(word: &str) -> Result<(Definition, Option<Connection>), Error> {
     Ok((definition, connection))
 }
 
-/// Starts the process of a network, if it does not run.
+/// Starts the process of a network, if it does not run. Of the caller's descriptors those in `keep`
+/// stay open.
 ///
 /// # Errors
 /// No such network, or what keeps its process from being started.
-pub fn ensure(word: &str) -> Result<(), Error> {
+pub fn ensure(word: &str, keep: &[RawFd]) -> Result<(), Error> {
     let store = Store::of_user().map_err(NetworkError::from)?;
     let definition = store.find(word).map_err(NetworkError::from)?;
-    isolate_initial(&[])?;
+    isolate_initial(keep)?;
     connect(&store, &definition, None)?;
     Ok(())
 }

@@ -74,7 +74,8 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
 impl Action for Reattach {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let what = self.what.as_deref();
-        let networks = network::reattach(what)?;
+        let keep = [self.process.ready_fd, self.process.exit_fd].into_iter().flatten();
+        let networks = network::reattach(what, &keep.collect::<Vec<_>>())?;
         let attach = match survivor::find(what, &self.process) {
             Err(ReattachError::Nothing | ReattachError::NoSuch { .. }) if !networks.is_empty() => {
                 return Ok(0);

@@ -236,3 +236,21 @@ sys.stdin.read()
     assert!(pings(&lab, &web, "10.89.0.3") && pings(&lab, &db, "10.89.0.2"));
     drop(elsewhere);
 }
+
+// A8 E21
+#[test]
+fn reattach_serves_networks_and_tells_of_a_network_of_ones_own() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let _web = lab.member("--network n1 --name web");
+    let own = lab.container();
+    let net = lab.rnsnet(&own).with(&["-n", "own"]).start();
+    lab.kill_network("n1");
+    net.signal(Signal::SIGKILL);
+    assert!(!net.ends().success());
+    let mut again = lab.reattach(&[]).with_exit_fd().start();
+    let names = lab.rn("ps --format {{.Name}}");
+    assert!(names.contains("own") && names.contains("web"), "{names}");
+    again.close_exit_fd();
+    assert!(again.ends().success());
+}

@@ -210,7 +210,7 @@ impl Action for Update {
 impl Action for Start {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         for word in &self.networks {
-            network::ensure(word)?;
+            network::ensure(word, &[])?;
         }
         Ok(0)
     }

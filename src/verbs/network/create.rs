@@ -296,7 +296,7 @@ impl Action for Create {
         }
         let Definition { id, group, .. } = &created.definition;
         if group.is_some()
-            && let Err(error) = network::ensure(id)
+            && let Err(error) = network::ensure(id, &[])
         {
             // One that nobody else can reach is not what was asked for.
             if created.is_new {
