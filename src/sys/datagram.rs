@@ -68,7 +68,9 @@ pub struct QueuedError {
 /// What recvmsg(2) reports.
 pub fn take_error(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<Option<QueuedError>> {
     let mut iov = [IoSliceMut::new(payload)];
-    let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+    // The address that the datagram was sent from comes along where it was asked for.
+    let mut control =
+        nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6, libc::in6_pktinfo);
     let flags = MsgFlags::MSG_ERRQUEUE;
     let message =
         match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {

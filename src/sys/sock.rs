@@ -417,7 +417,7 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
-    use crate::sys::datagram::{recv_from, send_to, set_hop_limit};
+    use crate::sys::datagram::{recv_from, send_to, set_hop_limit, take_error};
 
     const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
@@ -557,5 +557,21 @@ mod tests {
             0
         });
         assert_eq!(wait(child.unwrap()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_client_that_is_gone_is_told_with_the_address_that_it_asked() {
+        for address in loopbacks() {
+            let any: IpAddr = match address {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let server = udp_bind(SocketAddr::new(any, 0), false).unwrap();
+            let client = local_addr(udp_bind(address, false).unwrap().as_fd()).unwrap();
+            send_to(server.as_fd(), b"answer", client, Some(address.ip())).unwrap();
+            wait(&server, PollFlags::empty());
+            let error = take_error(server.as_fd(), &mut [0; 64]).unwrap().unwrap();
+            assert_eq!((error.errno, error.to), (libc::ECONNREFUSED, client));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Datagrams from the container to the world. Rows B2 B6.
 
+use crate::eventually::secs;
 use crate::lab::{HOST4, HOST6, LAN4, LAN6, Lab, Place};
 
 /// One byte, below and at the MTU's limit, beyond it, and the most that IPv4 can carry.
@@ -304,5 +305,34 @@ say(got == [random.Random(n).randbytes(size) for n, size in enumerate([500] * 60
             );
             assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "True", "{lan} {options:?}");
         }
+    }
+}
+
+// B2 C4: the error comes with the address that the client had asked.
+#[test]
+fn a_client_that_is_gone_is_told_to_the_server() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "5300:5300/udp"]).start();
+    for host in [HOST4, HOST6] {
+        let mut server = lab.serve(
+            Place::In(&ctr),
+            "
+s = udp_any(5300); s.settimeout(10); say('ready')
+_, peer = s.recvfrom(100); s.connect(peer); s.send(b'answer')
+sys.stdin.readline()
+try:
+    for _ in range(30): s.send(b'more'); time.sleep(0.1)
+    say('nothing')
+except ConnectionRefusedError: say('refused')
+",
+        );
+        let client = format!(
+            "s = udp(v6={}); s.sendto(b'x', ('{host}', 5300)); say(s.recv(100).decode())",
+            if host.contains(':') { "True" } else { "False" }
+        );
+        assert_eq!(lab.py(Place::Lan, &client).ok(), "answer", "{host}");
+        server.tell("the client is gone");
+        assert_eq!(server.line(secs(10)), "refused", "{host}");
     }
 }
