@@ -12,6 +12,7 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -286,6 +287,12 @@ impl Left {
         runtime_dir::clear(self.path.parent().unwrap_or(&self.path));
     }
 
+    /// Whether its process still runs after `patience`, or answers from another pid namespace.
+    fn is_served_after(&self, patience: Duration) -> bool {
+        let answers = || UnixStream::connect(self.path.with_file_name(runtime_dir::SOCKET)).is_ok();
+        self.state.server.lives_after(patience) || answers()
+    }
+
     /// Whether its process, which runs no more, was killed: at an end in order the state goes first.
     fn is_left(&self) -> bool {
         self.path.exists()
@@ -309,10 +316,9 @@ impl Left {
 /// See [`ReattachError`].
 pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachError> {
     let left = choose(all()?, what)?;
-    let server = left.state.server;
     // A process that was killed this moment is still there for another.
-    if server.lives_after(PATIENCE) {
-        return Err(ReattachError::Served { name: left.name, pid: server.pid });
+    if left.is_served_after(PATIENCE) {
+        return Err(ReattachError::Served { name: left.name, pid: left.state.server.pid });
     }
     if !left.is_left() {
         return Err(what.map_or(ReattachError::Nothing, |what| ReattachError::NoSuch {
@@ -371,11 +377,11 @@ fn choose(all: Vec<Left>, what: Option<&str>) -> Result<Left, ReattachError> {
     let Some(what) = what else {
         let mut all: Vec<_> = all.into_iter().filter(Left::has_container).collect();
         let mut dead: Vec<_> =
-            all.extract_if(.., |left| !left.state.server.lives_after(Duration::ZERO)).collect();
+            all.extract_if(.., |left| !left.is_served_after(Duration::ZERO)).collect();
         if dead.is_empty() {
             // Perhaps one was killed this moment.
             let patience = PATIENCE / u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
-            dead = all.extract_if(.., |left| !left.state.server.lives_after(patience)).collect();
+            dead = all.extract_if(.., |left| !left.is_served_after(patience)).collect();
         }
         dead.retain(Left::is_left);
         return match (dead.pop(), dead.is_empty()) {
@@ -634,5 +640,22 @@ mod tests {
         let error = left("web", &["--no-such-option", "7"]).asked().unwrap_err();
         assert!(matches!(error, ReattachError::Arguments { .. }), "{error}");
         assert!(left("web", &["--mtu", "1400", "--", "7"]).asked().is_ok());
+    }
+
+    #[test]
+    fn whoever_answers_has_left_nothing_though_its_process_cannot_be_seen() {
+        let directory = scratch("answers");
+        let own = std::process::id().to_string();
+        let all = || {
+            let mut elsewhere = left("web", &["--", &own]);
+            (elsewhere.state.server.pid, elsewhere.path) = (i32::MAX, path_in(&directory));
+            vec![elsewhere]
+        };
+        state(&[]).write(&directory).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(directory.join("control.sock"));
+        assert!(matches!(choose(all(), None), Err(ReattachError::Nothing)));
+        drop(socket.unwrap());
+        assert_eq!(choose(all(), None).unwrap().name, "web");
+        fs::remove_dir_all(directory).unwrap();
     }
 }
