@@ -29,7 +29,7 @@ use crate::sys::process;
 use crate::sys::sock;
 use crate::sys::tun::{self, Tap};
 
-pub use join::{Ifname, Joined, Joint, join};
+pub use join::{Ifname, Joined, Joint, join, was_joined};
 pub use outward::relayed;
 
 /// A container whose namespaces are open and cannot be exchanged any more.

@@ -76,7 +76,7 @@ pub struct Joined {
 /// See [`AttachError`]. The container is then as it was.
 pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachError> {
     let Layout { addresses, mut routes } = private_layout(&joint.lease, &joint.addresses);
-    let ours = format!("{ALIAS_PREFIX} network {} ", joint.network);
+    let ours = prefix(joint.network);
     let mut alias = ours.clone();
     for (address, prefix_len) in &addresses {
         alias.push_str(&format!("{address}/{prefix_len} "));
@@ -164,6 +164,25 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
         ipv6: reply.flags & IPV6 != 0,
         metric: u32::try_from(reply.flags >> 32).ok().filter(|_| reply.flags & METRIC != 0),
     })
+}
+
+/// Whether the container has an interface that the process of a network has left.
+///
+/// The process must be single-threaded, as a child is forked.
+///
+/// # Errors
+/// See [`AttachError`].
+pub fn was_joined(container: &Container, network: &str) -> Result<bool, AttachError> {
+    let reply = in_container(container, || {
+        let found = link::find_alias(&prefix(network)).map_err(cannot_list)?;
+        Ok(Reply { fd: None, flags: found.is_some().into() })
+    });
+    Ok(reply.map_err(|error| describe(error, &container.label, ""))?.flags != 0)
+}
+
+/// How the alias of an interface on a network starts.
+fn prefix(network: &str) -> String {
+    format!("{ALIAS_PREFIX} network {network} ")
 }
 
 /// The metric of a default route that comes after those of its hundred that there are; the first one

@@ -495,12 +495,11 @@ pub fn connect(
 /// It has ended, and what keeps it from being attached.
 pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
     let Entry { name, keep, addresses, mac, arrival, ports, .. } = entry;
-    let pid = match is_elsewhere(&arrival) {
+    let is_elsewhere = is_elsewhere(&arrival);
+    let unseen = || NetworkError::Elsewhere { name: name.clone() };
+    let pid = match is_elsewhere {
         // Seen from here it may have another number.
-        true => {
-            let found = arrival.inode.and_then(process_in);
-            Some(found.ok_or_else(|| NetworkError::Elsewhere { name: name.clone() })?)
-        }
+        true => Some(arrival.inode.and_then(process_in).ok_or_else(unseen)?),
         false => arrival.pid,
     };
     let target = match (pid, &arrival.netns) {
@@ -515,6 +514,10 @@ pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
     if arrival.inode.is_none() || inode(&container) != arrival.inode {
         // Another process has its number.
         return Err(ClientError::NotFound { name }.into());
+    }
+    if is_elsewhere && !attach::was_joined(&container, network)? {
+        // Another namespace has its number.
+        return Err(unseen().into());
     }
     let mut connection =
         network::find(network)?.ok_or_else(|| NetworkError::Ended { name: network.to_owned() })?;

@@ -6,7 +6,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, secs};
-use crate::exec::signal_pid;
+use crate::exec::{Proc, signal_pid};
 use crate::lab::{Container, HOST4, LAN4, Lab, Place, python};
 use crate::networks::{info_process, pings, process_at};
 use crate::rnsnet::binary;
@@ -196,14 +196,9 @@ fn an_attach_that_fails_leaves_its_container_to_the_next() {
     assert_eq!(lab.rn("network rm -f n1"), "n1");
 }
 
-// A8 E21: who comes from another pid namespace does not take the containers of this one for ended.
-#[test]
-fn a_caller_in_another_pid_namespace_forgets_nobody() {
-    let Some(lab) = Lab::new() else { return };
-    lab.rn("network create n1");
-    let web = lab.member("--network n1 --name web");
-    let db = lab.member("--network n1 --name db");
-    lab.kill_network("n1");
+/// Starts a python program as the user, in a pid namespace of its own; `RNSNET` is the program.
+#[track_caller]
+fn in_another_pid_namespace(lab: &Lab, program: &str) -> Proc {
     let program = format!(
         "
 import ctypes, subprocess
@@ -214,14 +209,30 @@ assert libc.unshare(CLONE_NEWNS | CLONE_NEWPID) == 0, ctypes.get_errno()
 if os.fork(): os.wait(); sys.exit()
 libc.prctl(1, 9)
 assert libc.mount(b'proc', b'/proc', b'proc', 0, None) == 0, ctypes.get_errno()
-ran = subprocess.run([{:?}, 'network', 'start', 'n1'], capture_output=True, text=True)
-say('|'.join(ran.stderr.splitlines()))
-sys.stdin.read()
-",
+RNSNET = {:?}
+{program}",
         lab.user_pid(),
         binary().display().to_string()
     );
-    let mut elsewhere = lab.spawn(Place::Host, &["python3", "-c", &python(&program)]);
+    lab.spawn(Place::Host, &["python3", "-c", &python(&program)])
+}
+
+// A8 E21: who comes from another pid namespace does not take the containers of this one for ended.
+#[test]
+fn a_caller_in_another_pid_namespace_forgets_nobody() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let web = lab.member("--network n1 --name web");
+    let db = lab.member("--network n1 --name db");
+    lab.kill_network("n1");
+    let mut elsewhere = in_another_pid_namespace(
+        &lab,
+        "
+ran = subprocess.run([RNSNET, 'network', 'start', 'n1'], capture_output=True, text=True)
+say('|'.join(ran.stderr.splitlines()))
+sys.stdin.read()
+",
+    );
     let told = elsewhere.line(secs(10));
     for name in ["web", "db"] {
         let unseen = format!(
@@ -235,6 +246,39 @@ sys.stdin.read()
     lab.rn("reattach n1");
     assert!(pings(&lab, &web, "10.89.0.3") && pings(&lab, &db, "10.89.0.2"));
     drop(elsewhere);
+}
+
+// A8 E21: the number of a namespace that is gone may be another container's.
+#[test]
+fn a_container_of_another_pid_namespace_is_known_by_its_interface_too() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let _db = lab.member("--network n1 --name db");
+    let mut elsewhere = in_another_pid_namespace(
+        &lab,
+        "
+command = ['unshare', '--user', '--map-root-user', '--net', 'sh', '-c', 'echo in; exec sleep 1000']
+for name in ('web', 'gone'):
+    container = subprocess.Popen(command, stdout=subprocess.PIPE)
+    container.stdout.readline()
+    pid = str(container.pid)
+    subprocess.run([RNSNET, '-d', '--network', 'n1', '--name', name, pid], check=True)
+say('ready')
+sys.stdin.readline()
+within = ['nsenter', '-t', pid, '-U', '--preserve-credentials', '-n', 'ip']
+subprocess.run([*within, 'link', 'del', 'eth0'], check=True)
+say('removed')
+sys.stdin.read()
+",
+    );
+    assert_eq!(elsewhere.line(secs(10)), "ready");
+    lab.kill_network("n1");
+    elsewhere.tell("take an interface away");
+    assert_eq!(elsewhere.line(secs(10)), "removed");
+    let told = lab.rnsnet_ends(&["reattach", "n1"]).stderr;
+    assert!(told.contains("gone is not on n1 again: no process of the container gone"), "{told}");
+    assert!(!told.contains("web"), "{told}");
+    assert_eq!(lab.rn("ps --format {{.Name}}"), "db\nweb");
 }
 
 // A8 E21
