@@ -1,10 +1,10 @@
 //! Where the control sockets are: `rnsnet/` in the user's run-time directory.
 //!
-//! `$XDG_RUNTIME_DIR/rnsnet`, else `/run/user/UID/rnsnet`, else `/tmp/rnsnet-UID`, UID being the
-//! user outside of this user namespace; in it
+//! `$XDG_RUNTIME_DIR/rnsnet` where that is a directory of this user's, else `/run/user/UID/rnsnet`,
+//! else `/tmp/rnsnet-UID`, UID being the user outside of this user namespace; in it
 //! `containers/NAME/control.sock` for a container with a network of its own and
-//! `networks/NAME/control.sock` for a named network. Directories of ours have mode 0700 and our
-//! owner and are no symbolic links: anything else was put there by somebody else and is not used.
+//! `networks/NAME/control.sock` for a named network. Directories of ours have mode 0700 and our owner
+//! and are no symbolic links: anything else was put there by somebody else and is not used.
 //! Nothing here is needed for packets: who cannot have a directory serves without a socket.
 
 mod shared;
@@ -270,13 +270,20 @@ pub fn make_parents() -> Result<Vec<PathBuf>, RuntimeDirError> {
 fn bases() -> Vec<PathBuf> {
     let uid = crate::user::outer();
     let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    match named.filter(|path| path.is_absolute()) {
+    match named.filter(|path| is_ours(path)) {
         Some(path) => vec![path.join("rnsnet")],
         None => vec![
             PathBuf::from(format!("/run/user/{uid}/rnsnet")),
             PathBuf::from(format!("/tmp/rnsnet-{uid}")),
         ],
     }
+}
+
+/// Whether a run-time directory is this user's: that of another stays in the environment after su(1)
+/// and `sudo -E`, and what root makes there locks its owner out.
+fn is_ours(path: &Path) -> bool {
+    let own = || path.metadata().is_ok_and(|there| there.uid() == geteuid().as_raw());
+    path.is_absolute() && own()
 }
 
 /// Lets `rnsnet events` know, which watches this directory, that somebody serves who could not be
@@ -355,5 +362,17 @@ mod tests {
         let socket = web.join(SOCKET);
         assert_eq!(found(&ours).unwrap(), [(Owner::Container, "web".to_owned(), socket)]);
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_run_time_directory_of_somebody_else_is_not_taken() {
+        let directory = scratch("own");
+        assert!(is_ours(&directory));
+        let relative = Path::new(".");
+        assert!(!is_ours(relative) && !is_ours(&directory.join("nothing")));
+        // Who may give nothing away is not whose the root directory is.
+        let given = std::os::unix::fs::chown(&directory, Some(1), None).is_ok();
+        assert!(!is_ours(if given { &directory } else { Path::new("/") }));
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

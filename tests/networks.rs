@@ -38,6 +38,7 @@ impl User {
     fn new(test: &str) -> Self {
         let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("networks").join(test);
         drop(fs::remove_dir_all(&config));
+        fs::create_dir_all(config.join("runtime")).expect("the folder is ours");
         Self { config }
     }
 

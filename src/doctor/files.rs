@@ -46,7 +46,7 @@ pub(super) fn runtime_directory(machine: &Machine) -> Finding {
         ),
         Ok(found) if found.uid() != uid => Finding::warn(
             name,
-            format!("{shown} belongs to uid {}", found.uid()),
+            format!("{shown} belongs to uid {} and is not used", found.uid()),
             format!("export XDG_RUNTIME_DIR=/run/user/{uid}"),
         ),
         Ok(found) if found.permissions().mode() & 0o022 != 0 => Finding::warn(

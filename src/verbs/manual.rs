@@ -202,8 +202,9 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("RNSNET_DEFAULT_BIND", "What --default-bind says where that is not given."),
     (
         "XDG_RUNTIME_DIR",
-        "Where rnsnet keeps what other calls need to know of a running one. Default: /run/user/UID \
-         or else a directory of one's own in /tmp. It serves without, too.",
+        "Where rnsnet keeps what other calls need to know of a running one, if it is a directory of \
+         the calling user's. Default: /run/user/UID or else a directory of one's own in /tmp. It \
+         serves without, too.",
     ),
 ];
 
