@@ -382,8 +382,12 @@ pub(super) fn attach(
     announcement.status = summary(&members);
     if announcement.process.detach {
         let manager = std::mem::take(&mut announcement.manager);
-        announcement.make(&manager)?;
-        return Ok(0);
+        let made = announcement.make(&manager);
+        if made.is_err() {
+            // What could not be told is worth more than what became of the networks.
+            drop(leave_all(members));
+        }
+        return made.map(|()| 0);
     }
     let exits = ends_of(&members)?.into_iter().chain(exit).collect();
     let served = serve_beside(&endpoint, &container, announcement, exits);

@@ -1,7 +1,8 @@
 //! Attaching a namespace: what the container then has, and what is refused. Rows A1 A2 A7 A12-A14.
 
-use crate::eventually::one_of_three;
+use crate::eventually::{eventually, one_of_three, secs};
 use crate::lab::{DNS4, GATEWAY4, GUEST4, GUEST6, LAN4, LAN6, Lab, Place};
+use crate::rnsnet::binary;
 
 // A1
 #[test]
@@ -259,4 +260,26 @@ fn two_containers_are_served_side_by_side() {
     // Nothing listens in the second.
     let other = lab.run(Place::Lan, &["curl", "-sS", "-m20", "http://192.0.2.1:8082/"]);
     assert!(!other.status.success(), "{other}");
+}
+
+// A12: whoever was to be told that it works is gone.
+#[test]
+fn a_failure_to_tell_leaves_the_container_on_no_network() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    let _other = lab.member("--network n1 --name other");
+    let ctr = lab.container();
+    let script = format!(
+        "{{ sleep 0.3; {} -d --network n1 --ready-fd 5 {} 5>&1 1>&2 || echo code $? >&2; }} | true",
+        binary().display(),
+        ctr.pid()
+    );
+    let told = lab.sh(Place::User, &script).stderr;
+    assert!(told.contains("code 1"), "{told}");
+    eventually(secs(5), "it is on no network", || {
+        let names = lab.rn("ps --format {{.Name}}");
+        if names == "other" { Ok(()) } else { Err(names) }
+    });
+    let links = lab.sh(Place::In(&ctr), "ip -br link").ok().to_owned();
+    assert!(!links.contains("eth0"), "{links}");
 }
