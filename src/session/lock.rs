@@ -77,6 +77,10 @@ impl Lock {
     pub(super) fn close(self) -> Result<(), IsolateError> {
         let Self { root, allowed, confinement, inspectable, extras } = self;
         let has_root = root.map(isolate_root).transpose()?.unwrap_or(false);
+        // As in a root directory of its own, what is mounted where it was started can be taken away.
+        if !has_root && let Err(error) = std::env::set_current_dir("/") {
+            log::debug!("cannot leave the working directory: {error}");
+        }
         isolate_final(inspectable, inspectable && !has_root)?;
         isolate_confine(confinement, allowed, &extras)
     }

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::eventually::{eventually, less_than, now, one_of_three, pause, promptly, secs};
 use crate::exec::{Proc, signal_pid};
 use crate::lab::{Container, GUEST4, HOST4, LAN4, Lab, Place};
-use crate::rnsnet::END;
+use crate::rnsnet::{END, binary};
 
 const PUBLISH: &[&str] = &["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "8080:80/udp"];
 
@@ -288,5 +288,29 @@ fn an_idle_network_sleeps() {
             ..=2 => Ok(()),
             woken => Err(format!("{woken} wake-ups")),
         }
+    });
+}
+
+// K3: as where it has a root directory of its own, what is mounted there can be taken away.
+#[test]
+fn nobody_stays_in_the_directory_that_it_was_started_in() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let (directory, binary) = (lab.dir().display(), binary());
+    let script = format!(
+        "cd {directory}; exec {} -d --no-sandbox --pid-file pid {}",
+        binary.display(),
+        ctr.pid()
+    );
+    lab.sh(Place::User, &script).ok();
+    let file = lab.dir().join("pid");
+    let pid = fs::read_to_string(&file).expect("its pid");
+    let working = lab.sh(Place::Host, &format!("readlink /proc/{}/cwd", pid.trim()));
+    assert_eq!(working.ok(), "/");
+    // What it was told of from there it takes away all the same.
+    ctr.kill();
+    eventually(secs(5), "the file is gone", || match file.exists() {
+        true => Err("it is there".to_owned()),
+        false => Ok(()),
     });
 }
