@@ -30,7 +30,8 @@ use crate::config::Confinement;
 #[derive(Debug, Clone, Copy)]
 pub struct Inherited {
     umask: Mode,
-    open_files: (rlim_t, rlim_t),
+    /// If it was changed.
+    open_files: Option<(rlim_t, rlim_t)>,
     core: (rlim_t, rlim_t),
 }
 
@@ -59,8 +60,12 @@ pub fn isolate_initial(keep: &[RawFd]) -> Result<Inherited, IsolateError> {
     close_all_but(keep).map_err(|source| failed("close inherited descriptors", source))?;
     let open_files = getrlimit(Resource::RLIMIT_NOFILE)
         .map_err(|errno| failed("read the limit of open files", errno))?;
-    setrlimit(Resource::RLIMIT_NOFILE, open_files.1, open_files.1)
-        .map_err(|errno| failed("raise the limit of open files", errno))?;
+    let open_files = Some(open_files).filter(|(soft, hard)| {
+        // Refused, even if nothing changes, where the system allows fewer by now (`fs.nr_open`).
+        let raised = || setrlimit(Resource::RLIMIT_NOFILE, *hard, *hard);
+        let told = |error: &_| log::warn!("cannot raise the limit of open files: {error}");
+        soft != hard && raised().inspect_err(told).is_ok()
+    });
     let core = getrlimit(Resource::RLIMIT_CORE)
         .map_err(|errno| failed("read the limit of core files", errno))?;
     // Only the soft limit: the hard one could not be given back to a command of `rnsnet run`.
@@ -184,7 +189,9 @@ impl Inherited {
     /// What setrlimit(2) reports.
     pub fn restore(&self) -> io::Result<()> {
         umask(self.umask);
-        setrlimit(Resource::RLIMIT_NOFILE, self.open_files.0, self.open_files.1)?;
+        if let Some((soft, hard)) = self.open_files {
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+        }
         setrlimit(Resource::RLIMIT_CORE, self.core.0, self.core.1)?;
         Ok(())
     }
