@@ -315,10 +315,10 @@ fn may_bind(socket: &OwnedFd) -> io::Result<()> {
 /// sender together where they come so (`UDP_GRO`, Linux 5.0).
 fn expect_many(socket: &OwnedFd) -> io::Result<()> {
     setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-    if setsockopt(socket, sockopt::UdpGroSegment, &true).is_err() {
-        log::trace!("the kernel has no UDP_GRO");
+    // Not a word of it in the log: who makes sockets for another may not write.
+    match setsockopt(socket, sockopt::UdpGroSegment, &true) {
+        Ok(()) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Has the kernel queue ICMP errors about datagrams: [`super::datagram::take_error`].
