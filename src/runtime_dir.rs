@@ -61,8 +61,8 @@ pub struct Place {
 pub struct Directory {
     path: PathBuf,
     entry: Entry,
-    /// Whether what is kept of a run there is ours.
-    with_state: bool,
+    /// Whether what is kept of a run there is ours, to be removed with the directory.
+    pub with_state: bool,
 }
 
 impl Place {
@@ -100,26 +100,6 @@ impl Owner {
             Self::Container => "containers",
             Self::Network => "networks",
         }
-    }
-}
-
-impl Directory {
-    /// Makes the directory of a name, or finds that it is there, to keep something of a run in it.
-    ///
-    /// # Errors
-    /// What the system reports of the best place that there might be.
-    pub fn take(owner: Owner, name: &str) -> Result<Self, RuntimeDirError> {
-        let mut last = RuntimeDirError::None;
-        for base in bases() {
-            match make_all(&base, owner, name).and_then(Self::of) {
-                Ok(mut directory) => {
-                    directory.with_state = true;
-                    return Ok(directory);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
 }
 

@@ -40,7 +40,7 @@ use crate::io::process::{PidFile, ProcessError, announce_ready, open_log};
 use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
 use crate::pasta::{self, Plan};
 use crate::run;
-use crate::runtime_dir::{Directory, Owner, Place, RuntimeDirError};
+use crate::runtime_dir::{Owner, Place, RuntimeDirError};
 use crate::survivor::{Record, State};
 use crate::sys::fd::{is_open, take_inherited};
 use crate::sys::host_links::HostLinks;
@@ -119,8 +119,7 @@ fn attach_and_serve(
         served.control = control;
         if caller.setup == Setup::Create {
             served.survive()?;
-            let kept = keep(&container, &announcement.process, &served.published);
-            (announcement.kept, served.record) = kept.unzip();
+            served.record = keep(&container, &announcement.process, &mut served);
         }
         let Container { pidfd, watch_path, .. } = container;
         if caller.outlive_netns {
@@ -137,26 +136,16 @@ fn attach_and_serve(
     Ok(0)
 }
 
-/// Keeps what `rnsnet reattach` needs to know. Without a place for it everything else works.
-fn keep(
-    container: &Container,
-    process: &Process,
-    published: &[Published],
-) -> Option<(Directory, Record)> {
-    let keep = || -> Result<Option<(Directory, Record)>, Box<dyn std::error::Error>> {
-        if process.arguments.is_empty() {
-            return Ok(None);
-        }
-        let directory = Directory::take(Owner::Container, &name_of(process, Some(container)))?;
-        let ports = published.iter().map(|published| published.pairs.clone()).collect();
-        let state = State::of_this_process(&container.netns, process, ports)?;
-        let record = state.write(directory.path())?;
-        Ok(Some((directory, record)))
-    };
-    keep().unwrap_or_else(|error| {
-        log::debug!("rnsnet reattach will not know of this: {error}");
-        None
-    })
+/// Keeps what `rnsnet reattach` needs to know, beside the control socket. Without a place for it
+/// everything else works.
+fn keep(container: &Container, process: &Process, served: &mut Served) -> Option<Record> {
+    let control = served.control.as_mut().filter(|_| !process.arguments.is_empty())?;
+    let ports = served.published.iter().map(|published| published.pairs.clone()).collect();
+    let state = State::of_this_process(&container.netns, process, ports);
+    let directory = &mut control.place.directory;
+    let record = state.and_then(|state| state.write(directory.path()));
+    directory.with_state |= record.is_ok();
+    record.inspect_err(|error| log::debug!("rnsnet reattach will not know of this: {error}")).ok()
 }
 
 /// Runs a command in new namespaces and serves them until it ends. Returns its exit status.
@@ -523,15 +512,14 @@ fn serve(
 ) -> Result<Ended, Error> {
     let manager = std::mem::take(&mut announcement.manager);
     network.manager = manager.clone();
-    let kept = announcement.kept.take();
     let pid_file = announcement.process.pid_file.as_deref().map(PidFile::write).transpose()?;
-    let lock = Lock::new(&network, &announcement.process, kept.as_ref(), inspectable);
+    let lock = Lock::new(&network, &announcement.process, inspectable);
     let ended = io::serve(network, || {
         lock.close()?;
         announcement.make(&manager)
     })?;
     manager.stopping();
-    drop((pid_file, kept));
+    drop(pid_file);
     Ok(ended)
 }
 
@@ -543,8 +531,6 @@ struct Announcement {
     /// Whether that goes to the log.
     log_status: bool,
     manager: Manager,
-    /// Where a later rnsnet can read what this one was asked for.
-    kept: Option<Directory>,
     background: Option<Background>,
 }
 
@@ -566,7 +552,7 @@ struct Watched {
 impl Announcement {
     fn of(process: Process) -> Self {
         let (status, manager) = (String::new(), Manager::default());
-        Self { process, status, log_status: false, manager, kept: None, background: None }
+        Self { process, status, log_status: false, manager, background: None }
     }
 
     fn make(self, manager: &Manager) -> Result<(), Error> {

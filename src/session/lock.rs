@@ -31,14 +31,8 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Decides for a network that is about to be served. `kept` is where `rnsnet reattach` will look.
-    /// The process must be single-threaded.
-    pub(super) fn new(
-        network: &io::Network,
-        process: &Process,
-        kept: Option<&Directory>,
-        inspectable: bool,
-    ) -> Self {
+    /// Decides for a network that is about to be served. The process must be single-threaded.
+    pub(super) fn new(network: &io::Network, process: &Process, inspectable: bool) -> Self {
         let confinement = process.confinement;
         let shown = resolv_conf_directories();
         let wanted = confinement != Confinement::None && !needs_its_ids(network, inspectable);
@@ -52,10 +46,9 @@ impl Lock {
         let control = network.control.as_ref().map(|control| &control.place.directory);
         let pid_file = process.pid_file.as_deref().map(directory_of);
         let api = network.api.as_ref().map(io::api::ApiSocket::directory);
-        let of_ours = [control, kept].into_iter().flatten();
-        let files_in = [pid_file, api].into_iter().flatten();
-        files_in.chain(of_ours.clone().map(Directory::path)).for_each(|d| allowed.remove_files(d));
-        of_ours.for_each(|directory| allowed.remove_directories(directory.parent()));
+        let files_in = [pid_file, api, control.map(Directory::path)].into_iter().flatten();
+        files_in.for_each(|directory| allowed.remove_files(directory));
+        control.into_iter().for_each(|directory| allowed.remove_directories(directory.parent()));
 
         let watched = network.pidfd.as_ref().and_then(|process| process::number(process.as_fd()));
         if watched.is_some() {

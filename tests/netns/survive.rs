@@ -330,3 +330,23 @@ fn reattach_publishes_what_was_changed_at_run_time() {
     assert_eq!(verb("port web"), before);
     assert!(before.contains("8084") && !before.contains("8081"), "{before}");
 }
+
+// A8: whoever takes the name as soon as nobody answers there does not lose its own.
+#[test]
+fn what_is_kept_of_a_run_goes_before_its_socket() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["-n", "web"]).traced().start();
+    net.signal(Signal::SIGTERM);
+    assert!(net.ends().success());
+    let trace = lab.dir().join("rnsnet.strace");
+    eventually(secs(5), "the directory goes with its last file, the socket", || {
+        let calls = std::fs::read_to_string(&trace).unwrap_or_default();
+        let removed = calls.lines().filter(|call| call.starts_with("unlinkat("));
+        let results: Vec<_> = removed.filter_map(|call| call.rsplit_once(" = ")).collect();
+        match results[..] {
+            [(_, "0"), (_, "0"), (directory, "0")] if directory.contains("REMOVEDIR") => Ok(()),
+            _ => Err(format!("{results:?}")),
+        }
+    });
+}
