@@ -18,7 +18,6 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::fstat;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::attach::{self, Container};
@@ -446,8 +445,8 @@ impl Served {
 
 /// What a container is called.
 fn name_of(process: &Process, container: Option<&Container>) -> String {
-    let default = || match container.and_then(|container| fstat(&container.netns).ok()) {
-        Some(there) => format!("ns-{}", there.st_ino),
+    let default = || match container.and_then(named::inode) {
+        Some(inode) => format!("ns-{inode}"),
         None => format!("pid-{}", std::process::id()),
     };
     process.name.clone().unwrap_or_else(default)
@@ -482,8 +481,7 @@ fn control(
     }
     let (pid, netns) = target.map_or((None, None), where_it_is);
     let (ifname, aliases) = (ifname.to_owned(), Vec::new());
-    let inode = container.and_then(|container| fstat(&container.netns).ok());
-    let inode = inode.map(|there| there.st_ino);
+    let inode = container.and_then(named::inode);
     let metric = Some(0);
     let facts = Facts { id, name, pid, netns, called_as, ifname, inode, aliases, metric };
     Ok(Some(ControlSocket { place, serves: Serves::Private(facts) }))

@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t};
 
 use super::{Finding, Machine};
 use crate::config::{LinkRoute, MacAddress, Mtu, Offload};
@@ -253,7 +253,7 @@ pub(super) fn open_files() -> Finding {
 }
 
 /// Below this a busy server in a container meets the limit.
-const ENOUGH_FILES: u64 = 4096;
+const ENOUGH_FILES: rlim_t = 4096;
 
 // What the child says.
 const NAMESPACES: u8 = 1;

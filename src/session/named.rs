@@ -651,7 +651,10 @@ const UNNAMED: &str = "ns-";
 
 /// The inode of a container's network namespace.
 pub fn inode(container: &Container) -> Option<u64> {
-    fstat(container.netns.as_fd()).ok().map(|there| there.st_ino)
+    let there = fstat(container.netns.as_fd()).ok()?;
+    // 32 bits with glibc on 32-bit machines.
+    #[allow(clippy::unnecessary_cast)]
+    Some(there.st_ino as u64)
 }
 
 /// How often a network's process may be met that is about to end.
