@@ -360,8 +360,8 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 }
 
 /// Nagle's algorithm runs at the two ends of a relayed flow, not in its middle; keep-alive finds
-/// hosts that went away under an idle flow; urgent data stays among the rest. What a listener accepts has its options (Linux clones
-/// the socket).
+/// hosts that went away under an idle flow; urgent data stays among the rest. What a listener accepts
+/// has its options (Linux clones the socket).
 ///
 /// # Errors
 /// What setsockopt(2) reports.

@@ -315,8 +315,8 @@ impl UdpFlows {
     }
 
     /// The guest says that nothing listens any more where a datagram of this flow was for. The
-    /// host's kernel says the same to those that go on sending, once the last flow's end closes the socket; a
-    /// published port's stays, and its client hears nothing.
+    /// host's kernel says the same to those that go on sending, once the last flow's end closes the
+    /// socket; a published port's stays, and its client hears nothing.
     pub(in crate::engine) fn handle_refused(
         &mut self,
         turn: &mut Turn<'_>,
