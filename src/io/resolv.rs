@@ -77,9 +77,9 @@ impl HostResolvers {
             .map(|(domain, servers)| (domain.clone(), Resolvers::new(servers.clone())))
     }
 
-    /// Reads the file. One that is not there, or names no server, is, as for resolv.conf(5), a server on
-    /// loopback. `None`
-    /// for one that cannot be read: it may lead where this process does not see it any more.
+    /// Reads the file. One that is not there, or names no server, means a server on loopback, as for
+    /// resolv.conf(5). `None` for one that cannot be read: it may lead where this process does not see
+    /// it any more.
     pub(super) fn read_again(&self) -> Option<Resolvers> {
         if !self.instead.is_empty() {
             return Some(Resolvers::new(self.instead.clone()));
