@@ -12,7 +12,7 @@ use crate::config::{Lease, Neighbours};
 /// Takes an ARP packet from a guest.
 pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
     let Ok(ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Request,
+        operation,
         source_hardware_addr,
         source_protocol_addr,
         target_protocol_addr,
@@ -23,6 +23,13 @@ pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
     };
     let asker = source_protocol_addr;
     let target = target_protocol_addr;
+    // An address that somebody has just got may be told by an answer that nobody asked for.
+    if turn.network.addresses.v4.subnet.contains(asker) && !turn.is_own_address(asker.into()) {
+        turn.note_speaker(asker.into());
+    }
+    if operation != ArpOperation::Request {
+        return Verdict::Dropped(DropReason::Malformed);
+    }
     let own = turn.is_own_address(target.into());
     let answered = match turn.network.rules.neighbours {
         Neighbours::Nobody => own,

@@ -1,8 +1,8 @@
 //! DHCP for IPv4 (RFC 2131): images that run a client get the address that their port has anyway.
 //!
-//! There is nothing to allocate: a port's lease is its own, so an offer is always the same and a
-//! client that restarts keeps its address. Only as slirp4netns a [`Pool`] is served, one address a
-//! hardware address. Read first: RFC 2131 sections 4.1 and 4.3, RFC 2132.
+//! There is nothing to allocate: a port's lease is its own, so an offer is always the same, whichever
+//! machine behind the port asks, and a client that restarts keeps its address. Only as slirp4netns a
+//! [`Pool`] is served, one address a hardware address. Read first: RFC 2131 sections 4.1 and 4.3, RFC 2132.
 //! Not here: DHCPv6 ([`super::dhcpv6`]) and DHCP towards the host's network, which never happens.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -12,7 +12,8 @@ use smoltcp::wire::{
     DhcpOption, DhcpPacket, EthernetAddress, UdpPacket,
 };
 
-use super::frame::IpPacket;
+use super::frame::{IpPacket, Link};
+use super::machines::Machines;
 use super::stats::{DropReason, Verdict};
 use super::{PortId, Turn};
 use crate::config::MacAddress;
@@ -192,7 +193,10 @@ pub(super) fn handle(turn: &mut Turn<'_>, pool: &mut Pool, message: &[u8]) -> Ve
     turn.fx.stats.dhcp_answers += 1;
     let from = SocketAddrV4::new(gateway, DHCP_SERVER_PORT);
     let to = SocketAddrV4::new(to, DHCP_CLIENT_PORT);
-    turn.send_udp(SocketAddr::V4(from), SocketAddr::V4(to), &reply);
+    // The address may be another machine's still: who asked is to hear.
+    let link = &mut Link { machines: Machines::default(), ..*turn.link };
+    let mut asker = Turn { link, stack: turn.stack, fx: turn.fx, ..*turn };
+    asker.send_udp(SocketAddr::V4(from), SocketAddr::V4(to), &reply);
     Verdict::Gateway
 }
 

@@ -17,6 +17,7 @@ use smoltcp::wire::{
 };
 
 use super::host::IpFields;
+use super::machines::{self, Machines};
 use super::stats::DropReason;
 use crate::config::MacAddress;
 
@@ -51,10 +52,12 @@ const GSO_UDP: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
 /// Where a port's frames come from and go to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Link {
-    /// The guest's hardware address.
+    /// The guest's hardware address; of several machines that of the one that spoke last.
     pub guest_mac: MacAddress,
+    /// Which of them has which address, on a private network.
+    pub(super) machines: Machines,
     /// The gateway's hardware address.
     pub gateway_mac: MacAddress,
     /// Largest IP packet on the link, in bytes.
@@ -63,6 +66,14 @@ pub struct Link {
     pub vnet: bool,
     /// Whether super-frames may be of UDP too (Linux 6.2).
     pub uso: bool,
+}
+
+impl Link {
+    /// The hardware address that a packet for an address goes to.
+    fn mac_of(&self, address: IpAddr) -> MacAddress {
+        let known = self.machines.find(address).or_else(|| machines::group(address));
+        known.unwrap_or(self.guest_mac)
+    }
 }
 
 /// A frame from a guest whose lengths have been checked.
@@ -449,10 +460,14 @@ pub(super) fn write_vnet_header(
 /// Where a UDP header has its checksum, in bytes.
 pub(super) const UDP_CHECKSUM_AT: u16 = 6;
 
-/// Writes the Ethernet header from the gateway to the guest.
-pub(super) fn write_ethernet_header(header: &mut [u8], link: &Link, protocol: EthernetProtocol) {
+/// Writes the Ethernet header from the gateway to whom an IP packet is for.
+pub(super) fn write_ethernet_header(header: &mut [u8], link: &Link, destination: IpAddr) {
+    write_header(header, link, link.mac_of(destination), ethertype(destination));
+}
+
+fn write_header(header: &mut [u8], link: &Link, to: MacAddress, protocol: EthernetProtocol) {
     let mut ethernet = EthernetFrame::new_unchecked(header);
-    ethernet.set_dst_addr(EthernetAddress(link.guest_mac.0));
+    ethernet.set_dst_addr(EthernetAddress(to.0));
     ethernet.set_src_addr(EthernetAddress(link.gateway_mac.0));
     ethernet.set_ethertype(protocol);
 }
@@ -481,7 +496,8 @@ impl Composer<'_> {
     ) {
         let (source, destination) = addresses;
         let repr = IpRepr::new(source.into(), destination.into(), protocol, payload_len, hop_limit);
-        let body = self.blank(buffer, ethertype(source), repr.buffer_len());
+        let to = self.link.mac_of(destination);
+        let body = self.blank(buffer, to, ethertype(source), repr.buffer_len());
         repr.emit(&mut *body, &ChecksumCapabilities::ignored());
         if source.is_ipv4() {
             set_ipv4_fragment(body, self.id, 0, false);
@@ -489,32 +505,29 @@ impl Composer<'_> {
         emit(body.get_mut(repr.header_len()..).unwrap_or_default());
     }
 
-    /// Fills `buffer` with one ARP packet of 28 bytes, written by `emit`.
+    /// Fills `buffer` with one ARP packet of 28 bytes, written by `emit`, for who spoke last.
     pub(super) fn arp(&self, buffer: &mut Vec<u8>, emit: impl FnOnce(&mut [u8])) {
-        emit(self.blank(buffer, EthernetProtocol::Arp, 28));
+        emit(self.blank(buffer, self.link.guest_mac, EthernetProtocol::Arp, 28));
     }
 
     /// A zeroed frame of `body_len` bytes behind the head-room; returns the body.
     fn blank<'b>(
         &self,
         buffer: &'b mut Vec<u8>,
+        to: MacAddress,
         protocol: EthernetProtocol,
         body_len: usize,
     ) -> &'b mut [u8] {
         buffer.clear();
         buffer.resize(HEADROOM + body_len, 0);
         let (head, body) = buffer.split_at_mut(HEADROOM);
-        write_ethernet_header(
-            head.get_mut(VNET_HEADER_LEN..).unwrap_or_default(),
-            self.link,
-            protocol,
-        );
+        write_header(head.get_mut(VNET_HEADER_LEN..).unwrap_or_default(), self.link, to, protocol);
         body
     }
 }
 
 /// The EtherType of an address family.
-pub(super) fn ethertype(address: IpAddr) -> EthernetProtocol {
+fn ethertype(address: IpAddr) -> EthernetProtocol {
     match address {
         IpAddr::V4(_) => EthernetProtocol::Ipv4,
         IpAddr::V6(_) => EthernetProtocol::Ipv6,
@@ -548,6 +561,7 @@ mod tests {
         let link = Link {
             guest_mac: MacAddress([2, 0, 0, 0, 0, 1]),
             gateway_mac: MacAddress([2, 0, 0, 0, 0, 2]),
+            machines: Machines::default(),
             mtu: 1500,
             vnet,
             uso: false,

@@ -22,6 +22,7 @@ pub(super) fn handle(tables: &mut Tables, turn: &mut Turn<'_>, packet: IpPacket<
     if let Err(reason) = check_addresses(turn, &packet) {
         return Verdict::Dropped(reason);
     }
+    turn.note_speaker(packet.source);
     if packet.fragment.is_none() {
         return dispatch(tables, turn, packet);
     }

@@ -16,6 +16,7 @@
 #![warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod frame;
+mod machines;
 mod switch;
 mod ports;
 mod gateway;
@@ -240,7 +241,7 @@ impl Engine {
         if frame.source.is_group() || frame.source == link.gateway_mac {
             return Verdict::Dropped(DropReason::SpoofedSource);
         }
-        // The only machine on a private network's link may call itself what it likes.
+        // Who is on a private network's link may call itself what it likes.
         link.guest_mac = frame.source;
         self.give_gateway(port, frame, now)
     }

@@ -37,8 +37,7 @@ use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToke
 use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 use smoltcp::wire::{
-    EthernetProtocol, HardwareAddress, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, TcpPacket,
-    TcpSeqNumber,
+    HardwareAddress, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, TcpPacket, TcpSeqNumber,
 };
 
 pub(super) use self::succession::{Ends, LARGEST_RING};
@@ -590,9 +589,8 @@ impl Egress<'_> {
             TcpPacket::new_unchecked(&mut *segment)
                 .fill_checksum(&source.into(), &destination.into());
         }
-        let protocol = if v6 { EthernetProtocol::Ipv6 } else { EthernetProtocol::Ipv4 };
         let ethernet = head.get_mut(VNET_HEADER_LEN..VNET_HEADER_LEN + ETHERNET_HEADER_LEN)?;
-        write_ethernet_header(ethernet, self.link, protocol);
+        write_ethernet_header(ethernet, self.link, destination);
         Some(())
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::MacAddress;
+use crate::engine::machines::Machines;
 use crate::engine::tests::packets::{
     ACK, Dice, FIN, GATEWAY_MAC, GUEST_MAC, PSH, SYN, Segment, pattern, receive,
 };
@@ -14,7 +15,7 @@ const RING: usize = 256 << 10;
 
 fn link(mtu: usize, vnet: bool) -> Link {
     let (guest_mac, gateway_mac) = (MacAddress(GUEST_MAC), MacAddress(GATEWAY_MAC));
-    Link { guest_mac, gateway_mac, mtu, vnet, uso: false }
+    Link { guest_mac, gateway_mac, machines: Machines::default(), mtu, vnet, uso: false }
 }
 
 fn ends(v6: bool) -> (SocketAddr, SocketAddr) {

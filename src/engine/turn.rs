@@ -15,8 +15,8 @@ use smoltcp::wire::{
 use super::dns::Seen;
 use super::flow::KeyedHash;
 use super::frame::{
-    Composer, HEADROOM, Link, UDP_CHECKSUM_AT, VNET_HEADER_LEN, pseudo_sum, set_ipv4_fragment,
-    write_vnet_header,
+    Composer, HEADROOM, Link, UDP_CHECKSUM_AT, VNET_HEADER_LEN, is_unicast, pseudo_sum,
+    set_ipv4_fragment, write_vnet_header,
 };
 use super::host::{HostSide, fits};
 use super::shaper::{Held, Shaper};
@@ -35,7 +35,7 @@ pub(super) struct Turn<'a> {
     pub(super) network: &'a Network,
     pub(super) port: PortId,
     pub(super) lease: &'a Lease,
-    pub(super) link: &'a Link,
+    pub(super) link: &'a mut Link,
     pub(super) stack: &'a mut Stack,
     pub(super) fx: &'a mut Effects,
 }
@@ -326,6 +326,13 @@ impl Random {
 }
 
 impl Turn<'_> {
+    /// Takes note of whose an address is on a private link: the machine's that has just spoken.
+    pub(super) fn note_speaker(&mut self, address: IpAddr) {
+        if self.network.sharing == Sharing::Private && is_unicast(address) {
+            self.link.machines.note(address, self.link.guest_mac);
+        }
+    }
+
     /// Whether an address is the gateway's, the DNS forwarder's, or stands for one of the host's.
     /// Among the host's neighbours the gateway is a machine as any other.
     pub(super) fn is_own_address(&self, address: IpAddr) -> bool {

@@ -23,6 +23,7 @@ use self::groups::Groups;
 use self::guard::{Arp, Neighbour};
 use super::flow::{GuestMap, KeyedHash};
 use super::frame::{Frame, IpPacket, Link, Payload};
+use super::machines::Machines;
 use super::ndp;
 use super::shaper::Bucket;
 use super::stack::Stack;
@@ -139,8 +140,14 @@ impl Switch {
     ) -> Result<PortId, PortError> {
         self.check(network, &lease, vnet)?;
         let mtu = usize::from(network.mtu.get());
+        let mut machines = Machines::default();
+        if network.sharing == Sharing::Private {
+            // Whoever else speaks first, its own address is the container's until it says otherwise.
+            addresses_of(&lease).into_iter().for_each(|ip| machines.note(ip, lease.mac));
+        }
         let link = Link {
             guest_mac: lease.mac,
+            machines,
             gateway_mac: network.rules.gateway_mac,
             mtu,
             vnet,

@@ -20,6 +20,7 @@ mod icmp;
 mod inbound;
 mod limits;
 mod link;
+mod machines;
 mod ports;
 mod rate;
 mod rings;
