@@ -148,7 +148,7 @@ impl World {
             links: vec![(name("db"), name("gone"))],
             ..PortNames::default()
         };
-        engine.set_names(port, names);
+        engine.set_names(port, names, now);
         let local = [engine.listen_dns(port), engine.listen_dns(port)];
         Self { engine, now, servers, local }
     }

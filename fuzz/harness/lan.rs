@@ -132,7 +132,7 @@ impl Lan {
             let lease = lease(number);
             let addresses = vec![lease.v4.into(), lease.v6.unwrap().into()];
             let names = PortNames { addresses, name: Some(name), ..PortNames::default() };
-            self.engine.set_names(port, names);
+            self.engine.set_names(port, names, self.now);
             self.ports.insert(number, port);
         }
         let to: Vec<_> =

@@ -170,16 +170,14 @@ impl Engine {
         self.tables.dns.add_route(domain, resolvers);
     }
 
-    /// Gives the container at a port these names, and takes those from it that it had.
-    pub fn set_names(&mut self, port: PortId, names: PortNames) {
+    /// Gives the container at a port these names, and takes those from it that it had. On an isolated
+    /// network others may know it by them, and are told whose its addresses are from now on.
+    pub fn set_names(&mut self, port: PortId, names: PortNames, now: Instant) {
         self.tables.dns.set_names(&self.network, port, names);
         self.open_ways();
-    }
-
-    /// Takes all its names from the container at a port.
-    pub fn remove_names(&mut self, port: PortId) {
-        self.tables.dns.remove_names(&self.network, port);
-        self.open_ways();
+        if self.network.sharing == Sharing::Isolated {
+            self.announce(port, now);
+        }
     }
 
     /// Sets the names that the network knows by itself, in the place of those before.

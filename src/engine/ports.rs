@@ -1,12 +1,12 @@
 //! Containers that come and go: the engine's side of a port's life.
 
-use super::switch::{PortCounters, PortError};
+use super::switch::{PortCounters, PortError, Switch};
 use super::{DropReason, Engine, Instant, PortId, arp, ndp};
 use crate::config::{Lease, Rate, Sharing};
 
 impl Engine {
     /// Adds a TAP, whose container has `lease`. `vnet` says whether its frames carry the virtio
-    /// header. The other containers are told whose the addresses are from now on.
+    /// header. The other containers of a shared network are told whose the addresses are from now on.
     ///
     /// # Errors
     /// A lease that the network cannot give, or not twice; see [`PortError`].
@@ -23,7 +23,7 @@ impl Engine {
         let seed = self.fx.random.next_u64();
         let added = self.switch.add(&self.network, lease, vnet, seed, now)?;
         self.set_rate(added, self.network.rate, now);
-        self.announce(added, lease, now);
+        self.announce(added, now);
         Ok(added)
     }
 
@@ -38,14 +38,17 @@ impl Engine {
         self.fx.frames.shaper.paused_until(port, now)
     }
 
-    /// Where an address was another container's before, neighbours would take that one's hardware
-    /// address for its own until theirs times out.
-    fn announce(&mut self, added: PortId, lease: Lease, now: Instant) {
-        if self.network.sharing != Sharing::Shared {
-            return;
-        }
-        let others: Vec<_> =
-            self.switch.iter().map(|(id, _)| id).filter(|id| *id != added).collect();
+    /// Tells those of a container that may know it: where an address was another's before, neighbours
+    /// would take that one's hardware address for its own until theirs times out.
+    pub(super) fn announce(&mut self, added: PortId, now: Instant) {
+        let Some(lease) = self.switch.get(added).map(|port| port.lease) else { return };
+        let Switch { ways, .. } = &self.switch;
+        let knows = |id: &PortId| match self.network.sharing {
+            Sharing::Private => false,
+            Sharing::Shared => *id != added,
+            Sharing::Isolated => ways.know_each_other(*id, added),
+        };
+        let others: Vec<_> = self.switch.iter().map(|(id, _)| id).filter(knows).collect();
         for other in others {
             if let Some((_, mut turn)) = self.turn(other, now) {
                 arp::announce(&mut turn, &lease);

@@ -195,10 +195,6 @@ impl Forwarder {
         self.names.set(network, port, names);
     }
 
-    pub(super) fn remove_names(&mut self, network: &Network, port: PortId) {
-        self.names.remove(network, port);
-    }
-
     /// Takes a query.
     pub(super) fn handle_query(
         &mut self,

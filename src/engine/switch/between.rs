@@ -44,7 +44,7 @@ impl Ways {
     }
 
     /// Whether anything passes between the two, so that they may find each other.
-    pub(super) fn know_each_other(&self, a: PortId, b: PortId) -> bool {
+    pub(in crate::engine) fn know_each_other(&self, a: PortId, b: PortId) -> bool {
         self.open.contains_key(&(a, b)) || self.open.contains_key(&(b, a))
     }
 

@@ -7,7 +7,7 @@ use smoltcp::time::Duration;
 use super::net::{Net, Options};
 use super::packets::{ACK, Datagram, RST, SYN, Segment, TCP, icmp, ip};
 use super::switch::{A, ARP, B, C, V4, V6, arp, broadcast, lan_of, lease, unicast};
-use crate::config::{Between, Sharing};
+use crate::config::{Between, Lease, MacAddress, Sharing};
 use crate::engine::PortId;
 use crate::engine::dns::PortNames;
 use crate::engine::stats::{DropReason, Verdict};
@@ -27,7 +27,7 @@ fn between(from: &str, to: &str, pass: &str) -> Between {
 fn isolated(ways: &[(&str, &str, &str)]) -> Net {
     let mut net = lan_of(Options { sharing: Sharing::Isolated, ..Options::default() });
     for (port, name) in [(A, "app"), (B, "db"), (C, "other")] {
-        net.engine.set_names(port, named(name));
+        net.engine.set_names(port, named(name), net.now);
     }
     let ways = ways.iter().map(|(from, to, pass)| between(from, to, pass));
     net.engine.set_between(ways.collect());
@@ -177,17 +177,38 @@ fn rules_follow_names_as_containers_come_and_go() {
     let frame = unicast(A, B, V4, &syn);
     assert_eq!(net.port_sends_frame(A, &frame), REFUSED, "it has no name yet");
     let alias = vec!["DB".parse().unwrap()];
-    net.engine.set_names(next, PortNames { aliases: alias, ..named("second") });
+    net.engine.set_names(next, PortNames { aliases: alias, ..named("second") }, net.now);
     assert_eq!(net.port_sends_frame(A, &frame), Verdict::Port(next), "an alias is a name");
     net.engine.set_between(Vec::new());
     assert_eq!(net.port_sends_frame(A, &frame), REFUSED);
     // A link opens the way to the other and no way back, as Docker's do.
     let links = vec![("d".parse().unwrap(), "second".parse().unwrap())];
-    net.engine.set_names(A, PortNames { links, ..named("app") });
+    net.engine.set_names(A, PortNames { links, ..named("app") }, net.now);
     assert_eq!(net.port_sends_frame(A, &frame), Verdict::Port(next));
     let back = Segment::new(at(B, 1), at(A, 80), SYN, 1, 0).packet();
     assert_eq!(net.port_sends_frame(next, &unicast(B, A, V4, &back)), REFUSED);
     assert_eq!(net.port_sends_frame(C, &unicast(C, B, V4, &back)), SPOOFED);
+}
+
+#[test]
+fn a_container_that_comes_back_with_another_mac_is_announced_to_those_who_know_it() {
+    let mut net = isolated(&[("app", "db", "tcp:5432")]);
+    net.engine.remove_port(B, net.now);
+    let mac = MacAddress([2, 9, 9, 9, 9, 9]);
+    let next = net.engine.add_port(Lease { mac, ..lease(B) }, true, net.now).unwrap();
+    net.forget();
+    net.engine.set_names(next, named("db"), net.now);
+    for (port, announcements) in [(A, 2), (C, 0), (next, 0)] {
+        let frames = net.frames_at(port);
+        assert_eq!(frames.len(), announcements, "{port:?}");
+        for frame in frames {
+            assert!(frame.windows(6).any(|bytes| bytes == mac.0), "{frame:x?}");
+        }
+    }
+    net.engine.remove_port(A, net.now);
+    let back = net.engine.add_port(lease(A), true, net.now).unwrap();
+    net.engine.set_names(back, named("app"), net.now);
+    assert_eq!(net.frames_at(next).len(), 2, "whoever comes is announced, not who opens");
 }
 
 const SPOOFED: Verdict = Verdict::Dropped(DropReason::SpoofedSource);

@@ -88,7 +88,7 @@ fn a_container_s_name_is_answered_where_it_has_one_and_nobody_is_asked() {
     ask(&mut net, &question(WEB, A));
     let (opened, _) = asked(&mut net, SERVER);
     net.host_fails(opened, std::io::ErrorKind::ConnectionRefused);
-    net.engine.set_names(PortId(0), web());
+    net.engine.set_names(PortId(0), web(), net.now);
     net.pass(Duration::from_secs(9));
     net.guest_gets_all();
     net.host.opened.clear();
@@ -96,7 +96,7 @@ fn a_container_s_name_is_answered_where_it_has_one_and_nobody_is_asked() {
     assert_eq!(answered_here(&mut net, &question(b"\x03WEB\0", A)), (0, 1, [10, 0, 2, 100]));
     let (rcode, answers, _) = answered_here(&mut net, &question(WEB, AAAA));
     assert_eq!((rcode, answers), (0, 0), "no such record rather than no such name");
-    net.engine.remove_names(PortId(0));
+    net.engine.set_names(PortId(0), PortNames::default(), net.now);
     ask(&mut net, &question(WEB, A));
     asked(&mut net, SERVER);
 }
@@ -109,7 +109,7 @@ fn a_container_s_names_go_with_its_port() {
     let lease = Lease::new([10, 0, 2, 101].into(), None);
     let other = net.engine.add_port(lease, true, net.now).unwrap();
     net.forget();
-    net.engine.set_names(other, web());
+    net.engine.set_names(other, web(), net.now);
     assert_eq!(answered_here(&mut net, &question(WEB, A)).0, 0);
     net.engine.remove_port(other, net.now);
     assert_eq!(answered_here(&mut net, &question(WEB, A)).0, 5);
@@ -119,7 +119,7 @@ fn a_container_s_names_go_with_its_port() {
 #[test]
 fn an_internal_network_knows_its_names_and_asks_nobody() {
     let mut net = internal();
-    net.engine.set_names(PortId(0), web());
+    net.engine.set_names(PortId(0), web(), net.now);
     assert_eq!(answered_here(&mut net, &question(WEB, A)), (0, 1, [10, 0, 2, 100]));
     assert_eq!(answered_here(&mut net, &question(OUTSIDE, A)).0, 5, "REFUSED at once");
     net.expect_counters(&[("dns_queries", 2), ("dns_local", 1), ("dns_refused", 1)]);
@@ -278,7 +278,7 @@ fn a_domain_has_servers_of_its_own() {
 #[test]
 fn a_published_name_server_is_not_the_forwarder() {
     let mut net = with(Resolver::default());
-    net.engine.set_names(PortId(0), web());
+    net.engine.set_names(PortId(0), web(), net.now);
     let listener = net.publish(crate::config::Protocol::Udp, 53);
     assert_eq!(answered_here(&mut net, &question(WEB, A)).0, 0);
     let client = socket("192.0.2.9:4000");

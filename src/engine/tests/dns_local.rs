@@ -38,7 +38,7 @@ fn net() -> (Net, SocketId) {
         name: Some("web".parse().unwrap()),
         ..PortNames::default()
     };
-    net.engine.set_names(PortId(0), names);
+    net.engine.set_names(PortId(0), names, net.now);
     let listener = net.engine.listen_dns(PortId(0));
     (net, listener)
 }

@@ -386,7 +386,7 @@ fn names_and_kept_answers_are_given_over_tcp_too() {
         name: Some("example.test".parse().unwrap()),
         ..PortNames::default()
     };
-    net.engine.set_names(PortId(0), names);
+    net.engine.set_names(PortId(0), names, net.now);
     let handle = connect(&mut net, false, 40_000);
     let mut addresses = query(7);
     let kind = addresses.len() - 3;

@@ -127,7 +127,7 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         links,
         hosts: Vec::new(),
     };
-    context.engine.set_names(port, names);
+    context.engine.set_names(port, names, context.now);
     let network = context.instance.shared()?.definition.id.clone();
     let entry = (context.stranger.is_none() && !arrival.hold).then(|| Entry {
         network,
