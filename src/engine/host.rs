@@ -64,7 +64,7 @@ pub enum HostOp {
         kind: SocketKind,
     },
     /// Send one datagram, or several of one size to one peer; a failure comes back as
-    /// [`HostEvent::Unsent`].
+    /// [`HostEvent::Unsent`] or [`HostEvent::ToEverybody`].
     Send {
         /// The socket to send from.
         socket: SocketId,
@@ -105,6 +105,8 @@ pub enum HostEvent<'a> {
         /// Why.
         error: io::ErrorKind,
     },
+    /// One datagram could not be sent, for its address is everybody's on a network of the host's.
+    ToEverybody,
     /// One datagram was sent and did not arrive.
     Bounced {
         /// Whom it was for.

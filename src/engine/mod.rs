@@ -378,6 +378,8 @@ impl Engine {
             (Owner::Dns(index), HostEvent::Connected) => {
                 tables.dns.handle_connected(&mut turn, index);
             }
+            // RFC 1122, section 3.2.2, wants no error about those.
+            (_, HostEvent::ToEverybody) => turn.fx.stats.count_drop(DropReason::Broadcast),
             (
                 Owner::Dns(index),
                 HostEvent::Failed(_) | HostEvent::Unsent { .. } | HostEvent::Bounced { .. },

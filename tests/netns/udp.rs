@@ -225,6 +225,36 @@ except OSError as e:
     assert_eq!(lab.py(Place::In(&ctr), program).ok(), "ENETUNREACH");
 }
 
+// What the host may not send itself, be it by its firewall or by a route.
+#[test]
+fn what_the_host_is_forbidden_is_prohibited() {
+    let Some(lab) = Lab::new() else { return };
+    let rules =
+        "table inet no { chain out { type filter hook output priority 0; udp dport 9 drop; }; }";
+    lab.sh(Place::Host, &format!("nft '{rules}'; ip route add prohibit 198.51.100.1")).ok();
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).start();
+    let program = format!(
+        "
+for to, kind in [('{LAN4}', socket.SOCK_DGRAM), ('{LAN6}', socket.SOCK_DGRAM),
+                 ('198.51.100.1', socket.SOCK_STREAM)]:
+    s = socket.socket(socket.AF_INET6 if ':' in to else socket.AF_INET, kind)
+    s.settimeout(20)
+    # IP_RECVERR and IPV6_RECVERR.
+    s.setsockopt(*((socket.IPPROTO_IPV6, 25, 1) if ':' in to else (socket.IPPROTO_IP, 11, 1)))
+    try:
+        s.connect((to, 9))
+        s.send(b'x')
+        s.recv(1)
+    except OSError as e:
+        say(errno.errorcode.get(e.errno, e))
+"
+    );
+    // As icmp(7) has it: of IPv4 a host that cannot be reached.
+    assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "EHOSTUNREACH\nEACCES\nEHOSTUNREACH");
+    assert!(!net.dump().contains("drop.broadcast"), "{}", net.dump());
+}
+
 // I5: Wake-on-LAN and the like, to everybody and to a network of the host's.
 #[test]
 fn broadcasts_leave_on_request_alone() {

@@ -231,12 +231,6 @@ impl UdpFlows {
     ) {
         let reason = match error {
             ErrorKind::ConnectionRefused => Some(Unreachable::Port),
-            // EACCES is how the kernel says that this is a network's broadcast address, of which
-            // it alone knows; and RFC 1122, section 3.2.2, wants no error about those.
-            ErrorKind::PermissionDenied => {
-                turn.fx.stats.count_drop(DropReason::Broadcast);
-                return;
-            }
             other => Unreachable::from_error(other),
         };
         if let Some((flow, reason)) = self.peer(turn, endpoint, to).zip(reason)

@@ -434,6 +434,19 @@ fn a_datagram_that_did_not_arrive_is_reported_to_whom_it_was_from() {
 }
 
 #[test]
+fn a_datagram_that_the_host_forbids_is_prohibited() {
+    for v6 in [false, true] {
+        let mut net = Net::by_hand();
+        let host = ask(&mut net, v6);
+        let to = Some(server(v6, 7));
+        net.host_event(host, HostEvent::Unsent { to, error: ErrorKind::PermissionDenied });
+        let error = net.guest_gets_icmp();
+        assert_eq!(error.payload[..2], if v6 { [1, 1] } else { [3, 13] });
+        net.guest_gets_nothing();
+    }
+}
+
+#[test]
 fn broadcasts_go_out_on_request_alone() {
     let to_all = |port: u16| {
         let to = socket(&format!("255.255.255.255:{port}"));
@@ -446,8 +459,7 @@ fn broadcasts_go_out_on_request_alone() {
     // The kernel knows a network's own broadcast address, and refuses it.
     net.guest_sends(&Datagram::new(guest(false, 4_000), socket("192.0.2.255:9"), b"x").packet());
     let host = net.host_opens(SocketKind::Udp { v6: false });
-    let to = Some(socket("192.0.2.255:9"));
-    net.host_event(host, HostEvent::Unsent { to, error: ErrorKind::PermissionDenied });
+    net.host_event(host, HostEvent::ToEverybody);
     net.guest_gets_nothing();
     net.expect_counters(&[("udp_opened", 1), ("drop.broadcast", 1)]);
 

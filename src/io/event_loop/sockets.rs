@@ -1,6 +1,7 @@
 //! Sockets of the host: what is ready is read for the engine, and what it asks for is carried out.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use mio::event::Event;
@@ -236,11 +237,13 @@ impl Server {
                     self.engine.recycle(payload);
                     if let Err(error) = sent {
                         log::debug!("a datagram to {to:?} is lost: {error}");
-                        self.engine.handle_host(
-                            socket,
-                            HostEvent::Unsent { to, error: error.kind() },
-                            now,
-                        );
+                        let event = match (error.raw_os_error(), to) {
+                            // send(2); only the kernel knows which addresses are such. Of IPv6 none
+                            // are, and a firewall says EPERM.
+                            (Some(libc::EACCES), Some(SocketAddr::V4(_))) => HostEvent::ToEverybody,
+                            _ => HostEvent::Unsent { to, error: error.kind() },
+                        };
+                        self.engine.handle_host(socket, event, now);
                     }
                 }
                 HostOp::Relay(socket) => {
