@@ -7,7 +7,7 @@
 
 use crate::eventually::secs;
 use crate::exec::Proc;
-use crate::lab::{GATEWAY4, GATEWAY6, LAN4, LAN6, Lab, Place};
+use crate::lab::{GATEWAY4, GATEWAY6, HOST4, HOST6, LAN4, LAN6, Lab, Place};
 
 const FAR4: &str = "198.51.100.7";
 const FAR6: &str = "2001:db8:7::7";
@@ -175,6 +175,56 @@ say(len(s.recv(2000)))
         ping.to_string().contains("mtu = 1300") || ping.to_string().contains("mtu=1300"),
         "{ping}"
     );
+}
+
+// The same where it is the host's own link that is narrow, of which its kernel alone tells: what the
+// container sends, and what it answers at a published port.
+#[test]
+fn the_mtu_of_the_hosts_own_link_is_told() {
+    let Some(lab) = Lab::new() else { return };
+    let _echo = lab.serve(Place::Lan, "echo_udp(7)");
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "7000:7000/udp"]).start();
+    lab.sh(Place::Lan, "ip link set l0 mtu 1300").ok();
+    lab.sh(Place::Host, "ip link set h0 mtu 1300").ok();
+    let socket = "
+def mtu_of(s):
+    option = (socket.IPPROTO_IPV6, 24) if s.family == socket.AF_INET6 else (socket.IPPROTO_IP, 14)
+    return s.getsockopt(*option)
+def answered_or_told(s):
+    try:
+        return len(s.recv(2000))
+    except OSError as e:
+        return f'{errno.errorcode[e.errno]} {mtu_of(s)}' if e.errno else 'nothing'
+";
+    for (lan, host) in [(LAN4, HOST4), (LAN6, HOST6)] {
+        let program = format!(
+            "{socket}
+s = udp(v6=':' in '{lan}', timeout=5)
+s.connect(('{lan}', 7))
+s.send(bytes(1400))
+say(answered_or_told(s))
+s.send(bytes(1400))
+say(answered_or_told(s))
+"
+        );
+        let said = lab.py(Place::In(&ctr), &program);
+        assert_eq!(said.ok(), "EMSGSIZE 1300\n1400", "to {lan}");
+        let server = format!(
+            "{socket}
+s = udp('::' if ':' in '{lan}' else '0.0.0.0', 7000, timeout=20)
+say('ready')
+_, peer = s.recvfrom(9)
+s.connect(peer)
+s.send(bytes(1400))
+say(answered_or_told(s))
+"
+        );
+        let mut server = lab.serve(Place::In(&ctr), &server);
+        let client = format!("s = udp(v6=':' in '{host}'); s.sendto(b'?', ('{host}', 7000))");
+        lab.py(Place::Lan, &client).ok();
+        assert_eq!(server.line(secs(10)), "EMSGSIZE 1300", "from {lan}");
+    }
 }
 
 // A service is told that its client is gone, as on a network without us.

@@ -36,7 +36,7 @@ impl Server {
             }
         } else {
             if event.is_error() {
-                self.report_icmp_errors(id, now);
+                self.report_icmp_errors(id, None, now);
             }
             // One that is unfinished has its share of each turn as it is.
             if !self.unfinished.contains(&id) {
@@ -45,8 +45,9 @@ impl Server {
         }
     }
 
-    /// Tells the engine of the datagrams that did not arrive.
-    fn report_icmp_errors(&mut self, id: SocketId, now: Instant) {
+    /// Tells the engine of the datagrams that did not arrive, the last of which was for `last`. Of one
+    /// that is too long for its interface, Linux names no port over IPv4.
+    fn report_icmp_errors(&mut self, id: SocketId, last: Option<SocketAddr>, now: Instant) {
         for _ in 0..PER_SOCKET {
             let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
                 return;
@@ -55,7 +56,12 @@ impl Server {
             let Ok(Some(error)) = datagram::take_error(socket.as_fd(), &mut payload) else {
                 return;
             };
-            let (to, mtu) = (error.to, error.mtu);
+            let (mut to, mtu) = (error.to, error.mtu);
+            if let Some(last) = last
+                && (to.ip().to_canonical(), to.port()) == (last.ip(), 0)
+            {
+                to = last;
+            }
             let bounce = match (error.by, error.errno) {
                 (Some(by), _) => Bounce::Icmp { by, kind: error.kind, code: error.code, mtu },
                 (None, libc::EMSGSIZE) => Bounce::TooLong { mtu },
@@ -237,6 +243,9 @@ impl Server {
                     self.engine.recycle(payload);
                     if let Err(error) = sent {
                         log::debug!("a datagram to {to:?} is lost: {error}");
+                        if error.raw_os_error() == Some(libc::EMSGSIZE) {
+                            self.report_icmp_errors(socket, to, now);
+                        }
                         let event = match (error.raw_os_error(), to) {
                             // send(2); only the kernel knows which addresses are such. Of IPv6 none
                             // are, and a firewall says EPERM.
