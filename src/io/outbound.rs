@@ -112,6 +112,20 @@ impl OutboundPolicy {
         std::mem::replace(&mut self.seen, seen) != seen
     }
 
+    /// What the host did not have of it when its addresses were last looked at.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        for (address, there, interface, index) in [
+            (self.v4.map(IpAddr::V4), self.seen.v4, &self.interface_v4, self.seen.index_v4),
+            (self.v6.map(IpAddr::V6), self.seen.v6, &self.interface_v6, self.seen.index_v6),
+        ] {
+            missing.extend(address.filter(|_| there != address).map(|address| address.to_string()));
+            missing.extend(interface.iter().filter(|_| index.is_none()).map(|i| i.name.clone()));
+        }
+        missing.dedup();
+        missing
+    }
+
     /// The local end of a socket of one family towards the host's network.
     ///
     /// # Errors
@@ -228,8 +242,10 @@ mod tests {
         assert!(policy.note(&interfaces));
         assert_eq!(address(&policy, false), Some("127.0.0.1".parse().unwrap()));
         assert!(!policy.note(&interfaces));
+        assert!(policy.missing().is_empty());
         let mut absent = named("no-such-link");
         assert!(!absent.note(&interfaces));
+        assert_eq!(absent.missing(), ["no-such-link"]);
         assert_eq!(absent.of(true).unwrap_err().kind(), io::ErrorKind::NetworkUnreachable);
     }
 

@@ -183,6 +183,11 @@ fn the_outbound_address_is_looked_for_when_it_is_used() {
     let ctr = lab.container();
     let options = ["--outbound-addr", "192.0.2.50", "--outbound-addr", "2001:db8:5::50"];
     let net = lab.rnsnet(&ctr).with(&options).with(&["--host-access", "5140"]).start();
+    // A slip of the pen is seen at once.
+    for missing in ["192.0.2.50", "2001:db8:5::50"] {
+        let told = format!("warn: the container goes out by {missing}, which is not there yet");
+        assert!(net.log().contains(&told), "{}", net.log());
+    }
     let _who = lab.who(Place::Lan, 80);
     let _log = lab.who(Place::User, 5140);
     for _ in 0..2 {
