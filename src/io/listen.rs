@@ -42,6 +42,9 @@ pub struct Published {
     pub listeners: Vec<Listener>,
 }
 
+/// What helps where somebody has the port.
+pub(crate) const TAKEN: &str = "another program listens there: `ss -ltunp` shows which";
+
 /// A port that cannot be published.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
@@ -69,7 +72,7 @@ pub enum ListenError {
     #[error("cannot publish {publish}: cannot watch the port")]
     Watch { publish: Box<Publish>, source: io::Error },
     #[error(
-        "cannot publish {ports} ports: they take {needed} file descriptors, and the limit is {limit}"
+        "the limit of {limit} open files is too low: {ports} published ports and all else take {needed}"
     )]
     TooMany { ports: u32, needed: u64, limit: u64 },
 }
@@ -84,9 +87,7 @@ impl ListenError {
                     "ports below net.ipv4.ip_unprivileged_port_start (1024) need root: publish a \
                      higher port, lower the limit with sysctl, or have the socket handed in (fd:N:)",
                 ),
-                io::ErrorKind::AddrInUse => {
-                    Some("another program listens there: `ss -ltunp` shows which")
-                }
+                io::ErrorKind::AddrInUse => Some(TAKEN),
                 io::ErrorKind::AddrNotAvailable => Some(
                     "the host has no such address: `ip addr` lists those it has; --freebind waits \
                      for it",
@@ -198,7 +199,8 @@ impl Binder<'_> {
         let ports = rules.iter().map(|rule| rule.guest.count()).sum();
         #[allow(clippy::useless_conversion)] // 32 bits where the C library has it so
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft.into());
-        if needed.saturating_add(RESERVED) > limit {
+        let needed = needed.saturating_add(RESERVED);
+        if needed > limit {
             return Err(ListenError::TooMany { ports, needed, limit });
         }
         Ok(())
@@ -631,5 +633,11 @@ mod tests {
         let error = at_start.bind(&[rule]).unwrap_err();
         assert!(matches!(error, ListenError::TooMany { ports: 65_535, .. }), "{error}");
         assert!(error.hint().is_some());
+        // Also where no port is to blame.
+        let none = ListenError::TooMany { ports: 0, needed: RESERVED, limit: 20 };
+        assert_eq!(
+            none.to_string(),
+            "the limit of 20 open files is too low: 0 published ports and all else take 64"
+        );
     }
 }
