@@ -142,6 +142,10 @@ impl AttachError {
                 "the user namespace has no right over this network namespace, or the device \
                  cgroup forbids /dev/net/tun",
             ),
+            Self::AlreadyAttached { .. } => {
+                Some("rnsnet ps tells who serves it, and rnsnet detach takes it away from there")
+            }
+            Self::InterfaceExists { .. } => Some("--ifname gives rnsnet's another name"),
             Self::TakeTap { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
                 Some("another process serves that interface")
             }

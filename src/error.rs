@@ -15,6 +15,7 @@ use crate::io::outbound::OutboundError;
 use crate::io::process::ProcessError;
 use crate::io::{LoopError, ResolverError};
 use crate::network::manage::NetworkError;
+use crate::network::store::StoreError;
 use crate::output::{OutputError, TemplateError};
 use crate::pasta::PlanError;
 use crate::run::RunError;
@@ -122,6 +123,12 @@ impl Error {
             Self::Client(error) => error.hint(),
             Self::Network(NetworkError::NotServed { .. }) => {
                 Some("its owner starts it: rnsnet network start NETWORK".into())
+            }
+            Self::Network(NetworkError::Store(StoreError::NoSuch { .. })) => Some(
+                "rnsnet network ls lists those there are, rnsnet network create makes one".into(),
+            ),
+            Self::Network(NetworkError::InUse { .. }) => {
+                Some("rnsnet network rm --force disconnects them".into())
             }
             Self::Isolate(_)
             | Self::Process(_)

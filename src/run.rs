@@ -503,8 +503,8 @@ pub(crate) fn namespace_hint(error: &io::Error) -> Option<&'static str> {
         }
         Some(libc::EINVAL) => Some("the kernel must have user, network, mount and UTS namespaces"),
         _ => Some(
-            "user namespaces are forbidden here: inside a container the engine's seccomp filter \
-             usually does that, on a host an LSM or a hardened kernel",
+            "user namespaces are forbidden here: in a container usually by the engine's seccomp \
+             filter, in a chroot by the kernel, on a host by an LSM or a hardened kernel",
         ),
     }
 }

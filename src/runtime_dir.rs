@@ -39,7 +39,7 @@ pub enum RuntimeDirError {
     Bind(#[source] BindError),
     #[error("cannot use the directory {}", path.display())]
     Directory { path: PathBuf, source: io::Error },
-    #[error("{} belongs to somebody else", path.display())]
+    #[error("{} belongs to somebody else, is open to others, or is a link", path.display())]
     Foreign { path: PathBuf },
     #[error("no directory for control sockets can be made")]
     None,

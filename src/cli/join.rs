@@ -71,6 +71,11 @@ fn parse(text: &str) -> Result<Join, ValueError> {
                  name",
             ));
         }
+        "default" | "bridge" | "none" => {
+            return Err(ValueError::Refused(
+                "it takes no keys: write --ip, --mac and the like, or a named network",
+            ));
+        }
         "container" => {
             return Err(ValueError::Refused(
                 "a container in another's namespace has that one's network already",

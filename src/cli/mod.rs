@@ -277,6 +277,9 @@ impl UsageError {
                 "rnsnet --help lists the options"
             }
             Self::NoTarget => "rnsnet PID attaches a running container; rnsnet --help has examples",
+            Self::OfTheNetwork { .. } => {
+                "rnsnet network create --help and rnsnet dns --help say what a network can be given"
+            }
             Self::NoCommand | Self::NotForRun { .. } => "rnsnet run --help has examples",
             Self::NoSuchVerb { word, .. } => {
                 return Some(
@@ -287,7 +290,8 @@ impl UsageError {
                 let of_verb = match **source {
                     Self::UnknownOption { suggestion: None, .. }
                     | Self::SurplusArgument { .. }
-                    | Self::MissingArgument { .. } => {
+                    | Self::MissingArgument { .. }
+                    | Self::NothingToDo => {
                         Some(format!("rnsnet {verb} --help has examples").into())
                     }
                     _ => source.hint(),
@@ -316,7 +320,6 @@ impl UsageError {
             | Self::Publish { .. }
             | Self::NotHere { .. }
             | Self::OfOneNetwork { .. }
-            | Self::OfTheNetwork { .. }
             | Self::NothingToDo
             | Self::PortRange { .. }
             | Self::Useless { .. }

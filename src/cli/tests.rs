@@ -525,6 +525,12 @@ fn hints() {
         (&["web"], Some("rnsnet --help lists the verbs; a namespace here is ./web")),
         (&["version", "--frobnicate"], Some("rnsnet version --help has examples")),
         (&["version", "x"], Some("rnsnet version --help has examples")),
+        (
+            &["4711", "--network=n1", "--mtu=9000"],
+            Some(
+                "rnsnet network create --help and rnsnet dns --help say what a network can be given",
+            ),
+        ),
     ];
     for (args, expected) in table {
         assert_eq!(parsed(args).unwrap_err().hint().as_deref(), *expected, "{args:?}");

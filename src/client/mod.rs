@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 pub use connection::{Connection, Line};
 
 use crate::control::{Container, Info, Kind, Refusal};
+use crate::io::listen;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
 
 /// What a verb cannot do with running networks.
@@ -76,6 +77,12 @@ impl ClientError {
                     "it is for the members of its group: see `id`, and log in anew after a change"
                         .into(),
                 )
+            }
+            Self::Refused { source, .. }
+                if source.kind == Kind::Conflict
+                    && source.message.starts_with("cannot publish ") =>
+            {
+                Some(listen::TAKEN.into())
             }
             Self::Terminal => {
                 Some("rnsnet capture CTR -w FILE, or rnsnet capture CTR | tcpdump -nr -".into())

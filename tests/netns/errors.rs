@@ -3,6 +3,7 @@
 
 use crate::exec::Ran;
 use crate::lab::{Lab, Place};
+use crate::rnsnet::binary;
 
 /// One line that begins with the program's name and holds `noun`; perhaps a hint after it.
 #[track_caller]
@@ -200,6 +201,7 @@ fn a_taken_interface_name_is_refused() {
     lab.sh(Place::In(&ctr), "ip link add eth0 type veth peer name eth1").ok();
     let refused = lab.rnsnet_ends(&["-p", "8080:80", &ctr.pid().to_string()]);
     assert_said(&refused, 1, "eth0");
+    assert_hinted(&refused);
     assert_eq!(lab.sockets(Place::User, 8080), "");
     // What was there is not ours to remove.
     assert!(lab.sh(Place::In(&ctr), "ip -br link").ok().contains("eth1"));
@@ -223,4 +225,46 @@ fn a_pid_file_that_cannot_be_written_is_named() {
     let refused = lab.rnsnet_ends(&["--pid-file", "/nowhere/pid", &pid]);
     assert_said(&refused, 1, "/nowhere/pid");
     assert_untouched(&lab, &ctr);
+}
+
+#[test]
+fn too_few_open_files_are_told_of_as_such_where_no_port_is_published() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let (program, pid) = (binary().to_string_lossy().into_owned(), ctr.pid().to_string());
+    let argv = ["sh", "-c", "ulimit -n 20; exec \"$@\"", "sh", &program, &pid];
+    let refused = lab.run(Place::User, &argv);
+    assert_said(&refused, 1, "the limit of 20 open files is too low");
+    assert_hinted(&refused);
+    assert_untouched(&lab, &ctr);
+}
+
+#[test]
+fn who_asks_what_runs_is_told_what_helps() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let pid = ctr.pid().to_string();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "8080:80", "--name", "web"]).start();
+    let cases: &[(&str, i32, &str, &str)] = &[
+        ("publish web 8080:81", 1, "cannot publish 8080:81/tcp", "ss -ltunp"),
+        ("update web", 2, "an option is missing", "rnsnet update --help"),
+        ("network ls n1 n2", 2, "n1", "rnsnet network ls --help"),
+        ("network inspect -f {{.Name}} n1", 1, "no such network: n1", "rnsnet network ls"),
+        (&format!("--network n1 --host-access 80 {pid}"), 2, "--host-access", "network create"),
+        (&pid, 1, "is already attached", "rnsnet ps"),
+    ];
+    for (words, code, said, helps) in cases {
+        let ran = lab.rnsnet_ends(&words.split(' ').collect::<Vec<_>>());
+        assert_said(&ran, *code, said);
+        assert_hinted(&ran);
+        assert!(ran.stderr.contains(helps), "{words}: {ran}");
+    }
+    // What was typed is called what the verb's help calls it.
+    assert_said(&lab.rnsnet_ends(&["publish", "web", "foo"]), 2, "invalid SPEC \"foo\"");
+    let keys = lab.rnsnet_ends(&["--network", "default:ip=10.0.2.7", &pid]);
+    assert_said(&keys, 2, "\"default:ip=10.0.2.7\": it takes no keys");
+    // And the network what `rnsnet ps` calls it.
+    assert_eq!(lab.rn("ps --format {{.Networks}}"), "default");
+    assert_eq!(lab.rn("update --rate 10mbit --network default web"), "web");
+    assert_eq!(lab.rn("inspect -f {{.NetworkSettings.Rate}} web"), "down=10mbit,up=10mbit");
 }

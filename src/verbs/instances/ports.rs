@@ -143,7 +143,7 @@ fn spec(typed: &Typed) -> Result<String, UsageError> {
     let spec = typed.argument(1).unwrap_or_default().to_owned();
     match publish::parse(&spec, &PublishDefaults::default()) {
         Ok(_) => Ok(spec),
-        Err(source) => Err(UsageError::Publish { spec, source }),
+        Err(source) => Err(UsageError::PortRange { option: "SPEC", text: spec, source }),
     }
 }
 

@@ -5,7 +5,7 @@ use super::{CTR, print_line};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values;
-use crate::client;
+use crate::client::{self, Found};
 use crate::control::{Container, SetRate};
 use crate::error::Error;
 use crate::network::manage::NetworkError;
@@ -58,7 +58,11 @@ impl Action for Update {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let Self { container: name, rate, network } = *self;
         let mut found = client::find_all(&name)?;
-        found.retain(|found| network.as_ref().is_none_or(|only| *only == found.instance.name));
+        // A network of one's own is called after its container; ps calls it by its kind.
+        found.retain(|Found { instance, .. }| {
+            let kind = instance.owner.is_none().then_some(&instance.info.network);
+            network.as_ref().is_none_or(|only| *only == instance.name || kind == Some(only))
+        });
         let Some(first) = found.first() else {
             let (container, name) = (name, network.unwrap_or_default());
             return Err(NetworkError::NotConnected { container, name }.into());
