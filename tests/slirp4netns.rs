@@ -428,7 +428,7 @@ fn bad_requests_are_answered_and_harm_nothing() {
         refused '{"execute": "add_hostfwd", "arguments": {"proto": "tcp", "host_port": 70000, "guest_port": 80}}' 'add_hostfwd: bad arguments.host_port'
         refused '{"execute": "add_hostfwd", "arguments": {"proto": "tcp", "host_port": -1, "guest_port": 80}}' 'add_hostfwd: bad arguments.host_port'
         refused '{"execute": "add_hostfwd", "arguments": {"proto": "tcp", "host_port": "8080", "guest_port": 80}}' 'add_hostfwd: bad arguments.host_port'
-        refused '{"execute": "remove_hostfwd", "arguments": {"id": 9}}' 'remove_hostfwd: slirp_remove_hostfwd failed'
+        refused '{"execute": "remove_hostfwd", "arguments": {"id": 9}}' 'remove_hostfwd: bad arguments.id'
         refused "$(head -c 5000 /dev/zero | tr '\0' ' ')" 'too large message'
         socat TCP-LISTEN:8080,bind=127.0.0.1 - & eventually busy 8080
         taken="$(api '{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":"127.0.0.1","host_port":8079,"guest_port":80,"range":2}}')"

@@ -56,7 +56,7 @@ pub(super) enum Refusal {
     /// The host refuses; `reason` says why.
     #[error("bad request: add_hostfwd: slirp_add_hostfwd failed")]
     NotBound { reason: String },
-    #[error("bad request: remove_hostfwd: slirp_remove_hostfwd failed")]
+    #[error("bad request: remove_hostfwd: bad arguments.id")]
     NoSuchId,
 }
 
@@ -167,10 +167,10 @@ impl Arguments<'_> {
         }
     }
 
-    /// An address; `None` where it is missing or empty. IPv6 may stand in brackets.
+    /// An address; `None` where it is missing, null or empty. IPv6 may stand in brackets.
     fn address(&self, name: &'static str) -> Result<Option<IpAddr>, Refusal> {
         let text = match self.get(name) {
-            None => return Ok(None),
+            None | Some(Value::Null) => return Ok(None),
             Some(value) => value.as_str().ok_or_else(|| self.bad(name))?,
         };
         if text.is_empty() {
@@ -209,7 +209,7 @@ impl Arguments<'_> {
     }
 
     fn port(&self, name: &'static str) -> Result<u16, Refusal> {
-        let port = self.get(name).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+        let port = self.get(name).and_then(whole).and_then(|port| u16::try_from(port).ok());
         port.filter(|port| *port != 0).ok_or_else(|| self.bad(name))
     }
 
@@ -217,13 +217,20 @@ impl Arguments<'_> {
         let Some(range) = self.get("range") else {
             return Ok(1);
         };
-        let range = range.as_u64().and_then(|range| u16::try_from(range).ok());
+        let range = whole(range).and_then(|range| u16::try_from(range).ok());
         range.filter(|range| (1..=MAX_RANGE).contains(range)).ok_or_else(|| self.bad("range"))
     }
 
     fn id(&self) -> Result<u64, Refusal> {
-        self.get("id").and_then(Value::as_u64).ok_or_else(|| self.bad("id"))
+        self.get("id").and_then(whole).ok_or_else(|| self.bad("id"))
     }
+}
+
+/// A whole number; some languages write 80.0 for 80.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
+fn whole(value: &Value) -> Option<u64> {
+    let float = || value.as_f64().filter(|n| n.fract() == 0.0 && *n >= 0.0);
+    value.as_u64().or_else(|| float().map(|n| n as u64))
 }
 
 impl Parsed {
@@ -416,9 +423,8 @@ mod tests {
             let request = serde_json::json!({"execute": "add_hostfwd", "arguments": arguments});
             parsed(&request.to_string())
         };
-        let ports = [r"0", "-1", "65536", "70000", "80.5", "\"80\"", "null", "[80]", "1e3", "true"];
-        let bad_addresses =
-            ["5", "null", "\"10.0.2\"", "\"host\"", "\" 10.0.2.9\"", "\"[10.0.2.9]\""];
+        let ports = ["0", "-1", "65536", "70000", "80.5", "\"80\"", "null", "[80]", "1e5", "true"];
+        let bad_addresses = ["5", "\"10.0.2\"", "\"host\"", "\" 10.0.2.9\"", "\"[10.0.2.9]\""];
         for (name, values) in [
             ("proto", &["5", "null", "\"TCP\"", "\"sctp\"", "\"\"", "\"tcp4\""][..]),
             ("host_port", &ports),
@@ -455,6 +461,17 @@ mod tests {
         }
     }
 
+    // What languages make of an absent address, and of a number that is not for certain whole.
+    #[test]
+    fn null_is_no_address_and_a_number_may_have_a_point() {
+        let request = r#"{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":null,
+            "host_port":18083.0,"guest_addr":null,"guest_port":8.3e1}}"#;
+        let any = Forward { host: "0.0.0.0".parse().unwrap(), ..podman() };
+        assert_eq!(parsed(request), Ok(Request::Add(any)));
+        let request = r#"{"execute":"remove_hostfwd","arguments":{"id":7.0}}"#;
+        assert_eq!(parsed(request), Ok(Request::Remove(7)));
+    }
+
     #[test]
     fn the_first_wrong_argument_is_named() {
         let request = r#"{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":"x","guest_addr":"y"}}"#;
@@ -470,7 +487,7 @@ mod tests {
         assert_eq!(text(removed()), r#"{"return":{}}"#);
         assert_eq!(
             text(refused(&Refusal::NoSuchId)),
-            r#"{"error":{"desc":"bad request: remove_hostfwd: slirp_remove_hostfwd failed"}}"#
+            r#"{"error":{"desc":"bad request: remove_hostfwd: bad arguments.id"}}"#
         );
         assert_eq!(
             text(refused(&Refusal::NotBound { reason: "in use".into() })),
