@@ -164,7 +164,10 @@ impl AttachError {
 /// names none.
 pub fn open(target: &Target) -> Result<Container, AttachError> {
     match target {
-        Target::Pid(pid) => finish(open_pid(*pid, format!("pid {pid}"))?, Some(*pid), None),
+        Target::Pid(pid) => {
+            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+            finish(open_pid(*pid, &path, format!("pid {pid}"))?, Some(*pid), None)
+        }
         Target::Path { netns, userns } => open_path(netns, userns.as_deref()),
         Target::Tap(fd) => Err(AttachError::NoNamespace { fd: *fd }),
     }
@@ -381,9 +384,8 @@ pub fn loopback_only(container: &Container) -> Result<(), AttachError> {
     Ok(())
 }
 
-/// A container without its user namespace yet.
-fn open_pid(pid: i32, label: String) -> Result<Container, AttachError> {
-    let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+/// A container without its user namespace yet, by a path that is this process's.
+fn open_pid(pid: i32, path: &Path, label: String) -> Result<Container, AttachError> {
     let pidfd = match process::open(pid) {
         Ok(pidfd) => pidfd,
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
@@ -391,7 +393,7 @@ fn open_pid(pid: i32, label: String) -> Result<Container, AttachError> {
         }
         Err(source) => return Err(AttachError::Watch { pid, source }),
     };
-    let opened = open_namespace(&path, Kind::Network);
+    let opened = open_namespace(path, Kind::Network);
     // Only now is it sure that the path was this process's. A process that has ended has no
     // namespaces, and its directory may be gone.
     if !process::is_alive(pidfd.as_fd()).map_err(|source| AttachError::Watch { pid, source })? {
@@ -403,22 +405,25 @@ fn open_pid(pid: i32, label: String) -> Result<Container, AttachError> {
 
 fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachError> {
     let label = path.display().to_string();
-    // A path that names a process gets what a pid gets.
-    let pid = pid_in(path);
-    let container = match pid {
-        Some(pid) => open_pid(pid, label)?,
+    // A path that names a process gets what a pid gets: nobody is told of changes in /proc.
+    let process = process_in(path);
+    let mut container = match process {
+        Some((pid, _)) => open_pid(pid, path, label)?,
         None => {
             let netns = open_namespace(path, Kind::Network)
                 .map_err(|error| denied_as_enter(error, &label))?;
-            let watch_path = Some(path.to_owned());
-            Container { pidfd: None, netns, userns: None, label, watch_path }
+            Container { pidfd: None, netns, userns: None, label, watch_path: None }
         }
     };
+    // What the process sees as a file may go before it.
+    if process.is_none_or(|(_, rest)| rest.starts_with("root/")) {
+        container.watch_path = Some(path.to_owned());
+    }
     let userns = match userns {
         Some(path) => Some(open_namespace(path, Kind::User)?),
         None => None,
     };
-    finish(container, pid, userns)
+    finish(container, process.map(|(pid, _)| pid), userns)
 }
 
 /// Refuses the caller's own network namespace and finds the user namespace. `pid` is the process
@@ -488,9 +493,10 @@ fn open_namespace(path: &Path, kind: Kind) -> Result<OwnedFd, AttachError> {
     }
 }
 
-/// The pid in `/proc/PID/ns/net`.
-fn pid_in(path: &Path) -> Option<i32> {
-    path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()
+/// The pid in `/proc/PID/...`, and what follows.
+fn process_in(path: &Path) -> Option<(i32, &str)> {
+    let (pid, rest) = path.to_str()?.strip_prefix("/proc/")?.split_once('/')?;
+    Some((pid.parse().ok()?, rest))
 }
 
 fn denied_as_enter(error: AttachError, label: &str) -> AttachError {
@@ -634,9 +640,12 @@ mod tests {
 
     #[test]
     fn a_path_that_names_a_process_is_recognised() {
-        assert_eq!(pid_in(Path::new("/proc/4242/ns/net")), Some(4242));
-        for path in ["/proc/self/ns/net", "/proc/4242/ns/user", "/run/netns/web", "/proc//ns/net"] {
-            assert_eq!(pid_in(Path::new(path)), None, "{path}");
+        for rest in ["ns/net", "task/4243/ns/net", "fd/7", "root/run/netns/web"] {
+            let path = format!("/proc/4242/{rest}");
+            assert_eq!(process_in(Path::new(&path)), Some((4242, rest)));
+        }
+        for path in ["/proc/self/ns/net", "/proc/4242", "/run/netns/web", "/proc//ns/net"] {
+            assert_eq!(process_in(Path::new(path)), None, "{path}");
         }
     }
 

@@ -55,12 +55,15 @@ fn it_ends_with_the_container() {
 #[test]
 fn it_ends_with_the_container_it_has_by_path() {
     let Some(lab) = Lab::new() else { return };
-    let ctr = lab.container();
-    let path = format!("/proc/{}/ns/net", ctr.pid());
-    let net = lab.rnsnet_at(&[&path]).with(PUBLISH).start();
-    ctr.kill();
-    assert!(net.ends().success());
-    assert_ports_free(&lab);
+    for thread in [false, true] {
+        let ctr = lab.container();
+        let pid = ctr.pid();
+        let task = if thread { format!("task/{pid}/") } else { String::new() };
+        let net = lab.rnsnet_at(&[&format!("/proc/{pid}/{task}ns/net")]).with(PUBLISH).start();
+        ctr.kill();
+        assert!(net.ends().success(), "{task}");
+        assert_ports_free(&lab);
+    }
 }
 
 // A5
