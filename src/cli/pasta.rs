@@ -49,14 +49,6 @@ pub enum PastaError {
     NothingToTell(&'static str, &'static str),
     #[error("invalid --search {0:?}: {1}")]
     Name(String, NameError),
-    #[error("--{0} {1} is of a family that --{2} leaves out")]
-    Family(&'static str, IpAddr, &'static str),
-    #[error("--{0} is of a family that --{1} leaves out")]
-    OutboundFamily(&'static str, &'static str),
-    #[error("--netmask is for IPv4, which --ipv6-only leaves out")]
-    NetmaskV6,
-    #[error("--ipv4-only and --ipv6-only leave nothing")]
-    NoFamily,
     #[error("invalid --{option} {text:?}: {source}")]
     Ports { option: &'static str, text: String, source: PortsError },
     #[error("PID must be a positive integer")]
@@ -161,8 +153,6 @@ struct Given {
 
 /// An address family: how to take its addresses from those typed.
 trait Family: Copy + Into<IpAddr> {
-    /// The option that leaves this family out.
-    const OTHER_ONLY: &'static str;
     /// The option that names the interface it leaves by.
     const OUTBOUND_IF: (Id, &'static str);
     fn of(address: IpAddr) -> Option<Self>;
@@ -170,7 +160,6 @@ trait Family: Copy + Into<IpAddr> {
 }
 
 impl Family for Ipv4Addr {
-    const OTHER_ONLY: &'static str = "ipv6-only";
     const OUTBOUND_IF: (Id, &'static str) = (Id::OutboundIf4, "outbound-if4");
 
     fn of(address: IpAddr) -> Option<Self> {
@@ -187,7 +176,6 @@ impl Family for Ipv4Addr {
 }
 
 impl Family for Ipv6Addr {
-    const OTHER_ONLY: &'static str = "ipv4-only";
     const OUTBOUND_IF: (Id, &'static str) = (Id::OutboundIf6, "outbound-if6");
 
     fn of(address: IpAddr) -> Option<Self> {
@@ -230,24 +218,21 @@ impl Given {
     }
 
     fn understand(self) -> Result<Pasta, PastaError> {
-        let (only_v4, only_v6) = (self.has(Id::Ipv4Only), self.has(Id::Ipv6Only));
-        if only_v4 && only_v6 {
-            return Err(PastaError::NoFamily);
-        }
+        // Of the two the last counts. What is said of a family that is left out is of no meaning:
+        // Podman adds addresses of IPv4 to every line.
+        let families = self.switches.iter().rev();
+        let only = families.copied().find(|id| matches!(id, Id::Ipv4Only | Id::Ipv6Only));
+        let (only_v4, only_v6) = (only == Some(Id::Ipv4Only), only == Some(Id::Ipv6Only));
         let job = self.job()?;
-        let v4 = self.wish::<Ipv4Addr>(only_v6)?;
-        let v6 = self.wish::<Ipv6Addr>(only_v4)?;
-        let v4 = match (v4, self.netmask()?) {
-            (None, Some(_)) => return Err(PastaError::NetmaskV6),
-            (Some(wish), Some(bits)) => Some(Wish { prefix_len: Some(bits), ..wish }),
-            (wish, None) => wish,
-        };
+        let mut v4 = self.wish::<Ipv4Addr>()?;
+        let v6 = self.wish::<Ipv6Addr>()?;
+        v4.prefix_len = self.netmask()?.or(v4.prefix_len);
         if self.last(Id::NsMacAddr).is_some() && !self.has(Id::ConfigNet) {
             return Err(PastaError::MacUnconfigured);
         }
         Ok(Pasta {
-            v4,
-            v6,
+            v4: (!only_v6).then_some(v4),
+            v6: (!only_v4).then_some(v6),
             template: self.read(Id::Interface, "interface", values::ifname)?,
             configure: self.has(Id::ConfigNet),
             copy_addresses: !self.has(Id::NoCopyAddrs),
@@ -313,13 +298,12 @@ impl Given {
         }
     }
 
-    /// What was said about one family. `left_out` by the option that wants the other alone.
-    fn wish<A: Family>(&self, left_out: bool) -> Result<Option<Wish<A>>, PastaError> {
+    /// What was said about one family.
+    fn wish<A: Family>(&self) -> Result<Wish<A>, PastaError> {
         let mut wish = Wish::default();
         let gateways =
             if self.has(Id::NoMapGw) { HostLoopback::Nothing } else { wish.host_loopback };
         wish.host_loopback = gateways;
-        let mut named = None;
         for (id, text) in &self.values {
             let Some(option) = addressed(*id) else { continue };
             let (address, length) = match (*id, text.split_once('/')) {
@@ -339,7 +323,6 @@ impl Given {
             if *id != Id::DnsHost && !address.is_usable() {
                 return Err(PastaError::Unusable(option, text.clone()));
             }
-            named = Some((option, parsed));
             match *id {
                 Id::Address => {
                     wish.address = Some(address);
@@ -356,16 +339,7 @@ impl Given {
         }
         let (id, option) = A::OUTBOUND_IF;
         wish.outbound_interface = self.read(id, option, values::ifname)?;
-        if left_out && wish.outbound_interface.is_some() {
-            return Err(PastaError::OutboundFamily(option, A::OTHER_ONLY));
-        }
-        match (left_out, named) {
-            (true, Some((option, address))) => {
-                Err(PastaError::Family(option, address, A::OTHER_ONLY))
-            }
-            (true, None) => Ok(None),
-            (false, _) => Ok(Some(wish)),
-        }
+        Ok(wish)
     }
 
     /// The resolvers that are announced; `None` is the one of `--dns-forward`.
@@ -383,17 +357,16 @@ impl Given {
             }
             let invalid = || PastaError::Address("dns", text.to_owned());
             let address: IpAddr = text.parse().map_err(|_| invalid())?;
-            let (usable, left_out, other_only) = match address {
-                IpAddr::V4(v4) => (v4.is_usable(), only_v6, Ipv4Addr::OTHER_ONLY),
-                IpAddr::V6(v6) => (v6.is_usable(), only_v4, Ipv6Addr::OTHER_ONLY),
+            let (usable, left_out) = match address {
+                IpAddr::V4(v4) => (v4.is_usable(), only_v6),
+                IpAddr::V6(v6) => (v6.is_usable(), only_v4),
             };
-            if left_out {
-                return Err(PastaError::Family("dns", address, other_only));
-            }
             if !usable {
                 return Err(PastaError::Unusable("dns", text.to_owned()));
             }
-            list.push(address);
+            if !left_out {
+                list.push(address);
+            }
         }
         match (wanted, named) {
             (Some(false), _) => Ok(Some(Vec::new())),

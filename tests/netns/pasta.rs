@@ -542,9 +542,7 @@ fn one_family_alone() {
     assert!(shown.ok().contains(HOST4) && !shown.ok().contains(HOST6), "{shown}");
     assert_eq!(lab.sockets(Place::Host, 8080).matches(":8080").count(), 1);
     let ctr = lab.container();
-    let pid = ctr.pid().to_string();
-    lab.pasta(&["--config-net", "-q", "-6", "--no-map-gw", "-t", "8081:80", "-u", "none", &pid])
-        .ok();
+    lab.as_podman(&ctr, &["-t", "8081:80", "-u", "none", "-6"]);
     let shown = lab.sh(Place::In(&ctr), "ip -br addr show h0");
     assert!(!shown.ok().contains(HOST4) && shown.ok().contains(HOST6), "{shown}");
     assert_eq!(lab.who_at(Place::In(&ctr), LAN6, 80), HOST6);

@@ -123,6 +123,9 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
     has "$output" "from 127.0.0.1"
     run podman run --rm --network pasta:-T,18091 bb nc 127.0.0.1 18091
     has "$output" "from 127.0.0.1"
+    # Podman adds addresses of IPv4 all the same.
+    run podman run --rm --network pasta:--ipv6-only bb nc 2001:db8:5::9 7
+    has "$output" "2001:0db8:0005:0000:0000:0000:0000:0001"
     run podman run --rm --network pasta:--no-such-option bb true
     [ "$status" != 0 ]
     has "$output" "no-such-option"
