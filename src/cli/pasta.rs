@@ -453,6 +453,7 @@ impl Given {
                 }
             }
         }
+        ports::merge(&mut ports.fixed);
         // Otherwise every client comes by the container's interface anyway.
         if ports.to_loopback && self.has(Id::NoSplice) {
             return Err(PastaError::Spliced);

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::cli::values;
 use crate::config::pasta::{MAX_OUTWARDS, Mirror, Outward, Ports};
-use crate::config::{self, Bind, HostPorts, Protocol, Publish};
+use crate::config::{self, Bind, HostPorts, HostSide, Protocol, Publish};
 
 /// What is wrong with a specification.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +116,20 @@ impl Spec {
             }
         }
     }
+}
+
+/// A port that is bound everywhere is so at each address: Podman names both, in either order.
+pub(super) fn merge(fixed: &mut Vec<Publish>) {
+    let everywhere = |publish: &Publish| {
+        let mut publish = publish.clone();
+        if let HostSide::Bound { on, .. } = &mut publish.host {
+            *on = Bind::All;
+        }
+        publish
+    };
+    let is_all = |publish: &&Publish| everywhere(publish) == **publish;
+    let all: Vec<Publish> = fixed.iter().filter(is_all).cloned().collect();
+    fixed.retain(|publish| is_all(&publish) || !all.contains(&everywhere(publish)));
 }
 
 impl Spec {

@@ -244,6 +244,20 @@ fn ports_are_ranges_with_mappings_and_exclusions() {
     assert_eq!(fixed("22 -t none"), ["22:22"]);
 }
 
+// Podman names both, in either order.
+#[test]
+fn a_port_of_every_address_is_that_of_each() {
+    for text in
+        ["8080:80 -t ::/8080:80", "::/8080:80 -t 127.0.0.1/8080:80 -t 8080:80 -t %eth0/8080:80"]
+    {
+        assert_eq!(fixed(text), ["8080:80"], "{text}");
+    }
+    // Not where it leads elsewhere, nor where each is named by itself.
+    for text in ["127.0.0.1/8080:81 -t 8080:80", "0.0.0.0/8080:80 -t ::/8080:80"] {
+        assert_eq!(fixed(text).len(), 2, "{text}");
+    }
+}
+
 #[test]
 fn ports_lead_to_the_hosts_loopback_where_they_are_named() {
     let outwards = |text: &str| {

@@ -96,8 +96,10 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
 }
 
 @test "published ports of one address, of IPv6 and in ranges" {
-    ports_in_a_range -p '[::1]:18106:80'
+    ports_in_a_range -p '[::1]:18106:80' -p '[::]:18107:80' -p 18107:80 -p 127.0.0.1:18107:80
     same "$(tcp '[::1]' 18106)" "port 80"
+    same "$(tcp '[::1]' 18107)" "port 80"
+    same "$(tcp 127.0.0.1 18107)" "port 80"
 }
 
 @test "a port that is taken is an error that says so" {
