@@ -56,7 +56,7 @@ const GSO_ECN: u8 = 0x80;
 pub struct Link {
     /// The guest's hardware address; of several machines that of the one that spoke last.
     pub guest_mac: MacAddress,
-    /// Which of them has which address, on a private network.
+    /// Which of them has which address, once there are several.
     pub(super) machines: Machines,
     /// The gateway's hardware address.
     pub gateway_mac: MacAddress,
@@ -71,6 +71,9 @@ pub struct Link {
 impl Link {
     /// The hardware address that a packet for an address goes to.
     fn mac_of(&self, address: IpAddr) -> MacAddress {
+        if self.machines.is_empty() {
+            return self.guest_mac;
+        }
         let known = self.machines.find(address).or_else(|| machines::group(address));
         known.unwrap_or(self.guest_mac)
     }

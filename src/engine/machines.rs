@@ -3,7 +3,8 @@
 //! The link ends in one container, but that may have bridged it to a virtual machine or to containers
 //! of its own, each with a hardware address. Who has which address is what they say of themselves in
 //! ARP and IP, so a machine can take the addresses of another behind the same TAP, as on any wire, and
-//! of nobody else. What is for an address that was never heard goes to who spoke last.
+//! of nobody else. What is for an address that was never heard goes to who spoke last. As long as only
+//! one has spoken, nothing is known and all is for that one.
 //! Read first: RFC 826, RFC 4861 section 7.2.5. Not here: shared networks, which learn nothing.
 
 use std::net::IpAddr;
@@ -21,6 +22,11 @@ pub(super) struct Machines {
 }
 
 impl Machines {
+    /// Whether there is one machine, as far as is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// The machine that has just spoken from an address.
     pub(super) fn note(&mut self, address: IpAddr, mac: MacAddress) {
         if self.known.first() == Some(&(address, mac)) {

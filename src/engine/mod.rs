@@ -217,7 +217,7 @@ impl Engine {
     }
 
     fn dispatch(&mut self, port: PortId, raw: &mut [u8], now: Instant) -> Verdict {
-        let Some(Port { link, counters, .. }) = self.switch.get_mut(port) else {
+        let Some(Port { lease, link, counters, .. }) = self.switch.get_mut(port) else {
             return Verdict::Dropped(DropReason::NotForUs);
         };
         let head_room = if link.vnet { frame::VNET_HEADER_LEN } else { 0 };
@@ -240,7 +240,14 @@ impl Engine {
             return Verdict::Dropped(DropReason::SpoofedSource);
         }
         // Who is on a private network's link may call itself what it likes.
-        link.guest_mac = frame.source;
+        if frame.source != link.guest_mac {
+            if link.machines.is_empty() {
+                // Whoever this is, those are the container's until it says otherwise.
+                let own = switch::addresses_of(lease).into_iter();
+                own.for_each(|ip| link.machines.note(ip, link.guest_mac));
+            }
+            link.guest_mac = frame.source;
+        }
         self.give_gateway(port, frame, now)
     }
 

@@ -326,9 +326,10 @@ impl Random {
 }
 
 impl Turn<'_> {
-    /// Takes note of whose an address is on a private link: the machine's that has just spoken.
+    /// Takes note of whose an address is, where there are several machines: that one's which has just
+    /// spoken.
     pub(super) fn note_speaker(&mut self, address: IpAddr) {
-        if self.network.sharing == Sharing::Private && is_unicast(address) {
+        if !self.link.machines.is_empty() && is_unicast(address) {
             self.link.machines.note(address, self.link.guest_mac);
         }
     }

@@ -140,14 +140,9 @@ impl Switch {
     ) -> Result<PortId, PortError> {
         self.check(network, &lease, vnet)?;
         let mtu = usize::from(network.mtu.get());
-        let mut machines = Machines::default();
-        if network.sharing == Sharing::Private {
-            // Whoever else speaks first, its own address is the container's until it says otherwise.
-            addresses_of(&lease).into_iter().for_each(|ip| machines.note(ip, lease.mac));
-        }
         let link = Link {
             guest_mac: lease.mac,
-            machines,
+            machines: Machines::default(),
             gateway_mac: network.rules.gateway_mac,
             mtu,
             vnet,
@@ -446,7 +441,7 @@ impl Switch {
 }
 
 /// All addresses that are a lease's alone.
-fn addresses_of(lease: &Lease) -> Vec<IpAddr> {
+pub(super) fn addresses_of(lease: &Lease) -> Vec<IpAddr> {
     let mut addresses = lease.link_local.all();
     addresses.push(lease.v4.into());
     if let Some(v6) = lease.v6 {

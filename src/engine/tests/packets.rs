@@ -427,17 +427,7 @@ pub(in crate::engine) fn receive_at(
     mtu: usize,
 ) -> Vec<Vec<u8>> {
     let (header, frame) = frame.split_at(if vnet { 10 } else { 0 });
-    let to = match (frame[12], &frame[14..]) {
-        (0x08, [rest @ ..]) if frame[13] == 0 && rest[16..20] == [0xff; 4] => BROADCAST_MAC,
-        (0x08, [rest @ ..]) if frame[13] == 0 && rest[16] >> 4 == 14 => {
-            [1, 0, 0x5e, rest[17] & 0x7f, rest[18], rest[19]]
-        }
-        (0x86, [rest @ ..]) if rest[24] == 0xff => {
-            [0x33, 0x33, rest[36], rest[37], rest[38], rest[39]]
-        }
-        _ => mac,
-    };
-    assert_eq!(frame[..6], to, "destination hardware address");
+    assert_eq!(frame[..6], mac, "destination hardware address");
     assert_eq!(frame[6..12], GATEWAY_MAC, "source hardware address");
     let mut packet = frame[14..].to_vec();
     let ip_len = match u16_at(frame, 12) {
