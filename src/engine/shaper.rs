@@ -31,6 +31,8 @@ pub(super) struct Shaper {
     ports: SortedMap<PortId, Shaped>,
     /// When to look for whose turn has come; `None` when nobody waits.
     due: Option<Instant>,
+    /// Who had the last turn.
+    last: Option<PortId>,
     /// Connections that may send again.
     pub(super) resumed: VecDeque<usize>,
 }
@@ -171,20 +173,24 @@ impl Shaper {
         if !self.is_due(now) {
             return None;
         }
-        let mut next = None;
-        for (port, shaped) in self.ports.iter_mut() {
-            if !shaped.waits() || !shaped.is_free(now) {
-                continue;
-            }
-            let flows = shaped.flows_first || shaped.frames.is_empty();
-            shaped.flows_first = !flows;
-            if flows && !shaped.flows.is_empty() {
-                self.resumed.extend(shaped.flows.pop_front());
-            } else if let Some(held) = shaped.frames.pop_front() {
-                shaped.bytes -= held.frame.len();
-                shaped.spend(held.frame.len().saturating_sub(VNET_HEADER_LEN), now);
-                next = Some((*port, held));
-                break;
+        let (last, mut next) = (self.last, None);
+        // First those behind the last one, then the others.
+        'turns: for behind in [true, false] {
+            for (port, shaped) in self.ports.iter_mut() {
+                if (Some(*port) > last) != behind || !shaped.waits() || !shaped.is_free(now) {
+                    continue;
+                }
+                let flows = shaped.flows_first || shaped.frames.is_empty();
+                shaped.flows_first = !flows;
+                if flows && !shaped.flows.is_empty() {
+                    self.resumed.extend(shaped.flows.pop_front());
+                } else if let Some(held) = shaped.frames.pop_front() {
+                    shaped.bytes -= held.frame.len();
+                    shaped.spend(held.frame.len().saturating_sub(VNET_HEADER_LEN), now);
+                    self.last = Some(*port);
+                    next = Some((*port, held));
+                    break 'turns;
+                }
             }
         }
         if next.is_none() {

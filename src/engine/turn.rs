@@ -91,6 +91,8 @@ pub(super) struct Frames {
     pub(super) shaper: Shaper,
     /// How many were taken since connections had their turn.
     in_a_row: u32,
+    /// Whether the last frame was one that had waited for its port's rate.
+    held_last: bool,
     /// The most bytes that wait, beyond which further datagrams are dropped, as a router with a full
     /// queue does. One frame of a guest can ask for fifty (an echo of the largest packet, in
     /// fragments), and datagrams of the host come as fast as the host is.
@@ -167,6 +169,7 @@ impl Frames {
             spare: Vec::new(),
             shaper: Shaper::default(),
             in_a_row: 0,
+            held_last: false,
             most,
         }
     }
@@ -196,9 +199,14 @@ impl Frames {
         }
     }
 
-    /// Takes the next frame for a port with a rate whose turn has come.
+    /// Takes the next frame for a port with a rate whose turn has come, every second time: a rate may
+    /// be more than this machine can do, and nobody else is to wait for it.
     pub(super) fn next_held(&mut self, now: Instant) -> Option<(PortId, Held)> {
+        if std::mem::take(&mut self.held_last) {
+            return None;
+        }
         let (port, held) = self.shaper.next(now)?;
+        self.held_last = true;
         self.forget(port, held.frame.len());
         Some((port, held))
     }

@@ -2,8 +2,8 @@
 
 use smoltcp::time::Duration;
 
-use super::net::{Net, Options, guest, server};
-use super::packets::{Datagram, pattern};
+use super::net::{Net, Options, address, guest, server};
+use super::packets::{Datagram, GATEWAY_MAC, ethernet, icmp, pattern};
 use super::switch::{A, B, C, V4, lan_of, lease, unicast};
 use crate::config::Sharing;
 use crate::engine::PortId;
@@ -183,6 +183,35 @@ fn connections_share_a_rate() {
         net.settle();
     }
     assert!(received.iter().all(|count| (850_000..1_150_000).contains(count)), "{received:?}");
+}
+
+/// Whose frames come, in order, after each container has pinged the gateway so often.
+fn turns(net: &mut Net, pings: [(PortId, usize); 3]) -> Vec<PortId> {
+    for (port, count) in pings {
+        let ping = icmp(lease(port).v4.into(), address("10.0.2.2"), 8, 0, &[0, 1, 0, 1]);
+        let frame = [&[0; 10], &ethernet(GATEWAY_MAC, lease(port).mac.0, V4, &ping)[..]].concat();
+        for _ in 0..count {
+            net.engine.handle_frame(port, &mut frame.clone(), net.now);
+        }
+    }
+    let mut turns = Vec::new();
+    while net.engine.poll_frame(net.now, |port, _, _| turns.push(port)) {}
+    assert_eq!(turns.len(), pings.iter().map(|(_, count)| count).sum::<usize>());
+    turns
+}
+
+#[test]
+fn a_rate_that_is_never_reached_keeps_nobody_else_waiting() {
+    let mut net = lan();
+    net.engine.set_rate(A, "1tbit".parse().unwrap(), net.now);
+    net.engine.set_rate(C, "none".parse().unwrap(), net.now);
+    let order = turns(&mut net, [(A, 1_000), (B, 1), (C, 1)]);
+    assert!(order[..5].contains(&B) && order[..5].contains(&C), "{:?}", &order[..5]);
+    net.engine.set_rate(C, "1tbit".parse().unwrap(), net.now);
+    for (first, second) in [(A, C), (C, A)] {
+        let order = turns(&mut net, [(first, 1_000), (second, 1), (B, 1)]);
+        assert!(order[..5].contains(&B) && order[..5].contains(&second), "{:?}", &order[..5]);
+    }
 }
 
 // H1
