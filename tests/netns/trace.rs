@@ -183,8 +183,10 @@ say(len(s.recv(2000)))
 fn the_mtu_of_the_hosts_own_link_is_told() {
     let Some(lab) = Lab::new() else { return };
     let _echo = lab.serve(Place::Lan, "echo_udp(7)");
-    let ctr = lab.container();
-    let _net = lab.rnsnet(&ctr).with(&["-p", "7000:7000/udp"]).start();
+    // One for each, as the kernel of the first knows of the way afterwards.
+    let [ctr, published] = [lab.container(), lab.container()];
+    let _net = lab.rnsnet(&ctr).start();
+    let _other = lab.rnsnet(&published).with(&["-p", "7000:7000/udp"]).named("other").start();
     lab.sh(Place::Lan, "ip link set l0 mtu 1300").ok();
     lab.sh(Place::Host, "ip link set h0 mtu 1300").ok();
     let socket = "
@@ -220,7 +222,7 @@ s.send(bytes(1400))
 say(answered_or_told(s))
 "
         );
-        let mut server = lab.serve(Place::In(&ctr), &server);
+        let mut server = lab.serve(Place::In(&published), &server);
         let client = format!("s = udp(v6=':' in '{host}'); s.sendto(b'?', ('{host}', 7000))");
         lab.py(Place::Lan, &client).ok();
         assert_eq!(server.line(secs(10)), "EMSGSIZE 1300", "from {lan}");

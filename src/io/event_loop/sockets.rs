@@ -45,9 +45,9 @@ impl Server {
         }
     }
 
-    /// Tells the engine of the datagrams that did not arrive, the last of which was for `last`. Of one
-    /// that is too long for its interface, Linux names no port over IPv4.
-    fn report_icmp_errors(&mut self, id: SocketId, last: Option<SocketAddr>, now: Instant) {
+    /// Tells the engine of the datagrams that did not arrive. One to `unsent` did not even leave: of
+    /// that the queue has the MTU, over IPv4 without the peer's port, and twice if it was tried twice.
+    fn report_icmp_errors(&mut self, id: SocketId, mut unsent: Option<SocketAddr>, now: Instant) {
         for _ in 0..PER_SOCKET {
             let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
                 return;
@@ -56,15 +56,15 @@ impl Server {
             let Ok(Some(error)) = datagram::take_error(socket.as_fd(), &mut payload) else {
                 return;
             };
-            let (mut to, mtu) = (error.to, error.mtu);
-            if let Some(last) = last
-                && (to.ip().to_canonical(), to.port()) == (last.ip(), 0)
-            {
-                to = last;
-            }
-            let bounce = match (error.by, error.errno) {
-                (Some(by), _) => Bounce::Icmp { by, kind: error.kind, code: error.code, mtu },
-                (None, libc::EMSGSIZE) => Bounce::TooLong { mtu },
+            let mtu = error.mtu;
+            let (to, bounce) = match (error.by, error.errno) {
+                (Some(by), _) => {
+                    (error.to, Bounce::Icmp { by, kind: error.kind, code: error.code, mtu })
+                }
+                (None, libc::EMSGSIZE) => {
+                    let Some(to) = unsent.take() else { continue };
+                    (to, Bounce::TooLong { mtu })
+                }
                 // Any other error of the kernel's own is what the call returned that sent.
                 (None, _) => continue,
             };
