@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use log::Level;
 use mio::event::Event;
 use mio::{Events, Poll, Token};
 use nix::sys::signal::Signal;
@@ -174,6 +175,8 @@ struct Server {
     signals: Signals,
     watches: Watches,
     resolvers: HostResolvers,
+    /// When those were looked at last because one could not be asked.
+    doubted_at: Option<Instant>,
     pidfd: Option<OwnedFd>,
     /// Kept open: their peers watch us as we watch them.
     _exits: Vec<OwnedFd>,
@@ -329,7 +332,7 @@ impl Server {
             WATCHES => {
                 for file in self.watches.changed() {
                     match file {
-                        File::Resolvers => self.follow_resolvers(now),
+                        File::Resolvers => self.follow_resolvers(Level::Warn, now),
                         File::Namespace => return Some(Ended::Container),
                     }
                 }
@@ -421,7 +424,7 @@ impl Server {
     fn reload(&mut self, now: Instant) {
         let Self { manager, engine, resolvers, .. } = self;
         manager.reload(|| {
-            if let Some(read) = resolvers.read_again() {
+            if let Some(read) = resolvers.read_again(Level::Warn) {
                 engine.set_resolvers(read, now);
             }
         });

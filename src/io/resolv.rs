@@ -7,6 +7,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Component, Path, PathBuf};
 
+use log::Level;
+
 use crate::config::{Name, Resolver, Route, Server};
 use crate::engine::dns::Resolvers;
 use crate::sys::fd::{is_there, read_file};
@@ -29,7 +31,7 @@ pub struct HostResolvers {
     /// Where the host's resolvers are written down.
     path: PathBuf,
     /// The servers to ask instead, if there are any.
-    instead: Vec<SocketAddr>,
+    instead: Vec<Server>,
     routes: Vec<(Name, Vec<SocketAddr>)>,
 }
 
@@ -54,13 +56,14 @@ impl HostResolvers {
     /// A server's interface that is not there.
     pub fn of(wanted: &Resolver) -> Result<Self, ResolverError> {
         let all = |servers: &[Server]| servers.iter().map(address_of).collect();
+        let _: Vec<SocketAddr> = all(&wanted.servers)?;
         let routes = wanted.routes.iter().map(|Route { domain, servers }| {
             let servers: Result<Vec<_>, ResolverError> = all(servers);
             Ok((domain.clone(), servers?))
         });
         Ok(Self {
             path: PathBuf::from(RESOLV_CONF),
-            instead: all(&wanted.servers)?,
+            instead: wanted.servers.clone(),
             routes: routes.collect::<Result<_, ResolverError>>()?,
         })
     }
@@ -79,10 +82,13 @@ impl HostResolvers {
 
     /// Reads the file. One that is not there, or names no server, means a server on loopback, as for
     /// resolv.conf(5). `None` for one that cannot be read: it may lead where this process does not see
-    /// it any more.
-    pub(super) fn read_again(&self) -> Option<Resolvers> {
+    /// it any more, which is told at this level.
+    pub(super) fn read_again(&self, level: Level) -> Option<Resolvers> {
         if !self.instead.is_empty() {
-            return Some(Resolvers::new(self.instead.clone()));
+            // Where the interface is gone, so is the server until there is one of its name.
+            let lost = |server: &Server| SocketAddr::new(server.address, server.port);
+            let now = |server| address_of(server).unwrap_or_else(|_| lost(server));
+            return Some(Resolvers::new(self.instead.iter().map(now).collect()));
         }
         let mut servers = match read_file(&self.path) {
             Ok(bytes) => parse(&String::from_utf8_lossy(&bytes), scope_id),
@@ -90,7 +96,7 @@ impl HostResolvers {
                 Vec::new()
             }
             Err(error) => {
-                log::warn!("cannot read {}: {error}", self.path.display());
+                log::log!(level, "cannot read {}: {error}", self.path.display());
                 return None;
             }
         };
@@ -103,7 +109,7 @@ impl HostResolvers {
 
     /// The same where nothing is known of before: what cannot be read is a server on loopback, too.
     pub(super) fn read(&self) -> Resolvers {
-        self.read_again().unwrap_or_else(|| Resolvers::new(vec![ON_LOOPBACK]))
+        self.read_again(Level::Warn).unwrap_or_else(|| Resolvers::new(vec![ON_LOOPBACK]))
     }
 }
 
@@ -178,11 +184,12 @@ fn parse(text: &str, scope_id: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> 
         .collect()
 }
 
-/// An address, for IPv6 with a zone like `fe80::1%eth0` (RFC 4007, section 11).
+/// An address, for IPv6 with a zone like `fe80::1%eth0` (RFC 4007, section 11). One whose interface is
+/// not there yet cannot be asked, but is no reason to ask somebody who is not named.
 fn server(word: &str, scope_id: &impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
     let (address, zone) = word.split_once('%').map_or((word, None), |(a, z)| (a, Some(z)));
     match (address.parse().ok()?, zone) {
-        (IpAddr::V6(v6), Some(zone)) => scoped(v6, scope_id(zone)?),
+        (IpAddr::V6(v6), Some(zone)) => scoped(v6, scope_id(zone).unwrap_or(0)),
         (address, _) => Some(SocketAddr::new(address, DNS_PORT)),
     }
 }
@@ -253,7 +260,7 @@ mod tests {
                     nameserver fe80::1%eth7\nnameserver fe80::1%gone\noptions ndots:1\n";
         let servers = parse(text, |zone| (zone == "eth7").then_some(7));
         let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["192.0.2.2:53", "[2001:db8::1]:53", "[fe80::1%7]:53"]);
+        assert_eq!(servers, ["192.0.2.2:53", "[2001:db8::1]:53", "[fe80::1%7]:53", "[fe80::1]:53"]);
     }
 
     #[test]
@@ -263,7 +270,11 @@ mod tests {
         let host = HostResolvers { path: path.clone(), ..HostResolvers::default() };
         for text in ["", "search lan\n", "nameserver nonsense\n"] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(host.read_again(), Some(Resolvers::new(vec![ON_LOOPBACK])), "{text}");
+            assert_eq!(
+                host.read_again(Level::Warn),
+                Some(Resolvers::new(vec![ON_LOOPBACK])),
+                "{text}"
+            );
         }
         std::fs::remove_dir_all(base).unwrap();
     }

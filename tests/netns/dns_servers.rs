@@ -163,6 +163,71 @@ fn servers_may_have_ipv6_addresses_and_zones() {
     }
 }
 
+/// Whether the container's next questions are answered, the last of them within five seconds.
+#[track_caller]
+fn is_answered(lab: &Lab, container: &Container, when: &str) {
+    eventually(secs(5), &format!("an answer {when}"), || {
+        let seen = lab.dig(container, "a.test");
+        if seen == LAN4 { Ok(()) } else { Err(seen) }
+    });
+}
+
+// A modem that is pulled out and put in again has another index, and nobody touches resolv.conf.
+#[test]
+fn a_server_on_an_interface_that_comes_and_goes_is_asked_again() {
+    let Some(lab) = Lab::new() else { return };
+    let lan = lab.lan_pid();
+    let plug = || {
+        let host = format!(
+            "ip link add h1 type veth peer name l1 netns {lan}
+             ip link set h1 up; ip addr add fe80::1/64 dev h1 nodad"
+        );
+        lab.sh(Place::Host, &host).ok();
+        lab.sh(Place::Lan, "ip link set l1 up; ip addr add fe80::9/64 dev l1 nodad").ok();
+    };
+    let unplug = || lab.sh(Place::Host, "ip link del h1");
+    let program = "
+s = udp_any(53)
+def serve():
+    while True:
+        answer_udp(s, lambda data, _: data[:2] + b'\\x85\\x80\\0\\1\\0\\1\\0\\0\\0\\0' + data[12:24]
+                   + b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\0\\0\\4\\xc0\\0\\2\\x09')
+thread(serve)
+forever()
+";
+    let _dns = lab.serve(Place::Lan, program);
+    lab.set_resolv_conf("nameserver fe80::9%h1\n");
+    let by_file = lab.container();
+    let _file = lab.rnsnet(&by_file).named("file").start();
+    assert_eq!(lab.dig(&by_file, "a.test"), "");
+    plug();
+    is_answered(&lab, &by_file, "once there is the interface");
+    let by_option = lab.container();
+    let _option = lab.rnsnet(&by_option).with(&["--dns", "fe80::9%h1"]).named("option").start();
+    is_answered(&lab, &by_option, "at the start");
+    unplug().ok();
+    assert_eq!(lab.dig(&by_option, "a.test"), "");
+    plug();
+    is_answered(&lab, &by_file, "once it is there again");
+    is_answered(&lab, &by_option, "once it is there again");
+}
+
+// At boot rnsnet may be there before whoever writes the file, and the directory that a link in /etc
+// leads to.
+#[test]
+fn a_resolv_conf_whose_directory_comes_later_is_read() {
+    let Some(lab) = Lab::new() else { return };
+    lab.replaceable_etc();
+    lab.sh(Place::Host, "ln -sf late/resolv.conf /etc/resolv.conf").ok();
+    let _dns = lab.dns_server(LAN4);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    assert_eq!(lab.dig(&ctr, "a.test"), "");
+    let write = format!("mkdir /etc/late; echo nameserver {LAN4} > /etc/late/resolv.conf");
+    lab.sh(Place::Host, &write).ok();
+    is_answered(&lab, &ctr, "once there is the file");
+}
+
 #[test]
 fn a_server_on_an_interface_that_is_not_there_is_refused() {
     let Some(lab) = Lab::new() else { return };

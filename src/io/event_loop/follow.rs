@@ -1,9 +1,15 @@
 //! What follows changes of the machine while the loop runs: published ports the host's addresses,
 //! ports of either side what listens on the other. What follows what is decided elsewhere.
 
+use log::Level;
+use smoltcp::time::Duration;
+
 use super::Server;
 use crate::engine::Instant;
 use crate::io::published::{Place, Rule};
+
+/// How often resolv.conf is read for a resolver that cannot be asked: a guest may ask for ever.
+const DOUBTS: Duration = Duration::from_secs(1);
 
 impl Server {
     /// The host's addresses have changed: published ports and what goes out follow.
@@ -22,12 +28,21 @@ impl Server {
     }
 
     /// Where resolv.conf may be something has happened, which may be about another file.
-    pub(super) fn follow_resolvers(&mut self, now: Instant) {
-        if let Some(read) = self.resolvers.read_again()
+    pub(super) fn follow_resolvers(&mut self, level: Level, now: Instant) {
+        if let Some(read) = self.resolvers.read_again(level)
             && self.engine.set_resolvers(read, now)
         {
             // For whoever waits for it.
             self.manager.reload(|| ());
+        }
+    }
+
+    /// A resolver cannot be asked. Its interface may be another one by now, and of some changes of
+    /// resolv.conf nobody is told.
+    pub(super) fn doubt_resolvers(&mut self, now: Instant) {
+        if self.doubted_at.is_none_or(|at| now >= at + DOUBTS) {
+            self.doubted_at = Some(now);
+            self.follow_resolvers(Level::Debug, now);
         }
     }
 

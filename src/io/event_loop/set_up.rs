@@ -136,6 +136,7 @@ impl Server {
             signals: network.signals,
             watches,
             resolvers: network.resolvers,
+            doubted_at: None,
             pidfd: network.pidfd,
             _exits: network.exits,
             forward_signals: network.forward_signals,

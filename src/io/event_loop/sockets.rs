@@ -214,6 +214,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
+                    self.doubt_resolvers(now);
                     self.engine.handle_host(id, HostEvent::Failed(error.kind()), now);
                     return;
                 }
@@ -234,6 +235,9 @@ impl Server {
                         self.explain(kind, &error);
                         if error.raw_os_error() == Some(libc::EMFILE) {
                             self.engine.count_limit(Limit::Descriptors);
+                        }
+                        if matches!(kind, SocketKind::UdpConnect(_)) {
+                            self.doubt_resolvers(now);
                         }
                         self.engine.handle_host(socket, HostEvent::Failed(error.kind()), now);
                     }
