@@ -196,6 +196,8 @@ pub(super) fn child_error(failure: Failure) -> ChildError {
 /// # Errors
 /// What fork(2) reports.
 pub fn spawn<F: FnOnce() -> i32>(child: F) -> io::Result<Pid> {
+    // Where the caller has it ignored, the kernel tells nobody how a child ended.
+    set_default(Signal::SIGCHLD)?;
     // SAFETY: the callers see to it that there is one thread, so the child may do everything.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
@@ -256,11 +258,15 @@ pub fn die_with(parent: Pid) -> Result<(), Errno> {
 /// # Errors
 /// What sigaction(2) and sigprocmask(2) report.
 pub fn reset_signals() -> io::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: installs no handler.
-    unsafe { nix::sys::signal::sigaction(Signal::SIGPIPE, &default) }?;
+    set_default(Signal::SIGPIPE)?;
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
+}
+
+fn set_default(signal: Signal) -> Result<(), Errno> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: installs no handler.
+    unsafe { nix::sys::signal::sigaction(signal, &default) }.map(drop)
 }
 
 /// A connected pair of sockets that keep the borders of messages; close-on-exec.
@@ -429,6 +435,17 @@ mod tests {
             is_kind(file.as_fd(), Kind::Network).unwrap_err().raw_os_error(),
             Some(libc::ENOTTY)
         );
+    }
+
+    #[test]
+    fn how_a_child_ended_is_known_though_the_caller_ignores_children() {
+        let child = spawn(|| {
+            let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+            // SAFETY: installs no handler.
+            unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &ignore) }.unwrap();
+            wait(spawn(|| 7).unwrap()).unwrap_or(1)
+        });
+        assert_eq!(wait(child.unwrap()).unwrap(), 7);
     }
 
     #[test]
