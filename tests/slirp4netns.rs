@@ -277,6 +277,23 @@ fn it_ends_with_its_container_and_in_order_by_a_signal() {
     );
 }
 
+// `nohup dockerd-rootless.sh &`, and then the terminal goes.
+#[test]
+fn what_the_caller_ignores_does_not_end_it() {
+    passes(
+        r#"
+        container
+        trap '' HUP INT QUIT
+        start -c "$C" tap0
+        for signal in HUP INT QUIT; do kill -$signal "$H"; done
+        in_ ping -c 1 -W 2 10.0.2.2 >/dev/null || fail "it died"
+        kill -TERM "$H"
+        eventually ended
+        wait "$H" || fail "exit code $?"
+        "#,
+    );
+}
+
 #[test]
 fn sandbox_and_seccomp_are_what_it_does_anyway_and_can_be_looked_at() {
     passes(

@@ -6,7 +6,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// The signals that the process handles; all are blocked from [`Signals::new`] on.
+use crate::sys::netns::is_ignored;
+
+/// The signals that the process handles; all are blocked from [`Signals::new`] on, but those of a
+/// terminal that the caller ignores: under nohup(1) and in the background of a script.
 const HANDLED: [Signal; 5] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1];
 /// `si_code` of a signal that the kernel sent: the terminal's keys (`SI_KERNEL`, sigaction(2)).
@@ -31,7 +34,9 @@ impl Signals {
     /// # Errors
     /// What signalfd(2) reports.
     pub fn new() -> io::Result<Self> {
-        let mask: SigSet = HANDLED.into_iter().collect();
+        let terminals = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
+        let handled = |signal: &Signal| !(terminals.contains(signal) && is_ignored(*signal));
+        let mask: SigSet = HANDLED.into_iter().filter(handled).collect();
         mask.thread_block()?;
         Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
     }

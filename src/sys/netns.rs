@@ -269,6 +269,17 @@ fn set_default(signal: Signal) -> Result<(), Errno> {
     unsafe { nix::sys::signal::sigaction(signal, &default) }.map(drop)
 }
 
+/// Whether the caller had this process ignore a signal, as nohup(1) does.
+#[must_use]
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: every field is an integer, an array of such or an optional pointer to a function, for
+    // which zero is a value.
+    let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: changes nothing; the structure outlives the call that fills it.
+    let asked = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut found) };
+    asked == 0 && found.sa_sigaction == libc::SIG_IGN
+}
+
 /// A connected pair of sockets that keep the borders of messages; close-on-exec.
 ///
 /// # Errors
