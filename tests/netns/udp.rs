@@ -366,3 +366,57 @@ except ConnectionRefusedError: say('refused')
         assert_eq!(server.line(secs(10)), "refused", "{host}");
     }
 }
+
+// A container that has bridged its interface to another namespace, as to a virtual machine: each
+// has a hardware address and IP addresses of its own behind the one TAP.
+#[test]
+fn machines_behind_a_bridge_get_their_own_answers() {
+    let Some(lab) = Lab::new() else { return };
+    // Answers once both have asked, so that one of them was not the last to speak.
+    let server = format!(
+        "
+def serve(lan):
+    while True:
+        asked = [lan.recvfrom(99) for _ in range(2)]
+        for data, peer in asked:
+            lan.sendto(data, peer)
+for host in '{LAN4}', '{LAN6}':
+    threading.Thread(target=serve, args=(udp(host, 9, timeout=100),), daemon=True).start()
+say('ready')
+time.sleep(100)
+"
+    );
+    let _lan = lab.serve(Place::Lan, &server);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let program = format!(
+        "
+import ctypes, subprocess
+libc = ctypes.CDLL(None, use_errno=True)
+def sh(script): subprocess.run(['sh', '-ec', script], check=True)
+def ask(): return [udp(timeout=20, v6=v6) for v6 in (False, True)]
+addresses = 'ip addr add 10.0.2.%d/24 dev %s; ip addr add fd72:6e73:6e65::%d/64 dev %s nodad'
+routes = 'ip route add default via 10.0.2.2; ip route add default via fd72:6e73:6e65::2'
+own = os.open('/proc/self/ns/net', os.O_RDONLY)
+outside = subprocess.Popen(['sleep', '100'])
+assert libc.unshare(0x40000000) == 0, ctypes.get_errno()
+sh(f'ip link add eth0 type veth peer name v0 netns {{outside.pid}}; ip link set eth0 up;'
+   + addresses % (50, 'eth0', 50, 'eth0') + ';' + routes)
+inner = ask()
+assert libc.setns(own, 0) == 0, ctypes.get_errno()
+sh('ip addr flush dev eth0; ip -6 route flush dev eth0; ip link add br0 type bridge;'
+   + 'ip link set eth0 master br0; ip link set v0 up master br0; ip link set br0 up;'
+   + addresses % (100, 'br0', 100, 'br0') + ';' + routes)
+outer = ask()
+for family, lan in enumerate(['{LAN4}', '{LAN6}']):
+    for number in range(10):
+        for who in inner[family], outer[family]:
+            who.sendto(b'%d' % number, (lan, 9))
+        for who in outer[family], inner[family]:
+            assert who.recv(9) == b'%d' % number
+outside.kill()
+say('each its own')
+"
+    );
+    assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "each its own");
+}
