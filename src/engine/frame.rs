@@ -17,7 +17,7 @@ use smoltcp::wire::{
 };
 
 use super::host::IpFields;
-use super::machines::{self, Machines};
+use super::machines::Machines;
 use super::stats::DropReason;
 use crate::config::MacAddress;
 
@@ -74,8 +74,7 @@ impl Link {
         if self.machines.is_empty() {
             return self.guest_mac;
         }
-        let known = self.machines.find(address).or_else(|| machines::group(address));
-        known.unwrap_or(self.guest_mac)
+        self.machines.find(address).unwrap_or(self.guest_mac)
     }
 }
 

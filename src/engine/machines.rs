@@ -17,7 +17,7 @@ const MOST: usize = 64;
 /// The addresses of the machines on one link.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Machines {
-    /// Heard last first, so that one machine that speaks is found at once.
+    /// Heard last last.
     known: Vec<(IpAddr, MacAddress)>,
 }
 
@@ -28,29 +28,33 @@ impl Machines {
     }
 
     /// The machine that has just spoken from an address.
+    #[inline(never)]
     pub(super) fn note(&mut self, address: IpAddr, mac: MacAddress) {
-        if self.known.first() == Some(&(address, mac)) {
+        if self.known.last() == Some(&(address, mac)) {
             return;
         }
-        if let Some(at) = self.known.iter().position(|(known, _)| *known == address) {
-            let (_, was) = self.known.remove(at);
-            if was != mac {
+        let own = self.known.iter().position(|(known, _)| *known == address);
+        if let Some(at) = own.or((self.known.len() >= MOST).then_some(0)) {
+            let (known, was) = self.known.remove(at);
+            if known == address && was != mac {
                 // Mostly one machine that has another hardware address now, for all it has.
                 self.known.retain(|(_, of)| *of != was);
             }
         }
-        self.known.truncate(MOST - 1);
-        self.known.insert(0, (address, mac));
+        self.known.push((address, mac));
     }
 
-    /// The machine that has an address.
+    /// The machine that has an address, or the group's own.
+    // Not in every place that composes a packet: few links have several machines.
+    #[inline(never)]
     pub(super) fn find(&self, address: IpAddr) -> Option<MacAddress> {
-        self.known.iter().find(|(known, _)| *known == address).map(|(_, mac)| *mac)
+        let known = self.known.iter().find(|(known, _)| *known == address);
+        known.map(|(_, mac)| *mac).or_else(|| group(address))
     }
 }
 
 /// The hardware address of a group (RFC 1112, section 6.4; RFC 2464, section 7) or of everybody.
-pub(super) fn group(address: IpAddr) -> Option<MacAddress> {
+fn group(address: IpAddr) -> Option<MacAddress> {
     match address {
         IpAddr::V4(ip) if ip.is_broadcast() => Some(MacAddress([0xff; 6])),
         IpAddr::V4(ip) if ip.is_multicast() => {
