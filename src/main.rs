@@ -1,7 +1,6 @@
 //! The program: parse, log, run, tell the error, exit.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use rnsnet::cli::pasta;
@@ -10,6 +9,7 @@ use rnsnet::cli::{Command, Environment};
 use rnsnet::config::Process;
 use rnsnet::error::Error;
 use rnsnet::io::logger;
+use rnsnet::output;
 use rnsnet::session;
 use rnsnet::sys::alloc::PageAllocator;
 use rnsnet::verbs;
@@ -108,10 +108,7 @@ fn start_log(process: &Process) {
     logger::init(process.log_level.0);
 }
 
-/// A reader that has gone away, as in `rnsnet --help | head -1`, is no failure.
 fn print(text: &str) -> u8 {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => 1,
-        _ => 0,
-    }
+    let printed = output::print(text).map(|()| 0);
+    session::finish(printed.map_err(Error::from), Error::exit_code)
 }

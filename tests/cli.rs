@@ -155,6 +155,17 @@ fn a_socket_that_cannot_be_connected_to_is_passed_over() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_told() {
+    for args in ["--help", "--version", "version", "ps"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+        let printed = printed(Command::new(env!("CARGO_BIN_EXE_rnsnet")).arg(args).stdout(full));
+        let told =
+            "rnsnet: cannot write to standard output: No space left on device (os error 28)\n";
+        assert_eq!((printed.code, printed.stderr.as_str()), (Some(1), told), "{args}");
+    }
+}
+
+#[test]
 fn what_goes_on_for_ever_ends_with_its_reader() {
     let runtime = runtime("reader");
     for name in ["stats", "events"] {

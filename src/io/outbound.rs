@@ -3,6 +3,7 @@
 //! What is named is looked for when a socket is opened, and may come and go: without it the flow is
 //! refused. Only slirp4netns's interfaces are looked up once, at the start, as that has it.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -112,18 +113,20 @@ impl OutboundPolicy {
         std::mem::replace(&mut self.seen, seen) != seen
     }
 
-    /// What the host did not have of it when its addresses were last looked at.
-    pub(super) fn missing(&self) -> Vec<String> {
-        let mut missing = Vec::new();
+    /// Tells what the host did not have of it when its addresses were last looked at.
+    pub(super) fn missing(&self, tell: &mut dyn FnMut(&dyn Display)) {
+        let other = self.interface_v6.as_ref().filter(|v6| self.interface_v4.as_ref() != Some(v6));
         for (address, there, interface, index) in [
-            (self.v4.map(IpAddr::V4), self.seen.v4, &self.interface_v4, self.seen.index_v4),
-            (self.v6.map(IpAddr::V6), self.seen.v6, &self.interface_v6, self.seen.index_v6),
+            (self.v4.map(IpAddr::V4), self.seen.v4, self.interface_v4.as_ref(), self.seen.index_v4),
+            (self.v6.map(IpAddr::V6), self.seen.v6, other, self.seen.index_v6),
         ] {
-            missing.extend(address.filter(|_| there != address).map(|address| address.to_string()));
-            missing.extend(interface.iter().filter(|_| index.is_none()).map(|i| i.name.clone()));
+            if let Some(address) = address.filter(|_| there != address) {
+                tell(&address);
+            }
+            if let (Some(interface), None) = (interface, index) {
+                tell(&interface.name);
+            }
         }
-        missing.dedup();
-        missing
     }
 
     /// The local end of a socket of one family towards the host's network.
@@ -242,10 +245,15 @@ mod tests {
         assert!(policy.note(&interfaces));
         assert_eq!(address(&policy, false), Some("127.0.0.1".parse().unwrap()));
         assert!(!policy.note(&interfaces));
-        assert!(policy.missing().is_empty());
+        let missing = |policy: &OutboundPolicy| {
+            let mut missing = Vec::new();
+            policy.missing(&mut |name| missing.push(name.to_string()));
+            missing
+        };
+        assert!(missing(&policy).is_empty());
         let mut absent = named("no-such-link");
         assert!(!absent.note(&interfaces));
-        assert_eq!(absent.missing(), ["no-such-link"]);
+        assert_eq!(missing(&absent), ["no-such-link"]);
         assert_eq!(absent.of(true).unwrap_err().kind(), io::ErrorKind::NetworkUnreachable);
     }
 

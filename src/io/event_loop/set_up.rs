@@ -113,9 +113,9 @@ impl Server {
             if sockets.outbound.follows() {
                 interfaces.follow().map_err(set_up("list the host's interfaces"))?;
                 sockets.outbound.note(interfaces);
-                for name in sockets.outbound.missing() {
+                sockets.outbound.missing(&mut |name| {
                     log::warn!("the container goes out by {name}, which is not there yet");
-                }
+                });
             }
         }
         Ok(Self {
