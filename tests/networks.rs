@@ -201,7 +201,7 @@ fn the_documents_example_is_inspected_as_they_show_it() {
     assert!(more.starts_with(",\n        \"Group\": null,\n"), "{verbose}");
     let nothing = user.network("inspect nope");
     assert_eq!(nothing.stdout, "[]\n");
-    assert_eq!(nothing.fails(), "rnsnet: no such network: nope");
+    assert_eq!(nothing.fails().lines().next(), Some("rnsnet: no such network: nope"));
     assert_eq!(
         user.network("inspect -f {{.Nope}} my-custom-net").fails().split(';').next(),
         Some("rnsnet: cannot fill in --format: there is no field .Nope")
@@ -277,7 +277,7 @@ fn networks_are_removed_one_by_one_or_pruned() {
     );
     let both = user.network("rm c nope d");
     assert_eq!(both.stdout, "c\nd\n");
-    assert_eq!(both.fails(), "rnsnet: no such network: nope");
+    assert_eq!(both.fails().lines().next(), Some("rnsnet: no such network: nope"));
     assert_eq!(user.network("rm -f nope").ok(), "");
     assert_eq!(user.network("prune -f --filter until=1h").ok(), "");
     assert_eq!(

@@ -15,8 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub use connection::{Connection, Line};
 
-use crate::control::{Container, Info, Kind, Refusal};
-use crate::io::listen;
+use crate::control::{Container, Info, Kind, PORT_TAKEN, Refusal};
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
 
 /// What a verb cannot do with running networks.
@@ -82,7 +81,7 @@ impl ClientError {
                 if source.kind == Kind::Conflict
                     && source.message.starts_with("cannot publish ") =>
             {
-                Some(listen::TAKEN.into())
+                Some(PORT_TAKEN.into())
             }
             Self::Terminal => {
                 Some("rnsnet capture CTR -w FILE, or rnsnet capture CTR | tcpdump -nr -".into())

@@ -65,6 +65,9 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// What helps where somebody has a port that is to be published.
+pub const PORT_TAKEN: &str = "another program listens there: `ss -ltunp` shows which";
+
 /// What sort of reason there is for a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

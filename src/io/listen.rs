@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::activation::{Activation, ActivationError};
 use crate::config::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Protocol, Publish};
+use crate::control::PORT_TAKEN;
 use crate::sys::inherited::{InheritedError, InheritedSocket, take_socket};
 use crate::sys::interfaces::Interfaces;
 use crate::sys::sock;
@@ -41,9 +42,6 @@ pub struct Published {
     /// The sockets; none for an interface without addresses.
     pub listeners: Vec<Listener>,
 }
-
-/// What helps where somebody has the port.
-pub(crate) const TAKEN: &str = "another program listens there: `ss -ltunp` shows which";
 
 /// A port that cannot be published.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +85,7 @@ impl ListenError {
                     "ports below net.ipv4.ip_unprivileged_port_start (1024) need root: publish a \
                      higher port, lower the limit with sysctl, or have the socket handed in (fd:N:)",
                 ),
-                io::ErrorKind::AddrInUse => Some(TAKEN),
+                io::ErrorKind::AddrInUse => Some(PORT_TAKEN),
                 io::ErrorKind::AddrNotAvailable => Some(
                     "the host has no such address: `ip addr` lists those it has; --freebind waits \
                      for it",

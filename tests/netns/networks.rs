@@ -762,7 +762,8 @@ fn a_command_is_run_on_a_network() {
         if names == "db" { Ok(()) } else { Err(names) }
     });
     let unknown = lab.rnsnet_ends(&["run", "--network", "nope", "true"]);
-    assert_eq!((unknown.code(), unknown.stderr.as_str()), (125, "rnsnet: no such network: nope\n"));
+    assert_eq!(unknown.code(), 125);
+    assert!(unknown.stderr.starts_with("rnsnet: no such network: nope\nhint: "), "{unknown}");
 }
 
 #[test]
