@@ -12,10 +12,11 @@ mod rate;
 pub mod resolver;
 pub mod pasta;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+
+use crate::sorted::SortedSet;
 
 pub use between::{Between, Pass, PassError, PassKind};
 pub use limits::{Limit, LimitError, Limits};
@@ -431,7 +432,7 @@ pub enum HostAccess {
     #[default]
     None,
     /// These TCP and UDP ports.
-    Ports(BTreeSet<u16>),
+    Ports(SortedSet<u16>),
     /// Every port.
     All,
 }

@@ -210,9 +210,28 @@ impl<K: Ord, V> FromIterator<(K, V)> for SortedMap<K, V> {
     }
 }
 
+// Sorted at once: a container may listen on thousands of ports, whose order nobody knows.
 impl<K: Ord> FromIterator<K> for SortedSet<K> {
     fn from_iter<I: IntoIterator<Item = K>>(keys: I) -> Self {
-        Self { keys: keys.into_iter().map(|key| (key, ())).collect() }
+        let mut entries: Vec<_> = keys.into_iter().map(|key| (key, ())).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        Self { keys: SortedMap { entries } }
+    }
+}
+
+impl<K: Ord, const N: usize> From<[K; N]> for SortedSet<K> {
+    fn from(keys: [K; N]) -> Self {
+        keys.into_iter().collect()
+    }
+}
+
+impl<K> IntoIterator for SortedSet<K> {
+    type Item = K;
+    type IntoIter = std::iter::Map<std::vec::IntoIter<(K, ())>, fn((K, ())) -> K>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.keys.into_iter().map(|(key, ())| key)
     }
 }
 
@@ -340,5 +359,7 @@ mod tests {
         let mut set: SortedSet<_> = [3, 1, 3].into_iter().collect();
         assert!(set.insert(2) && !set.insert(1));
         assert!(set.iter().eq(&[1, 2, 3]));
+        assert_eq!(SortedSet::from([3, 1, 2, 3, 1]), set);
+        assert!(set.into_iter().eq([1, 2, 3]));
     }
 }

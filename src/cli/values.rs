@@ -4,7 +4,6 @@
 //! together (the container's address and its prefix) is decided here too.
 //! Files, namespaces and descriptors are not looked at. `--publish` has its own file.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -291,7 +290,7 @@ pub(crate) fn host_access(text: &str) -> Result<HostAccess, ValueError> {
         "all" => return Ok(HostAccess::All),
         _ => {}
     }
-    let mut ports = BTreeSet::new();
+    let mut ports = Vec::new();
     for port in text.split(',') {
         if port.is_empty() || !is_digits(port) {
             return Err(ValueError::Expected("none, all or PORT[,PORT...]"));
@@ -299,7 +298,7 @@ pub(crate) fn host_access(text: &str) -> Result<HostAccess, ValueError> {
         let port = number(port, 1, u32::from(u16::MAX))?;
         ports.extend(u16::try_from(port));
     }
-    Ok(HostAccess::Ports(ports))
+    Ok(HostAccess::Ports(ports.into_iter().collect()))
 }
 
 /// Reads the number of an inherited descriptor, which is none of the standard three.

@@ -3,7 +3,6 @@
 //!
 //! Owns when a port is bound and given back. Which ports may be is said by the rules.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,6 +12,7 @@ use super::published::{Place, PublishedPorts};
 use crate::config::pasta::Mirror;
 use crate::config::{Bind, HostPorts, Ports, Protocol, Publish};
 use crate::engine::{Destination, Instant};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sys::interfaces::Interfaces;
 
 /// The tables of sockets of a namespace, opened in it.
@@ -59,7 +59,7 @@ pub(super) struct Mirrors {
     /// The container.
     to: Vec<Destination>,
     /// Which of its places each port has, and the names of what was published there.
-    bound: BTreeMap<(Protocol, u16), Vec<(usize, u64)>>,
+    bound: SortedMap<(Protocol, u16), Vec<(usize, u64)>>,
     due: Instant,
     /// It was told that there are too many.
     told: bool,
@@ -84,15 +84,15 @@ impl Tables {
     pub(super) fn look(
         &mut self,
         wanted: impl Fn((Protocol, u16), IpAddr) -> bool,
-    ) -> io::Result<BTreeSet<(Protocol, u16)>> {
-        let mut found = BTreeSet::new();
+    ) -> io::Result<SortedSet<(Protocol, u16)>> {
+        let mut found = Vec::new();
         for (protocol, table) in &self.tables {
             read(table, &mut self.bytes)?;
             let text = String::from_utf8_lossy(&self.bytes);
             let all = listening(*protocol, &text).map(|(ip, port)| ((*protocol, port), ip));
             found.extend(all.filter(|(key, ip)| wanted(*key, *ip)).map(|(key, _)| key));
         }
-        Ok(found)
+        Ok(found.into_iter().collect())
     }
 }
 
@@ -105,7 +105,7 @@ impl Mirrors {
         now: Instant,
     ) -> Self {
         let tables = Tables::new(tables);
-        Self { rules, tables, v6, to, bound: BTreeMap::new(), due: now, told: false }
+        Self { rules, tables, v6, to, bound: SortedMap::new(), due: now, told: false }
     }
 
     /// When to look again; `None` is never.
@@ -162,7 +162,7 @@ impl Mirrors {
                 match published.publish(&[rule], &self.to, self.v6, interfaces, place) {
                     Ok(made) => {
                         let made = made.into_iter().map(|id| (at, id));
-                        self.bound.entry(key).or_default().extend(made);
+                        self.bound.or_default(key).extend(made);
                     }
                     // Tried again next time.
                     Err(error) => log::debug!("{}", error.with_cause()),

@@ -3,7 +3,6 @@
 //!
 //! Owns when such a port is there. Which ports may be is said by the rules.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -13,6 +12,7 @@ use crate::config::Protocol;
 use crate::config::pasta::Mirror;
 use crate::engine::Instant;
 use crate::io::mirror::{PERIOD, SocketTables, Tables};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sys::maker::Wanted;
 use crate::sys::sock;
 
@@ -25,9 +25,9 @@ pub(super) struct Follow {
     rules: Vec<Mirror>,
     tables: Tables,
     /// The container's ports that lead somewhere in any case.
-    fixed: BTreeSet<Key>,
+    fixed: SortedSet<Key>,
     /// The others, where they could be had, with their places among the listeners.
-    ports: BTreeMap<Key, Vec<(SocketAddr, usize)>>,
+    ports: SortedMap<Key, Vec<(SocketAddr, usize)>>,
     due: Instant,
     /// It was told that there are too many.
     told: bool,
@@ -44,7 +44,7 @@ impl Follow {
             Some((outward.protocol, address.port()))
         };
         let fixed = fixed.iter().filter_map(inside).collect();
-        let (tables, ports) = (Tables::new(tables), BTreeMap::new());
+        let (tables, ports) = (Tables::new(tables), SortedMap::new());
         Self { rules, tables, fixed, ports, due: now, told: false }
     }
 
@@ -61,7 +61,7 @@ impl Relay {
 
     /// Looks again if it is time, makes what is new and takes back what is gone. Ports of the
     /// host's that lead into the container are `ours`: they would lead back.
-    pub(in crate::io) fn follow(&mut self, now: Instant, ours: impl FnOnce() -> BTreeSet<Key>) {
+    pub(in crate::io) fn follow(&mut self, now: Instant, ours: impl FnOnce() -> SortedSet<Key>) {
         let follow = &mut self.follow;
         if follow.rules.is_empty() || now < follow.due {
             return;
@@ -138,7 +138,7 @@ impl Relay {
         }
         if !places.is_empty() {
             log::debug!("port {port}/{protocol} of the host is in the container");
-            follow.ports.entry((protocol, port)).or_default().extend(places);
+            follow.ports.or_default((protocol, port)).extend(places);
             return Ok(());
         }
         failed.map_or(Ok(()), Err)
