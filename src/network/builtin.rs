@@ -6,11 +6,12 @@
 //! (`check_name`), so that a name says which network is meant. Their ids are the same everywhere.
 
 use super::definition::Definition;
+use crate::json;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = Definition> {
     // Read as any definition is; a unit test sees to it that they can be.
-    DEFINITIONS.iter().filter_map(|text| serde_json::from_str(text).ok())
+    DEFINITIONS.iter().filter_map(|text| json::read(text.as_bytes()).ok())
 }
 
 /// The one that a word names: its name, its id, or the start of its id.

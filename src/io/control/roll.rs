@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Arrival;
+use crate::json;
 
 /// A container, as it is to come back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -123,7 +124,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Vec<(usize, T)> {
     let bytes = std::fs::read(path).unwrap_or_default();
     let places = bytes.chunks(PLACE).enumerate().filter_map(|(index, place)| {
         let end = place.iter().position(|byte| *byte == 0).unwrap_or(place.len());
-        Some((index, serde_json::from_slice(place.get(..end)?).ok()?))
+        Some((index, json::read(place.get(..end)?).ok()?))
     });
     places.collect()
 }
