@@ -53,13 +53,20 @@ const VERBS: &[Entry] = &[
     Entry::Verb(&version::VERB),
 ];
 
-/// What a verb is to do, with all that was typed understood.
-pub trait Action: fmt::Debug {
+/// What a verb is to do, with all that was typed understood. Not `Debug`, which would be kept of
+/// whatever a verb may be told, though nobody prints it.
+pub trait Action {
     /// Does it, and returns the exit code.
     ///
     /// # Errors
     /// Whatever keeps it from being done.
     fn run(self: Box<Self>) -> Result<u8, Error>;
+}
+
+impl fmt::Debug for dyn Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Action")
+    }
 }
 
 /// A line of the list.
