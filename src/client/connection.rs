@@ -111,10 +111,23 @@ impl Connection {
         arguments: &impl Serialize,
         fds: &[OwnedFd],
     ) -> Result<T, ClientError> {
+        let arguments = serde_json::to_value(arguments).unwrap_or_default();
+        let answer = self.answer(execute, arguments, fds)?;
+        serde_json::from_value(answer)
+            .map_err(|_| ClientError::Language { name: self.name.clone() })
+    }
+
+    /// The answer as it came: what is the same for every type of one.
+    fn answer(
+        &mut self,
+        execute: &str,
+        arguments: Value,
+        fds: &[OwnedFd],
+    ) -> Result<Value, ClientError> {
         let name = self.name.clone();
         let talk = |source| ClientError::Talk { name: name.clone(), source };
         let language = || ClientError::Language { name: name.clone() };
-        let Ok(Value::Object(arguments)) = serde_json::to_value(arguments) else {
+        let Value::Object(arguments) = arguments else {
             return Err(language());
         };
         let line = Request { execute: execute.to_owned(), arguments }.line();
@@ -122,9 +135,7 @@ impl Connection {
         loop {
             if let Some(line) = take_line(&mut self.received) {
                 return match Said::parse(&line) {
-                    Some(Said::Return(value)) => {
-                        serde_json::from_value(value).map_err(|_| language())
-                    }
+                    Some(Said::Return(value)) => Ok(value),
                     Some(Said::Error(source)) => {
                         Err(ClientError::Refused { name: name.clone(), source })
                     }
