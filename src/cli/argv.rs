@@ -91,7 +91,7 @@ impl Syntax<'_> {
 /// Unknown, misplaced, repeated or incomplete options, and words that are not UTF-8.
 pub(crate) fn normalise(
     syntax: Syntax<'_>,
-    args: impl Iterator<Item = OsString>,
+    args: &mut dyn Iterator<Item = OsString>,
 ) -> Result<Normalised, UsageError> {
     let job = syntax.job;
     let mut words = Words::default();
@@ -311,11 +311,11 @@ mod tests {
     const VERSION: VerbName = VerbName { name: "version", aliases: &[], about: "" };
 
     fn attach(args: &[&str]) -> Result<Normalised, UsageError> {
-        normalise(ATTACH, args.iter().map(OsString::from))
+        normalise(ATTACH, &mut args.iter().map(OsString::from))
     }
 
     fn run(args: &[&str]) -> Result<Normalised, UsageError> {
-        normalise(RUN, args.iter().map(OsString::from))
+        normalise(RUN, &mut args.iter().map(OsString::from))
     }
 
     /// The words that argh would see.
@@ -372,7 +372,8 @@ mod tests {
             assert_eq!(words.command, *command, "{typed:?}");
         }
         let bytes = OsString::from_vec(vec![b'a', 0xff]);
-        let Normalised::Words(words) = normalise(RUN, [bytes.clone()].into_iter()).unwrap() else {
+        let Normalised::Words(words) = normalise(RUN, &mut [bytes.clone()].into_iter()).unwrap()
+        else {
             panic!("words")
         };
         assert_eq!(words.command, [bytes]);
@@ -453,8 +454,8 @@ mod tests {
             (&[b"--", b"\xff"], "not UTF-8: \"\u{fffd}\""),
         ];
         for (typed, expected) in table {
-            let args = typed.iter().map(|word| OsString::from_vec(word.to_vec()));
-            let error = normalise(ATTACH, args).unwrap_err();
+            let mut args = typed.iter().map(|word| OsString::from_vec(word.to_vec()));
+            let error = normalise(ATTACH, &mut args).unwrap_err();
             assert_eq!(error.to_string(), *expected, "{typed:?}");
         }
     }

@@ -380,8 +380,8 @@ const DEFAULT_BIND: &str = "RNSNET_DEFAULT_BIND";
 ///
 /// # Errors
 /// As [`parse_in`].
-pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
-    parse_in(&Environment::default(), args)
+pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    parse_in(&Environment::default(), &mut args)
 }
 
 /// Reads a command line without a verb. `args` are the words after the program's name.
@@ -390,12 +390,12 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError
 /// Whatever makes the line unusable, the first problem found.
 pub fn parse_in(
     environment: &Environment,
-    args: impl Iterator<Item = OsString>,
+    args: &mut dyn Iterator<Item = OsString>,
 ) -> Result<Command, UsageError> {
     let mut args = args.peekable();
     let job = if args.next_if(|word| word == "run").is_some() { Job::Run } else { Job::Attach };
     let syntax = Syntax { options: OPTIONS, job, verbs: &environment.verbs };
-    let words = match argv::normalise(syntax, args)? {
+    let words = match argv::normalise(syntax, &mut args)? {
         Normalised::Help => return Ok(Command::Help(help(job, &environment.verbs))),
         Normalised::Version => return Ok(Command::Version(help::version())),
         Normalised::Words(words) => words,

@@ -116,7 +116,7 @@ pub fn is_meant(program: &OsStr, args: &[OsString], environment: &Environment) -
             Err(_) => break,
         }
     }
-    marked && super::parse_in(environment, args.iter().cloned()).is_err()
+    marked && super::parse_in(environment, &mut args.iter().cloned()).is_err()
 }
 
 /// Reads a command line. `args` are the words after the program's name.

@@ -108,8 +108,8 @@ fn the_environment_says_where_ports_are_bound_that_name_no_address() {
     let environment =
         |text: &str| Environment { default_bind: Some(text.into()), verbs: Vec::new() };
     let bound = |text: &str, args: &[&str]| {
-        let args = args.iter().map(OsString::from);
-        match parse_in(&environment(text), args).map_err(|error| report(&error)) {
+        let mut args = args.iter().map(OsString::from);
+        match parse_in(&environment(text), &mut args).map_err(|error| report(&error)) {
             Ok(Command::Attach(attach)) => {
                 // As it is when another takes over, whose environment may say something else.
                 let again = attach.process.arguments.iter().map(OsString::from);

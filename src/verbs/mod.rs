@@ -242,33 +242,34 @@ pub fn parse(
     if args.next_if(|word| word == "help").is_some() {
         let of = args.next().into_iter().filter(|word| !word.is_empty());
         // `rnsnet help network create` too: a verb's help wins wherever it stands.
-        return parse_by(VERBS, environment, of.chain(args).chain(["--help".into()]));
+        return parse_by(VERBS, environment, &mut of.chain(args).chain(["--help".into()]));
     }
-    parse_by(VERBS, environment, args)
+    parse_by(VERBS, environment, &mut args)
 }
 
 /// The same by a table of verbs.
 fn parse_by(
     table: &[Entry],
     environment: &Environment,
-    args: impl Iterator<Item = OsString>,
+    args: &mut dyn Iterator<Item = OsString>,
 ) -> Result<Command, UsageError> {
     let mut args = args.peekable();
     let first = args.peek().and_then(|word| word.to_str());
     let entry = first.and_then(|first| table.iter().find(|entry| entry.name().is(first)));
     let Some(entry) = entry else {
-        return cli::parse_in(environment, args).map(|command| Command::Main(Box::new(command)));
+        return cli::parse_in(environment, &mut args)
+            .map(|command| Command::Main(Box::new(command)));
     };
     args.next();
     match entry {
-        Entry::Verb(verb) => parse_verb(verb.name, verb, args),
-        Entry::Group(group) => parse_group(group, args),
+        Entry::Verb(verb) => parse_verb(verb.name, verb, &mut args),
+        Entry::Group(group) => parse_group(group, &mut args),
     }
 }
 
 fn parse_group(
     group: &'static Group,
-    mut rest: impl Iterator<Item = OsString>,
+    rest: &mut dyn Iterator<Item = OsString>,
 ) -> Result<Command, UsageError> {
     let word = rest.next().map(|word| word.to_string_lossy().into_owned());
     match word.as_deref() {
@@ -291,10 +292,10 @@ fn parse_group(
 fn parse_verb(
     name: &str,
     verb: &'static Verb,
-    words: impl Iterator<Item = OsString>,
+    words: &mut dyn Iterator<Item = OsString>,
 ) -> Result<Command, UsageError> {
     let syntax = Syntax { options: verb.options, job: Job::Verb, verbs: &[] };
-    let read = || match argv::normalise(syntax, words)? {
+    let mut read = || match argv::normalise(syntax, words)? {
         Normalised::Help | Normalised::Version => Ok(text(help::verb(name, verb))),
         Normalised::Words(words) => {
             count(verb.arguments, &words.positionals)?;

@@ -70,8 +70,8 @@ const TABLE: &[Entry] = &[
 ];
 
 fn understood(line: &str) -> Result<String, String> {
-    let words = line.split_whitespace().map(OsString::from);
-    match parse_by(TABLE, &Environment::default(), words) {
+    let mut words = line.split_whitespace().map(OsString::from);
+    match parse_by(TABLE, &Environment::default(), &mut words) {
         Ok(Command::Verb(action)) => match action.run() {
             Err(Error::Usage(UsageError::Parser { message })) => Ok(message),
             other => panic!("{other:?}"),
