@@ -20,6 +20,7 @@ mod reattach;
 mod version;
 
 use std::ffi::OsString;
+#[cfg(not(test))]
 use std::fmt;
 
 use crate::cli::argv::{self, Normalised, Syntax, Words};
@@ -53,9 +54,19 @@ const VERBS: &[Entry] = &[
     Entry::Verb(&version::VERB),
 ];
 
-/// What a verb is to do, with all that was typed understood. Not `Debug`, which would be kept of
-/// whatever a verb may be told, though nobody prints it.
-pub trait Action {
+#[cfg(test)]
+use std::fmt::Debug as Shown;
+
+/// `Debug` in tests, which look at actions by it, and else nothing: it would be kept of whatever a
+/// verb may be told, though nobody prints it.
+#[cfg(not(test))]
+pub trait Shown {}
+
+#[cfg(not(test))]
+impl<T> Shown for T {}
+
+/// What a verb is to do, with all that was typed understood.
+pub trait Action: Shown {
     /// Does it, and returns the exit code.
     ///
     /// # Errors
@@ -63,6 +74,7 @@ pub trait Action {
     fn run(self: Box<Self>) -> Result<u8, Error>;
 }
 
+#[cfg(not(test))]
 impl fmt::Debug for dyn Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Action")

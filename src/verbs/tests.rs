@@ -5,6 +5,7 @@ use crate::cli::options::{Kind, VERB};
 use crate::error::report;
 
 /// Says what it was told.
+#[derive(Debug)]
 struct Done(String);
 
 impl Action for Done {
