@@ -34,7 +34,7 @@ impl Machines {
             return;
         }
         let own = self.known.iter().position(|(known, _)| *known == address);
-        if let Some(at) = own.or((self.known.len() >= MOST).then_some(0)) {
+        if let Some(at) = own.or_else(|| (self.known.len() >= MOST).then_some(0)) {
             let (known, was) = self.known.remove(at);
             if known == address && was != mac {
                 // Mostly one machine that has another hardware address now, for all it has.
