@@ -102,4 +102,7 @@ fn who_is_connected_by_name_is_who_was_attached() {
     lead_to(&web);
     lab.rn("network connect n2 web");
     assert!(lab.within(&web, "ip -br link").ok().contains("eth1"));
+    // By a path nobody sees its end.
+    lab.rn("detach web");
+    assert_eq!(lab.rn("ps -q"), "");
 }
