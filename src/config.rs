@@ -8,6 +8,7 @@ mod between;
 pub mod limits;
 mod link_local;
 mod ports;
+pub mod prefix;
 mod rate;
 pub mod resolver;
 pub mod pasta;
@@ -23,8 +24,9 @@ pub use limits::{Limit, LimitError, Limits};
 pub use link_local::{LinkLocal, LinkLocalError};
 pub use name::{Name, NameError};
 pub use ports::{
-    Bind, FREE_PORTS, HostPorts, HostSide, Ports, Prefix, Publish, PublishDefaults, unbindable,
+    Bind, FREE_PORTS, HostPorts, HostSide, Ports, Publish, PublishDefaults, unbindable,
 };
+pub use prefix::Prefix;
 pub use rate::{Rate, RateError};
 pub use resolver::{Host, HostAddress, Resolver, Route, Server};
 
@@ -647,11 +649,23 @@ impl fmt::Display for Protocol {
 }
 
 impl Cidr<Ipv4Addr> {
+    /// The prefix of this length, in bits, that `address` is in.
+    #[must_use]
+    pub fn around(address: Ipv4Addr, prefix_len: u8) -> Self {
+        let whole = Self { address, prefix_len };
+        Self { address: Ipv4Addr::from_bits(address.to_bits() & whole.mask()), prefix_len }
+    }
+
+    /// The bits that are the prefix's.
+    #[must_use]
+    pub fn mask(&self) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(self.prefix_len)).unwrap_or(0)
+    }
+
     /// Whether the prefix covers `address`.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len)).unwrap_or(0);
-        address.to_bits() & mask == self.address.to_bits() & mask
+        address.to_bits() & self.mask() == self.address.to_bits() & self.mask()
     }
 
     /// The last address of the prefix, which RFC 919 calls its broadcast address.
@@ -663,11 +677,21 @@ impl Cidr<Ipv4Addr> {
 }
 
 impl Cidr<Ipv6Addr> {
+    /// The prefix of this length, in bits, that `address` is in.
+    #[must_use]
+    pub fn around(address: Ipv6Addr, prefix_len: u8) -> Self {
+        let whole = Self { address, prefix_len };
+        Self { address: Ipv6Addr::from_bits(address.to_bits() & whole.mask()), prefix_len }
+    }
+
+    fn mask(&self) -> u128 {
+        u128::MAX.checked_shl(128 - u32::from(self.prefix_len)).unwrap_or(0)
+    }
+
     /// Whether the prefix covers `address`.
     #[must_use]
     pub fn contains(&self, address: Ipv6Addr) -> bool {
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix_len)).unwrap_or(0);
-        address.to_bits() & mask == self.address.to_bits() & mask
+        address.to_bits() & self.mask() == self.address.to_bits() & self.mask()
     }
 }
 

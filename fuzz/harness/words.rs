@@ -7,9 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use rnsnet::cli::slirp4netns::Invocation;
 use rnsnet::cli::{self, Command, Environment, PublishDefaults};
-use rnsnet::config::{
-    Attach, Bind, Endpoint, HostPorts, HostSide, Network, Prefix, Process, Publish,
-};
+use rnsnet::config::{Attach, Bind, Endpoint, HostPorts, HostSide, Network, Process, Publish};
 use rnsnet::verbs;
 
 /// Words separated by zero bytes, for `rnsnet`.
@@ -73,11 +71,7 @@ fn check_rule(rule: &Publish) {
         }
     }
     for prefix in &rule.from {
-        let first = match prefix {
-            Prefix::V4(prefix) => prefix.address.into(),
-            Prefix::V6(prefix) => prefix.address.into(),
-        };
-        assert!(prefix.contains(first), "{prefix} does not cover its own address");
+        assert!(prefix.contains(prefix.first()), "{prefix} does not cover its own address");
     }
 }
 

@@ -13,9 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::UsageError;
 use super::values::{self, ValueError};
-use crate::config::{
-    Bind, Cidr, HostPorts, HostSide, Ports, Prefix, Protocol, Publish, unbindable,
-};
+use crate::config::{Bind, HostPorts, HostSide, Ports, Prefix, Protocol, Publish, unbindable};
 
 pub use crate::config::PublishDefaults;
 
@@ -318,35 +316,23 @@ fn parse_prefix(text: &str) -> Result<Prefix, ValueError> {
         Some((address, length)) => (address, Some(length)),
     };
     let address: IpAddr = address.parse().map_err(|_| ValueError::NotAPrefix)?;
-    let (bits, allowed) = match address {
-        IpAddr::V4(_) => (32, "from 0 to 32"),
-        IpAddr::V6(_) => (128, "from 0 to 128"),
-    };
-    let prefix_len = match length {
-        None => bits,
-        Some(text) => {
-            let length = text.parse::<u8>().ok().filter(|_| values::is_digits(text));
-            let refused = || ValueError::PrefixLength { length: text.to_owned(), allowed };
-            length.filter(|length| *length <= bits).ok_or_else(refused)?
+    let allowed = if address.is_ipv4() { "from 0 to 32" } else { "from 0 to 128" };
+    let prefix = match length {
+        None => Prefix::from(address),
+        Some(length) => {
+            let bits = length.parse().ok().filter(|_| values::is_digits(length));
+            let refused = || ValueError::PrefixLength { length: length.to_owned(), allowed };
+            bits.and_then(|bits| Prefix::around(address, bits)).ok_or_else(refused)?
         }
     };
-    let host_bits = u32::from(bits - prefix_len);
-    let (prefix, exact) = match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
-            let first = Ipv4Addr::from_bits(address.to_bits() & mask);
-            (Prefix::V4(Cidr { address: first, prefix_len }), first == address)
-        }
-        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
-            return Err(ValueError::MappedAddress);
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
-            let first = Ipv6Addr::from_bits(address.to_bits() & mask);
-            (Prefix::V6(Cidr { address: first, prefix_len }), first == address)
-        }
-    };
-    if exact { Ok(prefix) } else { Err(ValueError::HostBits(prefix.to_string())) }
+    if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return Err(ValueError::MappedAddress);
+    }
+    if prefix.first() == address {
+        Ok(prefix)
+    } else {
+        Err(ValueError::HostBits(prefix.to_string()))
+    }
 }
 
 /// Cuts the protocol off. What follows the last slash is ports if it begins as ports do.

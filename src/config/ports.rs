@@ -4,9 +4,9 @@
 //! (which port is free, which addresses an interface has) is found out by who binds it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use super::{Cidr, Protocol};
+use super::{Prefix, Protocol};
 
 /// Host ports that are forwarded into the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,15 +95,6 @@ pub struct Ports {
     pub last: u16,
 }
 
-/// A prefix of either family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prefix {
-    /// Of IPv4.
-    V4(Cidr<Ipv4Addr>),
-    /// Of IPv6.
-    V6(Cidr<Ipv6Addr>),
-}
-
 impl Ports {
     /// One port.
     #[must_use]
@@ -137,27 +128,6 @@ impl fmt::Display for Ports {
     }
 }
 
-impl Prefix {
-    /// Whether the prefix covers `address`.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self, address) {
-            (Self::V4(prefix), IpAddr::V4(address)) => prefix.contains(address),
-            (Self::V6(prefix), IpAddr::V6(address)) => prefix.contains(address),
-            (Self::V4(_), IpAddr::V6(_)) | (Self::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::V4(prefix) => write!(f, "{}/{}", prefix.address, prefix.prefix_len),
-            Self::V6(prefix) => write!(f, "{}/{}", prefix.address, prefix.prefix_len),
-        }
-    }
-}
-
 impl Publish {
     /// Ports of these addresses, for everybody.
     #[must_use]
@@ -165,9 +135,7 @@ impl Publish {
         let host = HostSide::Bound { on, ports };
         Self { host, guest, protocol, from: Vec::new(), freebind: false }
     }
-}
 
-impl Publish {
     /// One port at one address, or at every one, for everybody.
     #[must_use]
     pub fn one(bind: Option<IpAddr>, host: u16, guest: u16, protocol: Protocol) -> Self {

@@ -1,11 +1,13 @@
 //! Named networks: what they are, where they are kept, and who has which address.
 //!
 //! - [`definition`]: what a network is, and what `network create` may ask for.
-//! - [`prefix`], [`subnets`]: address prefixes, and the choice of a free one.
+//! - [`subnets`]: the choice of a free one.
 //! - [`ipam`]: leases of addresses; [`builtin`]: the networks that nobody made.
 //! - [`options`], [`inspect`]: the words of Docker and Podman for all that.
 //! - [`store`]: the files; [`manage`]: what verbs do. These two touch the system, the others are pure.
 //! - [`when`]: points in time.
+
+pub use crate::config::prefix;
 
 pub mod builtin;
 pub mod definition;
@@ -14,7 +16,6 @@ pub mod ipam;
 pub mod leases;
 pub mod manage;
 pub mod options;
-pub mod prefix;
 pub mod store;
 pub mod subnets;
 pub mod when;

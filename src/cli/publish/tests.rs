@@ -387,14 +387,7 @@ fn rules() -> impl Strategy<Value = Publish> {
         };
         let cut = |(address, length): (IpAddr, u8)| match address {
             IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => None,
-            IpAddr::V4(ip) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-                parse_prefix(&format!("{}/{length}", Ipv4Addr::from_bits(ip.to_bits() & mask))).ok()
-            }
-            IpAddr::V6(ip) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-                parse_prefix(&format!("{}/{length}", Ipv6Addr::from_bits(ip.to_bits() & mask))).ok()
-            }
+            _ => Prefix::around(address, length),
         };
         let from = prefixes.into_iter().filter_map(cut).collect();
         Publish { host, guest, protocol, from, freebind: false }

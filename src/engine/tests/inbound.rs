@@ -5,7 +5,7 @@ use smoltcp::time::Duration;
 
 use super::net::{Net, Options, guest, server, socket};
 use super::packets::{ACK, FIN, RST, SYN, Segment};
-use crate::config::{Cidr, Prefix, Protocol};
+use crate::config::{Prefix, Protocol};
 use crate::engine::host::{HostEvent, SocketKind};
 
 #[test]
@@ -54,9 +54,7 @@ fn a_guest_s_end_is_heard_wherever_its_numbers_begin() {
 fn a_client_that_is_not_let_in_is_reset_and_counted() {
     let mut net = Net::by_hand();
     let listener = net.publish(Protocol::Tcp, 80);
-    let lan = Cidr { address: [192, 0, 2, 0].into(), prefix_len: 24 };
-    let loopback = Cidr { address: "::1".parse().unwrap(), prefix_len: 128 };
-    let from = [Prefix::V4(lan), Prefix::V6(loopback)];
+    let from = ["192.0.2.0/24", "::1/128"].map(|from| from.parse::<Prefix>().unwrap());
     net.engine.admit_only(listener, from.into());
     for (client, admitted) in [
         ("192.0.2.7:5000", true),

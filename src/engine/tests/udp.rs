@@ -6,7 +6,7 @@ use smoltcp::time::Duration;
 
 use super::net::{Net, Options, address, guest, server, socket};
 use super::packets::{Datagram, Segment, pattern, read_ip};
-use crate::config::{Cidr, HostAccess, Limit, Limits, Map, Neighbours, Prefix, Protocol, Rules};
+use crate::config::{HostAccess, Limit, Limits, Map, Neighbours, Prefix, Protocol, Rules};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
 
@@ -255,8 +255,8 @@ fn renewed_sockets_carry_on_with_the_same_peers() {
 fn a_client_that_is_not_let_in_is_dropped_and_counted() {
     let mut net = Net::by_hand();
     let listener = net.publish(Protocol::Udp, 53);
-    let lan = Cidr { address: [192, 0, 2, 0].into(), prefix_len: 24 };
-    net.engine.admit_only(listener, [Prefix::V4(lan)].into());
+    let lan: Prefix = "192.0.2.0/24".parse().unwrap();
+    net.engine.admit_only(listener, [lan].into());
     net.host_gets(listener, socket("198.51.100.7:5000"), b"?");
     net.host_gets(listener, socket("[2001:db8::7]:5000"), b"?");
     net.guest_gets_nothing();

@@ -109,6 +109,13 @@ impl Prefix {
     }
 }
 
+impl From<IpAddr> for Prefix {
+    /// The address alone.
+    fn from(address: IpAddr) -> Self {
+        Self { address, len: width(address) }
+    }
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.len)
