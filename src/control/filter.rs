@@ -438,11 +438,8 @@ impl<'a> Parser<'a> {
                     Some("arp") => Some(ARP),
                     Some(_) => return Err(together(if of == Of::Net { "net" } else { "host" })),
                 };
-                let single = text.parse().ok().and_then(|address: IpAddr| {
-                    Prefix::around(address, if address.is_ipv4() { 32 } else { 128 })
-                });
-                let prefix = match single {
-                    Some(prefix) => prefix,
+                let prefix = match text.parse::<IpAddr>().ok() {
+                    Some(address) => Prefix::from(address),
                     None if of == Of::Net && text.contains('/') => text.parse::<Prefix>()?,
                     None if of == Of::Net => {
                         return Err(self.needs("net", "a prefix, as in 192.0.2.0/24"));
@@ -454,26 +451,20 @@ impl<'a> Parser<'a> {
                 }
                 Test::Address(side, only, prefix)
             }
-            Of::Port | Of::PortRange => {
-                let protocols: &[u8] = match protocol {
-                    None => &[TCP, UDP, SCTP],
-                    Some("tcp") => &[TCP],
-                    Some("udp") => &[UDP],
-                    Some(_) => return Err(together("port")),
-                };
-                let ports = match of {
-                    Of::Port => self.number("port", PORT).map(|port| port..=port)?,
-                    _ => {
-                        let range = text.split_once('-').and_then(|(first, last)| {
-                            Some(decimal::<u16>(first)?..=decimal::<u16>(last)?)
-                        });
-                        let range = range.filter(|range| !range.is_empty());
-                        range.ok_or_else(|| self.needs("portrange", "a range, as in 8000-8010"))?
-                    }
-                };
-                // A number has taken its word already.
-                self.at -= usize::from(of == Of::Port);
-                Test::Ports(side, protocols, ports)
+            Of::Port => {
+                let protocols = carriers(protocol).ok_or_else(|| together("port"))?;
+                let port =
+                    decimal(text).ok_or_else(|| self.needs("port", "a number up to 65535"))?;
+                Test::Ports(side, protocols, port..=port)
+            }
+            Of::PortRange => {
+                let protocols = carriers(protocol).ok_or_else(|| together("port"))?;
+                let range = text
+                    .split_once('-')
+                    .and_then(|(first, last)| Some(decimal::<u16>(first)?..=decimal::<u16>(last)?));
+                let range = range.filter(|range| !range.is_empty());
+                let needs = || self.needs("portrange", "a range, as in 8000-8010");
+                Test::Ports(side, protocols, range.ok_or_else(needs)?)
             }
         };
         self.at += 1;
@@ -496,7 +487,6 @@ impl<'a> Parser<'a> {
 }
 
 const CONDITION: &str = "a condition";
-const PORT: &str = "a number up to 65535";
 
 fn protocol_alone(word: &str) -> Test {
     const BOTH: &[u16] = &[IPV4, IPV6];
@@ -508,6 +498,16 @@ fn protocol_alone(word: &str) -> Test {
         "udp" => Test::Carries(BOTH, UDP),
         "icmp" => Test::Carries(&[IPV4], ICMP),
         _ => Test::Carries(&[IPV6], ICMPV6),
+    }
+}
+
+/// What has ports, of all protocols or of one.
+fn carriers(protocol: Option<&str>) -> Option<&'static [u8]> {
+    match protocol {
+        None => Some(&[TCP, UDP, SCTP]),
+        Some("tcp") => Some(&[TCP]),
+        Some("udp") => Some(&[UDP]),
+        Some(_) => None,
     }
 }
 
