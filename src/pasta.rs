@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use crate::config::pasta::{HostLoopback, Job, Mirror, Outward, Pasta, Wish};
 use crate::config::{
     Addresses, Attach, Caller, Cidr, Endpoint, Family, Layout, Lease, LinkRoute, Map, Neighbours,
-    Network, Offload, Outbound, Refusal, Resolver, Rules, Run, Server, Setup, Source,
+    Network, Offload, Outbound, Publish, Refusal, Resolver, Rules, Run, Server, Setup, Source,
 };
 use crate::sys::host_links::{HostLinks, HostRoute};
 
@@ -141,7 +141,7 @@ impl Version for Ipv4Addr {
     }
 
     fn fallback() -> (Option<(Self, u8)>, Self) {
-        (Some((Self::new(169, 254, 2, 1), 16)), Self::new(169, 254, 2, 2))
+        (Some(FALLBACK_V4), FALLBACK_ROUTER_V4)
     }
 }
 
@@ -267,6 +267,7 @@ fn assemble(
     shell: OsString,
     ephemeral: &RangeInclusive<u16>,
 ) -> Plan {
+    let caller = caller(&pasta, v4.as_ref(), v6.as_ref(), ephemeral);
     let mut rules = Rules {
         neighbours: Neighbours::Host,
         protocols: pasta.protocols,
@@ -276,26 +277,16 @@ fn assemble(
     if let Some(mac) = pasta.gateway_mac {
         rules.gateway_mac = mac;
     }
-    let mut layout = Layout::default();
     let mut resolver = Resolver { search: pasta.search, ..Resolver::default() };
-    let mut outbound = Outbound::default();
     let mut dns = false;
     if let Some(v4) = &v4 {
-        layout.addresses.extend(v4.addresses.iter().map(|(ip, len)| (IpAddr::V4(*ip), *len)));
-        layout.routes.extend(&v4.routes);
         rules.maps.extend(&v4.maps);
         resolver.servers.extend(v4.resolver.map(server));
-        outbound.v4.clone_from(&v4.outbound);
-        outbound.interface_v4.clone_from(&v4.outbound_interface);
         dns |= v4.dns.is_some();
     }
     if let Some(v6) = &v6 {
-        layout.addresses.extend(v6.addresses.iter().map(|(ip, len)| (IpAddr::V6(*ip), *len)));
-        layout.routes.extend(&v6.routes);
         rules.maps.extend(&v6.maps);
         resolver.servers.extend(v6.resolver.map(server));
-        outbound.v6.clone_from(&v6.outbound);
-        outbound.interface_v6.clone_from(&v6.outbound_interface);
         dns |= v6.dns.is_some();
     }
     let (v4_guest, v4_family) = v4_family(v4.as_ref());
@@ -304,93 +295,102 @@ fn assemble(
     if let Some(mac) = pasta.guest_mac {
         lease.mac = mac;
     }
-    let only_v6 = v4.is_none();
-    // A port without an address is bound on those of the families that the container has.
-    let bind = |bind: Option<IpAddr>, interface: Option<&String>| match (bind, interface) {
-        (None, None) if only_v6 => Some(Ipv6Addr::UNSPECIFIED.into()),
-        (bind, _) => bind,
+    let everywhere = everywhere(v4.is_some());
+    let bound = |port: Publish| match everywhere {
+        Some(address) => port.or_at(address),
+        None => port,
     };
-    let fixed = pasta.ports.fixed.into_iter();
-    let mirrors = pasta.ports.mirrors.into_iter();
-    let (without_v4, without_v6) = (pasta.v4.is_none(), pasta.v6.is_none());
-    let loopback: Option<IpAddr> = match (without_v4, without_v6) {
-        (true, _) => Some(Ipv6Addr::LOCALHOST.into()),
-        (_, true) => Some(Ipv4Addr::LOCALHOST.into()),
-        (false, false) => None,
-    };
-    let outwards = pasta.ports.outwards.into_iter();
     let network = Network {
         addresses: Addresses { v4: v4_family, v6: v6_family.map(|(_, family)| family) },
         mtu: pasta.mtu,
-        publish: fixed
-            .map(|port| match bind(None, None) {
-                Some(address) => port.or_at(address),
-                None => port,
-            })
-            .collect(),
+        publish: pasta.ports.fixed.into_iter().map(bound).collect(),
         dns,
         resolver,
         refusal: Refusal::Unreachable,
         rules,
         ..Network::default()
     };
+    let ifname = pasta.ifname.or_else(|| template.map(str::to_owned));
     let endpoint = Endpoint {
         loopback_only: false,
-        ifname: pasta
-            .ifname
-            .or_else(|| template.map(str::to_owned))
-            .unwrap_or_else(|| "tap0".to_owned()),
+        ifname: ifname.unwrap_or_else(|| "tap0".to_owned()),
         lease,
         offload: Offload::Auto,
     };
-    let caller = Caller {
+    let (membership, process) = (None, pasta.process);
+    match pasta.job {
+        Job::Attach(target) => {
+            Plan::Attach(Attach { target, endpoint, network, membership, process, caller })
+        }
+        Job::Run(command) => {
+            let command = if command.is_empty() { vec![shell] } else { command };
+            let hostname = None;
+            Plan::Run(Run { command, hostname, endpoint, network, membership, process, caller })
+        }
+    }
+}
+
+/// What is done to the interface, and which ports lead where.
+fn caller(
+    pasta: &Pasta,
+    v4: Option<&Taken<Ipv4Addr>>,
+    v6: Option<&Taken<Ipv6Addr>>,
+    ephemeral: &RangeInclusive<u16>,
+) -> Caller {
+    let mut layout = Layout::default();
+    let mut outbound = Outbound::default();
+    if let Some(v4) = v4 {
+        layout.addresses.extend(v4.addresses.iter().map(|(ip, len)| (IpAddr::V4(*ip), *len)));
+        layout.routes.extend(&v4.routes);
+        outbound.v4.clone_from(&v4.outbound);
+        outbound.interface_v4.clone_from(&v4.outbound_interface);
+    }
+    if let Some(v6) = v6 {
+        layout.addresses.extend(v6.addresses.iter().map(|(ip, len)| (IpAddr::V6(*ip), *len)));
+        layout.routes.extend(&v6.routes);
+        outbound.v6.clone_from(&v6.outbound);
+        outbound.interface_v6.clone_from(&v6.outbound_interface);
+    }
+    let loopback: Option<IpAddr> = match (&pasta.v4, &pasta.v6) {
+        (None, _) => Some(Ipv6Addr::LOCALHOST.into()),
+        (_, None) => Some(Ipv4Addr::LOCALHOST.into()),
+        (Some(_), Some(_)) => None,
+    };
+    let everywhere = everywhere(v4.is_some());
+    let follow = |mirror: &Mirror, otherwise: Option<IpAddr>| {
+        let mut mirror = mirror.clone();
+        mirror.bind = mirror.bind.or(otherwise);
+        mirror.exclude.push(ephemeral.clone());
+        mirror
+    };
+    let ports = &pasta.ports;
+    let mirrors = ports.mirrors.iter().map(|mirror| {
+        // An interface has what addresses it has.
+        follow(mirror, everywhere.filter(|_| mirror.interface.is_none()))
+    });
+    let outwards = ports.outwards.iter().map(|outward| {
+        let at = outward.at.or(loopback);
+        Outward { at, ..outward.clone() }
+    });
+    let outward_mirrors = ports.outward_mirrors.iter().map(|mirror| follow(mirror, loopback));
+    Caller {
         personality: Some("pasta"),
         setup: if pasta.configure { Setup::Configure } else { Setup::Bare },
         outbound,
         layout: Some(layout),
-        mirrors: mirrors
-            .map(|mirror| {
-                let mut exclude = mirror.exclude;
-                exclude.push(ephemeral.clone());
-                Mirror { bind: bind(mirror.bind, mirror.interface.as_ref()), exclude, ..mirror }
-            })
-            .collect(),
-        outwards: outwards
-            .map(|outward| Outward { at: outward.at.or(loopback), ..outward })
-            .collect(),
-        outward_mirrors: pasta
-            .ports
-            .outward_mirrors
-            .into_iter()
-            .map(|mirror| {
-                let mut exclude = mirror.exclude;
-                exclude.push(ephemeral.clone());
-                Mirror { bind: mirror.bind.or(loopback), exclude, ..mirror }
-            })
-            .collect(),
-        to_loopback: pasta.ports.to_loopback,
+        mirrors: mirrors.collect(),
+        outwards: outwards.collect(),
+        outward_mirrors: outward_mirrors.collect(),
+        to_loopback: ports.to_loopback,
         outlive_netns: !pasta.quit_with_netns,
         host_files: true,
         ..Caller::default()
-    };
-    let process = pasta.process;
-    match pasta.job {
-        Job::Attach(target) => {
-            Plan::Attach(Attach { target, endpoint, network, membership: None, process, caller })
-        }
-        Job::Run(command) => {
-            let command = if command.is_empty() { vec![shell] } else { command };
-            Plan::Run(Run {
-                command,
-                hostname: None,
-                endpoint,
-                network,
-                membership: None,
-                process,
-                caller,
-            })
-        }
     }
+}
+
+/// Where a port without an address is bound: on those of the families that the container has.
+fn everywhere(v4: bool) -> Option<IpAddr> {
+    (!v4).then_some(Ipv6Addr::UNSPECIFIED.into())
 }
 
 /// A resolver at the usual port.
@@ -400,15 +400,11 @@ fn server(address: IpAddr) -> Server {
 
 /// The container's address and its network; made up, and not served, for IPv6 alone.
 fn v4_family(taken: Option<&Taken<Ipv4Addr>>) -> (Ipv4Addr, Family<Ipv4Addr>) {
-    let ((fallback, length), by) =
-        ((Ipv4Addr::new(169, 254, 2, 1), 16), Ipv4Addr::new(169, 254, 2, 2));
-    let (guest, prefix_len) =
-        taken.and_then(|v4| v4.addresses.first().copied()).unwrap_or((fallback, length));
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len)).unwrap_or(0);
-    let address = Ipv4Addr::from_bits(guest.to_bits() & mask);
+    let first = taken.and_then(|v4| v4.addresses.first().copied());
+    let (guest, prefix_len) = first.unwrap_or(FALLBACK_V4);
     let family = Family {
-        subnet: Cidr { address, prefix_len },
-        gateway: taken.map_or(by, |v4| v4.gateway),
+        subnet: Cidr::<Ipv4Addr>::around(guest, prefix_len),
+        gateway: taken.map_or(FALLBACK_ROUTER_V4, |v4| v4.gateway),
         // Link-local, so in nobody's way where the forwarder is IPv6's alone.
         dns: taken.and_then(|v4| v4.dns).unwrap_or(Ipv4Addr::new(169, 254, 1, 1)),
     };
@@ -417,10 +413,8 @@ fn v4_family(taken: Option<&Taken<Ipv4Addr>>) -> (Ipv4Addr, Family<Ipv4Addr>) {
 
 fn v6_family(taken: &Taken<Ipv6Addr>, rules: &Rules) -> Option<(Ipv6Addr, Family<Ipv6Addr>)> {
     let (guest, prefix_len) = taken.addresses.first().copied()?;
-    let mask = u128::MAX.checked_shl(128 - u32::from(prefix_len)).unwrap_or(0);
-    let address = Ipv6Addr::from_bits(guest.to_bits() & mask);
-    let family =
-        Family { subnet: Cidr { address, prefix_len }, gateway: taken.gateway, dns: guest };
+    let subnet = Cidr::<Ipv6Addr>::around(guest, prefix_len);
+    let family = Family { subnet, gateway: taken.gateway, dns: guest };
     // Where the forwarder is IPv4's alone: the gateway's own link-local address, as is in nobody's
     // way either.
     let link = Family {
@@ -430,6 +424,10 @@ fn v6_family(taken: &Taken<Ipv6Addr>, rules: &Rules) -> Option<(Ipv6Addr, Family
     let dns = taken.dns.unwrap_or_else(|| link.self_assigned(rules.gateway_mac));
     Some((guest, Family { dns, ..family }))
 }
+
+/// An address and a router for a container of a host that has none.
+const FALLBACK_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(169, 254, 2, 1), 16);
+const FALLBACK_ROUTER_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 2, 2);
 
 #[cfg(test)]
 mod tests;

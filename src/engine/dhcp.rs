@@ -223,8 +223,7 @@ fn options(turn: &Turn<'_>, request: &Request, kind: DhcpMessageType, yours: Ipv
     if !yours.is_unspecified() {
         put(LEASE_TIME, &LEASE_SECONDS.to_be_bytes());
     }
-    let mask = u32::MAX.checked_shl(32 - u32::from(v4.subnet.prefix_len)).unwrap_or(0);
-    put(SUBNET_MASK, &mask.to_be_bytes());
+    put(SUBNET_MASK, &v4.subnet.mask().to_be_bytes());
     if turn.network.default_route {
         put(ROUTER, &v4.gateway.octets());
     }
