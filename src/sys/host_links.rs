@@ -6,7 +6,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::link::{
-    IFA_ADDRESS, IFA_LOCAL, IFINFOMSG_LEN, IFLA_IFNAME, Message, Request, attributes, dump, text,
+    IFA_ADDRESS, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, IFADDRMSG_LEN,
+    IFINFOMSG_LEN, IFLA_IFNAME, Message, RTMSG_LEN, RTNH_F_ONLINK, Request, attributes, dump, ip,
+    number, text,
 };
 use crate::config::LinkRoute;
 
@@ -50,8 +52,7 @@ impl HostLinks {
     /// What netlink(7) reports.
     pub fn read() -> io::Result<Self> {
         let addresses = Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; IFADDRMSG_LEN]);
-        let routes = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &[0; RTMSG_LEN]);
-        let routes = dump(routes, |message| Some(routes_in(message.payload)))?;
+        let routes = dump(Request::dump_routes(), |message| Some(routes_in(message.payload)))?;
         Ok(Self {
             names: dump(Request::dump_links(), name)?,
             addresses: dump(addresses, |message| address(message.payload))?,
@@ -73,7 +74,7 @@ impl HostLinks {
 }
 
 fn name(message: &Message<'_>) -> Option<(u32, String)> {
-    let index = u32::from_ne_bytes(*message.payload.get(4..)?.first_chunk()?);
+    let index = number(message.payload.get(4..)?)?;
     let name = attributes(message.payload.get(IFINFOMSG_LEN..)?)
         .find(|(kind, _)| *kind == IFLA_IFNAME)
         .map(|(_, value)| text(value))?;
@@ -83,7 +84,7 @@ fn name(message: &Message<'_>) -> Option<(u32, String)> {
 /// A global address that is there for good: `struct ifaddrmsg` and its attributes.
 fn address(payload: &[u8]) -> Option<HostAddress> {
     let &[_, prefix_len, flags, scope, ..] = payload else { return None };
-    let index = u32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
+    let index = number(payload.get(4..)?)?;
     let mut found = None;
     let mut flags = u32::from(flags);
     for (kind, value) in attributes(payload.get(IFADDRMSG_LEN..)?) {
@@ -91,7 +92,7 @@ fn address(payload: &[u8]) -> Option<HostAddress> {
             // On a point-to-point link the other is the peer's.
             IFA_LOCAL => found = ip(value),
             IFA_ADDRESS => found = found.or_else(|| ip(value)),
-            IFA_FLAGS => flags = u32::from_ne_bytes(*value.first_chunk()?),
+            IFA_FLAGS => flags = number(value)?,
             _ => {}
         }
     }
@@ -111,7 +112,7 @@ fn routes_in(payload: &[u8]) -> Vec<HostRoute> {
 
 fn read_routes(payload: &[u8]) -> Option<Vec<HostRoute>> {
     let &[family, prefix_len, _, _, table, protocol, _, kind, ..] = payload else { return None };
-    let flags = u32::from_ne_bytes(*payload.get(8..)?.first_chunk()?);
+    let flags = number(payload.get(8..)?)?;
     let (mut destination, mut gateway, mut index, mut metric) = (None, None, None, None);
     let mut hops: &[u8] = &[];
     let mut in_main = table == libc::RT_TABLE_MAIN;
@@ -160,28 +161,12 @@ fn next_hops(mut bytes: &[u8]) -> impl Iterator<Item = (u32, Option<IpAddr>)> {
     })
 }
 
-fn number(value: &[u8]) -> Option<u32> {
-    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-}
-
-fn ip(value: &[u8]) -> Option<IpAddr> {
-    if let Ok(octets) = <[u8; 4]>::try_from(value) {
-        return Some(IpAddr::from(octets));
-    }
-    <[u8; 16]>::try_from(value).ok().map(IpAddr::from)
-}
-
-// The sizes and numbers of linux/rtnetlink.h and linux/if_addr.h that libc lacks.
-const IFADDRMSG_LEN: usize = 8;
-const RTMSG_LEN: usize = 12;
+// The sizes and numbers of linux/rtnetlink.h and linux/if_addr.h that libc lacks, and `link` has no use
+// for.
 const RTNEXTHOP_LEN: usize = 8;
-const IFA_FLAGS: u16 = 8;
 const IFA_F_TEMPORARY: u32 = 0x01;
-const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_DEPRECATED: u32 = 0x20;
-const IFA_F_TENTATIVE: u32 = 0x40;
 const RTM_F_CLONED: u32 = 0x200;
-const RTNH_F_ONLINK: u32 = 4;
 
 #[cfg(test)]
 mod tests {

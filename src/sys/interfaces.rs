@@ -7,7 +7,7 @@
 //! `RTMGRP_IPV4_IFADDR`, netlink(7) on `ENOBUFS`.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -16,7 +16,10 @@ use nix::sys::socket::{
     socket,
 };
 
-use super::link::{self, Message};
+use super::link::{
+    self, IFA_ADDRESS, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, IFADDRMSG_LEN,
+    IFINFOMSG_LEN, IFLA_IFNAME, INT_LEN, Message,
+};
 use crate::sorted::{SortedMap, SortedSet};
 
 /// The host's interfaces and their addresses.
@@ -88,7 +91,7 @@ impl Interfaces {
                 Err(_) => break,
             }
         }
-        before != (self.names.clone(), self.addresses.clone())
+        before.0 != self.names || before.1 != self.addresses
     }
 
     /// The index of an interface.
@@ -210,7 +213,7 @@ fn link_of(message: &Message<'_>) -> Option<(u32, Option<String>)> {
     if i32::from(*header.first()?) != libc::AF_UNSPEC {
         return None;
     }
-    let index = u32::from_ne_bytes(*header.get(4..)?.first_chunk()?);
+    let index = link::number(header.get(4..)?)?;
     let name = link::attributes(message.payload.get(IFINFOMSG_LEN..)?)
         .find(|(kind, _)| *kind == IFLA_IFNAME)
         .map(|(_, value)| link::text(value));
@@ -219,24 +222,18 @@ fn link_of(message: &Message<'_>) -> Option<(u32, Option<String>)> {
 
 /// Index, address, and whether sockets may have it, in a message about an address.
 fn address_of(message: &Message<'_>) -> Option<(u32, IpAddr, bool)> {
-    let &[family, _, short_flags, _, a, b, c, d] =
-        message.payload.first_chunk::<IFADDRMSG_LEN>()?;
+    let &[_, _, short_flags, _, a, b, c, d] = message.payload.first_chunk::<IFADDRMSG_LEN>()?;
     let (mut local, mut address, mut flags) = (None, None, u32::from(short_flags));
     for (kind, value) in link::attributes(message.payload.get(IFADDRMSG_LEN..)?) {
         match kind {
             IFA_LOCAL => local = Some(value),
             IFA_ADDRESS => address = Some(value),
-            IFA_FLAGS => flags = value.first_chunk().map_or(flags, |v| u32::from_ne_bytes(*v)),
+            IFA_FLAGS => flags = link::number(value).unwrap_or(flags),
             _ => {}
         }
     }
     // On a link with a peer the address is the peer's, and ours is the local one.
-    let octets = local.or(address)?;
-    let address = match i32::from(family) {
-        libc::AF_INET => Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into(),
-        libc::AF_INET6 => Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).into(),
-        _ => return None,
-    };
+    let address = link::ip(local.or(address)?)?;
     let tentative = flags & IFA_F_TENTATIVE != 0 && flags & IFA_F_OPTIMISTIC == 0;
     let usable = !tentative && flags & IFA_F_DADFAILED == 0;
     Some((u32::from_ne_bytes([a, b, c, d]), address, usable))
@@ -248,26 +245,18 @@ const MOST_DATAGRAMS: usize = 65_536;
 /// Enough for one datagram of a list: the kernel fills at most 32 KiB.
 const REPLY_LEN: usize = 32 * 1024;
 
-/// `sizeof(int)` as setsockopt(2) wants it.
-const INT_LEN: libc::socklen_t = 4;
-
-// linux/netlink.h, linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h, where libc lacks them.
+// linux/netlink.h, linux/rtnetlink.h and linux/if_addr.h, where libc lacks them and `link` has no use
+// for them.
 const NETLINK_ADD_MEMBERSHIP: libc::c_int = 1;
 const RTNLGRP_LINK: libc::c_int = 1;
 const RTNLGRP_IPV4_IFADDR: libc::c_int = 5;
 const RTNLGRP_IPV6_IFADDR: libc::c_int = 9;
-const IFINFOMSG_LEN: usize = 16;
-const IFADDRMSG_LEN: usize = 8;
-const IFLA_IFNAME: u16 = 3;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_FLAGS: u16 = 8;
 const IFA_F_OPTIMISTIC: u32 = 0x04;
-const IFA_F_DADFAILED: u32 = 0x08;
-const IFA_F_TENTATIVE: u32 = 0x40;
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     fn empty() -> Interfaces {
@@ -277,9 +266,8 @@ mod tests {
     /// A message about an address of interface 7.
     fn about(kind: u16, flags: u32, attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let family = if attributes.iter().any(|(_, value)| value.len() == 16) { 10 } else { 2 };
-        let header = [family, 24, 0, 0, 7_u32.to_ne_bytes()[0], 7_u32.to_ne_bytes()[1], 0, 0];
-        let mut header = header;
-        header[4..].copy_from_slice(&7_u32.to_ne_bytes());
+        let [a, b, c, d] = 7_u32.to_ne_bytes();
+        let header = [family, 24, 0, 0, a, b, c, d];
         let flags = flags.to_ne_bytes();
         let mut all = attributes.to_vec();
         all.push((IFA_FLAGS, &flags));

@@ -289,6 +289,10 @@ impl Request {
         Self::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &ifinfomsg(0, 0))
     }
 
+    pub(super) fn dump_routes() -> Self {
+        Self::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &[0; RTMSG_LEN])
+    }
+
     fn add_address(index: u32, address: IpAddr, prefix_len: u8, scope: u8) -> Self {
         let (family, octets) = octets(address);
         let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
@@ -377,6 +381,17 @@ fn aliased(message: &Message<'_>, prefix: &str) -> Option<(String, String)> {
     };
     let alias = find(IFLA_IFALIAS).filter(|alias| alias.starts_with(prefix))?;
     Some((find(IFLA_IFNAME)?, alias))
+}
+
+/// The address in an attribute.
+pub(super) fn ip(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
+/// The number in an attribute, or at the head of what is left of a message.
+pub(super) fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
 fn octets(address: IpAddr) -> (u8, Vec<u8>) {
@@ -482,7 +497,7 @@ const fn align(len: usize) -> usize {
 const CREATE: i32 = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 
 /// `sizeof(int)` as setsockopt(2) wants it.
-const INT_LEN: libc::socklen_t = 4;
+pub(super) const INT_LEN: libc::socklen_t = 4;
 
 /// Enough for one datagram of a dump: the kernel fills at most 32 KiB.
 const REPLY_LEN: usize = 64 * 1024;
@@ -491,6 +506,8 @@ const REPLY_LEN: usize = 64 * 1024;
 const MESSAGE_HEADER_LEN: usize = 16;
 const ATTRIBUTE_HEADER_LEN: usize = 4;
 pub(super) const IFINFOMSG_LEN: usize = 16;
+pub(super) const IFADDRMSG_LEN: usize = 8;
+pub(super) const RTMSG_LEN: usize = 12;
 /// The two top bits of an attribute's type are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
 const ATTRIBUTE_TYPE_MASK: u16 = 0x3fff;
 const NLM_F_CAPPED: u16 = 0x100;
@@ -506,8 +523,11 @@ const IFLA_IFALIAS: u16 = 20;
 pub(super) const IFA_ADDRESS: u16 = 1;
 pub(super) const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+pub(super) const IFA_FLAGS: u16 = 8;
 const IFA_F_NODAD: u8 = 2;
-const RTNH_F_ONLINK: u32 = 4;
+pub(super) const IFA_F_DADFAILED: u32 = 0x08;
+pub(super) const IFA_F_TENTATIVE: u32 = 0x40;
+pub(super) const RTNH_F_ONLINK: u32 = 4;
 const IFF_UP: u32 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;

@@ -5,7 +5,10 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::{IFA_ADDRESS, IFA_LOCAL, Message, Netlink, Request, attributes, octets};
+use super::{
+    IFA_ADDRESS, IFA_LOCAL, IFADDRMSG_LEN, Message, RTMSG_LEN, Request, attributes, dump, ip,
+    number, octets,
+};
 
 /// The prefixes of the host's addresses and unicast routes, default routes among them. An address
 /// has the length of its prefix, so that `192.0.2.1/24` stands for `192.0.2.0/24`.
@@ -13,40 +16,29 @@ use super::{IFA_ADDRESS, IFA_LOCAL, Message, Netlink, Request, attributes, octet
 /// # Errors
 /// What netlink(7) reports.
 pub fn prefixes_in_use() -> io::Result<Vec<(IpAddr, u8)>> {
-    let mut netlink = Netlink::open().map_err(|error| error.source)?;
-    let mut found = Vec::new();
-    let flags = libc::NLM_F_DUMP;
-    netlink.dump(Request::new(libc::RTM_GETADDR, flags, &[0; IFADDRMSG_LEN]), |message| {
-        found.extend(address(message));
-    })?;
-    netlink.dump(Request::new(libc::RTM_GETROUTE, flags, &[0; RTMSG_LEN]), |message| {
-        found.extend(route(message));
-    })?;
+    let addresses = Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; IFADDRMSG_LEN]);
+    let addresses = dump(addresses, |message| Some(address(message)))?;
+    let mut found = addresses.concat();
+    found.extend(dump(Request::dump_routes(), route)?);
     Ok(found)
 }
 
-/// The metrics of the default routes of the main table, with whether they are IPv4, and their interfaces.
-/// One with several next hops is by no interface, 0.
+/// The default routes of the main table: whether of IPv4, the metric, the interface. One with several
+/// next hops is by no interface, 0.
 ///
 /// # Errors
 /// What netlink(7) reports.
 pub fn default_routes() -> io::Result<Vec<(bool, u32, u32)>> {
-    let mut netlink = Netlink::open().map_err(|error| error.source)?;
-    let mut found = Vec::new();
-    let request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &[0; RTMSG_LEN]);
-    netlink.dump(request, |message| {
+    dump(Request::dump_routes(), |message| {
         let main = message.payload.get(4) == Some(&libc::RT_TABLE_MAIN);
-        if let (true, Some((to, 0))) = (main, route(message)) {
-            let rest = message.payload.get(RTMSG_LEN..).unwrap_or_default();
-            let number = |wanted| {
-                let number = attributes(rest).find(|(kind, _)| *kind == wanted);
-                let number = number.and_then(|(_, value)| value.first_chunk().copied());
-                number.map_or(0, u32::from_ne_bytes)
-            };
-            found.push((to.is_ipv4(), number(libc::RTA_PRIORITY), number(libc::RTA_OIF)));
-        }
-    })?;
-    Ok(found)
+        let (to, 0) = route(message).filter(|_| main)? else { return None };
+        let rest = message.payload.get(RTMSG_LEN..)?;
+        let find = |wanted| {
+            let found = attributes(rest).find(|(kind, _)| *kind == wanted);
+            found.and_then(|(_, value)| number(value)).unwrap_or(0)
+        };
+        Some((to.is_ipv4(), find(libc::RTA_PRIORITY), find(libc::RTA_OIF)))
+    })
 }
 
 /// `struct ifaddrmsg`: family, prefix length. On a point-to-point link the peer's address counts
@@ -78,14 +70,6 @@ fn route(message: &Message<'_>) -> Option<(IpAddr, u8)> {
             .map(|address| (address, 0)),
     }
 }
-
-fn ip(octets: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
-}
-
-const IFADDRMSG_LEN: usize = 8;
-const RTMSG_LEN: usize = 12;
 
 #[cfg(test)]
 mod tests {
