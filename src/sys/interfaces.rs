@@ -7,6 +7,7 @@
 //! `RTMGRP_IPV4_IFADDR`, netlink(7) on `ENOBUFS`.
 
 use std::io;
+use std::mem::take;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -125,13 +126,15 @@ impl Interfaces {
         if joined < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Reads both tables anew. What was known before is known still where that fails: half of them
+    /// would be half of the host's addresses gone.
     fn read_tables(&mut self) -> io::Result<()> {
-        self.names.clear();
-        self.addresses = SortedSet::default();
-        for kind in [libc::RTM_GETLINK, libc::RTM_GETADDR] {
-            self.dump(kind)?;
+        let before = (take(&mut self.names), take(&mut self.addresses));
+        let read = self.dump(libc::RTM_GETLINK).and_then(|()| self.dump(libc::RTM_GETADDR));
+        if read.is_err() {
+            (self.names, self.addresses) = before;
         }
-        Ok(())
+        read
     }
 
     fn dump(&mut self, kind: u16) -> io::Result<()> {
@@ -296,6 +299,19 @@ mod tests {
         assert_eq!(interfaces.addresses(8).count(), 0);
         interfaces.apply(&about(libc::RTM_DELADDR, 0, &attributes)).unwrap();
         assert_eq!(interfaces.addresses(7).count(), 0);
+    }
+
+    #[test]
+    fn tables_that_cannot_be_read_again_stay_as_they_were() {
+        let mut interfaces = empty();
+        let attributes: [(u16, &[u8]); 1] = [(IFA_LOCAL, &[192, 0, 2, 1])];
+        interfaces.apply(&about(libc::RTM_NEWADDR, 0, &attributes)).unwrap();
+        // Nobody answers there.
+        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        drop(theirs);
+        interfaces.socket = ours.into();
+        interfaces.read_tables().unwrap_err();
+        assert_eq!(interfaces.addresses(7).count(), 1);
     }
 
     #[test]
