@@ -224,11 +224,10 @@ impl PublishedPorts {
             rule.to.retain(|to| to.port != port);
             rule.retarget(place.engine);
         }
-        let is_gone = |rule: &Rule| rule.to.is_empty() && rule.service.is_none();
-        let (gone, kept) = std::mem::take(&mut self.rules).into_iter().partition(is_gone);
-        self.rules = kept;
-        let gone: Vec<Rule> = gone;
-        gone.into_iter().for_each(|rule| rule.close_all(place));
+        let gone = |rule: &mut Rule| rule.to.is_empty() && rule.service.is_none();
+        for rule in self.rules.extract_if(.., gone) {
+            rule.close_all(place);
+        }
     }
 
     /// Whether there is a rule of this name.
@@ -261,6 +260,7 @@ impl PublishedPorts {
 }
 
 impl Rule {
+    /// Serves one socket of the rule; nothing is left of it where that cannot be.
     fn open(&mut self, listener: Listener, place: &mut Place<'_>) -> io::Result<()> {
         let Place { engine, sockets } = place;
         let Listener { address, guest_port, protocol, .. } = listener;
@@ -268,8 +268,12 @@ impl Rule {
         if !self.publish.from.is_empty() {
             engine.admit_only(id, Arc::from(self.publish.from.as_slice()));
         }
+        if let Err(error) = sockets.add_listener(id, listener) {
+            engine.unpublish(id);
+            return Err(error);
+        }
         self.sockets.push((id, address, guest_port));
-        sockets.add_listener(id, listener)
+        Ok(())
     }
 
     /// Tells the engine where clients are led to now.
@@ -324,5 +328,39 @@ impl Rule {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::config::{Network, Protocol};
+    use crate::io::outbound::OutboundPolicy;
+
+    #[test]
+    fn a_port_that_cannot_be_watched_is_not_shown_as_bound() {
+        let registry = mio::Poll::new().unwrap().registry().try_clone().unwrap();
+        let mut sockets = Sockets::new(registry, 0, OutboundPolicy::default());
+        let mut engine = Engine::new(Network::default(), [1, 2, 3, 4]);
+        let mut place = Place { engine: &mut engine, sockets: &mut sockets };
+        let publish = Publish::one(None, 8080, 80, Protocol::Tcp);
+        let nothing = Published { rule: publish, pairs: vec![(8080, 80)], listeners: Vec::new() };
+        let mut published = PublishedPorts::default();
+        published.adopt(nothing, &[], &mut place).unwrap();
+        // No socket, so nothing that clients can be accepted from.
+        let socket = File::open("/dev/null").unwrap().into();
+        let address = "192.0.2.1:8080".parse().unwrap();
+        let listener = Listener {
+            socket,
+            address,
+            protocol: Protocol::Tcp,
+            guest_port: 80,
+            dual_stack: false,
+        };
+        let [rule] = &mut published.rules[..] else { panic!("one rule") };
+        assert!(rule.open(listener, &mut place).is_err());
+        assert_eq!(rule.bound().count(), 0);
     }
 }
