@@ -1,7 +1,6 @@
 //! What is between a container's loopback and the host's: sockets in the container and who makes
 //! more of them, handed to `io/relay`, which serves them from here.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
@@ -12,6 +11,7 @@ use crate::io::mirror::open_tables;
 use crate::io::relay::{self, Relayed};
 use crate::sys::maker::{Maker, Wanted};
 use crate::sys::netns::ChildError;
+use crate::sys::sock;
 
 /// Makes what `caller` asks for, with IPv6 as far as the container has it.
 ///
@@ -66,14 +66,11 @@ fn listen(
         Protocol::Tcp => Wanted::TcpListener(address),
         Protocol::Udp => Wanted::UdpBound(address),
     });
-    let lacks = |error: &io::Error| {
-        matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
-    };
     match made {
         Ok(socket) => {
             Ok(Some(relay::Outward { socket, protocol, v6: address.is_ipv6(), port: outward.host }))
         }
-        Err(error) if may_lack && lacks(&error) => Ok(None),
+        Err(error) if may_lack && sock::lacks_family(&error) => Ok(None),
         Err(source) => Err(AttachError::Outward { address, protocol, label, source }),
     }
 }

@@ -159,7 +159,8 @@ impl Binder<'_> {
     /// # Errors
     /// The first rule that cannot be bound; those bound before it are closed again.
     pub fn bind(&mut self, rules: &[Publish]) -> Result<Vec<Published>, ListenError> {
-        // Once the process is confined the limit cannot be asked for, and ports come in small numbers.
+        // Once the process is confined the limit cannot be asked for: then a socket that cannot be
+        // opened says so.
         if self.may_inherit {
             self.check_limit(rules)?;
         }
@@ -182,11 +183,6 @@ impl Binder<'_> {
     /// Every socket is a descriptor, and so is every connection: better told now than by a network
     /// in which nothing can be opened.
     fn check_limit(&self, rules: &[Publish]) -> Result<(), ListenError> {
-        if !self.may_inherit {
-            // While it runs, asking is not among the allowed system calls; a socket that cannot
-            // be opened says so.
-            return Ok(());
-        }
         let addresses = |rule: &Publish| match &rule.host {
             HostSide::Bound { on: Bind::All, .. } if self.v6 => 2,
             HostSide::Bound { on: Bind::Addresses(addresses), .. } => addresses.len() as u64,
@@ -444,12 +440,7 @@ fn listen_at(
     };
     let lacks = |error: &io::Error| match place.may_lack {
         MayLack::Nothing => false,
-        MayLack::Family => {
-            address.is_ipv6()
-                && [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL]
-                    .iter()
-                    .any(|errno| error.raw_os_error() == Some(*errno))
-        }
+        MayLack::Family => address.is_ipv6() && sock::lacks_family(error),
         MayLack::Address => error.kind() == io::ErrorKind::AddrNotAvailable,
     };
     match bound {

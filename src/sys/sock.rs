@@ -101,8 +101,22 @@ pub fn is_of_one_client(error: &io::Error) -> bool {
     error.raw_os_error().is_none_or(|errno| of_one.contains(&errno))
 }
 
-/// Starts a connection to `to` from the `local` end. It is finished,
-/// or has failed, once the socket is writable: see [`tcp_take_error`].
+/// Whether it is descriptors or memory that there are none of, for the moment.
+#[must_use]
+pub fn is_starved(error: &io::Error) -> bool {
+    let starved = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
+    error.raw_os_error().is_some_and(|errno| starved.contains(&errno))
+}
+
+/// Whether an error of binding an address of a whole family, or its loopback, says that the host was
+/// started without that family.
+#[must_use]
+pub fn lacks_family(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// Starts a connection to `to` from the `local` end. It is finished, or has failed, once the socket
+/// is writable: see [`tcp_take_error`].
 ///
 /// # Errors
 /// What is known at once: `ENETUNREACH`, `EADDRNOTAVAIL`, `EACCES`, or no descriptor left.

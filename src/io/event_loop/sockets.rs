@@ -130,19 +130,17 @@ impl Server {
             }
             let (stream, client) = match sock::tcp_accept(socket.as_fd()) {
                 Ok(accepted) => accepted,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => return,
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
-                        self.leave_starved(id, now);
-                        log::debug!("a client has to wait: {error}");
-                        return;
-                    }
-                    _ if sock::is_of_one_client(&error) => continue,
-                    _ => {
-                        log::warn!("a listener takes no more clients: {error}");
-                        return;
-                    }
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if sock::is_of_one_client(&error) => continue,
+                Err(error) if sock::is_starved(&error) => {
+                    self.leave_starved(id, now);
+                    log::debug!("a client has to wait: {error}");
+                    return;
+                }
+                Err(error) => {
+                    log::warn!("a listener takes no more clients: {error}");
+                    return;
+                }
             };
             if self.relay.leads_inside(client.ip()) && self.engine.admits(id, client.ip()) {
                 if let Some(port) = self.published.guest_port(id) {

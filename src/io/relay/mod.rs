@@ -382,13 +382,6 @@ impl Dialer {
     }
 }
 
-/// Whether it is descriptors or memory that there are none of.
-fn is_starved(error: &io::Error) -> bool {
-    [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(*errno))
-}
-
 /// A service's address.
 fn loopback(v6: bool, port: u16) -> SocketAddr {
     let ip: IpAddr = if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };

@@ -9,9 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use mio::event::Event;
 
-use super::{
-    Dialer, MAX_CONNECTIONS, Outward, Service, Source, Watch, free_place, is_starved, loopback,
-};
+use super::{Dialer, MAX_CONNECTIONS, Outward, Service, Source, Watch, free_place, loopback};
 use crate::config::Protocol;
 use crate::engine::host::HostStream;
 use crate::io::host::TcpStream;
@@ -115,7 +113,7 @@ impl Connections {
             // Before the client is taken: it waits where there is no descriptor for both ends.
             let mut v6 = listener.v6;
             let mut server = dialer.open(Service::Host, Protocol::Tcp, v6);
-            if server.as_ref().is_err_and(|error| !is_starved(error)) {
+            if server.as_ref().is_err_and(|error| !sock::is_starved(error)) {
                 v6 = !v6;
                 server = dialer.open(Service::Host, Protocol::Tcp, v6);
             }
@@ -128,7 +126,7 @@ impl Connections {
             };
             let client = match sock::tcp_accept(listener.socket.as_fd()) {
                 Ok((client, _)) => client,
-                Err(error) if is_starved(&error) => {
+                Err(error) if sock::is_starved(&error) => {
                     log::debug!("a client of port {} has to wait: {error}", listener.port);
                     return Accepted::Starved;
                 }

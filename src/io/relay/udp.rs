@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::sys::socket::{MsgFlags, send};
 use smoltcp::time::Duration;
 
-use super::{Dialer, MAX_PEERS, Outward, Service, Source, Watch, free_place, is_starved};
+use super::{Dialer, MAX_PEERS, Outward, Service, Source, Watch, free_place};
 use crate::config::Protocol;
 use crate::engine::Instant;
 use crate::engine::host::{IpFields, SocketId};
 use crate::io::host::Sockets;
-use crate::sys::datagram;
+use crate::sys::{datagram, sock};
 
 /// How long a silent client is remembered: more than the two minutes of RFC 4787, section 4.3.
 const IDLE: Duration = Duration::from_secs(180);
@@ -156,7 +156,7 @@ impl Peers {
         let (service, v6, port) = to;
         let socket = match open(place, to, watch, dialer) {
             // Nor is there a descriptor for everybody.
-            Err(error) if is_starved(&error) => {
+            Err(error) if sock::is_starved(&error) => {
                 self.give_way().ok_or(error)?;
                 open(place, to, watch, dialer)?
             }
