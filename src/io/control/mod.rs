@@ -37,8 +37,6 @@ use crate::sys::interfaces::Interfaces;
 pub(super) const MAX_CLIENTS: usize = 256;
 /// Clients at once that read a stream: others always find a place.
 const MAX_STREAMS: usize = 32;
-/// Requests of one client that are carried out before other sources have their turn.
-const REQUESTS_PER_TURN: usize = 1;
 /// Events that are remembered for those who ask later.
 const MAX_EVENTS: usize = 256;
 
@@ -180,56 +178,59 @@ impl Control {
         std::mem::take(&mut self.clients.full)
     }
 
-    /// Reads what a client has sent, and does what it asks.
+    /// Reads what a client has sent, and does what it asks: one request, before other sources have
+    /// their turn.
     pub(super) fn handle_client(&mut self, token: Token, target: &mut Target<'_>) {
-        for _ in 0..REQUESTS_PER_TURN {
-            let streams = self.clients.iter_mut().filter(|client| client.session.streams()).count();
-            let Some(client) = self.clients.read(token).filter(|client| client.has_room()) else {
-                break;
-            };
-            let Some(line) = control::take_line(&mut client.received) else {
-                if client.received.len() >= MAX_REQUEST {
-                    let refusal = Refusal::new(Kind::Syntax, "the request is too long");
-                    client.answer_and_leave(&control::answer(&Err(refusal)));
-                } else if client.ended {
-                    // The rest of it will never come.
-                    client.received.clear();
-                }
-                break;
-            };
-            let mut context = Context {
-                engine: target.engine,
-                sockets: target.sockets,
-                published: target.published,
-                interfaces: target.interfaces.as_deref_mut(),
-                ports: target.ports,
-                resolvers: target.resolvers,
-                now: target.now,
-                instance: &mut self.instance,
-                events: &mut self.events,
-                session: &mut client.session,
-                fds: std::mem::take(&mut client.fds),
-                stranger: client.stranger.map(nix::unistd::Uid::as_raw),
-                may_stream: streams < MAX_STREAMS,
-                end: &mut self.end,
-            };
-            let result = Request::parse(&line).and_then(|request| context.run(&request));
-            if let Err(refusal) = &result {
-                log::debug!("control socket: {refusal}");
-            }
-            let (result, follow) = match result {
-                Ok(Reply::Value(value)) => (Ok(value), Vec::new()),
-                Ok(Reply::Stream(value, follow)) => (Ok(value), follow),
-                Err(refusal) => (Err(refusal), Vec::new()),
-            };
-            client.answer(&control::answer(&result), Vec::new());
-            for event in follow {
-                client.answer(&control::event(&event), Vec::new());
-            }
-            client.done(client.session.stays(), target.now);
-        }
+        self.handle_request(token, target);
         self.tell();
         self.note_captures();
+    }
+
+    fn handle_request(&mut self, token: Token, target: &mut Target<'_>) {
+        let streams = self.clients.iter().filter(|client| client.session.streams()).count();
+        let Some(client) = self.clients.read(token).filter(|client| client.has_room()) else {
+            return;
+        };
+        let Some(line) = control::take_line(&mut client.received) else {
+            if client.received.len() >= MAX_REQUEST {
+                let refusal = Refusal::new(Kind::Syntax, "the request is too long");
+                client.answer_and_leave(&control::answer(&Err(refusal)));
+            } else if client.ended {
+                // The rest of it will never come.
+                client.received.clear();
+            }
+            return;
+        };
+        let mut context = Context {
+            engine: target.engine,
+            sockets: target.sockets,
+            published: target.published,
+            interfaces: target.interfaces.as_deref_mut(),
+            ports: target.ports,
+            resolvers: target.resolvers,
+            now: target.now,
+            instance: &mut self.instance,
+            events: &mut self.events,
+            session: &mut client.session,
+            fds: std::mem::take(&mut client.fds),
+            stranger: client.stranger.map(nix::unistd::Uid::as_raw),
+            may_stream: streams < MAX_STREAMS,
+            end: &mut self.end,
+        };
+        let result = Request::parse(&line).and_then(|request| context.run(&request));
+        if let Err(refusal) = &result {
+            log::debug!("control socket: {refusal}");
+        }
+        let (result, follow) = match result {
+            Ok(Reply::Value(value)) => (Ok(value), Vec::new()),
+            Ok(Reply::Stream(value, follow)) => (Ok(value), follow),
+            Err(refusal) => (Err(refusal), Vec::new()),
+        };
+        client.answer(&control::answer(&result), Vec::new());
+        for event in follow {
+            client.answer(&control::event(&event), Vec::new());
+        }
+        client.done(client.session.stays(), target.now);
     }
 
     /// Sends answers, see [`Clients::flush`].
