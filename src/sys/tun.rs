@@ -68,9 +68,7 @@ impl Tap {
     /// `ENOTTY` or `EBADFD` when the descriptor is no interface's, `InvalidInput` for a TUN.
     pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
         let device = File::from(fd);
-        let mut request = empty_request();
-        // SAFETY: TUNGETIFF writes one `ifreq`, which outlives the call.
-        check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+        let request = interface_of(device.as_fd())?;
         // SAFETY: TUNGETIFF has written the flags, and any bits are valid in this field.
         let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
         if flags & libc::IFF_TAP == 0 {
@@ -180,10 +178,7 @@ impl AsRawFd for Tap {
 /// `EEXIST` if the interface exists, `EINVAL` for a name that is not 1 to 15 bytes long; `ENOENT`,
 /// `ENODEV` or `EACCES` when `/dev/net/tun` cannot be opened; `EPERM` without `CAP_NET_ADMIN`.
 pub fn create(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
-    // A longer name would be cut, and `%d` replaced by a number: neither is what was asked for.
-    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(['\0', '%', '/']) {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
+    check_name(name)?;
     // Without this a plain TUNSETIFF would attach to a persistent TAP of that name.
     if if_nametoindex(name).is_ok() {
         return Err(io::Error::from_raw_os_error(libc::EEXIST));
@@ -201,14 +196,20 @@ pub fn create(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
     }
 }
 
+/// A longer name would be cut, and `%d` replaced by a number: neither is what was asked for.
+fn check_name(name: &str) -> io::Result<()> {
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(['\0', '%', '/']) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    Ok(())
+}
+
 /// The name of the interface of a TAP's or TUN's descriptor, in whatever namespace it is.
 ///
 /// # Errors
 /// `ENOTTY` or `EBADFD` when the descriptor is no interface's.
 pub fn name(tap: &OwnedFd) -> io::Result<String> {
-    let mut request = empty_request();
-    // SAFETY: TUNGETIFF writes one `ifreq`, which outlives the call.
-    check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    let request = interface_of(tap.as_fd())?;
     // `c_char` is signed on x86; the bits are the same.
     let bytes = request.ifr_name.map(|byte| u8::from_ne_bytes(byte.to_ne_bytes()));
     let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -222,9 +223,7 @@ pub fn name(tap: &OwnedFd) -> io::Result<String> {
 /// As [`create`], but instead of `EEXIST`: `EINVAL` when the interface is no TAP or one with several
 /// queues, `EBUSY` when another process has it.
 pub fn attach(name: &str, offload: Offload) -> io::Result<(OwnedFd, bool)> {
-    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(['\0', '%', '/']) {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
+    check_name(name)?;
     match offload {
         Offload::Off => attach_plain(name),
         Offload::Auto => match open_offloading(name, 0) {
@@ -284,6 +283,14 @@ fn attach_plain(name: &str) -> io::Result<(OwnedFd, bool)> {
     let device = File::from(fd);
     set_offload(&device, 0)?;
     Ok((device.into(), vnet_header))
+}
+
+/// TUNGETIFF: the name and the flags of a descriptor's interface.
+fn interface_of(device: BorrowedFd<'_>) -> io::Result<libc::ifreq> {
+    let mut request = empty_request();
+    // SAFETY: TUNGETIFF writes one `ifreq`, which outlives the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    Ok(request)
 }
 
 fn empty_request() -> libc::ifreq {
