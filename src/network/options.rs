@@ -63,30 +63,25 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
         OUTBOUND_V4 | HOST_IPV4 => {
             let usable =
                 |ip: &Ipv4Addr| !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast());
-            let known = value.parse().ok().is_some_and(|ip| usable(&ip));
-            known.then_some(()).ok_or_else(|| OptionError::Expected("an IPv4 address".into()))?;
+            expect(value.parse().is_ok_and(|ip| usable(&ip)), "an IPv4 address")?;
         }
         OUTBOUND_V6 | HOST_IPV6 => {
             let usable = |ip: &Ipv6Addr| {
                 let scoped = ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some();
                 !(ip.is_unspecified() || ip.is_multicast() || scoped)
             };
-            let known = value.parse().ok().is_some_and(|ip| usable(&ip));
-            known.then_some(()).ok_or_else(|| OptionError::Expected("an IPv6 address".into()))?;
+            expect(value.parse().is_ok_and(|ip| usable(&ip)), "an IPv6 address")?;
         }
         OUTBOUND_IF => {
             let odd = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace();
-            if value.is_empty() || value.len() > 15 || value.contains(odd) {
-                return Err(OptionError::Expected("the name of an interface".into()));
-            }
+            let known = (1..=15).contains(&value.len()) && !value.contains(odd);
+            expect(known, "the name of an interface")?;
         }
         "com.docker.network.container_iface_prefix" => {
             let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
             // With three digits it still is a name that the kernel takes.
-            if value.is_empty() || value.len() > 12 || !value.bytes().all(known) {
-                let expected = "up to 12 letters and digits".to_owned();
-                return Err(OptionError::Expected(expected));
-            }
+            let short = (1..=12).contains(&value.len());
+            expect(short && value.bytes().all(known), "up to 12 letters and digits")?;
             plan.ifname_prefix = Some(value.to_owned());
         }
         "com.docker.network.bridge.enable_ip_masquerade" => {
@@ -116,9 +111,7 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
         "no_default_route" => drop(truth(value)?),
         "metric" => {
             let known = value.parse().is_ok_and(|metric: u32| metric <= MAX_METRIC);
-            known
-                .then_some(())
-                .ok_or_else(|| OptionError::Expected(format!("a number from 0 to {MAX_METRIC}")))?;
+            expect(known, &format!("a number from 0 to {MAX_METRIC}"))?;
         }
         "com.docker.network.bridge.name" | "interface_name" => {
             return Err(OptionError::Refused("there is no bridge on the host to be named"));
@@ -130,6 +123,11 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
     }
     plan.options.insert(key.to_owned(), value.to_owned());
     Ok(())
+}
+
+/// Refuses a value that is not `known` as one of those that are expected.
+fn expect(known: bool, expected: &str) -> Result<(), OptionError> {
+    if known { Ok(()) } else { Err(OptionError::Expected(expected.to_owned())) }
 }
 
 /// The bounds that are among a network's options. What is wrong with a file that somebody has
