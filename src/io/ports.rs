@@ -13,6 +13,7 @@ use mio::{Interest, Registry, Token};
 use smoltcp::time::Duration;
 
 use super::pcap::{Pcap, PcapError};
+use super::published::Place;
 use super::tap::Port;
 use crate::config::{Lease, Protocol};
 use crate::engine::{Engine, Instant, MAX_PORTS, PortError, PortId};
@@ -103,11 +104,12 @@ impl Ports {
     /// What keeps it from being served; nothing is left of it then.
     pub(super) fn attach(
         &mut self,
-        engine: &mut Engine,
         container: Container,
+        place: &mut Place<'_>,
         now: Instant,
     ) -> Result<PortId, AttachPortError> {
-        let Container { tap, lease, pidfd, pcap, dns: _ } = container;
+        let Place { engine, sockets } = place;
+        let Container { tap, lease, pidfd, pcap, dns } = container;
         let pcap = pcap.as_deref().map(Pcap::create).transpose()?;
         let id = engine.add_port(lease, tap.vnet_header(), now)?;
         if tap.udp_offload() {
@@ -129,6 +131,13 @@ impl Ports {
         }
         self.len += 1;
         self.note_readable(id);
+        for (protocol, socket) in dns {
+            if let Err(source) = sockets.add_bound(engine.listen_dns(id), protocol, socket) {
+                self.detach(engine, id, now);
+                let what = "the DNS sockets in the container";
+                return Err(AttachPortError::Watch { what, source });
+            }
+        }
         Ok(id)
     }
 

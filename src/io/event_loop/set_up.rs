@@ -22,12 +22,14 @@ use crate::io::host::Sockets;
 use crate::io::listen::Published;
 use crate::io::logger;
 use crate::io::mirror::Mirrors;
+use crate::io::outbound::OutboundPolicy;
 use crate::io::ports::Ports;
 use crate::io::published::{Place, PublishedPorts};
 use crate::io::relay::Relay;
 use crate::io::resolv::{HostResolvers, directories_of};
 use crate::io::watch::{File, Watches};
 use crate::sys::datagram::Batch;
+use crate::sys::interfaces::Interfaces;
 
 type Result<T> = std::result::Result<T, LoopError>;
 
@@ -48,15 +50,10 @@ impl Server {
 
         let mut ports = Ports::new(registry()?, FIRST_PORT);
         let mut container = None;
-        for mut attached in network.containers {
+        for attached in network.containers {
             let lease = attached.lease;
-            let dns = std::mem::take(&mut attached.dns);
-            let port = ports.attach(&mut engine, attached, now)?;
-            for (protocol, socket) in dns {
-                sockets
-                    .add_bound(engine.listen_dns(port), protocol, socket)
-                    .map_err(set_up("watch the DNS sockets in the container"))?;
-            }
+            let mut place = Place { engine: &mut engine, sockets: &mut sockets };
+            let port = ports.attach(attached, &mut place, now)?;
             container.get_or_insert((port, lease));
         }
 
@@ -108,15 +105,7 @@ impl Server {
         let mirrors = Mirrors::new(network.mirrors, addresses.v6.is_some(), to, now);
         let mut interfaces = network.interfaces;
         if let Some(interfaces) = &mut interfaces {
-            watch(&poll, interfaces.raw_fd(), INTERFACES)
-                .map_err(set_up("watch the host's interfaces"))?;
-            if sockets.outbound.follows() {
-                interfaces.follow().map_err(set_up("list the host's interfaces"))?;
-                sockets.outbound.note(interfaces);
-                sockets.outbound.missing(&mut |name| {
-                    log::warn!("the container goes out by {name}, which is not there yet");
-                });
-            }
+            watch_interfaces(&poll, interfaces, &mut sockets.outbound)?;
         }
         Ok(Self {
             engine,
@@ -151,6 +140,24 @@ impl Server {
             gid: nix::unistd::getegid(),
         })
     }
+}
+
+/// Has changes of the host's interfaces be events, and looks at them now if what goes out depends on
+/// them.
+fn watch_interfaces(
+    poll: &Poll,
+    interfaces: &mut Interfaces,
+    outbound: &mut OutboundPolicy,
+) -> Result<()> {
+    watch(poll, interfaces.raw_fd(), INTERFACES).map_err(set_up("watch the host's interfaces"))?;
+    if outbound.follows() {
+        interfaces.follow().map_err(set_up("list the host's interfaces"))?;
+        outbound.note(interfaces);
+        outbound.missing(&mut |name| {
+            log::warn!("the container goes out by {name}, which is not there yet");
+        });
+    }
+    Ok(())
 }
 
 /// What an error of a step of setting up becomes.

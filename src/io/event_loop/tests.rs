@@ -75,7 +75,8 @@ impl Lab {
         let container =
             Container { tap, lease, pidfd: Some(pidfd.into()), pcap: None, dns: Vec::new() };
         let now = self.server.clock.now();
-        let id = self.server.ports.attach(&mut self.server.engine, container, now).unwrap();
+        let Server { ports, engine, sockets, .. } = &mut self.server;
+        let id = ports.attach(container, &mut Place { engine, sockets }, now).unwrap();
         Guest { id, lease, wire, _alive: alive }
     }
 
@@ -348,11 +349,11 @@ fn a_container_that_cannot_be_added_leaves_nothing_behind() {
     std::fs::remove_file(&file).unwrap();
     let lease = Lease::new(Ipv4Addr::new(10, 0, 2, 101), None);
     let now = lab.server.clock.now();
-    let Server { ports, engine, .. } = &mut lab.server;
+    let Server { ports, engine, sockets, .. } = &mut lab.server;
     let tap = Tap::from_fd(ours, false).unwrap();
     let container =
         Container { tap, lease, pidfd: Some(regular.into()), pcap: None, dns: Vec::new() };
-    let error = ports.attach(engine, container, now).unwrap_err();
+    let error = ports.attach(container, &mut Place { engine, sockets }, now).unwrap_err();
     assert_eq!(error.to_string(), "cannot watch the container");
     assert_eq!(engine.ports().map(|(id, ..)| id).collect::<Vec<_>>(), [a.id]);
     let b = lab.attach(101);
@@ -398,7 +399,8 @@ fn descriptors_that_another_process_keeps_tell_nothing_of_a_later_container() {
         pcap: None,
         dns: Vec::new(),
     };
-    lab.server.ports.attach(&mut lab.server.engine, container, now).unwrap_err();
+    let Server { ports, engine, sockets, .. } = &mut lab.server;
+    ports.attach(container, &mut Place { engine, sockets }, now).unwrap_err();
     send(wire.as_raw_fd(), b"late", MsgFlags::empty()).unwrap();
     lab.server.poll.poll(&mut lab.events, Some(Duration::ZERO)).unwrap();
     let of_ports = |event: &Event| lab.server.ports.source_of(event.token()).is_some();

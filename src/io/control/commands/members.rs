@@ -10,6 +10,7 @@ use crate::config::{Lease, LinkLocal, Name, Protocol};
 use crate::control::{Arrival, Kind, Leased, Refusal, Request, SetRate, Wanted, is_id};
 use crate::engine::dns::PortNames;
 use crate::io::Container;
+use crate::io::published::Place;
 use crate::network::definition::{Definition, check_name};
 use crate::network::ipam::{IpamError, Wish};
 use crate::network::leases::mac_address;
@@ -86,38 +87,12 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         return Err(Refusal::new(Kind::Arguments, message));
     }
     context.check_names(&pending.name, &arrival)?;
-    let mut fds = std::mem::take(&mut context.fds);
-    let dns = match arrival.dns {
-        None => Vec::new(),
-        Some(_) if context.stranger.is_some() => {
-            return Err(Refusal::new(Kind::Arguments, "sockets are taken of the owner alone"));
-        }
-        Some(_) => fds.split_off(fds.len().saturating_sub(2)),
-    };
-    let mut fds = fds.into_iter();
-    let (Some(tap), pidfd, None) = (fds.next(), fds.next(), fds.next()) else {
-        return Err(Refusal::new(Kind::Arguments, "attach takes a TAP and a pidfd"));
-    };
-    let failed = |message: String| Refusal::new(Kind::Failed, message);
-    let tap = take_tap(tap, arrival.vnet_header, context.stranger.is_some())
-        .and_then(|mut tap| tap.persist().map(|()| tap))
-        .map_err(|error| failed(format!("cannot use the TAP: {error}")))?;
-    let mut lease = pending.lease;
-    lease.v6 = lease.v6.filter(|_| arrival.ipv6);
-    lease.link_local = LinkLocal::of(&arrival.link_local)
-        .map_err(|error| Refusal::new(Kind::Arguments, format!("link_local: {error}")))?;
-    let container = Container { tap, lease, pidfd, pcap: None, dns: Vec::new() };
-    let port = context
-        .ports
-        .attach(context.engine, container, context.now)
-        .map_err(|error| failed(error.to_string()))?;
-    for (protocol, socket) in [Protocol::Udp, Protocol::Tcp].into_iter().zip(dns) {
-        let id = context.engine.listen_dns(port);
-        if let Err(error) = context.sockets.add_bound(id, protocol, socket) {
-            context.ports.detach(context.engine, port, context.now);
-            return Err(failed(format!("cannot use the DNS sockets: {error}")));
-        }
-    }
+    let fds = std::mem::take(&mut context.fds);
+    let container = container(fds, pending.lease, &arrival, context.stranger.is_some())?;
+    let lease = container.lease;
+    let mut place = Place { engine: context.engine, sockets: context.sockets };
+    let attached = context.ports.attach(container, &mut place, context.now);
+    let port = attached.map_err(|error| Refusal::new(Kind::Failed, error.to_string()))?;
     let short = arrival.id.get(..SHORT).and_then(|short| short.parse().ok());
     let own: Vec<_> = std::iter::once(lease.v4.into()).chain(lease.v6.map(Into::into)).collect();
     let names = PortNames {
@@ -160,6 +135,35 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let member = context.instance.at(port)?;
     context.published.welcome(port, |service| member.is_called(service), context.engine);
     Ok(value(&context.instance.container(member, context.published)))
+}
+
+/// The container that a request is about, by the descriptors that came with it: a TAP, a pidfd where
+/// there are such, and of a container that has its DNS at an address of its own a UDP socket and a
+/// TCP listener.
+fn container(
+    mut fds: Vec<OwnedFd>,
+    mut lease: Lease,
+    arrival: &Arrival,
+    strange: bool,
+) -> Result<Container, Refusal> {
+    let refuse = |message: &str| Refusal::new(Kind::Arguments, message);
+    let dns = match arrival.dns {
+        None => Vec::new(),
+        Some(_) if strange => return Err(refuse("sockets are taken of the owner alone")),
+        Some(_) => fds.split_off(fds.len().saturating_sub(2)),
+    };
+    let mut fds = fds.into_iter();
+    let (Some(tap), pidfd, None) = (fds.next(), fds.next(), fds.next()) else {
+        return Err(refuse("attach takes a TAP and a pidfd"));
+    };
+    lease.v6 = lease.v6.filter(|_| arrival.ipv6);
+    lease.link_local = LinkLocal::of(&arrival.link_local)
+        .map_err(|error| refuse(&format!("link_local: {error}")))?;
+    let tap = take_tap(tap, arrival.vnet_header, strange)
+        .and_then(|mut tap| tap.persist().map(|()| tap))
+        .map_err(|error| Refusal::new(Kind::Failed, format!("cannot use the TAP: {error}")))?;
+    let dns = [Protocol::Udp, Protocol::Tcp].into_iter().zip(dns).collect();
+    Ok(Container { tap, lease, pidfd, pcap: None, dns })
 }
 
 /// Changes how much a container may get and send each second.
