@@ -63,13 +63,18 @@ impl Port {
     /// Writes a frame, or keeps it for [`Port::flush`]; returns whether there was room for it. An
     /// interface that is down swallows it, as a cable would.
     pub(super) fn write(&mut self, frame: &[u8]) -> bool {
-        if self.is_blocked() {
-            return self.keep(frame);
+        let room = !self.is_blocked() && self.try_write(frame) || self.keep(frame);
+        if room {
+            record(&mut self.pcap, self.tap.vnet_header(), Some(frame));
         }
-        record(&mut self.pcap, self.tap.vnet_header(), Some(frame));
+        room
+    }
+
+    /// Writes a frame to the TAP; returns whether that had room for it.
+    fn try_write(&self, frame: &[u8]) -> bool {
         match self.tap.write(frame) {
             Ok(_) => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.keep(frame),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) => {
                 log::debug!("a frame to the container is lost: {error}");
                 true
@@ -89,9 +94,7 @@ impl Port {
     /// Tries again to write the frames that there was no room for.
     pub(super) fn flush(&mut self) {
         while let Some(frame) = self.waiting.front() {
-            if matches!(self.tap.write(frame),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            {
+            if !self.try_write(frame) {
                 return;
             }
             self.waiting_bytes -= frame.len();
@@ -111,5 +114,37 @@ fn record(pcap: &mut Option<Pcap>, vnet: bool, frame: Option<&[u8]>) {
     {
         log::warn!("the capture ends here: {error}");
         *pcap = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn frames_that_had_to_wait_are_captured_too() {
+        let file = std::env::temp_dir().join(format!("rnsnet-tap-{}", std::process::id()));
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let tap = Tap::from_fd(ours.into(), false).unwrap();
+        let mut port = Port::new(tap, None, Some(Pcap::create(&file).unwrap()));
+        let frame = [7; 60];
+        let mut written = 0;
+        while !port.is_blocked() {
+            assert!(port.write(&frame));
+            written += 1;
+        }
+        for _ in 0..3 {
+            assert!(port.write(&frame));
+            written += 1;
+        }
+        while theirs.recv(&mut [0; 64]).is_ok() && port.is_blocked() {
+            port.flush();
+        }
+        // The head of the file, and one before each frame.
+        assert_eq!(fs::metadata(&file).unwrap().len(), 24 + written * (16 + 60));
+        fs::remove_file(file).unwrap();
     }
 }
