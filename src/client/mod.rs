@@ -155,17 +155,25 @@ pub fn instances() -> Result<Vec<Instance>, ClientError> {
 /// The process of a named network.
 ///
 /// # Errors
-/// There is none.
+/// There is none, as of [`find_network`].
 pub fn network(name: &str) -> Result<Connection, ClientError> {
+    find_network(name)?.ok_or_else(|| ClientError::NobodyThere { name: name.to_owned() })
+}
+
+/// The same, `None` if it does not run.
+///
+/// # Errors
+/// A directory that cannot be read, a socket that cannot be connected to.
+pub fn find_network(name: &str) -> Result<Option<Connection>, ClientError> {
     for (owner, other, socket) in runtime_dir::sockets().map_err(ClientError::Directory)? {
         if owner == Owner::Network
             && other == name
             && let Some(connection) = Connection::open(name, &socket)?
         {
-            return Ok(connection);
+            return Ok(Some(connection));
         }
     }
-    Err(ClientError::NobodyThere { name: name.to_owned() })
+    Ok(None)
 }
 
 /// The container that is meant: by its name, by a process in it, by its network namespace, by its id

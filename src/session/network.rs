@@ -31,13 +31,7 @@ use crate::sys::netns;
 /// # Errors
 /// A directory that cannot be read, a socket that cannot be connected to.
 pub fn find(name: &str) -> Result<Option<Connection>, Error> {
-    let sockets = sockets().map_err(ClientError::Directory)?;
-    for (owner, other, path) in sockets {
-        if owner == Owner::Network && other == name {
-            return Ok(Connection::open(name, &path)?);
-        }
-    }
-    Ok(None)
+    Ok(client::find_network(name)?)
 }
 
 /// A connection to the process of a network, which is started if there is none. The containers of
