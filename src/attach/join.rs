@@ -1,8 +1,8 @@
 //! A container's interface on a named network: made in the container, served by another process.
 //!
 //! The same steps as for a private network, but a container may have many of these, and the TAP is
-//! not for us: its descriptor goes to the network's process. If that is killed the interface stays, to be
-//! taken over.
+//! not for us: its descriptor goes to the network's process. If that is killed the interface stays,
+//! to be taken over.
 
 use std::hash::{Hash as _, Hasher as _};
 use std::io;

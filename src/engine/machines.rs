@@ -17,7 +17,7 @@ const MOST: usize = 64;
 /// The addresses of the machines on one link.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Machines {
-    /// Heard last last.
+    /// In the order in which they were last heard, the latest at the end.
     known: Vec<(IpAddr, MacAddress)>,
 }
 

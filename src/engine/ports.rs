@@ -62,7 +62,8 @@ impl Engine {
         self.switch.iter().map(|(id, port)| (id, &port.lease, &port.counters))
     }
 
-    /// Whom the frame is for whose verdict was [`super::stats::Verdict::Ports`]; valid until the next frame.
+    /// Whom the frame is for whose verdict was [`super::stats::Verdict::Ports`]; valid until the next
+    /// frame.
     #[must_use]
     pub fn receivers(&self) -> &[PortId] {
         self.switch.receivers()

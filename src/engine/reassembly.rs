@@ -1,9 +1,9 @@
 //! Fragments from guests, put together again.
 //!
-//! A pool of so many at once ([`Limit::Fragments`]); beyond, the oldest of the port that has most
-//! is dropped for a new one. A
-//! datagram whose fragments overlap is dropped whole (RFC 8200 section 4.5; for IPv4 the same,
-//! since no honest sender makes them). Read first: RFC 791 section 3.2, RFC 8200 section 4.5.
+//! A pool of so many at once ([`Limit::Fragments`]); beyond, the oldest of the port that has most is
+//! dropped for a new one. A datagram whose fragments overlap is dropped whole (RFC 8200 section 4.5;
+//! for IPv4 the same, since no honest sender makes them).
+//! Read first: RFC 791 section 3.2, RFC 8200 section 4.5.
 
 use std::net::IpAddr;
 

@@ -53,8 +53,8 @@ pub enum OutboundError {
 }
 
 impl OutboundPolicy {
-    /// Takes what is wanted. Interfaces of slirp4netns's options are looked up: an interface's first of that family, for IPv6 the
-    /// first that is not link-local.
+    /// Takes what is wanted. Interfaces of slirp4netns's options are looked up: an interface's first
+    /// address of that family, for IPv6 the first that is not link-local.
     ///
     /// # Errors
     /// An interface that is not there or has no such address.

@@ -25,7 +25,8 @@ pub struct Datagram {
     pub len: usize,
     /// Who sent it.
     pub from: SocketAddr,
-    /// The local address it was sent to, where the socket was bound to none (see [`super::sock::udp_bind`]).
+    /// The local address it was sent to, where the socket was bound to none (see
+    /// [`super::sock::udp_bind`]).
     pub to: Option<IpAddr>,
     /// The length of each but the last, where the kernel has put several datagrams of one sender
     /// together (`UDP_GRO`, Linux 5.0).

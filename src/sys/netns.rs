@@ -125,7 +125,8 @@ fn is_kind_by_name(namespace: BorrowedFd<'_>, kind: Kind) -> bool {
 /// Opens the user namespace that owns `namespace`.
 ///
 /// # Errors
-/// `ENOTTY` where the kernel does not answer, see [`is_kind`]; `EPERM` when that user namespace is neither the caller's own nor below it.
+/// `ENOTTY` where the kernel does not answer, see [`is_kind`]; `EPERM` when that user namespace is
+/// neither the caller's own nor below it.
 pub fn owner(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the request takes no argument and returns a new descriptor.
     let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };

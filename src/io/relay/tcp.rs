@@ -1,8 +1,8 @@
 //! Connections between a container's loopback and the host's, whichever asks.
 //!
 //! Bytes are spliced, so they are not copied here. Each way has at most one chunk that was taken and
-//! found no room, and while it is there nothing more is taken: back-pressure is the kernel's. An end of one side is passed on once all before it
-//! was, a reset at once.
+//! found no room, and while it is there nothing more is taken: back-pressure is the kernel's. An end
+//! of one side is passed on once all before it was, a reset at once.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

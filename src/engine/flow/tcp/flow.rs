@@ -54,8 +54,9 @@ pub(super) enum State {
     /// Leaves with the connection's success, its failure or [`super::OPENING`].
     Opening { syn: Box<[u8]>, header_len: usize, until: Instant },
     /// Entered with a client's connection; our SYN is with the guest.
-    /// Leaves with the guest's answer or when it has waited too long. `other` is the guest's address of the other
-    /// family, tried when this one refuses; `retry` is set where other guests are tried then.
+    /// Leaves with the guest's answer or when it has waited too long. `other` is the guest's address
+    /// of the other family, tried when this one refuses; `retry` is set where other guests are tried
+    /// then.
     Calling {
         connection: Box<Connection>,
         other: Option<SocketAddr>,
