@@ -43,6 +43,10 @@ const MAX_EXTENSION_HEADERS: usize = 8;
 /// costs a request to the host or a DNS query, so one frame must not be sixty thousand.
 const MAX_UDP_SEGMENTS: usize = 128;
 
+/// Where TCP's and UDP's headers have their checksums, in bytes.
+const TCP_CHECKSUM_AT: u16 = 16;
+const UDP_CHECKSUM_AT: u16 = 6;
+
 const FLAG_NEEDS_CSUM: u8 = 1;
 const FLAG_DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
@@ -418,40 +422,44 @@ impl Offload {
             return Ok(self.flags & FLAG_DATA_VALID != 0);
         }
         let offset = match protocol {
-            IpProtocol::Tcp => 16,
-            IpProtocol::Udp => 6,
+            IpProtocol::Tcp => TCP_CHECKSUM_AT,
+            IpProtocol::Udp => UDP_CHECKSUM_AT,
             _ => return Err(DropReason::BadOffload),
         };
         let start = usize::from(self.csum_start);
-        if fragment
-            || usize::from(self.csum_offset) != offset
-            || start != ETHERNET_HEADER_LEN + header_len
-        {
+        if fragment || self.csum_offset != offset || start != ETHERNET_HEADER_LEN + header_len {
             return Err(DropReason::BadOffload);
         }
         Ok(true)
     }
 }
 
-/// Writes the virtio header that hands a TCP or UDP packet, by where its checksum is, to the
-/// guest's kernel with that unfinished and, if `gso_size` is given, to be cut into segments of
-/// that payload.
+/// The header behind IP's, in which a checksum is to be finished.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Transport {
+    /// TCP's, by its length in bytes.
+    Tcp(u16),
+    /// UDP's.
+    Udp,
+}
+
+/// Writes the virtio header that hands a TCP or UDP packet to the guest's kernel with its checksum
+/// unfinished and, if `gso_size` is given, to be cut into segments of that payload.
+#[inline]
 pub(super) fn write_vnet_header(
     header: &mut [u8; VNET_HEADER_LEN],
     v6: bool,
-    ip_header_len: u16,
-    transport_header_len: u16,
-    csum_offset: u16,
+    transport: Transport,
     gso_size: Option<u16>,
 ) {
     const ETHERNET: u16 = 14;
-    let start = ETHERNET + ip_header_len;
-    let gso_type = match (gso_size, v6) {
-        (None, _) => GSO_NONE,
-        (Some(_), _) if csum_offset == UDP_CHECKSUM_AT => GSO_UDP,
-        (Some(_), false) => GSO_TCPV4,
-        (Some(_), true) => GSO_TCPV6,
+    let start = ETHERNET + ip_header_len(v6);
+    let (transport_header_len, csum_offset, gso) = match transport {
+        Transport::Tcp(length) if v6 => (length, TCP_CHECKSUM_AT, GSO_TCPV6),
+        Transport::Tcp(length) => (length, TCP_CHECKSUM_AT, GSO_TCPV4),
+        Transport::Udp => (8, UDP_CHECKSUM_AT, GSO_UDP),
     };
+    let gso_type = if gso_size.is_some() { gso } else { GSO_NONE };
     let [l0, l1] = (start + transport_header_len).to_le_bytes();
     let [s0, s1] = gso_size.unwrap_or(0).to_le_bytes();
     let [c0, c1] = start.to_le_bytes();
@@ -459,8 +467,21 @@ pub(super) fn write_vnet_header(
     *header = [FLAG_NEEDS_CSUM, gso_type, l0, l1, s0, s1, c0, c1, o0, o1];
 }
 
-/// Where a UDP header has its checksum, in bytes.
-pub(super) const UDP_CHECKSUM_AT: u16 = 6;
+/// Length of an IP header without options or extension headers, in bytes.
+pub(super) const fn ip_header_len(v6: bool) -> u16 {
+    if v6 { 40 } else { 20 }
+}
+
+/// Source and destination of an IP packet, of which the end may be missing.
+pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    if packet.first()? >> 4 == 6 {
+        let header = Ipv6Packet::new_unchecked(packet.first_chunk::<40>()?);
+        Some((header.src_addr().into(), header.dst_addr().into()))
+    } else {
+        let header = Ipv4Packet::new_unchecked(packet.first_chunk::<20>()?);
+        Some((header.src_addr().into(), header.dst_addr().into()))
+    }
+}
 
 /// Writes the Ethernet header from the gateway to whom an IP packet is for.
 pub(super) fn write_ethernet_header(header: &mut [u8], link: &Link, destination: IpAddr) {

@@ -13,10 +13,10 @@ use smoltcp::wire::{
 };
 
 use super::Turn;
-use super::frame::{is_unicast, pseudo_sum};
+use super::frame::{addresses, is_unicast, pseudo_sum};
 use crate::config::Refusal;
 
-const V4_ECHO_REPLY: u8 = 0;
+pub(super) const V4_ECHO_REPLY: u8 = 0;
 const V4_UNREACHABLE: u8 = 3;
 pub(super) const V4_ECHO_REQUEST: u8 = 8;
 /// Code of [`V4_UNREACHABLE`]: too long, and not to be cut.
@@ -26,7 +26,7 @@ const V6_UNREACHABLE: u8 = 1;
 const V6_TOO_BIG: u8 = 2;
 const V6_TIME_EXCEEDED: u8 = 3;
 pub(super) const V6_ECHO_REQUEST: u8 = 128;
-const V6_ECHO_REPLY: u8 = 129;
+pub(super) const V6_ECHO_REPLY: u8 = 129;
 
 /// How much of the offending packet an error quotes: with its headers the error stays within the
 /// smallest MTU that every link takes, 576 (RFC 1812) and 1280 bytes (RFC 4443).
@@ -275,16 +275,5 @@ fn is_error(packet: &[u8]) -> bool {
         IpProtocol::Icmp => kind.is_some_and(|kind| matches!(kind, 3..=5 | 11 | 12)),
         IpProtocol::Icmpv6 => kind.is_some_and(|kind| kind < 128),
         _ => false,
-    }
-}
-
-/// Of a packet that was kept to be quoted the end may be missing.
-fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
-    if packet.first()? >> 4 == 6 {
-        let header = Ipv6Packet::new_unchecked(packet.first_chunk::<40>()?);
-        Some((header.src_addr().into(), header.dst_addr().into()))
-    } else {
-        let header = Ipv4Packet::new_unchecked(packet.first_chunk::<20>()?);
-        Some((header.src_addr().into(), header.dst_addr().into()))
     }
 }

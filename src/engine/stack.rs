@@ -28,7 +28,7 @@
 mod succession;
 
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -36,16 +36,14 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
-use smoltcp::wire::{
-    HardwareAddress, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, TcpPacket, TcpSeqNumber,
-};
+use smoltcp::wire::{HardwareAddress, IpProtocol, TcpPacket, TcpSeqNumber};
 
 pub(super) use self::succession::{Ends, LARGEST_RING};
 use self::succession::{Sent, Wire};
 use super::Instant;
 use super::frame::{
-    ETHERNET_HEADER_LEN, HEADROOM, Link, MAX_FRAME_LEN, VNET_HEADER_LEN, pseudo_sum,
-    write_ethernet_header, write_vnet_header,
+    ETHERNET_HEADER_LEN, HEADROOM, Link, MAX_FRAME_LEN, Transport, VNET_HEADER_LEN, addresses,
+    ip_header_len, pseudo_sum, write_ethernet_header, write_vnet_header,
 };
 
 /// What smoltcp believes the MTU to be where the TAP cuts super-frames, in bytes.
@@ -549,9 +547,9 @@ impl Egress<'_> {
     fn finish(&mut self, len: usize) -> Option<()> {
         let (head, rest) = self.tx.buffer.split_at_mut_checked(HEADROOM)?;
         let packet = rest.get_mut(..len)?;
-        let v6 = packet.first()? >> 4 == 6;
-        let header_len = if v6 { IPV6_HEADER_LEN } else { IPV4_HEADER_LEN };
-        let (source, destination) = addresses(packet, v6)?;
+        let (source, destination) = addresses(packet)?;
+        let v6 = source.is_ipv6();
+        let header_len = usize::from(ip_header_len(v6));
         let segment = packet.get_mut(header_len..)?;
         let segment_len = u32::try_from(segment.len()).ok()?;
 
@@ -577,14 +575,8 @@ impl Egress<'_> {
             TcpPacket::new_unchecked(&mut *segment).set_checksum(sum);
             let mss = self.look.map_or(u16::MAX, |look| look.segments.mss);
             let gso_size = (payload_len > usize::from(mss)).then_some(mss);
-            write_vnet_header(
-                head.first_chunk_mut::<VNET_HEADER_LEN>()?,
-                v6,
-                u16::try_from(header_len).ok()?,
-                u16::from(tcp_header_len),
-                16,
-                gso_size,
-            );
+            let transport = Transport::Tcp(u16::from(tcp_header_len));
+            write_vnet_header(head.first_chunk_mut()?, v6, transport, gso_size);
         } else {
             TcpPacket::new_unchecked(&mut *segment)
                 .fill_checksum(&source.into(), &destination.into());
@@ -631,19 +623,6 @@ impl Egress<'_> {
         // The agreed scale is that of the largest ring, so every window fits.
         let offered = u16::try_from(offered).unwrap_or(u16::MAX);
         tcp.set_window_len(if too_small { 0 } else { offered });
-    }
-}
-
-/// Source and destination of an IP packet that smoltcp wrote.
-fn addresses(packet: &[u8], v6: bool) -> Option<(IpAddr, IpAddr)> {
-    if v6 {
-        let source: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
-        let destination: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
-        Some((source.into(), destination.into()))
-    } else {
-        let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
-        let destination: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
-        Some((source.into(), destination.into()))
     }
 }
 

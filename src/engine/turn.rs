@@ -15,7 +15,7 @@ use smoltcp::wire::{
 use super::dns::Seen;
 use super::flow::KeyedHash;
 use super::frame::{
-    Composer, HEADROOM, Link, UDP_CHECKSUM_AT, VNET_HEADER_LEN, is_unicast, pseudo_sum,
+    Composer, HEADROOM, Link, Transport, VNET_HEADER_LEN, ip_header_len, is_unicast, pseudo_sum,
     set_ipv4_fragment, write_vnet_header,
 };
 use super::host::{HostSide, fits};
@@ -225,7 +225,7 @@ impl Frames {
         if (*to, open.source, open.destination) != (port, source, destination) {
             return false;
         }
-        let ip_header_len = if source.is_ipv6() { 40 } else { 20 };
+        let ip_header_len = usize::from(ip_header_len(source.is_ipv6()));
         let payload_at = HEADROOM + ip_header_len + UDP_HEADER_LEN;
         let Some(size) = fits(frame.len().saturating_sub(payload_at), open.segment, body.len())
         else {
@@ -437,7 +437,7 @@ impl Turn<'_> {
         let addresses = (source.ip(), destination.ip());
         let (source_ip, destination_ip) = addresses;
         let v6 = source_ip.is_ipv6();
-        let ip_header_len: u16 = if v6 { 40 } else { 20 };
+        let ip_header_len = ip_header_len(v6);
         // A client of the other family may have sent more than fits an IPv4 packet.
         if !v6 && u16::checked_add(length, ip_header_len).is_none() {
             return;
@@ -478,7 +478,7 @@ impl Turn<'_> {
             let hop_limit = super::icmp::HOP_LIMIT;
             composer.ip(buffer, addresses, IpProtocol::Udp, hop_limit, usize::from(length), write);
             if unfinished && let Some(header) = buffer.first_chunk_mut::<VNET_HEADER_LEN>() {
-                write_vnet_header(header, v6, ip_header_len, 8, UDP_CHECKSUM_AT, None);
+                write_vnet_header(header, v6, Transport::Udp, None);
             }
         });
         if queued && self.link.uso && !self.fx.frames.shaper.is_limited(self.port) {
@@ -494,8 +494,8 @@ impl Turn<'_> {
         hop_limit: u8,
         payload: &[u8],
     ) {
-        let header_len = if addresses.0.is_ipv6() { 40 } else { 20 };
-        if header_len + payload.len() > self.link.mtu {
+        let header_len = ip_header_len(addresses.0.is_ipv6());
+        if usize::from(header_len) + payload.len() > self.link.mtu {
             self.send_fragments(addresses, protocol, payload);
             return;
         }
@@ -532,8 +532,8 @@ impl Turn<'_> {
             return;
         }
         let v6 = addresses.0.is_ipv6();
-        let overhead = if v6 { 40 + IPV6_FRAGMENT_LEN } else { 20 };
-        let step = (self.link.mtu - overhead) & !7;
+        let header_len = usize::from(ip_header_len(v6)) + if v6 { IPV6_FRAGMENT_LEN } else { 0 };
+        let step = (self.link.mtu - header_len) & !7;
         let [b0, b1, b2, b3, ..] = self.fx.random.next_u64().to_le_bytes();
         let id = u32::from_le_bytes([b0, b1, b2, b3]);
         let composer = Composer { link: self.link, id: u16::from_le_bytes([b0, b1]) };
@@ -574,9 +574,9 @@ fn seal_datagrams(
     size: Option<u16>,
 ) {
     let v6 = source.is_ipv6();
-    let ip_header_len: u16 = if v6 { 40 } else { 20 };
+    let ip_header_len = ip_header_len(v6);
     if let Some(header) = frame.first_chunk_mut::<VNET_HEADER_LEN>() {
-        write_vnet_header(header, v6, ip_header_len, 8, UDP_CHECKSUM_AT, size);
+        write_vnet_header(header, v6, Transport::Udp, size);
     }
     let packet = frame.get_mut(HEADROOM..).unwrap_or_default();
     let Ok(total) = u16::try_from(packet.len()) else {
