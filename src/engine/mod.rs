@@ -485,8 +485,15 @@ impl Engine {
     /// Calls `write` with the next frame for a port, as the port's TAP takes it, and whether another
     /// container has sent it. Returns `false` if there is none.
     pub fn poll_frame(&mut self, now: Instant, write: impl FnOnce(PortId, &[u8], bool)) -> bool {
-        'frames: loop {
-            if let Some((port, Held { frame, passed_on })) = self.fx.frames.next_held(now) {
+        loop {
+            let mut queued = self.fx.frames.next_held(now);
+            if queued.is_none() {
+                self.tables.tcp.ask_egress_again(&mut self.fx.frames.shaper.resumed);
+                if !self.fx.frames.yields() {
+                    queued = self.fx.frames.pop();
+                }
+            }
+            if let Some((port, Held { frame, passed_on })) = queued {
                 if !passed_on {
                     self.count_sent(port, frame.len());
                 }
@@ -496,48 +503,44 @@ impl Engine {
                 self.fx.frames.recycle(frame);
                 return true;
             }
-            self.tables.tcp.ask_egress_again(&mut self.fx.frames.shaper.resumed);
-            if !self.fx.frames.yields()
-                && let Some((port, buffer)) = self.fx.frames.pop()
-            {
-                self.count_sent(port, buffer.len());
-                if let Some(frame) = self.trim(port, &buffer) {
-                    write(port, frame, false);
+            if let Some((port, vnet)) = self.write_segment(now) {
+                if let Some(frame) = self.fx.tx.get() {
+                    let skip = if vnet { 0 } else { frame::VNET_HEADER_LEN };
+                    write(port, frame.get(skip..).unwrap_or_default(), false);
                 }
-                self.fx.frames.recycle(buffer);
                 return true;
-            }
-            while let Some(port) = self.tables.tcp.next_egress() {
-                if self.fx.frames.shaper.is_in_debt(port, now)
-                    && let Some(flow) = self.tables.tcp.leave_egress()
-                {
-                    self.fx.frames.shaper.park(port, flow);
-                    continue;
-                }
-                let Some((tables, mut turn)) = self.turn(port, now) else {
-                    break;
-                };
-                if tables.tcp.write_egress(&mut turn) {
-                    let vnet = turn.link.vnet;
-                    let length = self.fx.tx.get().map(<[u8]>::len);
-                    if let Some(length) = length {
-                        self.count_sent(port, length);
-                        let length = length.saturating_sub(frame::VNET_HEADER_LEN);
-                        self.fx.frames.shaper.count_down(port, length, now);
-                    }
-                    if let Some(frame) = self.fx.tx.get() {
-                        let skip = if vnet { 0 } else { frame::VNET_HEADER_LEN };
-                        write(port, frame.get(skip..).unwrap_or_default(), false);
-                    }
-                    return true;
-                }
-                // The flow's last words may have put a frame into the queue.
-                if !self.fx.frames.is_empty() {
-                    continue 'frames;
-                }
             }
             if self.fx.frames.is_empty() && !self.fx.frames.shaper.is_due(now) {
                 return false;
+            }
+        }
+    }
+
+    /// Writes the next segment of a connection to the transmit frame and counts it. Returns its port,
+    /// and whether that has the virtio header; `None` too where a connection's last words have put a
+    /// frame into the queue.
+    #[inline]
+    fn write_segment(&mut self, now: Instant) -> Option<(PortId, bool)> {
+        loop {
+            let port = self.tables.tcp.next_egress()?;
+            if self.fx.frames.shaper.is_in_debt(port, now)
+                && let Some(flow) = self.tables.tcp.leave_egress()
+            {
+                self.fx.frames.shaper.park(port, flow);
+                continue;
+            }
+            let (tables, mut turn) = self.turn(port, now)?;
+            if tables.tcp.write_egress(&mut turn) {
+                let vnet = turn.link.vnet;
+                if let Some(length) = self.fx.tx.get().map(<[u8]>::len) {
+                    self.count_sent(port, length);
+                    let length = length.saturating_sub(frame::VNET_HEADER_LEN);
+                    self.fx.frames.shaper.count_down(port, length, now);
+                }
+                return Some((port, vnet));
+            }
+            if !self.fx.frames.is_empty() {
+                return None;
             }
         }
     }

@@ -278,14 +278,15 @@ impl Frames {
         yields
     }
 
-    pub(super) fn pop(&mut self) -> Option<(PortId, Vec<u8>)> {
-        let (port, buffer) = self.queue.pop_front()?;
+    /// Takes the next frame for a port without a rate.
+    pub(super) fn pop(&mut self) -> Option<(PortId, Held)> {
+        let (port, frame) = self.queue.pop_front()?;
         if self.queue.is_empty() {
             self.open = None;
         }
-        self.forget(port, buffer.len());
+        self.forget(port, frame.len());
         self.in_a_row += 1;
-        Some((port, buffer))
+        Some((port, Held { frame, passed_on: false }))
     }
 
     /// Forgets what waits for a port.
