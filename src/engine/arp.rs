@@ -14,15 +14,13 @@ pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
     let Ok(ArpRepr::EthernetIpv4 {
         operation,
         source_hardware_addr,
-        source_protocol_addr,
-        target_protocol_addr,
+        source_protocol_addr: asker,
+        target_protocol_addr: target,
         ..
     }) = ArpPacket::new_checked(body).and_then(|packet| ArpRepr::parse(&packet))
     else {
         return Verdict::Dropped(DropReason::Malformed);
     };
-    let asker = source_protocol_addr;
-    let target = target_protocol_addr;
     // An address that somebody has just got may be told by an answer that nobody asked for.
     if turn.network.addresses.v4.subnet.contains(asker) && !turn.is_own_address(asker.into()) {
         turn.note_speaker(asker.into());
@@ -41,33 +39,38 @@ pub(super) fn handle(turn: &mut Turn<'_>, body: &[u8]) -> Verdict {
     if !answered || !turn.network.rules.protocols.ipv4 {
         return Verdict::Gateway;
     }
-    let reply = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: EthernetAddress(turn.link.gateway_mac.0),
-        source_protocol_addr: target_protocol_addr,
-        target_hardware_addr: source_hardware_addr,
-        target_protocol_addr: source_protocol_addr,
-    };
-    let composer = Composer { link: turn.link, id: 0 };
-    turn.fx.queue(turn.port, |buffer| {
-        composer.arp(buffer, |packet| reply.emit(&mut ArpPacket::new_unchecked(packet)));
-    });
+    send(
+        turn,
+        ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Reply,
+            source_hardware_addr: EthernetAddress(turn.link.gateway_mac.0),
+            source_protocol_addr: target,
+            target_hardware_addr: source_hardware_addr,
+            target_protocol_addr: asker,
+        },
+    );
     Verdict::Gateway
 }
 
 /// Tells the guest which hardware address a lease's IPv4 address has, unasked (RFC 5227, section 3):
 /// who does not know the address yet ignores it.
 pub(super) fn announce(turn: &mut Turn<'_>, lease: &Lease) {
-    let reply = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: EthernetAddress(lease.mac.0),
-        source_protocol_addr: lease.v4,
-        // Linux takes it for gratuitous only so (`arp_is_garp`).
-        target_hardware_addr: EthernetAddress(lease.mac.0),
-        target_protocol_addr: lease.v4,
-    };
+    send(
+        turn,
+        ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Reply,
+            source_hardware_addr: EthernetAddress(lease.mac.0),
+            source_protocol_addr: lease.v4,
+            // Linux takes it for gratuitous only so (`arp_is_garp`).
+            target_hardware_addr: EthernetAddress(lease.mac.0),
+            target_protocol_addr: lease.v4,
+        },
+    );
+}
+
+fn send(turn: &mut Turn<'_>, message: ArpRepr) {
     let composer = Composer { link: turn.link, id: 0 };
     turn.fx.queue(turn.port, |buffer| {
-        composer.arp(buffer, |packet| reply.emit(&mut ArpPacket::new_unchecked(packet)));
+        composer.arp(buffer, |packet| message.emit(&mut ArpPacket::new_unchecked(packet)));
     });
 }

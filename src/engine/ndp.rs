@@ -16,7 +16,7 @@ use smoltcp::wire::{
 use super::frame::IpPacket;
 use super::stats::{DropReason, Verdict};
 use super::{Instant, PortId, Turn};
-use crate::config::{Lease, Neighbours, Sharing};
+use crate::config::{Lease, MacAddress, Neighbours, Sharing};
 
 /// Neighbour discovery is for the link alone (RFC 4861, section 7.1).
 const HOP_LIMIT: u8 = 255;
@@ -67,6 +67,11 @@ pub(super) fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
+/// The option that names a hardware address.
+fn hardware_address(mac: MacAddress) -> Option<RawHardwareAddress> {
+    Some(EthernetAddress(mac.0).into())
+}
+
 /// Takes a neighbour discovery message from a guest.
 pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
     let (IpAddr::V6(source), IpAddr::V6(destination)) = (packet.source, packet.destination) else {
@@ -84,40 +89,8 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
     if packet.hop_limit != HOP_LIMIT {
         return Verdict::Dropped(DropReason::Malformed);
     }
-    let gateway_mac = turn.link.gateway_mac.0;
-    let own_link_local = link_local(gateway_mac);
-    let lladdr = Some(RawHardwareAddress::from(EthernetAddress(gateway_mac)));
     match message {
-        NdiscRepr::NeighborSolicit { target_addr, .. } => {
-            let own = turn.is_own_address(target_addr.into());
-            // As for ARP: duplicate detection is not answered for others.
-            let proxied = turn.network.rules.neighbours == Neighbours::Host
-                && !source.is_unspecified()
-                && source != target_addr
-                && turn.lease.v6 != Some(target_addr);
-            if !own && !proxied {
-                return Verdict::Gateway;
-            }
-            // An unspecified source is a guest's duplicate detection: RFC 4861, section 7.2.4.
-            let (to, flags) = if source.is_unspecified() {
-                (ALL_NODES, NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE)
-            } else {
-                let solicited = NdiscNeighborFlags::SOLICITED;
-                (source, NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE | solicited)
-            };
-            let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
-            send(turn, target_addr, to, advert, &[]);
-            // Only routes by advertisement lead to this address: the route is in use, of a time
-            // before this program took over from another.
-            let adverts = &turn.fx.adverts;
-            if target_addr == own_link_local
-                && !source.is_unspecified()
-                && turn.network.rules.protocols.ra
-                && !adverts.ports.contains(&turn.port)
-            {
-                advertise(turn, ALL_NODES);
-            }
-        }
+        NdiscRepr::NeighborSolicit { target_addr, .. } => answer(turn, source, target_addr),
         NdiscRepr::RouterSolicit { .. } if !turn.network.rules.protocols.ra => {
             return Verdict::Dropped(DropReason::SwitchedOff);
         }
@@ -131,6 +104,37 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
         }
     }
     Verdict::Gateway
+}
+
+/// Tells who asks for an address that it is the gateway's, as far as it is.
+fn answer(turn: &mut Turn<'_>, asker: Ipv6Addr, target_addr: Ipv6Addr) {
+    // As for ARP: duplicate detection is not answered for others.
+    let proxied = turn.network.rules.neighbours == Neighbours::Host
+        && !asker.is_unspecified()
+        && asker != target_addr
+        && turn.lease.v6 != Some(target_addr);
+    if !turn.is_own_address(target_addr.into()) && !proxied {
+        return;
+    }
+    let gateway_mac = turn.link.gateway_mac;
+    let flags = NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE;
+    // An unspecified address is a guest's duplicate detection: RFC 4861, section 7.2.4.
+    let (to, flags) = if asker.is_unspecified() {
+        (ALL_NODES, flags)
+    } else {
+        (asker, flags | NdiscNeighborFlags::SOLICITED)
+    };
+    let lladdr = hardware_address(gateway_mac);
+    send(turn, target_addr, to, NdiscRepr::NeighborAdvert { flags, target_addr, lladdr }, &[]);
+    // Only routes by advertisement lead to this address: the route is in use, of a time before this
+    // program took over from another.
+    if target_addr == link_local(gateway_mac.0)
+        && !asker.is_unspecified()
+        && turn.network.rules.protocols.ra
+        && !turn.fx.adverts.ports.contains(&turn.port)
+    {
+        advertise(turn, ALL_NODES);
+    }
 }
 
 /// Tells the guest that the gateway is its router, and again before it forgets.
@@ -148,7 +152,7 @@ pub(super) fn advertise(turn: &mut Turn<'_>, to: Ipv6Addr) {
         preferred_lifetime: FOREVER,
         prefix: v6.subnet.address,
     };
-    let gateway_mac = turn.link.gateway_mac.0;
+    let gateway_mac = turn.link.gateway_mac;
     let advert = NdiscRepr::RouterAdvert {
         hop_limit: 64,
         // More is to be had by DHCPv6, but no addresses.
@@ -157,13 +161,13 @@ pub(super) fn advertise(turn: &mut Turn<'_>, to: Ipv6Addr) {
         router_lifetime: if turn.network.default_route { ROUTER_LIFETIME } else { Duration::ZERO },
         reachable_time: Duration::ZERO,
         retrans_time: Duration::ZERO,
-        lladdr: Some(RawHardwareAddress::from(EthernetAddress(gateway_mac))),
+        lladdr: hardware_address(gateway_mac),
         mtu: u32::try_from(turn.link.mtu).ok(),
         prefix_info: Some(prefix_info),
     };
     let mut more = dns_option(&turn.network.announced(v6.dns.into()));
     more.extend(search_option(&turn.network.announced_domains()));
-    send(turn, link_local(gateway_mac), to, advert, &more);
+    send(turn, link_local(gateway_mac.0), to, advert, &more);
     let Adverts { ports, due } = &mut turn.fx.adverts;
     if !ports.contains(&turn.port) {
         ports.push(turn.port);
@@ -176,7 +180,7 @@ pub(super) fn advertise(turn: &mut Turn<'_>, to: Ipv6Addr) {
 pub(super) fn announce(turn: &mut Turn<'_>, lease: &Lease) {
     let Some(target_addr) = lease.v6 else { return };
     let flags = NdiscNeighborFlags::OVERRIDE;
-    let lladdr = Some(RawHardwareAddress::from(EthernetAddress(lease.mac.0)));
+    let lladdr = hardware_address(lease.mac);
     let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
     send(turn, target_addr, ALL_NODES, advert, &[]);
 }
