@@ -1,8 +1,9 @@
 //! Echo flows: pings from a guest, sent by the host's ping sockets.
 //!
 //! A reply reaches the guest only if the pinged host sent one; the gateway answers for its own
-//! addresses alone. Errors about a request go on to the guest, so that it can trace the way. Where `net.ipv4.ping_group_range` forbids ping sockets (icmp(7)), the guest
-//! is told that its pings are prohibited. Read first: RFC 792, RFC 4443 section 4.
+//! addresses alone. Errors about a request go on to the guest, so that it can trace the way. Where
+//! `net.ipv4.ping_group_range` forbids ping sockets (icmp(7)), the guest is told that its pings are
+//! prohibited. Read first: RFC 792, RFC 4443 section 4.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -16,7 +17,7 @@ use super::{FlowKey, KeyedHash};
 use crate::config::Limit;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, Owner, SocketId, SocketKind};
-use crate::engine::icmp::{self, IcmpError, Unreachable, V4_ECHO_REQUEST, V6_ECHO_REQUEST};
+use crate::engine::icmp::{self, IcmpError, Unreachable, V4_ECHO_REPLY, V6_ECHO_REPLY};
 use crate::engine::nat;
 use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::table::{Entry, Table};
@@ -131,11 +132,8 @@ impl EchoFlows {
             return;
         };
         // A ping socket may hear other messages; only the answer to a request is one.
-        let answer = match flow.key.host {
-            SocketAddr::V4(_) => kind == V4_ECHO_REQUEST - 8,
-            SocketAddr::V6(_) => kind == V6_ECHO_REQUEST + 1,
-        };
-        if !answer || from != flow.key.host.ip() {
+        let reply = if flow.key.host.is_ipv6() { V6_ECHO_REPLY } else { V4_ECHO_REPLY };
+        if kind != reply || from != flow.key.host.ip() {
             turn.fx.stats.count_drop(DropReason::UnknownSender);
             return;
         }
