@@ -5,6 +5,7 @@
 //! and it is closed with the port. A connection is a [`Service`] as that of any guest's flow is;
 //! here the shell lends the other end.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use super::stream::Service;
@@ -126,7 +127,7 @@ impl Forwarder {
     /// Takes a connection to a listener inside the container; `None` if there are too many.
     pub(in crate::engine) fn accept_local(&mut self, turn: &mut Turn<'_>) -> Option<SocketId> {
         let local = &mut self.local;
-        if local.streams.of_port(turn.port).len() >= MAX_STREAMS {
+        if local.streams.len_of(turn.port) >= MAX_STREAMS {
             return None;
         }
         local.serial += 1;
@@ -157,48 +158,19 @@ impl Forwarder {
         };
         let mut buffer = [0; STEP];
         let ended = loop {
-            let mut progress = false;
-            let room = entry.service.room().min(STEP);
-            if room > 0 {
-                match stream.recv(buffer.get_mut(..room).unwrap_or_default()) {
-                    Ok(0) => entry.service.finish(),
-                    Ok(received) => {
-                        progress = true;
-                        let bytes = buffer.get(..received).unwrap_or_default();
-                        // There is room for all of it.
-                        drop(entry.service.send(bytes));
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(_) => break Some(true),
-                }
-            }
+            let Ok(mut progress) = entry.take(stream, &mut buffer) else {
+                break Some(true);
+            };
             while let Some(query) = entry.service.next_query(turn.now) {
                 self.stream_queries.push_back((client, query));
                 progress = true;
             }
-            let mut over = false;
-            if entry.outbox.is_empty() {
-                match entry.service.recv(&mut buffer) {
-                    Ok(0) => over = true,
-                    Ok(length) => entry.outbox.extend(buffer.iter().take(length)),
-                    Err(_) => {}
-                }
-            }
-            if !entry.outbox.is_empty() {
-                match stream.send(&entry.outbox) {
-                    Ok(sent) => {
-                        progress = true;
-                        drop(entry.outbox.drain(..sent.min(entry.outbox.len())));
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(_) => break Some(true),
-                }
-            }
-            if over {
-                break Some(false);
-            }
-            if !progress {
-                break None;
+            match entry.give(stream, &mut buffer) {
+                Ok(Given::Something) => {}
+                Ok(Given::Nothing) if progress => {}
+                Ok(Given::Nothing) => break None,
+                Ok(Given::End) => break Some(false),
+                Err(_) => break Some(true),
             }
         };
         if let Some(reset) = ended {
@@ -220,6 +192,57 @@ impl Forwarder {
             turn.fx.host.relay(stream.socket);
         }
     }
+}
+
+impl Stream {
+    /// Takes what the client says, as far as there is room; returns whether anything came.
+    fn take(&mut self, stream: &mut impl HostStream, buffer: &mut [u8]) -> io::Result<bool> {
+        let room = self.service.room().min(buffer.len());
+        if room == 0 {
+            return Ok(false);
+        }
+        match stream.recv(buffer.get_mut(..room).unwrap_or_default()) {
+            Ok(0) => {
+                self.service.finish();
+                Ok(false)
+            }
+            Ok(received) => {
+                // There is room for all of it.
+                drop(self.service.send(buffer.get(..received).unwrap_or_default()));
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the client what it takes of its answers.
+    fn give(&mut self, stream: &mut impl HostStream, buffer: &mut [u8]) -> io::Result<Given> {
+        if self.outbox.is_empty() {
+            match self.service.recv(buffer) {
+                Ok(0) => return Ok(Given::End),
+                Ok(length) => self.outbox.extend(buffer.iter().take(length)),
+                // None is there yet.
+                Err(_) => return Ok(Given::Nothing),
+            }
+        }
+        match stream.send(&self.outbox) {
+            Ok(sent) => {
+                drop(self.outbox.drain(..sent.min(self.outbox.len())));
+                Ok(Given::Something)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Given::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What a client was given.
+enum Given {
+    Something,
+    Nothing,
+    /// All that there will be.
+    End,
 }
 
 impl Entry for Listener {
