@@ -283,32 +283,16 @@ impl Sockets {
         segment: Option<u16>,
         payload: &[u8],
     ) -> io::Result<()> {
-        let sent = match (self.entries.get_mut(id.0), to) {
+        match (self.entries.get_mut(id.0), to) {
             (Some(Some(Socket::Connected(socket))), _) => {
-                Ok(send(socket.as_raw_fd(), payload, MsgFlags::MSG_NOSIGNAL)?)
+                send(socket.as_raw_fd(), payload, MsgFlags::MSG_NOSIGNAL)?;
+                Ok(())
             }
             (Some(Some(Socket::Datagram(socket))), Some(to)) => {
-                socket.set(fields)?;
-                let (to, from) = if socket.dual_stack {
-                    (SocketAddr::new(mapped(to.ip()), to.port()), from.map(mapped))
-                } else {
-                    (to, from)
-                };
-                if segment.is_some() {
-                    let socket = socket.as_fd();
-                    match datagram::send_segments(socket, payload, segment, to, from) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-                        Ok(sent) => Ok(sent),
-                        // Not all ways out take several at once, and the error may be of another.
-                        Err(_) => send_each(socket, payload, segment, to, from),
-                    }
-                } else {
-                    send_one(socket.as_fd(), payload, to, from)
-                }
+                socket.send(to, from, fields, segment, payload)
             }
-            _ => return Ok(()),
-        };
-        sent.map(|_| ())
+            _ => Ok(()),
+        }
     }
 }
 
@@ -327,12 +311,12 @@ fn send_each(
     segment: Option<u16>,
     to: SocketAddr,
     from: Option<IpAddr>,
-) -> io::Result<usize> {
+) -> io::Result<()> {
     let length = segment.map_or(payload.len(), usize::from).max(1);
-    let mut outcome = Ok(payload.len());
+    let mut outcome = Ok(());
     for datagram in payload.chunks(length) {
         let sent = send_one(socket, datagram, to, from);
-        outcome = outcome.and_then(|length| sent.map(|_| length));
+        outcome = outcome.and(sent);
     }
     outcome
 }
@@ -342,8 +326,8 @@ fn send_one(
     payload: &[u8],
     to: SocketAddr,
     from: Option<IpAddr>,
-) -> io::Result<usize> {
-    let once = || datagram::send_to(socket, payload, to, from);
+) -> io::Result<()> {
+    let once = || datagram::send_to(socket, payload, to, from).map(drop);
     // An ICMP error about an earlier datagram ends the call that comes next (ip(7)):
     // it is in the error queue as well, and this datagram has not been tried.
     once().or_else(|error| match error.kind() {
@@ -369,6 +353,32 @@ impl Socket {
 impl DatagramSocket {
     fn new(socket: OwnedFd, v6: bool) -> Self {
         Self { socket, v6, dual_stack: false, fields: IpFields::default() }
+    }
+
+    fn send(
+        &mut self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        fields: IpFields,
+        segment: Option<u16>,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        self.set(fields)?;
+        let (to, from) = if self.dual_stack {
+            (SocketAddr::new(mapped(to.ip()), to.port()), from.map(mapped))
+        } else {
+            (to, from)
+        };
+        let socket = self.socket.as_fd();
+        if segment.is_none() {
+            return send_one(socket, payload, to, from);
+        }
+        match datagram::send_segments(socket, payload, segment, to, from) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            // Not all ways out take several at once, and the error may be of another.
+            Err(_) => send_each(socket, payload, segment, to, from),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Makes what is sent next have these fields: a system call for each one that has changed.
