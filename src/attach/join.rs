@@ -6,6 +6,7 @@
 
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::poll::poll;
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::config::{Addresses, Layout, Lease, LinkRoute, Mtu, Offload};
 use crate::network::definition::Route;
-use crate::sys::link::{self, LinkConfig};
+use crate::sys::link::{self, DefaultRoute, LinkConfig};
 use crate::sys::netns::{Failure, Reply};
 use crate::sys::tun;
 
@@ -75,81 +76,11 @@ pub struct Joined {
 /// # Errors
 /// See [`AttachError`]. The container is then as it was.
 pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachError> {
-    let Layout { addresses, mut routes } = private_layout(&joint.lease, &joint.addresses);
+    let Layout { addresses, routes } = private_layout(&joint.lease, &joint.addresses);
     let ours = prefix(joint.network);
-    let mut alias = ours.clone();
-    for (address, prefix_len) in &addresses {
-        alias.push_str(&format!("{address}/{prefix_len} "));
-    }
-    // An interface whose routes are to be others is not what is wanted.
-    if let Some(metric) = joint.metric {
-        alias.push_str(&format!("metric {metric} "));
-    }
-    if !joint.routes.is_empty() {
-        // An alias has room for 255 bytes.
-        let mut hasher = SipHasher13::new();
-        joint.routes.hash(&mut hasher);
-        alias.push_str(&format!("routes {:x}", hasher.finish()));
-    }
-    let alias = alias.trim_end();
-    let reply = in_container(container, || {
-        let remains = remains(&ours, alias, joint)?;
-        let ifname = match (&remains, joint.ifname) {
-            (Some((ifname, _)), _) => ifname.clone(),
-            (None, Ifname::Named(name)) => name.to_owned(),
-            (None, Ifname::Numbered(prefix)) => first_free(prefix),
-        };
-        let existing = link::default_routes().map_err(cannot_list)?;
-        let mut given = None;
-        match joint.metric {
-            Some(first) => {
-                for route in &mut routes {
-                    let v4 = route.destination.is_ipv4();
-                    let metric = metric(&existing, v4, first);
-                    route.metric = (metric > 0).then_some(metric);
-                    given = if v4 { Some(metric) } else { given };
-                }
-            }
-            None => routes.clear(),
-        }
-        routes.extend(joint.routes.iter().map(|(to, gateway, metric)| LinkRoute {
-            destination: to.first(),
-            prefix_len: to.length(),
-            gateway: Some(*gateway),
-            on_link: false,
-            metric: *metric,
-        }));
-        let again = remains.is_some();
-        if again {
-            // They are there, by the metrics that they were given.
-            routes.clear();
-            let index = link::index_of(&ifname).map_err(configure_failure)?;
-            let mut of_it = existing.iter().filter(|(v4, _, by)| *v4 && *by == index);
-            given = of_it.next().map(|(_, metric, _)| *metric);
-        }
-        let (tap, vnet_header) = match remains {
-            Some((_, tap)) => tap,
-            None => tun::create(&ifname, joint.offload)
-                .map_err(|error| failure(CREATE_TAP, &error, &ifname))?,
-        };
-        let link = LinkConfig {
-            ifname: &ifname,
-            mac: joint.lease.mac,
-            mtu: joint.mtu,
-            tx_queue_len: TX_QUEUE_LEN,
-            alias,
-            addresses: &addresses,
-            routes: &routes,
-            again,
-        };
-        let ipv6 = link::configure(&link).map_err(configure_failure)?.ipv6;
-        link::bring_up("lo").map_err(configure_failure)?;
-        let flags = if vnet_header { VNET_HEADER } else { 0 }
-            | if ipv6 { IPV6 } else { 0 }
-            | given.map_or(0, |metric| METRIC | u64::from(metric) << 32);
-        Ok(Reply { fd: Some(tap), flags })
-    })
-    .map_err(|error| {
+    let alias = wanted_alias(&ours, &addresses, joint);
+    let reply = in_container(container, || make(&ours, &alias, &addresses, routes, joint));
+    let reply = reply.map_err(|error| {
         let ifname = match joint.ifname {
             Ifname::Named(name) | Ifname::Numbered(name) => name,
         };
@@ -164,6 +95,99 @@ pub fn join(container: &Container, joint: &Joint<'_>) -> Result<Joined, AttachEr
         ipv6: reply.flags & IPV6 != 0,
         metric: u32::try_from(reply.flags >> 32).ok().filter(|_| reply.flags & METRIC != 0),
     })
+}
+
+/// The alias of an interface that is what is wanted, as one that was left may be.
+fn wanted_alias(ours: &str, addresses: &[(IpAddr, u8)], joint: &Joint<'_>) -> String {
+    let mut alias = ours.to_owned();
+    for (address, prefix_len) in addresses {
+        alias.push_str(&format!("{address}/{prefix_len} "));
+    }
+    // An interface whose routes are to be others is not what is wanted.
+    if let Some(metric) = joint.metric {
+        alias.push_str(&format!("metric {metric} "));
+    }
+    if !joint.routes.is_empty() {
+        // An alias has room for 255 bytes.
+        let mut hasher = SipHasher13::new();
+        joint.routes.hash(&mut hasher);
+        alias.push_str(&format!("routes {:x}", hasher.finish()));
+    }
+    alias.trim_end().to_owned()
+}
+
+/// In the container: makes the interface, or takes over the one that was left, and gives it what it is
+/// to have. `routers` are its default routes, without metrics.
+fn make(
+    ours: &str,
+    alias: &str,
+    addresses: &[(IpAddr, u8)],
+    routers: Vec<LinkRoute>,
+    joint: &Joint<'_>,
+) -> Result<Reply, Failure> {
+    let remains = remains(ours, alias, joint)?;
+    let existing = link::default_routes().map_err(cannot_list)?;
+    let again = remains.is_some();
+    let (ifname, (tap, vnet_header), routes, given) = match remains {
+        Some((ifname, tap)) => {
+            let index = link::index_of(&ifname).map_err(configure_failure)?;
+            // Its routes are there, by the metrics that they were given.
+            let own = existing.iter().find(|route| route.v4 && route.index == index);
+            (ifname, tap, Vec::new(), own.map(|route| route.metric))
+        }
+        None => {
+            let ifname = match joint.ifname {
+                Ifname::Named(name) => name.to_owned(),
+                Ifname::Numbered(prefix) => first_free(prefix),
+            };
+            let (routes, given) = routes(joint, routers, &existing);
+            let tap = tun::create(&ifname, joint.offload)
+                .map_err(|error| failure(CREATE_TAP, &error, &ifname))?;
+            (ifname, tap, routes, given)
+        }
+    };
+    let link = LinkConfig {
+        ifname: &ifname,
+        mac: joint.lease.mac,
+        mtu: joint.mtu,
+        tx_queue_len: TX_QUEUE_LEN,
+        alias,
+        addresses,
+        routes: &routes,
+        again,
+    };
+    let ipv6 = link::configure(&link).map_err(configure_failure)?.ipv6;
+    link::bring_up("lo").map_err(configure_failure)?;
+    let flags = if vnet_header { VNET_HEADER } else { 0 }
+        | if ipv6 { IPV6 } else { 0 }
+        | given.map_or(0, |metric| METRIC | u64::from(metric) << 32);
+    Ok(Reply { fd: Some(tap), flags })
+}
+
+/// The routes of a new interface, and the metric that its default route of IPv4 has among the
+/// `existing` ones.
+fn routes(
+    joint: &Joint<'_>,
+    routers: Vec<LinkRoute>,
+    existing: &[DefaultRoute],
+) -> (Vec<LinkRoute>, Option<u32>) {
+    let (mut routes, mut given) = (Vec::new(), None);
+    if let Some(first) = joint.metric {
+        for route in routers {
+            let v4 = route.destination.is_ipv4();
+            let metric = metric(existing, v4, first);
+            routes.push(LinkRoute { metric: (metric > 0).then_some(metric), ..route });
+            given = if v4 { Some(metric) } else { given };
+        }
+    }
+    routes.extend(joint.routes.iter().map(|(to, gateway, metric)| LinkRoute {
+        destination: to.first(),
+        prefix_len: to.length(),
+        gateway: Some(*gateway),
+        on_link: false,
+        metric: *metric,
+    }));
+    (routes, given)
 }
 
 /// Whether the container has an interface that the process of a network has left.
@@ -187,9 +211,9 @@ fn prefix(network: &str) -> String {
 
 /// The metric of a default route that comes after those of its hundred that there are; the first one
 /// that is free where there is none after them.
-fn metric(routes: &[(bool, u32, u32)], v4: bool, first: u32) -> u32 {
+fn metric(existing: &[DefaultRoute], v4: bool, first: u32) -> u32 {
     let hundred = first..first.saturating_add(100);
-    let is_taken = |metric: &u32| routes.iter().any(|(other, m, _)| (*other, m) == (v4, metric));
+    let is_taken = |metric: &u32| existing.iter().any(|r| (r.v4, r.metric) == (v4, *metric));
     match hundred.clone().rev().find(is_taken) {
         None => first,
         Some(last) if hundred.contains(&(last + 1)) => last + 1,
@@ -259,7 +283,8 @@ mod tests {
     #[test]
     fn of_equal_networks_the_first_has_the_default_route() {
         let of = |v4: &[u32]| {
-            let routes: Vec<_> = v4.iter().map(|metric| (true, *metric, 2)).collect();
+            let route = |metric: &u32| DefaultRoute { v4: true, metric: *metric, index: 2 };
+            let routes: Vec<_> = v4.iter().map(route).collect();
             metric(&routes, true, 700)
         };
         assert_eq!(of(&[]), 700);
@@ -269,6 +294,7 @@ mod tests {
         assert_eq!(of(&[0, 699, 800]), 700);
         // What is behind the hundred is another priority's.
         assert_eq!(of(&[700, 799]), 701);
-        assert_eq!(metric(&[(true, 700, 2)], false, 700), 700);
+        let of_v4 = DefaultRoute { v4: true, metric: 700, index: 2 };
+        assert_eq!(metric(&[of_v4], false, 700), 700);
     }
 }

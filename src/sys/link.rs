@@ -20,7 +20,7 @@ use nix::sys::socket::{
 
 use crate::config::{LinkRoute, MacAddress, Mtu};
 
-pub use prefixes::{default_routes, prefixes_in_use};
+pub use prefixes::{DefaultRoute, default_routes, prefixes_in_use};
 
 /// What an interface is to be.
 #[derive(Debug, Clone, Copy)]

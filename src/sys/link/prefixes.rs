@@ -23,12 +23,22 @@ pub fn prefixes_in_use() -> io::Result<Vec<(IpAddr, u8)>> {
     Ok(found)
 }
 
-/// The default routes of the main table: whether of IPv4, the metric, the interface. One with several
-/// next hops is by no interface, 0.
+/// A default route of the main table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// Whether it is of IPv4.
+    pub v4: bool,
+    /// Its metric.
+    pub metric: u32,
+    /// Its interface; one with several next hops is by none, 0.
+    pub index: u32,
+}
+
+/// The default routes of the main table.
 ///
 /// # Errors
 /// What netlink(7) reports.
-pub fn default_routes() -> io::Result<Vec<(bool, u32, u32)>> {
+pub fn default_routes() -> io::Result<Vec<DefaultRoute>> {
     dump(Request::dump_routes(), |message| {
         let main = message.payload.get(4) == Some(&libc::RT_TABLE_MAIN);
         let (to, 0) = route(message).filter(|_| main)? else { return None };
@@ -37,7 +47,8 @@ pub fn default_routes() -> io::Result<Vec<(bool, u32, u32)>> {
             let found = attributes(rest).find(|(kind, _)| *kind == wanted);
             found.and_then(|(_, value)| number(value)).unwrap_or(0)
         };
-        Some((to.is_ipv4(), find(libc::RTA_PRIORITY), find(libc::RTA_OIF)))
+        let (v4, metric) = (to.is_ipv4(), find(libc::RTA_PRIORITY));
+        Some(DefaultRoute { v4, metric, index: find(libc::RTA_OIF) })
     })
 }
 
