@@ -154,21 +154,13 @@ pub fn isolate_confine(
     Ok(())
 }
 
-/// All stages at once, for the child that makes sockets in a container ([`super::maker`]): it keeps
-/// the right to bind ports below 1024 there and reaches no file.
+/// Stages 3 and 4 for the child that makes sockets in a container ([`super::maker`]): it keeps the
+/// right to bind ports below 1024 there, reaches no file, and has a list of system calls of its own.
 ///
 /// # Errors
 /// As the stages.
 pub(super) fn isolate_maker() -> Result<(), IsolateError> {
-    prctl::set_no_new_privs().map_err(|errno| failed("renounce new privileges", errno))?;
-    if caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP).unwrap_or(false) {
-        clear_capabilities(CapSet::Bounding)?;
-    }
-    clear_capabilities(CapSet::Ambient)?;
-    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        keep_bind_service(set)?;
-    }
-    prctl::set_dumpable(false).map_err(|errno| failed("forbid being traced", errno))?;
+    isolate_final(false, true)?;
     landlock::restrict(Allowed::default())
         .map_err(|error| failed("restrict access to files", io::Error::other(error)))?;
     seccomp::restrict_maker().map_err(|source| failed("restrict system calls", source))
