@@ -8,7 +8,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, secs};
+use crate::eventually::{eventually, pause, secs};
 use crate::exec::Proc;
 use crate::lab::{DNS4, HOST4, LAN4, LAN6, Lab, Place};
 use crate::rnsnet::Rnsnet;
@@ -408,4 +408,33 @@ fn ten_million_hostile_frames_change_nothing() {
         let seen = lab.py(Place::In(&ctr), &format!("say(read_all(tcp('{LAN4}', 7, 20)))"));
         if seen.stdout.starts_with("b'192.0.2.1 ") { Ok(()) } else { Err(seen.to_string()) }
     });
+}
+
+// Its backlog has a place for 129 of them; the SYNs of the others are dropped until it goes on.
+#[test]
+#[ignore = "half a minute: ci/faults"]
+fn all_clients_of_a_container_that_is_paused_are_served_when_it_goes_on() {
+    let Some(lab) = Lab::alone() else { return };
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+    let who = lab.who(Place::In(&ctr), 80);
+    who.signal(Signal::SIGSTOP);
+    let call = format!(
+        "
+ends = []
+def call():
+    with tcp('{HOST4}', 8080, 60) as s:
+        ends.append(ending(s))
+callers = [thread(call) for _ in range(300)]
+say('called')
+for caller in callers:
+    caller.join(60)
+say([(how, ends.count(how)) for how in sorted(set(ends))])
+"
+    );
+    let mut clients = lab.spawn_py(Place::Lan, &call);
+    assert_eq!(clients.line(secs(20)), "called");
+    pause(secs(20));
+    who.signal(Signal::SIGCONT);
+    assert_eq!(clients.line(secs(60)), "[('data', 300)]");
 }

@@ -238,7 +238,7 @@ fn a_container_that_does_not_answer_is_waited_for_a_second_if_another_may() {
     assert_eq!(net.port_gets(port, second().mac).len(), 0);
     net.pass(Duration::from_millis(200));
     assert_eq!(net.port_gets(port, second().mac).len(), 1);
-    net.pass(Duration::from_secs(20));
+    net.pass(Duration::from_secs(120));
     net.host_closes_nothing();
     net.pass(Duration::from_secs(20));
     assert_eq!(net.host.closed.len(), 1, "the last one has the usual time");

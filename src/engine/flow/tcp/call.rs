@@ -20,8 +20,9 @@ use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::turn::Effects;
 use crate::engine::{PortId, Turn};
 
-/// How long a guest may take to accept a client (a SYN and four retransmissions).
-const CALLING: Duration = Duration::from_secs(30);
+/// How long a guest may take to accept a client: as long as Linux calls (ip-sysctl, `tcp_syn_retries`), so
+/// that one that is frozen for a while has its clients still.
+const CALLING: Duration = Duration::from_secs(130);
 /// The same where others are there who may answer sooner.
 const CALLING_NEXT: Duration = Duration::from_secs(1);
 /// Where source ports are looked for when the client's own is taken (RFC 6335, section 6).

@@ -321,8 +321,11 @@ impl TcpFlows {
             return;
         };
         flow.relay_asked = false;
-        let State::Open(open) = &mut flow.state else {
-            return;
+        let open = match &mut flow.state {
+            State::Open(open) => open,
+            // Its client is gone: nobody waits for the guest any more.
+            State::Calling { .. } if stream.is_broken() => return self.reset_guest(turn, index),
+            _ => return,
         };
         let taken = open.relay_to_host(stream);
         if taken > 0 {
