@@ -271,7 +271,8 @@ pub struct Network {
     /// How the container is told that a destination is forbidden.
     pub refusal: Refusal,
     /// The first of the addresses that DHCP gives away, one for each hardware address that asks;
-    /// `None` gives each container the address that it has anyway.
+    /// `None` gives each container the address that it has anyway, and those after it to machines
+    /// that it has bridged to its interface.
     pub dhcp_pool: Option<Ipv4Addr>,
     /// Who may be on it.
     pub sharing: Sharing,

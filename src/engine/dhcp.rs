@@ -1,8 +1,8 @@
 //! DHCP for IPv4 (RFC 2131): images that run a client get the address that their port has anyway.
 //!
-//! There is nothing to allocate: a port's lease is its own, so an offer is always the same, whichever
-//! machine behind the port asks, and a client that restarts keeps its address. Only as slirp4netns a
-//! [`Pool`] is served, one address a hardware address. Read first: RFC 2131 sections 4.1 and 4.3, RFC 2132.
+//! A port's lease is its own, so the offer to a container is always the same, and a client that restarts
+//! keeps its address. Machines that it has bridged to its interface have an address of a [`Pool`], one a
+//! hardware address, as slirp4netns has it for all. Read first: RFC 2131 sections 4.1 and 4.3, RFC 2132.
 //! Not here: DHCPv6 ([`super::dhcpv6`]) and DHCP towards the host's network, which never happens.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -16,7 +16,7 @@ use super::frame::{IpPacket, Link};
 use super::machines::Machines;
 use super::stats::{DropReason, Verdict};
 use super::{PortId, Turn};
-use crate::config::MacAddress;
+use crate::config::{MacAddress, Neighbours, Sharing};
 
 /// How long a lease lasts: a day. It is never given to anybody else.
 const LEASE_SECONDS: u32 = 86_400;
@@ -28,8 +28,9 @@ const FIXED_LEN: usize = 240;
 const MIN_LEN: usize = 300;
 /// The most that every client takes, in bytes (RFC 2131, section 2): 576 with IP and UDP headers.
 const MAX_LEN: usize = 548;
-/// How many hardware addresses have an address of a [`Pool`] at once.
-const POOL_SIZE: u32 = 16;
+/// How many hardware addresses have an address of a [`Pool`] at once: as slirp4netns, and otherwise (as
+/// many as are told from each other, see [`Machines`]).
+const POOL_SIZES: (u32, u32) = (16, 64);
 
 // Options of RFC 2132 that smoltcp does not name for others.
 const SUBNET_MASK: u8 = 1;
@@ -49,23 +50,61 @@ const CLASSLESS_ROUTES: u8 = 121;
 /// Who has which address of a range; the hardware address heard longest ago gives way.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    /// Longest silent first; `u32` is the place in the range.
-    holders: Vec<(PortId, MacAddress, u32)>,
+    /// Longest silent first.
+    holders: Vec<(PortId, MacAddress, Ipv4Addr)>,
 }
 
 impl Pool {
-    /// The address for a client.
-    fn address(&mut self, first: Ipv4Addr, port: PortId, mac: MacAddress) -> Ipv4Addr {
-        let known = self.holders.iter().position(|holder| (holder.0, holder.1) == (port, mac));
-        let place = match known {
+    /// The address for a client: the one that it wants rather than another, as it may have had it
+    /// before we were started. `None` where there is none to give.
+    fn address(&mut self, turn: &Turn<'_>, request: &Request) -> Option<Ipv4Addr> {
+        let mac = MacAddress(request.mac.0);
+        let known = self.holders.iter().position(|holder| (holder.0, holder.1) == (turn.port, mac));
+        let address = match known {
             Some(at) => self.holders.remove(at).2,
-            None => (0..POOL_SIZE)
-                .find(|place| self.holders.iter().all(|holder| holder.2 != *place))
-                .unwrap_or_else(|| self.holders.remove(0).2),
+            None => {
+                let (first, size) = match turn.network.dhcp_pool {
+                    Some(first) => (first.to_bits(), POOL_SIZES.0),
+                    None => (turn.lease.v4.to_bits().wrapping_add(1), POOL_SIZES.1),
+                };
+                let free = (0..size)
+                    .map(|step| Ipv4Addr::from_bits(first.wrapping_add(step)))
+                    .filter(|ip| self.holders.iter().all(|holder| holder.2 != *ip))
+                    .filter(|ip| is_to_give(turn, mac, *ip));
+                let wanted = free.clone().find(|ip| request.wanted() == Some(*ip));
+                wanted
+                    .or_else(|| free.clone().next())
+                    .or_else(|| (!self.holders.is_empty()).then(|| self.holders.remove(0).2))?
+            }
         };
-        self.holders.push((port, mac, place));
-        Ipv4Addr::from_bits(first.to_bits().wrapping_add(place))
+        self.holders.push((turn.port, mac, address));
+        Some(address)
     }
+}
+
+/// Whether a machine may have an address: one of the network's that nobody else is known to have.
+fn is_to_give(turn: &Turn<'_>, mac: MacAddress, ip: Ipv4Addr) -> bool {
+    let subnet = &turn.network.addresses.v4.subnet;
+    let there = subnet.contains(ip) && ip != subnet.broadcast();
+    let own = ip == turn.lease.v4 || turn.is_own_address(ip.into());
+    there && !own && turn.link.machines.find(ip.into()).is_none_or(|has| has == mac)
+}
+
+/// The address for who asks. That of the port is for who has it, as far as is known.
+fn lease_for(turn: &Turn<'_>, pool: &mut Pool, request: &Request) -> Option<Ipv4Addr> {
+    let own = turn.lease.v4;
+    if turn.network.dhcp_pool.is_none() {
+        let has_own = || turn.link.machines.find(own.into()).unwrap_or(turn.lease.mac);
+        // Those on a shared network are held to their leases.
+        if turn.network.sharing != Sharing::Private || has_own().0 == request.mac.0 {
+            return Some(own);
+        }
+        // All others there are somebody's.
+        if turn.network.rules.neighbours == Neighbours::Host {
+            return None;
+        }
+    }
+    pool.address(turn, request)
 }
 
 /// Whether a datagram is a client's to the server.
@@ -142,10 +181,14 @@ pub(super) fn handle(turn: &mut Turn<'_>, pool: &mut Pool, message: &[u8]) -> Ve
     let Some(request) = Request::parse(message) else {
         return Verdict::Dropped(DropReason::Malformed);
     };
-    let own = turn.lease.v4;
-    let lease = match turn.network.dhcp_pool {
-        Some(first) => pool.address(first, turn.port, MacAddress(request.mac.0)),
-        None => own,
+    let (own, pooled) = (turn.lease.v4, turn.network.dhcp_pool.is_some());
+    let lease = match lease_for(turn, pool, &request) {
+        Some(lease) => lease,
+        None if request.kind == DhcpMessageType::Inform => Ipv4Addr::UNSPECIFIED,
+        None => {
+            log::debug!("dhcp: no address for {}", request.mac);
+            return Verdict::Gateway;
+        }
     };
     let gateway = turn.network.addresses.v4.gateway;
     if request.server.is_some_and(|server| server != gateway) {
@@ -154,15 +197,21 @@ pub(super) fn handle(turn: &mut Turn<'_>, pool: &mut Pool, message: &[u8]) -> Ve
     }
     let answer = match request.kind {
         DhcpMessageType::Discover => Some(DhcpMessageType::Offer),
-        // A container that has its address from us without DHCP may ask for that one too.
+        // As slirp4netns, a container that has its address from us without DHCP may ask for that too.
         DhcpMessageType::Request => match request.wanted() {
-            Some(wanted) if wanted == lease || wanted == own => Some(DhcpMessageType::Ack),
+            Some(wanted) if wanted == lease || (pooled && wanted == own) => {
+                Some(DhcpMessageType::Ack)
+            }
             Some(_) => Some(DhcpMessageType::Nak),
             None => return Verdict::Dropped(DropReason::Malformed),
         },
         DhcpMessageType::Inform => Some(DhcpMessageType::Ack),
         DhcpMessageType::Decline => {
             log::warn!("dhcp: the container says that somebody else has {lease}");
+            if let Some(holder) = pool.holders.iter_mut().find(|holder| holder.2 == lease) {
+                // Nobody's hardware address: another is offered next.
+                holder.1 = MacAddress([0; 6]);
+            }
             None
         }
         DhcpMessageType::Release => None,

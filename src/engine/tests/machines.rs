@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::net::{Net, address, guest, server, socket};
+use super::net::{Net, Options, address, guest, server, socket};
 use super::packets::{
     BROADCAST_MAC, Datagram, GATEWAY_MAC, GUEST_MAC, SYN, Segment, ethernet, icmp, receive_at,
 };
-use crate::config::Protocol;
+use crate::config::{Neighbours, Protocol, Rules};
 use crate::engine::PortId;
 use crate::engine::host::SocketKind;
 use crate::engine::stats::Verdict;
@@ -113,23 +113,94 @@ fn an_address_moves_with_what_is_said_of_it() {
     }
 }
 
+/// A machine's `DHCPDISCOVER`, or its `DHCPREQUEST` of an address; what it is answered: the kind of
+/// message and the address. `None` without an answer.
+fn asks_dhcp(net: &mut Net, mac: [u8; 6], wanted: Option<[u8; 4]>) -> Option<(u8, [u8; 4])> {
+    says_dhcp(net, mac, if wanted.is_some() { 3 } else { 1 }, wanted)
+}
+
+/// The same for any kind of message.
+fn says_dhcp(
+    net: &mut Net,
+    mac: [u8; 6],
+    kind: u8,
+    wanted: Option<[u8; 4]>,
+) -> Option<(u8, [u8; 4])> {
+    let mut message = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0, 0];
+    message.resize(28, 0);
+    message.extend(mac);
+    message.resize(236, 0);
+    message.extend([0x63, 0x82, 0x53, 0x63, 53, 1, kind]);
+    if let Some(ip) = wanted {
+        message.extend([50, 4]);
+        message.extend(ip);
+    }
+    message.push(255);
+    let (nobody, server_port) = (socket("0.0.0.0:68"), socket("255.255.255.255:67"));
+    sends(net, mac, &Datagram::new(nobody, server_port, &message).packet());
+    let answers = gets(net, mac);
+    let answer = Datagram::read(answers.first()?).payload;
+    Some((answer[242], answer[16..20].try_into().unwrap()))
+}
+
+const OFFER: u8 = 2;
+const ACK: u8 = 5;
+const NAK: u8 = 6;
+
 #[test]
 fn dhcp_answers_whoever_asks_and_takes_no_address_from_others() {
     let mut net = Net::by_hand();
-    let mut discover = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0, 0];
-    discover.resize(28, 0);
-    discover.extend(INNER_MAC);
-    discover.resize(236, 0);
-    discover.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255]);
-    let (nobody, server_port) = (socket("0.0.0.0:68"), socket("255.255.255.255:67"));
     let (from, to) = (guest(false, 4000), server(false, 9));
     sends(&mut net, GUEST_MAC, &Datagram::new(from, to, b"?").packet());
     let host = net.host_opens(SocketKind::Udp { v6: false });
-    sends(&mut net, INNER_MAC, &Datagram::new(nobody, server_port, &discover).packet());
-    let offers = gets(&mut net, INNER_MAC);
-    assert_eq!(Datagram::read(&offers[0]).to, guest(false, 68));
+    assert_eq!(asks_dhcp(&mut net, INNER_MAC, None), Some((OFFER, [10, 0, 2, 101])));
     net.host_gets(host, to, b"!");
     assert_eq!(gets(&mut net, GUEST_MAC).len(), 1);
+}
+
+#[test]
+fn dhcp_gives_no_address_to_two_machines() {
+    let mut net = Net::by_hand();
+    let mac = |last| [2, 0, 0, 0, 1, last];
+    // One that has an address without DHCP, and has told of it.
+    says(&mut net, mac(0), 1, [10, 0, 2, 102], [10, 0, 2, 102]);
+    for (mac, last) in
+        [(mac(1), 101), (GUEST_MAC, 100), (mac(2), 103), (mac(3), 104), (mac(1), 101)]
+    {
+        let ip = [10, 0, 2, last];
+        assert_eq!(asks_dhcp(&mut net, mac, None), Some((OFFER, ip)), "{mac:?}");
+        assert_eq!(asks_dhcp(&mut net, mac, Some(ip)), Some((ACK, ip)), "{mac:?}");
+    }
+    for taken in [100, 101, 102, 2, 3, 255] {
+        let answer = asks_dhcp(&mut net, mac(4), Some([10, 0, 2, taken]));
+        assert_eq!(answer, Some((NAK, [0; 4])), "{taken}");
+    }
+    // A silent one has it, as the machine has found out: DHCPDECLINE.
+    assert_eq!(says_dhcp(&mut net, mac(3), 4, Some([10, 0, 2, 104])), None);
+    assert_eq!(asks_dhcp(&mut net, mac(3), None), Some((OFFER, [10, 0, 2, 106])));
+    // As after a restart of ours: a machine keeps what it has.
+    let mut net = Net::by_hand();
+    let ip = [10, 0, 2, 103];
+    assert_eq!(asks_dhcp(&mut net, mac(2), Some(ip)), Some((ACK, ip)));
+    assert_eq!(asks_dhcp(&mut net, mac(1), None), Some((OFFER, [10, 0, 2, 101])));
+}
+
+#[test]
+fn dhcp_gives_the_container_s_address_to_a_machine_that_has_taken_it() {
+    let mut net = Net::by_hand();
+    let own = [10, 0, 2, 100];
+    says(&mut net, INNER_MAC, 1, own, own);
+    assert_eq!(asks_dhcp(&mut net, INNER_MAC, None), Some((OFFER, own)));
+    assert_eq!(asks_dhcp(&mut net, GUEST_MAC, None), Some((OFFER, [10, 0, 2, 101])));
+}
+
+#[test]
+fn dhcp_gives_away_none_of_the_host_s_neighbours_addresses() {
+    let rules = Rules { neighbours: Neighbours::Host, ..Rules::default() };
+    let mut net = Net::new(&Options { rules, ..Options::default() });
+    assert_eq!(asks_dhcp(&mut net, INNER_MAC, None), None);
+    assert_eq!(says_dhcp(&mut net, INNER_MAC, 8, None), Some((ACK, [0; 4])), "DHCPINFORM");
+    assert_eq!(asks_dhcp(&mut net, GUEST_MAC, None), Some((OFFER, [10, 0, 2, 100])));
 }
 
 #[test]
