@@ -166,8 +166,10 @@ impl Engine {
     }
 
     /// Sets the servers to ask for the names below a domain. The longest domain counts.
-    pub fn add_dns_route(&mut self, domain: Name, resolvers: Resolvers) {
-        self.tables.dns.add_route(domain, resolvers);
+    ///
+    /// Returns whether they are others than before.
+    pub fn set_dns_route(&mut self, domain: Name, resolvers: Resolvers, now: Instant) -> bool {
+        self.tables.dns.set_route(domain, resolvers, now)
     }
 
     /// Gives the container at a port these names, and takes those from it that it had. On an isolated

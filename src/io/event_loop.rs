@@ -424,9 +424,7 @@ impl Server {
     fn reload(&mut self, now: Instant) {
         let Self { manager, engine, resolvers, .. } = self;
         manager.reload(|| {
-            if let Some(read) = resolvers.read_again(Level::Warn) {
-                engine.set_resolvers(read, now);
-            }
+            resolvers.renew(engine, Level::Warn, now);
         });
     }
 

@@ -11,6 +11,7 @@ use log::Level;
 
 use crate::config::{Name, Resolver, Route, Server};
 use crate::engine::dns::Resolvers;
+use crate::engine::{Engine, Instant};
 use crate::sys::fd::{is_there, read_file};
 use crate::sys::sock::interface_index;
 
@@ -32,7 +33,7 @@ pub struct HostResolvers {
     path: PathBuf,
     /// The servers to ask instead, if there are any.
     instead: Vec<Server>,
-    routes: Vec<(Name, Vec<SocketAddr>)>,
+    routes: Vec<Route>,
 }
 
 /// A DNS server that cannot be asked.
@@ -55,16 +56,14 @@ impl HostResolvers {
     /// # Errors
     /// A server's interface that is not there.
     pub fn of(wanted: &Resolver) -> Result<Self, ResolverError> {
-        let all = |servers: &[Server]| servers.iter().map(address_of).collect();
-        let _: Vec<SocketAddr> = all(&wanted.servers)?;
-        let routes = wanted.routes.iter().map(|Route { domain, servers }| {
-            let servers: Result<Vec<_>, ResolverError> = all(servers);
-            Ok((domain.clone(), servers?))
-        });
+        let routed = wanted.routes.iter().flat_map(|route| &route.servers);
+        for server in wanted.servers.iter().chain(routed) {
+            address_of(server)?;
+        }
         Ok(Self {
             path: PathBuf::from(RESOLV_CONF),
             instead: wanted.servers.clone(),
-            routes: routes.collect::<Result<_, ResolverError>>()?,
+            routes: wanted.routes.clone(),
         })
     }
 
@@ -75,9 +74,16 @@ impl HostResolvers {
 
     /// The servers of single domains.
     pub(super) fn routes(&self) -> impl Iterator<Item = (Name, Resolvers)> {
-        self.routes
-            .iter()
-            .map(|(domain, servers)| (domain.clone(), Resolvers::new(servers.clone())))
+        self.routes.iter().map(|Route { domain, servers }| (domain.clone(), now(servers)))
+    }
+
+    /// Has the engine ask whom it is to ask by now; returns whether those are others than before.
+    pub(super) fn renew(&self, engine: &mut Engine, level: Level, now: Instant) -> bool {
+        let read = self.read_again(level);
+        let changed = read.is_some_and(|read| engine.set_resolvers(read, now));
+        self.routes().fold(changed, |changed, (domain, servers)| {
+            engine.set_dns_route(domain, servers, now) || changed
+        })
     }
 
     /// Reads the file. One that is not there, or names no server, means a server on loopback, as for
@@ -85,10 +91,7 @@ impl HostResolvers {
     /// it any more, which is told at this level.
     pub(super) fn read_again(&self, level: Level) -> Option<Resolvers> {
         if !self.instead.is_empty() {
-            // Where the interface is gone, so is the server until there is one of its name.
-            let lost = |server: &Server| SocketAddr::new(server.address, server.port);
-            let now = |server| address_of(server).unwrap_or_else(|_| lost(server));
-            return Some(Resolvers::new(self.instead.iter().map(now).collect()));
+            return Some(now(&self.instead));
         }
         let mut servers = match read_file(&self.path) {
             Ok(bytes) => parse(&String::from_utf8_lossy(&bytes), scope_id),
@@ -154,20 +157,29 @@ fn by_names(path: &Path) -> PathBuf {
     plain
 }
 
+/// Servers as they are reached now. Where the interface is gone, so is the server until there is one
+/// of its name.
+fn now(servers: &[Server]) -> Resolvers {
+    let lost = |server: &Server| SocketAddr::new(server.address, server.port);
+    let now = |server| address_of(server).unwrap_or_else(|_| lost(server));
+    Resolvers::new(servers.iter().map(now).collect())
+}
+
+/// A mapped address (`::ffff:192.0.2.1`) is the IPv4 address, as no socket of ours speaks both.
 fn address_of(server: &Server) -> Result<SocketAddr, ResolverError> {
     let Server { address, zone, port } = server;
-    match (address, zone) {
+    match (address.to_canonical(), zone) {
         (IpAddr::V6(v6), Some(zone)) => {
             let by_name = |_| {
                 interface_index(zone).map_err(|source| {
                     let zone = zone.clone();
-                    ResolverError::Zone { address: *address, zone, source }
+                    ResolverError::Zone { address: v6.into(), zone, source }
                 })
             };
             let scope = zone.parse().or_else(by_name)?;
-            Ok(SocketAddr::V6(SocketAddrV6::new(*v6, *port, 0, scope)))
+            Ok(SocketAddr::V6(SocketAddrV6::new(v6, *port, 0, scope)))
         }
-        (address, _) => Ok(SocketAddr::new(*address, *port)),
+        (address, _) => Ok(SocketAddr::new(address, *port)),
     }
 }
 
@@ -188,7 +200,7 @@ fn parse(text: &str, scope_id: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> 
 /// not there yet cannot be asked, but is no reason to ask somebody who is not named.
 fn server(word: &str, scope_id: &impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
     let (address, zone) = word.split_once('%').map_or((word, None), |(a, z)| (a, Some(z)));
-    match (address.parse().ok()?, zone) {
+    match (address.parse::<IpAddr>().ok()?.to_canonical(), zone) {
         (IpAddr::V6(v6), Some(zone)) => scoped(v6, scope_id(zone).unwrap_or(0)),
         (address, _) => Some(SocketAddr::new(address, DNS_PORT)),
     }
@@ -257,10 +269,26 @@ mod tests {
     fn only_nameserver_lines_with_an_address_count() {
         let text = "# nameserver 192.0.2.1\nsearch lan\nnameserver 192.0.2.2\n\
                     nameserver\t2001:db8::1 # comment\nnameserver nonsense\nnameserver\n\
-                    nameserver fe80::1%eth7\nnameserver fe80::1%gone\noptions ndots:1\n";
+                    nameserver fe80::1%eth7\nnameserver fe80::1%gone\noptions ndots:1\n\
+                    nameserver ::ffff:192.0.2.3\n";
         let servers = parse(text, |zone| (zone == "eth7").then_some(7));
         let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["192.0.2.2:53", "[2001:db8::1]:53", "[fe80::1%7]:53", "[fe80::1]:53"]);
+        let [link_local, unknown] = ["[fe80::1%7]:53", "[fe80::1]:53"];
+        // The last one's is another way to write an IPv4 address (RFC 4291, section 2.5.5.2).
+        let expected = ["192.0.2.2:53", "[2001:db8::1]:53", link_local, unknown, "192.0.2.3:53"];
+        assert_eq!(servers, expected);
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address_wherever_it_is_given() {
+        let mapped =
+            || Server { address: "::ffff:192.0.2.3".parse().unwrap(), zone: None, port: 53 };
+        let routes = vec![Route { domain: "test".parse().unwrap(), servers: vec![mapped()] }];
+        let wanted = Resolver { servers: vec![mapped()], routes, ..Resolver::default() };
+        let host = HostResolvers::of(&wanted).unwrap();
+        let is = Resolvers::new(vec!["192.0.2.3:53".parse().unwrap()]);
+        assert_eq!(host.read_again(Level::Warn), Some(is.clone()));
+        assert_eq!(host.routes().collect::<Vec<_>>(), [("test".parse().unwrap(), is)]);
     }
 
     #[test]

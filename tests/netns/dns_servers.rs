@@ -205,11 +205,18 @@ forever()
     let by_option = lab.container();
     let _option = lab.rnsnet(&by_option).with(&["--dns", "fe80::9%h1"]).named("option").start();
     is_answered(&lab, &by_option, "at the start");
+    let by_route = lab.container();
+    let route = ["--dns", "192.0.2.77", "--dns-route", "test=fe80::9%h1"];
+    let _route = lab.rnsnet(&by_route).with(&route).named("route").start();
+    is_answered(&lab, &by_route, "of its own domain's server");
     unplug().ok();
-    assert_eq!(lab.dig(&by_option, "a.test"), "");
+    for container in [&by_option, &by_route] {
+        assert_eq!(lab.dig(container, "a.test"), "");
+    }
     plug();
     is_answered(&lab, &by_file, "once it is there again");
     is_answered(&lab, &by_option, "once it is there again");
+    is_answered(&lab, &by_route, "once it is there again");
 }
 
 // At boot rnsnet may be there before whoever writes the file, and the directory that a link in /etc

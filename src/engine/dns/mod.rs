@@ -158,15 +158,26 @@ impl Forwarder {
     /// Sets the servers for every name without a route of its own.
     pub(super) fn set_resolvers(&mut self, resolvers: Resolvers, now: Instant) -> bool {
         let changed = self.upstreams.set_default(resolvers);
+        self.doubt_answers(changed, now)
+    }
+
+    /// Sets the servers for the names below a domain.
+    pub(super) fn set_route(
+        &mut self,
+        domain: crate::config::Name,
+        resolvers: Resolvers,
+        now: Instant,
+    ) -> bool {
+        let changed = self.upstreams.set_route(domain, resolvers);
+        self.doubt_answers(changed, now)
+    }
+
+    /// Other servers may give other answers.
+    fn doubt_answers(&mut self, changed: bool, now: Instant) -> bool {
         if changed {
             self.cache.expire_all(now);
         }
         changed
-    }
-
-    /// Sets the servers for the names below a domain.
-    pub(super) fn add_route(&mut self, domain: crate::config::Name, resolvers: Resolvers) {
-        self.upstreams.add_route(domain, resolvers);
     }
 
     pub(super) fn set_hosts(&mut self, network: &Network) {

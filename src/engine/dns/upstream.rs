@@ -21,6 +21,15 @@ impl Resolvers {
         Self { servers, preferred: 0, datagrams_pass: false }
     }
 
+    /// Others instead of these; returns whether they are others.
+    fn replace(&mut self, resolvers: Self) -> bool {
+        let changed = self.servers != resolvers.servers;
+        if changed {
+            *self = resolvers;
+        }
+        changed
+    }
+
     /// The server to ask on the `attempt`-th try of a round that began with `first`; `None` when
     /// all were asked.
     fn get(&self, first: usize, attempt: usize) -> Option<SocketAddr> {
@@ -49,16 +58,16 @@ pub(super) struct Upstream {
 impl Upstreams {
     /// Sets the servers for names without a route; returns whether they are others than before.
     pub(super) fn set_default(&mut self, resolvers: Resolvers) -> bool {
-        let changed = self.default.servers != resolvers.servers;
-        if changed {
-            self.default = resolvers;
-        }
-        changed
+        self.default.replace(resolvers)
     }
 
-    /// Sets the servers for a domain and all names below it.
-    pub(super) fn add_route(&mut self, domain: Name, resolvers: Resolvers) {
+    /// Sets the servers for a domain and all names below it; returns the same.
+    pub(super) fn set_route(&mut self, domain: Name, resolvers: Resolvers) -> bool {
+        if let Some((_, known)) = self.routes.iter_mut().find(|(known, _)| *known == domain) {
+            return known.replace(resolvers);
+        }
         self.routes.push((domain, resolvers));
+        true
     }
 
     /// Where a query for this name goes now: the longest domain that it is in.
@@ -134,7 +143,7 @@ mod tests {
         let server = |last: u8| SocketAddr::from(([192, 0, 2, last], 53));
         upstreams.set_default(Resolvers::new(vec![server(1)]));
         for (domain, last) in [("test", 2), ("corp.test", 3)] {
-            upstreams.add_route(domain.parse().unwrap(), Resolvers::new(vec![server(last)]));
+            upstreams.set_route(domain.parse().unwrap(), Resolvers::new(vec![server(last)]));
         }
         let asked = |name: &str| {
             let name: Name = name.parse().unwrap();

@@ -258,7 +258,7 @@ fn without_memory_every_question_is_asked() {
 fn a_domain_has_servers_of_its_own() {
     let mut net = with(Resolver::default());
     let servers = Resolvers::new(vec![socket(OTHER), socket("192.0.2.55:53")]);
-    net.engine.add_dns_route(name("corp.test"), servers);
+    net.engine.set_dns_route(name("corp.test"), servers, net.now);
     ask(&mut net, &question(b"\x03www\x04CORP\x04test\0", A));
     let (first, _) = asked(&mut net, OTHER);
     net.host_fails(first, std::io::ErrorKind::ConnectionRefused);

@@ -29,9 +29,7 @@ impl Server {
 
     /// Where resolv.conf may be something has happened, which may be about another file.
     pub(super) fn follow_resolvers(&mut self, level: Level, now: Instant) {
-        if let Some(read) = self.resolvers.read_again(level)
-            && self.engine.set_resolvers(read, now)
-        {
+        if self.resolvers.renew(&mut self.engine, level, now) {
             // For whoever waits for it.
             self.manager.reload(|| ());
         }

@@ -184,7 +184,7 @@ fn new_engine(
     let mut engine = Engine::new(config, seed()?);
     engine.set_resolvers(resolvers.read(), now);
     for (domain, servers) in resolvers.routes() {
-        engine.add_dns_route(domain, servers);
+        engine.set_dns_route(domain, servers, now);
     }
     // Half of the descriptors that published ports leave: connections need the others, and a
     // datagram's socket can be given up for a new one while theirs cannot.
