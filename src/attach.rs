@@ -13,7 +13,7 @@ mod outward;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ use crate::config::{
     Setup, Target,
 };
 use crate::io::mirror::{SocketTables, TABLES, open_table};
-use crate::sys::fd::take_inherited;
+use crate::sys::fd::{is_open, take_inherited};
 use crate::sys::link::{self, LinkConfig, LinkError};
 use crate::sys::netns::{self, ChildError, Failure, Kind, Reply};
 use crate::sys::process;
@@ -136,6 +136,10 @@ impl AttachError {
             Self::Enter { source, .. } if denied(source) => Some(
                 "the namespace must belong to a user namespace of the calling user: run rnsnet as \
                  the user who started the container, or as root",
+            ),
+            Self::Open { path, .. } if descriptor_in(path).is_some() => Some(
+                "the descriptor must be open when rnsnet starts; for a container on a named \
+                 network give a pid, or the path of its namespace",
             ),
             Self::NoOwner { .. } => Some("say it by --userns-path, or use the 64-bit rnsnet"),
             Self::CreateTap { source, .. } if denied(source) => Some(
@@ -415,8 +419,9 @@ fn open_path(path: &Path, userns: Option<&Path>) -> Result<Container, AttachErro
             Container { pidfd: None, netns, userns: None, label, watch_path: None }
         }
     };
-    // What the process sees as a file may go before it.
-    if process.is_none_or(|(_, rest)| rest.starts_with("root/")) {
+    // What the process sees as a file may go before it. Nobody is told of a descriptor's end.
+    let is_file = process.is_none_or(|(_, rest)| rest.starts_with("root/"));
+    if is_file && descriptor_in(path).is_none() {
         container.watch_path = Some(path.to_owned());
     }
     let userns = match userns {
@@ -497,6 +502,24 @@ fn open_namespace(path: &Path, kind: Kind) -> Result<OwnedFd, AttachError> {
 fn process_in(path: &Path) -> Option<(i32, &str)> {
     let (pid, rest) = path.to_str()?.strip_prefix("/proc/")?.split_once('/')?;
     Some((pid.parse().ok()?, rest))
+}
+
+/// The number in a path that means a descriptor of this process.
+fn descriptor_in(path: &Path) -> Option<RawFd> {
+    let path = path.to_str()?;
+    let number = ["/proc/self/fd/", "/proc/thread-self/fd/", "/dev/fd/"]
+        .iter()
+        .find_map(|directory| path.strip_prefix(directory));
+    number?.parse().ok()
+}
+
+/// The open descriptors that a target's paths mean: whoever started us has opened the namespaces.
+pub fn handed_over(target: &Target) -> Vec<RawFd> {
+    let Target::Path { netns, userns } = target else {
+        return Vec::new();
+    };
+    let paths = std::iter::once(netns).chain(userns);
+    paths.filter_map(|path| descriptor_in(path)).filter(|fd| *fd > 2 && is_open(*fd)).collect()
 }
 
 fn denied_as_enter(error: AttachError, label: &str) -> AttachError {
@@ -644,6 +667,10 @@ mod tests {
             let path = format!("/proc/4242/{rest}");
             assert_eq!(process_in(Path::new(&path)), Some((4242, rest)));
         }
+        for path in ["/proc/self/fd/7", "/dev/fd/7", "/proc/thread-self/fd/7"] {
+            assert_eq!((process_in(path.as_ref()), descriptor_in(path.as_ref())), (None, Some(7)));
+        }
+        assert_eq!(descriptor_in("/proc/self/fd/x".as_ref()), None);
         for path in ["/proc/self/ns/net", "/proc/4242", "/run/netns/web", "/proc//ns/net"] {
             assert_eq!(process_in(Path::new(path)), None, "{path}");
         }

@@ -66,7 +66,10 @@ pub fn attach(mut command: Attach) -> Result<u8, Error> {
     };
     let published = inherited_fds(&command.network.publish, &Activation::of_environment())?;
     let fds = [command.process.ready_fd, command.process.exit_fd, tap].into_iter().flatten();
-    isolate_initial(&fds.chain(published).collect::<Vec<_>>())?;
+    // Those of a container on named networks mean nothing to the networks' processes.
+    let own = command.membership.is_none().then(|| attach::handed_over(&command.target));
+    let fds = fds.chain(published).chain(own.into_iter().flatten());
+    isolate_initial(&fds.collect::<Vec<_>>())?;
     start_log_file(&command.process)?;
     let exit = if exit_is_closed {
         // A pipe that nobody can write to: it hangs up at once.
@@ -104,6 +107,13 @@ fn attach_and_serve(
         (served, Watched::default())
     } else {
         let container = attach::open(&target)?;
+        let Process { ready_fd, exit_fd, .. } = announcement.process;
+        for fd in attach::handed_over(&target) {
+            // Nothing is to hold the namespace but what it is for.
+            if ![ready_fd, exit_fd].contains(&Some(fd)) {
+                drop(take_inherited(fd));
+            }
+        }
         if endpoint.loopback_only {
             attach::loopback_only(&container)?;
             let manager = std::mem::take(&mut announcement.manager);

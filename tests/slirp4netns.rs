@@ -104,6 +104,27 @@ fn configure_gives_addresses_routes_and_an_mtu() {
     );
 }
 
+// As who has opened the namespace hands it on, in any way to write it.
+#[test]
+fn a_namespace_may_be_an_inherited_descriptor() {
+    passes(
+        r#"
+        for path in /proc/self/fd/7 /dev/fd/7 /proc/thread-self/fd/7; do
+            container
+            start -c --enable-sandbox --netns-type=path "$path" tap0 7<"/proc/$C/ns/net"
+            in_ ping -c 1 -W 2 10.0.2.2 >/dev/null
+            # Nothing of it is kept.
+            case "$(ls -l "/proc/$H/fd")" in *net:*) fail "it holds the namespace";; esac
+            kill "$H"; eventually ended
+        done
+        code=0; slirp4netns --netns-type=path /proc/self/fd/7 tap0 >"$T/out" 2>&1 || code=$?
+        same "$code" 1
+        has "$(cat "$T/out")" "cannot open /proc/self/fd/7: "
+        has "$(cat "$T/out")" "hint: the descriptor must be open "
+        "#,
+    );
+}
+
 #[test]
 fn an_mtu_too_small_for_ipv6_still_serves_ipv4() {
     passes(
