@@ -125,6 +125,35 @@ fn a_namespace_may_be_an_inherited_descriptor() {
     );
 }
 
+// slirp4netns ends on POLLHUP: who has said everything may still be there.
+#[test]
+fn an_exit_descriptor_whose_other_side_has_said_everything_is_not_closed() {
+    passes(
+        r#"
+        container
+        export C
+        cat >"$T/caller.py" <<'E'
+import os, socket, subprocess
+ours, theirs = socket.socketpair()
+ready, say = os.pipe()
+pid = os.environ["C"]
+fds = [theirs.fileno(), say]
+helper = subprocess.Popen(["slirp4netns", "-c", "-e", str(fds[0]), "-r", str(fds[1]), pid, "tap0"],
+                          pass_fds=fds)
+theirs.close()
+assert os.read(ready, 1) == b"1"
+ours.shutdown(socket.SHUT_WR)
+into = ["nsenter", "-t", pid, "-U", "--preserve-credentials", "-n"]
+subprocess.check_call([*into, "ping", "-c1", "-W5", "10.0.2.2"])
+assert helper.poll() is None, "it has ended"
+ours.close()
+assert helper.wait(10) == 0
+E
+        python3 "$T/caller.py" >"$T/out" 2>&1 || fail caller
+        "#,
+    );
+}
+
 #[test]
 fn an_mtu_too_small_for_ipv6_still_serves_ipv4() {
     passes(

@@ -325,7 +325,8 @@ impl Server {
             }
             CONTAINER => return Some(Ended::Container),
             EXIT => {
-                if event.is_read_closed() || event.is_write_closed() || event.is_error() {
+                // Not where the other side has only said everything (`shutdown(2)`).
+                if event.is_write_closed() || event.is_error() {
                     return Some(Ended::Asked);
                 }
             }
