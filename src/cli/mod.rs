@@ -21,6 +21,7 @@ pub(crate) mod values;
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::path::{Component, PathBuf};
 
 use argh::FromArgs as _;
 
@@ -216,6 +217,14 @@ pub enum UsageError {
         /// The descriptor.
         fd: i32,
     },
+    /// One file for two purposes.
+    #[error("{} and {} are both {}", options.0, options.1, path.display())]
+    SameFile {
+        /// The options.
+        options: (&'static str, &'static str),
+        /// The file.
+        path: PathBuf,
+    },
     /// `--userns-path` with a process id.
     #[error("--userns-path goes with a NETNS_PATH, not with PID {pid}")]
     UsernsOfPid {
@@ -315,6 +324,7 @@ impl UsageError {
             | Self::NotUtf8 { .. }
             | Self::RunNotFirst
             | Self::SameFd { .. }
+            | Self::SameFile { .. }
             | Self::UsernsOfPid { .. }
             | Self::Invalid { .. }
             | Self::Publish { .. }
@@ -674,8 +684,29 @@ fn process(given: &Given) -> Result<Process, UsageError> {
     };
     match (process.ready_fd, process.exit_fd) {
         (Some(ready), Some(exit)) if ready == exit => Err(UsageError::SameFd { fd: ready }),
-        _ => Ok(process),
+        _ => apart(&process).map(|()| process),
     }
+}
+
+/// Refuses one file for two purposes: the last that is written would be all that is in it.
+fn apart(process: &Process) -> Result<(), UsageError> {
+    let Process { pid_file, pcap, resolv_conf, hosts, .. } = process;
+    let mut files: Vec<(&str, PathBuf)> = Vec::new();
+    for (option, path) in [
+        ("--pid-file", pid_file),
+        ("--pcap", pcap),
+        ("--write-resolv-conf", resolv_conf),
+        ("--write-hosts", hosts),
+    ] {
+        let Some(path) = path else { continue };
+        // `./a` is `a`; a link is its owner's business.
+        let path = path.components().filter(|part| *part != Component::CurDir).collect();
+        if let Some((first, _)) = files.iter().find(|(_, other)| *other == path) {
+            return Err(UsageError::SameFile { options: (first, option), path });
+        }
+        files.push((option, path));
+    }
+    Ok(())
 }
 
 /// Reads the value of an option that may be absent.

@@ -417,6 +417,11 @@ fn refusals() {
             &["4711", "--pcap=-"],
             "invalid --pcap \"-\": standard output is not supported; a file of that name is ./-",
         ),
+        (
+            &["4711", "--write-hosts=a", "--write-resolv-conf=./a"],
+            "--write-resolv-conf and --write-hosts are both a",
+        ),
+        (&["4711", "--pcap=/run/a", "--pid-file=/run//a"], "--pid-file and --pcap are both /run/a"),
         (&["4711", "--pid-file="], r#"invalid --pid-file "": it is empty"#),
         (
             &["4711", "--log-level=5"],
