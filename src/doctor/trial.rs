@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -19,8 +20,19 @@ use crate::sys::{landlock as files, netns, process, seccomp as calls, sock, tun 
 /// The device that makes TAPs.
 pub(super) fn tun() -> Finding {
     let opened = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-    match opened.map_err(|error| (error.raw_os_error(), error)) {
-        Ok(_) => Finding::ok("tun", "/dev/net/tun can be opened"),
+    let looked_at = opened.and_then(|file| file.metadata());
+    match looked_at.map_err(|error| (error.raw_os_error(), error)) {
+        // Documentation/admin-guide/devices.txt.
+        Ok(found)
+            if found.file_type().is_char_device() && found.rdev() == libc::makedev(10, 200) =>
+        {
+            Finding::ok("tun", "/dev/net/tun can be opened")
+        }
+        Ok(_) => Finding::fail(
+            "tun",
+            "/dev/net/tun is not the device (10, 200)",
+            "rm /dev/net/tun; mknod /dev/net/tun c 10 200; chmod 0666 /dev/net/tun",
+        ),
         Err((Some(libc::ENOENT), _)) => Finding::fail(
             "tun",
             "missing",

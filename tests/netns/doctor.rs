@@ -50,7 +50,11 @@ fn without_the_tun_device_it_says_how_to_get_one() {
     assert_eq!(json.code(), 1, "{json}");
     assert!(json.stdout.contains("\"ok\": false"), "{json}");
 
-    lab.sh(Place::Host, "touch /dev/net/tun; chmod 0 /dev/net/tun").ok();
+    lab.sh(Place::Host, "touch /dev/net/tun; chmod 0666 /dev/net/tun").ok();
+    let report = lab.rnsnet_ends(&["doctor"]);
+    let tun = line(&report.stdout, "FAIL tun:");
+    assert!(tun.contains("/dev/net/tun is not the device (10, 200)"), "{report}");
+    lab.sh(Place::Host, "chmod 0 /dev/net/tun").ok();
     let report = lab.rnsnet_ends(&["doctor"]);
     assert_eq!(report.code(), 1, "{report}");
     assert!(line(&report.stdout, "FAIL tun:").contains("chmod 0666 /dev/net/tun"), "{report}");
