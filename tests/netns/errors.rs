@@ -1,6 +1,8 @@
 //! What bad input and an unfit machine get: one line that names the input, a hint where everyone
 //! meets it, the right exit code, and nothing half-done.
 
+use std::fs;
+
 use crate::exec::Ran;
 use crate::lab::{Lab, Place};
 use crate::rnsnet::binary;
@@ -237,6 +239,31 @@ fn too_few_open_files_are_told_of_as_such_where_no_port_is_published() {
     assert_said(&refused, 1, "the limit of 20 open files is too low");
     assert_hinted(&refused);
     assert_untouched(&lab, &ctr);
+}
+
+// Where fs.nr_open was lowered below the hard limit since, setrlimit(2) refuses it: the kernel has one
+// such setting for all namespaces, so strace(1) answers in its place.
+#[test]
+fn a_limit_of_open_files_that_cannot_be_raised_is_told_and_does_not_matter() {
+    let Some(lab) = Lab::new() else { return };
+    let (program, trace) = (binary().to_string_lossy().into_owned(), lab.dir().join("strace"));
+    let ends = |inject: &str| {
+        let trace = trace.to_string_lossy().into_owned();
+        let few = ["prlimit", "--nofile=64:128", "strace", "-qq", "-e", inject, "-o", &trace];
+        // After the limit, nobody's pid.
+        lab.run(Place::User, &[&few[..], &[&program, "4194304"]].concat())
+    };
+    let raised = ends("trace=prlimit64");
+    assert_said(&raised, 1, "there is no process with pid 4194304");
+    assert!(!raised.stderr.contains("open files"), "{raised}");
+    let calls = fs::read_to_string(&trace).expect("strace's file");
+    let is_it = |call: &str| call.contains("RLIMIT_NOFILE, {rlim_cur=128, rlim_max=128}, ");
+    let number = calls.lines().position(is_it).expect(&calls) + 1;
+    let refused = ends(&format!("inject=prlimit64:error=EPERM:when={number}"));
+    let told = "warn: cannot raise the limit of open files: EPERM";
+    for line in [told, "there is no process with pid 4194304"] {
+        assert!(refused.stderr.contains(line), "{refused}");
+    }
 }
 
 #[test]
