@@ -69,6 +69,46 @@ fn udhcpc_configures_the_container() {
     }
 }
 
+// I1: each of those that the container has bridged to its interface, and the container, go out.
+#[test]
+fn machines_behind_a_bridge_have_addresses_of_their_own() {
+    let Some(lab) = Lab::new() else { return };
+    let _who = lab.who(Place::Lan, 7);
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).start();
+    let bridge = format!(
+        "mac=$(ip -o link show eth0 | grep -o 'link/ether [^ ]*' | cut -d' ' -f2)
+         ip link add br0 type bridge; ip link set br0 address $mac up
+         ip addr flush dev eth0; ip link set eth0 master br0
+         ip addr add {GUEST4}/24 dev br0; ip route add default via {GATEWAY4}"
+    );
+    lab.sh(Place::In(&ctr), &bridge).ok();
+    let goes_out = |into: &str| {
+        let program = "busybox nc -w 10 192.0.2.9 7 </dev/null";
+        lab.sh(Place::In(&ctr), &format!("{into} {program}")).ok().to_owned()
+    };
+    let udhcpc = script(&lab, "udhcpc", UDHCPC);
+    let mut machines = Vec::new();
+    for address in ["10.0.2.101", "10.0.2.102"] {
+        let sleep = "echo $$; exec sleep 1000";
+        let mut machine = lab.spawn(Place::In(&ctr), &["unshare", "--net", "sh", "-c", sleep]);
+        let pid = machine.line(secs(5));
+        let into = format!("nsenter -t {pid} --net");
+        let plug = format!(
+            "ip link add v{pid} type veth peer name eth0 netns {pid}
+             ip link set v{pid} master br0 up; {into} ip link set eth0 up
+             {into} busybox udhcpc -i eth0 -f -q -n -t 10 -T 1 -s {udhcpc}"
+        );
+        let client = lab.sh(Place::In(&ctr), &plug);
+        assert!(client.ok().contains(&format!("bound: {address}/24 via {GATEWAY4}")), "{client}");
+        machines.push((machine, into));
+    }
+    for (_, into) in &machines {
+        assert!(goes_out(into).starts_with("192.0.2.1 "), "{into}");
+    }
+    assert!(goes_out("").starts_with("192.0.2.1 "), "the container");
+}
+
 // I1: asking for an address of an earlier life elsewhere is refused, and the client begins anew.
 #[test]
 fn udhcpc_that_remembers_another_network_gets_the_right_address() {
