@@ -329,13 +329,23 @@ impl Engine {
             }
             return;
         }
-        if let (Owner::Published(_), HostEvent::Bounced { to, bounce, payload }) = (owner, &event) {
+        if let (
+            Owner::Published(_),
+            HostEvent::Bounced { to, .. } | HostEvent::Unsent { to: Some(to), .. },
+        ) = (owner, &event)
+        {
             // Unknown clients are gone, and nobody waits for the news.
             if let Some(index) = self.tables.udp.client(socket, *to)
                 && let Some(port) = self.tables.udp.flows.port_of(index)
                 && let Some((tables, mut turn)) = self.turn(port, now)
             {
-                tables.udp.bounce(&mut turn, index, *bounce, payload);
+                match event {
+                    HostEvent::Bounced { bounce, payload, .. } => {
+                        tables.udp.bounce(&mut turn, index, bounce, payload);
+                    }
+                    HostEvent::Unsent { error, .. } => tables.udp.unsent(&mut turn, index, error),
+                    _ => {}
+                }
             }
             return;
         }
@@ -395,8 +405,7 @@ impl Engine {
             ) => {
                 tables.dns.handle_failed(&mut turn, index);
             }
-            // A datagram that the host could not send is lost, as datagrams may be; a listener
-            // that fails stays; datagrams and connections do not mix.
+            // A listener that fails stays; datagrams and connections do not mix.
             (Owner::Published(_), _)
             | (
                 Owner::Tcp(_),

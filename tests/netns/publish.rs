@@ -405,3 +405,35 @@ fn a_host_without_ipv6_still_publishes() {
     let _who = lab.who(Place::In(&ctr), 80);
     assert_eq!(lab.py(Place::Lan, &who_tcp(HOST4, 8080)).ok(), LAN4);
 }
+
+// As a network would tell a service that answers for itself.
+#[test]
+fn a_service_whose_answer_the_host_forbids_hears_of_it() {
+    let Some(lab) = Lab::new() else { return };
+    let rules =
+        "table inet no { chain out { type filter hook output priority 0; udp sport 8080 drop; }; }";
+    lab.sh(Place::Host, &format!("nft '{rules}'")).ok();
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "8080:80/udp"]).start();
+    let service = "
+s = udp_any(80)
+# IP_RECVERR and IPV6_RECVERR.
+s.setsockopt(socket.IPPROTO_IP, 11, 1)
+s.setsockopt(socket.IPPROTO_IPV6, 25, 1)
+s.settimeout(60)
+say('ready')
+for _ in range(2):
+    answer_udp(s, lambda data, peer: b'answer')
+    try:
+        s.recv(1)
+    except OSError as e:
+        say(errno.errorcode.get(e.errno, e))
+";
+    let mut service = lab.serve(Place::In(&ctr), service);
+    // As icmp(7) has it: of IPv4 a host that cannot be reached.
+    for (host, heard) in [(HOST4, "EHOSTUNREACH"), (HOST6, "EACCES")] {
+        let ask = format!("udp(v6=':' in '{host}').sendto(b'?', ('{host}', 8080))");
+        lab.py(Place::Lan, &ask).ok();
+        assert_eq!(service.line(secs(20)), heard, "{host}");
+    }
+}

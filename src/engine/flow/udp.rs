@@ -229,13 +229,18 @@ impl UdpFlows {
         to: SocketAddr,
         error: ErrorKind,
     ) {
+        if let Some(flow) = self.peer(turn, endpoint, to) {
+            self.unsent(turn, flow, error);
+        }
+    }
+
+    /// The same where the flow is known.
+    pub(in crate::engine) fn unsent(&mut self, turn: &mut Turn<'_>, flow: usize, error: ErrorKind) {
         let reason = match error {
             ErrorKind::ConnectionRefused => Some(Unreachable::Port),
             other => Unreachable::from_error(other),
         };
-        if let Some((flow, reason)) = self.peer(turn, endpoint, to).zip(reason)
-            && let Some(flow) = self.flows.get(flow)
-        {
+        if let Some((flow, reason)) = self.flows.get(flow).zip(reason) {
             icmp::send_unreachable(turn, &quote(flow.key, &[]), reason);
         }
     }

@@ -447,6 +447,34 @@ fn a_datagram_that_the_host_forbids_is_prohibited() {
 }
 
 #[test]
+fn a_service_whose_answer_the_host_cannot_send_is_told() {
+    for v6 in [false, true] {
+        let mut net = Net::by_hand();
+        let listener = net.publish(Protocol::Udp, 53);
+        net.host_gets(listener, server(v6, 5_000), b"query");
+        let query = net.guest_gets_datagram();
+        net.guest_sends(&Datagram::new(query.to, query.from, b"answer").packet());
+        net.host_sends();
+        for (error, said) in [
+            (ErrorKind::PermissionDenied, if v6 { [1, 1] } else { [3, 13] }),
+            (ErrorKind::HostUnreachable, if v6 { [1, 3] } else { [3, 1] }),
+        ] {
+            let unsent = |to| HostEvent::Unsent { to: Some(to), error };
+            net.host_event(listener, unsent(server(v6, 5_001)));
+            net.guest_gets_nothing();
+            net.host_event(listener, unsent(server(v6, 5_000)));
+            let heard = net.guest_gets_icmp();
+            assert_eq!(heard.payload[..2], said);
+            let quoted = Datagram::read_unsealed(&heard.payload[8..]);
+            assert_eq!((quoted.from, quoted.to), (query.to, query.from));
+        }
+        net.expect_counters(&[("udp_opened", 1)]);
+        net.pass(Duration::from_secs(181));
+        net.expect_no_flows();
+    }
+}
+
+#[test]
 fn broadcasts_go_out_on_request_alone() {
     let to_all = |port: u16| {
         let to = socket(&format!("255.255.255.255:{port}"));
