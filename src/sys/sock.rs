@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
@@ -240,6 +240,18 @@ pub fn udp_connected(to: SocketAddr, local: Local<'_>) -> io::Result<OwnedFd> {
     }
     connect_to(&socket, to)?;
     Ok(socket)
+}
+
+/// Whether a route forbids what is sent to an IPv4 address. The kernel says `EACCES` of broadcast
+/// addresses as well, and only it knows which those are; a socket that may have one is told of the
+/// others alone. Nothing is sent.
+#[must_use]
+pub fn is_forbidden(to: SocketAddr) -> bool {
+    let connected = udp_open(false).and_then(|socket| {
+        super::datagram::allow_broadcast(socket.as_fd())?;
+        connect_to(&socket, to)
+    });
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// A UDP socket that is to be connected by [`connect_to`].

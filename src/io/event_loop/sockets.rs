@@ -249,9 +249,12 @@ impl Server {
                             self.report_icmp_errors(socket, to, now);
                         }
                         let event = match (error.raw_os_error(), to) {
-                            // send(2); only the kernel knows which addresses are such. Of IPv6 none
-                            // are, and a firewall says EPERM.
-                            (Some(libc::EACCES), Some(SocketAddr::V4(_))) => HostEvent::ToEverybody,
+                            // send(2). Of IPv6 no addresses are such, and a firewall says EPERM.
+                            (Some(libc::EACCES), Some(peer @ SocketAddr::V4(_)))
+                                if !sock::is_forbidden(peer) =>
+                            {
+                                HostEvent::ToEverybody
+                            }
                             _ => HostEvent::Unsent { to, error: error.kind() },
                         };
                         self.engine.handle_host(socket, event, now);
