@@ -80,6 +80,18 @@ pub(super) struct Whole {
 }
 
 impl Whole {
+    /// The packet of which `fragment` is the last to come.
+    fn new(fragment: &IpPacket<'_>, payload: &[u8]) -> Self {
+        let &IpPacket { source, destination, protocol, hop_limit, traffic_class, .. } = fragment;
+        let repr =
+            IpRepr::new(source.into(), destination.into(), protocol, payload.len(), hop_limit);
+        let header_len = repr.header_len();
+        let mut bytes = vec![0; header_len];
+        repr.emit(&mut bytes[..], &ChecksumCapabilities::default());
+        bytes.extend_from_slice(payload);
+        Self { source, destination, protocol, hop_limit, traffic_class, header_len, bytes }
+    }
+
     /// The packet as if it had come whole.
     pub(super) fn packet(&mut self) -> IpPacket<'_> {
         IpPacket {
@@ -128,6 +140,10 @@ impl Reassembly {
         {
             return Err(DropReason::BadFragment);
         }
+        // RFC 6946, section 4: it is none, and is no business of others with its identification.
+        if key.source.is_ipv6() && start == 0 && !fragment.more {
+            return Ok(Some(Whole::new(packet, bytes)));
+        }
         let index = match self.partials.iter().position(|partial| partial.key == key) {
             Some(index) => index,
             None => {
@@ -143,23 +159,8 @@ impl Reassembly {
         if !partial.is_whole() {
             return Ok(None);
         }
-        let Partial { key, payload, .. } = self.partials.remove(index);
-        let Key { source, destination, protocol, .. } = key;
-        let (hop_limit, traffic_class) = (packet.hop_limit, packet.traffic_class);
-        let repr =
-            IpRepr::new(source.into(), destination.into(), protocol, payload.len(), hop_limit);
-        let mut bytes = vec![0; header_len];
-        repr.emit(&mut bytes[..], &ChecksumCapabilities::default());
-        bytes.extend_from_slice(&payload);
-        Ok(Some(Whole {
-            source,
-            destination,
-            protocol,
-            hop_limit,
-            traffic_class,
-            header_len,
-            bytes,
-        }))
+        let Partial { payload, .. } = self.partials.remove(index);
+        Ok(Some(Whole::new(packet, &payload)))
     }
 
     /// Forgets what a port has sent.

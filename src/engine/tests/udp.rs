@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, address, guest, server, socket};
-use super::packets::{Datagram, Segment, pattern, read_ip};
+use super::packets::{Datagram, Segment, UDP, ip, pattern, read_ip};
 use crate::config::{HostAccess, Limit, Limits, Map, Neighbours, Prefix, Protocol, Rules};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
@@ -472,6 +472,23 @@ fn a_service_whose_answer_the_host_cannot_send_is_told() {
         net.pass(Duration::from_secs(181));
         net.expect_no_flows();
     }
+}
+
+// RFC 6946.
+#[test]
+fn a_fragment_that_is_a_whole_datagram_is_no_business_of_others() {
+    let mut net = Net::by_hand();
+    let to = server(true, 7);
+    let large = Datagram::new(guest(true, 4_000), to, &pattern(2_000));
+    let [first, last] = large.fragments(1_280, 7).try_into().unwrap();
+    let small = Datagram::new(guest(true, 4_001), to, b"whole");
+    let (source, target) = (small.from.ip(), to.ip());
+    let atomic = ip(source, target, UDP, &small.bytes(), Some((0, false, 7)));
+    assert_eq!(net.guest_sends(&first), Verdict::Held);
+    assert_eq!(net.guest_sends(&atomic), Verdict::Flow);
+    assert_eq!(net.host_sends().payload, b"whole");
+    assert_eq!(net.guest_sends(&last), Verdict::Flow);
+    assert_eq!(net.host_sends().payload, large.payload);
 }
 
 #[test]
