@@ -7,7 +7,7 @@
 //! lost and their windows hold their senders back. Ports without a rate are in no table: a network
 //! without any pays for one comparison a frame.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use smoltcp::time::Duration;
 
@@ -46,8 +46,10 @@ struct Shaped {
     /// Frames that wait to go down, in order.
     frames: VecDeque<Held>,
     bytes: usize,
-    /// Connections that do, each once.
-    flows: VecDeque<usize>,
+    /// Connections that do.
+    flows: BTreeSet<usize>,
+    /// Where to look for the one whose turn is next.
+    next_flow: usize,
     /// Whose turn it is where both wait.
     flows_first: bool,
 }
@@ -135,10 +137,23 @@ impl Shaper {
     /// Has a connection wait until its port has no debt.
     pub(super) fn park(&mut self, port: PortId, flow: usize) {
         if let Some(shaped) = self.ports.get_mut(&port) {
-            shaped.flows.push_back(flow);
+            shaped.flows.insert(flow);
             let at = shaped.free_at();
             self.look(at);
         }
+    }
+
+    /// A connection waits no more: it has ended, or goes to another port.
+    pub(super) fn unpark(&mut self, port: PortId, flow: usize) {
+        if let Some(shaped) = self.ports.get_mut(&port) {
+            shaped.flows.remove(&flow);
+        }
+    }
+
+    /// How many connections wait.
+    #[cfg(test)]
+    pub(super) fn parked(&self) -> usize {
+        self.ports.values().map(|shaped| shaped.flows.len()).sum()
     }
 
     /// Counts what a connection has sent down.
@@ -183,7 +198,7 @@ impl Shaper {
                 let flows = shaped.flows_first || shaped.frames.is_empty();
                 shaped.flows_first = !flows;
                 if flows && !shaped.flows.is_empty() {
-                    self.resumed.extend(shaped.flows.pop_front());
+                    self.resumed.extend(shaped.resume());
                 } else if let Some(held) = shaped.frames.pop_front() {
                     shaped.bytes -= held.frame.len();
                     shaped.spend(held.frame.len().saturating_sub(VNET_HEADER_LEN), now);
@@ -216,6 +231,15 @@ impl Shaper {
 }
 
 impl Shaped {
+    /// Takes out the connection behind the last one, so that each has its turn.
+    fn resume(&mut self) -> Option<usize> {
+        let behind = self.flows.range(self.next_flow..).next();
+        let next = behind.or_else(|| self.flows.first()).copied()?;
+        self.flows.remove(&next);
+        self.next_flow = next + 1;
+        Some(next)
+    }
+
     fn waits(&self) -> bool {
         !self.frames.is_empty() || !self.flows.is_empty()
     }

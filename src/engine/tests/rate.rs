@@ -3,11 +3,12 @@
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, address, guest, server};
-use super::packets::{Datagram, GATEWAY_MAC, ethernet, icmp, pattern};
+use super::packets::{Datagram, GATEWAY_MAC, RST, SYN, Segment, ethernet, icmp, pattern};
 use super::switch::{A, B, C, V4, lan_of, lease, unicast};
-use crate::config::Sharing;
-use crate::engine::PortId;
+use crate::config::{Protocol, Sharing};
+use crate::engine::host::SocketKind;
 use crate::engine::stats::{DropReason, Verdict};
+use crate::engine::{Destination, PortId};
 
 /// A network of three containers, the last of which gets no more than a megabyte each second.
 fn lan() -> Net {
@@ -231,4 +232,36 @@ fn what_a_container_sends_is_left_with_it_while_it_is_in_debt() {
     }
     let took = net.now.total_millis() - 1_000_000;
     assert!((sent - took).abs() < 70, "{sent} KB in {took} ms");
+}
+
+#[test]
+fn connections_that_end_while_they_wait_leave_nothing_behind() {
+    let mut net = Net::by_hand();
+    net.engine.set_rate(PortId(0), "down=8kbit".parse().unwrap(), net.now);
+    let to = server(false, 80);
+    for port in 40_000..40_100 {
+        let syn = Segment::syn(guest(false, port), to, 1_400);
+        net.guest_sends(&syn.packet());
+        let host = net.host_opens(SocketKind::TcpConnect(to));
+        net.host_connected(host);
+        assert_eq!(net.engine.fx.frames.shaper.parked(), 1, "the first answer has made debt");
+        net.guest_sends(&Segment::new(syn.from, to, RST, syn.seq.wrapping_add(1), 0).packet());
+        net.host_closes(host, true);
+        assert_eq!(net.engine.fx.frames.shaper.parked(), 0, "{port}");
+    }
+}
+
+#[test]
+fn a_client_who_waits_for_one_container_s_rate_is_led_to_the_next_at_once() {
+    let mut net = lan();
+    net.engine.set_rate(B, "down=8kbit".parse().unwrap(), net.now);
+    let to = [B, A].map(|port| Destination { port, address: None });
+    let listener = net.engine.publish(Protocol::Tcp, to.to_vec(), 80);
+    sends(&mut net, A, B, 0);
+    net.accept(listener, server(false, 5_000)).unwrap();
+    assert_eq!(got(&mut net, B), [0], "no more");
+    net.forget();
+    net.engine.remove_port(B, net.now);
+    let call = net.guest_gets_segment();
+    assert_eq!((call.to, call.flags), (guest(false, 80), SYN));
 }

@@ -224,6 +224,7 @@ impl TcpFlows {
         let until = turn.now + if more { CALLING_NEXT } else { CALLING };
         log::debug!("flow {index} tcp {key}: called instead");
         self.flows.rekey(index, |flow| {
+            flow.leave_egress(turn.fx, index);
             flow.key = key;
             if let State::Calling { ticket, .. } = flow.state {
                 let retry = more.then(|| Box::new(retry));

@@ -126,6 +126,14 @@ impl TcpFlow {
         }
     }
 
+    /// It waits for no port's rate any more. An index that is left in the queue of those that do not
+    /// wait is skipped, or serves the flow that has it next.
+    pub(super) fn leave_egress(&mut self, fx: &mut Effects, index: usize) {
+        if std::mem::take(&mut self.in_egress) {
+            fx.frames.shaper.unpark(self.key.port, index);
+        }
+    }
+
     pub(super) fn close_host(&mut self, fx: &mut Effects, reset: bool) {
         if let Some(socket) = self.socket.take() {
             fx.host.close(socket, reset);

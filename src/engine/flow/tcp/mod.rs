@@ -580,12 +580,12 @@ impl TcpFlows {
             if let State::Calling { ticket, .. } = flow.state {
                 self.calling.remove(ticket);
             }
+            flow.leave_egress(fx, index);
             flow.close_host(fx, reset);
             if flow.look.is_some() {
                 self.rings.forget(index);
             }
         }
-        // An index left in the egress queue is skipped, or serves the flow that has it next.
     }
 
     /// Arms the earlier of the flow's own deadline and smoltcp's.
