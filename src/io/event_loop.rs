@@ -222,14 +222,16 @@ impl Server {
         events: &mut Events,
         timeout: Option<Duration>,
     ) -> Result<Option<Ended>, LoopError> {
+        // Before the events, of which theirs are none then: each has one share of a turn.
+        for id in std::mem::take(&mut self.unfinished) {
+            let now = self.clock.now();
+            self.handle_readable(id, now);
+        }
         let now = match self.handle_events(events, timeout)? {
             ControlFlow::Continue(now) => now,
             ControlFlow::Break(ended) => return Ok(Some(ended)),
         };
         self.look_for_descriptors(now);
-        for id in std::mem::take(&mut self.unfinished) {
-            self.handle_readable(id, now);
-        }
         if let Some(gone) = self.ports.handle_timeout(now) {
             if let Some(process) = &self.pidfd {
                 if process::has_ended(process.as_fd()) {

@@ -15,7 +15,7 @@ use crate::io::host::{Purpose, Socket};
 use crate::sys::{datagram, sock};
 
 /// Datagrams read from one socket, and clients accepted from one listener, in a turn.
-const PER_SOCKET: usize = 64;
+pub(super) const PER_SOCKET: usize = 64;
 /// How much of a datagram that did not arrive is quoted to the guest, in bytes.
 const MAX_QUOTE: usize = 128;
 /// How long a client waits for a descriptor or memory before it is looked for again.

@@ -1,7 +1,7 @@
 //! The loop with several containers, whose TAPs are socket pairs that keep frames apart.
 
 use std::io::{PipeReader, PipeWriter, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -14,10 +14,11 @@ use smoltcp::wire::{
     TcpSeqNumber,
 };
 
+use super::sockets::PER_SOCKET;
 use super::*;
 use crate::config::{HostAccess, Lease, Sharing};
-use crate::engine::PortId;
 use crate::engine::stats::DropReason;
+use crate::engine::{Destination, PortId};
 use crate::io::tap::MAX_WAITING;
 use crate::sys::sock;
 use crate::sys::tun::Tap;
@@ -405,4 +406,65 @@ fn descriptors_that_another_process_keeps_tell_nothing_of_a_later_container() {
     lab.server.poll.poll(&mut lab.events, Some(Duration::ZERO)).unwrap();
     let of_ports = |event: &Event| lab.server.ports.source_of(event.token()).is_some();
     assert!(!lab.events.iter().any(of_ports), "{:?}", lab.events);
+}
+
+impl Lab {
+    /// Publishes a UDP port of a container on the host's loopback. Returns where it is.
+    fn publish(&mut self, guest: &Guest, port: u16) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        setsockopt(&socket, sockopt::RcvBuf, &(1 << 20)).unwrap();
+        let at = socket.local_addr().unwrap();
+        let to = vec![Destination { port: guest.id, address: None }];
+        let id = self.server.engine.publish(config::Protocol::Udp, to, port);
+        self.server.sockets.add_bound(id, config::Protocol::Udp, socket.into()).unwrap();
+        at
+    }
+}
+
+#[test]
+fn a_socket_with_much_to_read_has_one_share_of_each_turn() {
+    let mut lab = Lab::new();
+    let [a, b] = [100, 101].map(|last| lab.attach(last));
+    lab.turns(3);
+    let (busy, quiet) = (lab.publish(&a, 53), lab.publish(&b, 53));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let before = lab.server.engine.stats().tx_frames;
+    for _ in 0..250 {
+        client.send_to(b"?", busy).unwrap();
+    }
+    // Its frame is one of a thousand bytes.
+    client.send_to(&[0; 958], quiet).unwrap();
+    lab.turn();
+    assert_eq!(b.gets(), [client.local_addr().unwrap().port()], "in the same turn");
+    let share = PER_SOCKET as u64..(PER_SOCKET + PER_CALL) as u64;
+    let mut carried = lab.server.engine.stats().tx_frames - before - 1;
+    assert!(share.contains(&carried), "{carried}");
+    for event in [false, true].into_iter().cycle() {
+        if carried >= 250 {
+            break;
+        }
+        // It is to be read on, and there may be an event of it as well.
+        if event {
+            client.send_to(b"?", busy).unwrap();
+        }
+        let before = lab.server.engine.stats().tx_frames;
+        lab.turn();
+        let now = lab.server.engine.stats().tx_frames - before;
+        assert!(now > 0 && now < share.end, "{now}");
+        carried += now;
+    }
+}
+
+#[test]
+fn what_is_asked_for_last_in_a_turn_is_carried_out_before_it_sleeps() {
+    let mut lab = Lab::new();
+    lab.turns(3);
+    assert_ne!(lab.server.timeout(), Some(Duration::ZERO));
+    // As a connection does that ends with the frame that was just written.
+    let socket = lab.server.engine.publish(config::Protocol::Udp, Vec::new(), 53);
+    lab.server.engine.unpublish(socket);
+    assert_eq!(lab.server.timeout(), Some(Duration::ZERO));
+    lab.turn();
+    assert_ne!(lab.server.timeout(), Some(Duration::ZERO));
 }
