@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, one_of_three, secs};
 use crate::exec::signal_pid;
-use crate::lab::{Container, LAN4, Lab, Place};
+use crate::lab::{Container, GATEWAY4, HOST4, LAN4, Lab, Place};
 use crate::networks::info_process;
 
 impl Lab {
@@ -153,4 +153,26 @@ fn a_container_with_a_network_of_its_own_has_a_rate_too() {
     });
     // It rests where nobody sends.
     net.rests("a network with a rate");
+}
+
+// H4
+#[test]
+fn a_rate_that_is_raised_ends_a_pause() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let options = ["--mtu", "65520", "--rate", "up=8kbit", "--name", "web"];
+    let _net = lab.rnsnet(&ctr).with(&options).start();
+    let _who = lab.who(Place::Lan, 7);
+    // Its kernel says things by itself, which would be noticed.
+    lab.sh(Place::In(&ctr), "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6").ok();
+    // One frame, which makes debt for a minute.
+    lab.within(&ctr, &format!("ping -n -c1 -s 60000 -W 20 {GATEWAY4}")).ok();
+    let ask = format!(
+        "s = udp(timeout=10); s.sendto(b'?', ('{LAN4}', 7)); say('ready')
+say(s.recv(99).decode().split()[0])"
+    );
+    let mut asks = lab.serve(Place::In(&ctr), &ask);
+    lab.rn("update --rate none web");
+    // Nothing but what waits is there to be noticed.
+    assert_eq!(asks.line(secs(20)), HOST4);
 }

@@ -12,8 +12,8 @@ use super::packets::{
     ACK, Datagram, FIN, GATEWAY_MAC, GUEST_MAC, PSH, RST, SYN, Segment, ethernet, icmp, ip, pattern,
 };
 use crate::config::{Lease, Limits, Protocol, Sharing};
-use crate::engine::host::SocketKind;
-use crate::engine::stats::Verdict;
+use crate::engine::host::{HostEvent, SocketKind};
+use crate::engine::stats::{DropReason, Verdict};
 use crate::engine::{Destination, PortError, PortId, SMALLEST_RING};
 
 const A: PortId = PortId(0);
@@ -444,7 +444,7 @@ fn a_container_joins_no_more_groups_than_it_may() {
         ethernet([1, 0, 0x5e, 1, 1, group], lease().mac.0, 0x0800, &packet)
     };
     assert_eq!(net.port_sends_frame(B, &say(2)), Verdict::Ports);
-    let nobody = Verdict::Dropped(crate::engine::stats::DropReason::NoMember);
+    let nobody = Verdict::Dropped(DropReason::NoMember);
     assert_eq!(net.port_sends_frame(B, &say(3)), nobody);
 }
 
@@ -551,4 +551,25 @@ fn connections_have_their_turn_however_much_else_waits() {
         assert!(net.engine.poll_frame(net.now, |port, _, _| to.push(port)));
     }
     assert!(to.contains(&B), "{to:?}");
+}
+
+/// Clients on the host's loopback are all the gateway for the guest, so those with one port need others.
+#[test]
+fn a_client_s_port_is_looked_for_so_often_and_not_for_ever() {
+    let mut net = alone(&[("udp", "65536")]);
+    let listener = net.publish(Protocol::Udp, 53);
+    let mut ask = |clients: std::ops::Range<u32>| {
+        for client in clients {
+            let from = SocketAddr::from(((0x7f00_0001 + client).to_be_bytes(), 5_000));
+            let question = HostEvent::Datagram { from, to: None, payload: b"?" };
+            net.engine.handle_host(listener, question, net.now);
+            while net.engine.poll_frame(net.now, |_, _, _| ()) {}
+        }
+        let stats = net.engine.stats();
+        (stats.udp_opened, stats.dropped(DropReason::NoResources))
+    };
+    // Half of the ports are free: one of them is found.
+    assert_eq!(ask(0..8_000), (8_000, 0));
+    let (opened, dropped) = ask(8_000..20_000);
+    assert!(opened > 15_000 && opened + dropped == 20_000, "{opened} opened");
 }
