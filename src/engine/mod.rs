@@ -23,6 +23,7 @@ mod gateway;
 mod reassembly;
 mod arp;
 mod ndp;
+mod doubt;
 mod dhcp;
 mod dhcpv6;
 mod icmp;
@@ -130,6 +131,7 @@ impl Engine {
                 random: Random::new([c, d]),
                 seen: dns::Seen::default(),
                 adverts: ndp::Adverts::default(),
+                doubts: doubt::Doubts::default(),
                 message: Vec::new(),
             },
         }
@@ -584,6 +586,7 @@ impl Engine {
             dns.local.streams.next_deadline(),
             self.switch.groups.next_deadline(),
             self.fx.adverts.next_deadline(),
+            self.fx.doubts.next_deadline(),
             self.fx.frames.shaper.next_deadline(),
         ]
         .into_iter()
@@ -601,6 +604,11 @@ impl Engine {
         for port in self.fx.adverts.take_due(now) {
             if let Some((_, mut turn)) = self.turn(port, now) {
                 ndp::advertise(&mut turn, ndp::ALL_NODES);
+            }
+        }
+        while let Some(port) = self.fx.doubts.pop_due(now) {
+            if let Some((tables, mut turn)) = self.turn(port, now) {
+                doubt::go_on(tables, &mut turn);
             }
         }
         for _ in 0..TIMEOUTS_PER_TURN {

@@ -3,6 +3,7 @@
 //! The gateway answers for its own addresses and advertises itself as the router of the prefix,
 //! with the DNS forwarder (RFC 8106), to whoever asks. Those it tells again before they forget it,
 //! a few times a day; to others it never sends unasked, so an idle network stays idle.
+//! When a guest is asked itself: [`super::doubt`].
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -97,7 +98,11 @@ pub(super) fn handle(turn: &mut Turn<'_>, packet: &IpPacket<'_>) -> Verdict {
         NdiscRepr::RouterSolicit { .. } => {
             advertise(turn, if source.is_unspecified() { ALL_NODES } else { source });
         }
-        NdiscRepr::NeighborAdvert { .. } => {}
+        NdiscRepr::NeighborAdvert { target_addr, .. } => {
+            if turn.lease.v6 == Some(target_addr) {
+                turn.fx.doubts.clear(turn.port);
+            }
+        }
         // RFC 4861: only routers send these, and the guest is none.
         NdiscRepr::RouterAdvert { .. } | NdiscRepr::Redirect { .. } => {
             return Verdict::Dropped(DropReason::UnhandledIcmp);
@@ -183,6 +188,18 @@ pub(super) fn announce(turn: &mut Turn<'_>, lease: &Lease) {
     let lladdr = hardware_address(lease.mac);
     let advert = NdiscRepr::NeighborAdvert { flags, target_addr, lladdr };
     send(turn, target_addr, ALL_NODES, advert, &[]);
+}
+
+/// Asks whether the guest has its lease's IPv6 address (RFC 4861, section 7.2.2).
+pub(super) fn ask(turn: &mut Turn<'_>) {
+    let Some(target_addr) = turn.lease.v6 else { return };
+    let gateway_mac = turn.link.gateway_mac.0;
+    let lladdr = Some(RawHardwareAddress::from(EthernetAddress(gateway_mac)));
+    let message = NdiscRepr::NeighborSolicit { target_addr, lladdr };
+    // RFC 4291, section 2.7.1: the group of all addresses that end so.
+    let [.., a, b, c] = target_addr.octets();
+    let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
+    send(turn, link_local(gateway_mac), group, message, &[]);
 }
 
 /// All nodes on the link (RFC 4291, section 2.7.1).

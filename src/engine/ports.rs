@@ -98,6 +98,7 @@ impl Engine {
         tables.reassembly.remove_port(port);
         self.fx.frames.remove_port(port);
         self.fx.adverts.remove_port(port);
+        self.fx.doubts.clear(port);
         for (_, published) in &mut self.published {
             published.to.retain(|destination| destination.port != port);
         }

@@ -13,6 +13,7 @@ use smoltcp::wire::{
 };
 
 use super::dns::Seen;
+use super::doubt::Doubts;
 use super::flow::KeyedHash;
 use super::frame::{
     Composer, HEADROOM, Link, Transport, VNET_HEADER_LEN, ip_header_len, is_unicast, pseudo_sum,
@@ -73,6 +74,8 @@ pub(super) struct Effects {
     pub(super) seen: Seen,
     /// Who is to be told again that the gateway is its router.
     pub(super) adverts: ndp::Adverts,
+    /// Who may have lost its IPv6 address.
+    pub(super) doubts: Doubts,
     /// Room to write an ICMP message in.
     pub(super) message: Vec<u8>,
 }

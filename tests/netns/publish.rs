@@ -1,7 +1,7 @@
 //! Published ports, TCP and UDP. Rows C1 C2 C4 C8 C10 C11 C13.
 
 use crate::eventually::{eventually, less_than, millis, one_of_three, secs};
-use crate::lab::{GATEWAY4, GATEWAY6, HOST4, HOST6, LAN4, LAN6, Lab, Place};
+use crate::lab::{GATEWAY4, GATEWAY6, GUEST6, HOST4, HOST6, LAN4, LAN6, Lab, Place};
 use crate::tcp::{eight, exact};
 
 const MIB: u64 = 1 << 20;
@@ -436,4 +436,53 @@ for _ in range(2):
         lab.py(Place::Lan, &ask).ok();
         assert_eq!(service.line(secs(20)), heard, "{host}");
     }
+}
+
+// As with an image that sets the sysctl.
+#[test]
+fn a_container_that_gives_ipv6_up_is_still_reached_by_clients_of_ipv6() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+    let _who = lab.who(Place::In(&ctr), 80);
+    assert_eq!(lab.py(Place::Lan, &who_tcp(HOST6, 8080)).ok(), LAN6);
+    let sysctl = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    lab.sh(Place::In(&ctr), &format!("echo 1 > {sysctl}")).ok();
+    let patient = who_tcp(HOST6, 8080).replace("5)", "20)");
+    assert_eq!(lab.py(Place::Lan, &patient).ok(), GATEWAY4);
+    let program = format!("start = time.monotonic(); {patient}; say(ms(start) < 1000)");
+    let ran = lab.py(Place::Lan, &program);
+    assert_eq!(ran.ok(), format!("{GATEWAY4}\nTrue"), "the next one need not wait");
+    // It is found out when it is back.
+    let back = format!(
+        "echo 0 > {sysctl}; ip addr add {GUEST6}/64 dev eth0 nodad; \
+         ip -6 route add default via {GATEWAY6}"
+    );
+    lab.sh(Place::In(&ctr), &back).ok();
+    eventually(secs(20), "the container's IPv6 is used again", || {
+        let seen = lab.py(Place::Lan, &who_tcp(HOST6, 8080)).ok().to_owned();
+        if seen == LAN6 { Ok(()) } else { Err(seen) }
+    });
+}
+
+// Its kernel has the address, whatever its programs do, and IPv4 would be no quicker.
+#[test]
+fn a_container_that_is_slow_is_waited_for() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).start();
+    let _who = lab.who(Place::In(&ctr), 80);
+    let rules = "table ip6 no { chain in { type filter hook input priority 0; \
+                 tcp dport 80 counter drop; }; }";
+    lab.sh(Place::In(&ctr), &format!("nft '{rules}'")).ok();
+    let patient = format!("say('ready')\n{}", who_tcp(HOST6, 8080).replace("5)", "60)"));
+    let mut client = lab.serve(Place::Lan, &patient);
+    eventually(secs(30), "four SYNs, seven seconds", || {
+        let counted = lab.sh(Place::In(&ctr), "nft list ruleset").ok().to_owned();
+        let (_, packets) = counted.split_once("counter packets ").ok_or_else(|| counted.clone())?;
+        let packets: u32 = packets.split(' ').next().unwrap_or_default().parse().unwrap_or(0);
+        if packets >= 4 { Ok(()) } else { Err(counted.clone()) }
+    });
+    lab.sh(Place::In(&ctr), "nft delete table ip6 no").ok();
+    assert_eq!(client.line(secs(60)), LAN6);
 }

@@ -18,6 +18,7 @@ use smoltcp::wire::{IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket};
 use super::{FlowKey, GuestMap, KeyedHash};
 use crate::config::limits::Room;
 use crate::config::{Limit, Network};
+use crate::engine::doubt;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, IpFields, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, IcmpError, Unreachable};
@@ -42,6 +43,9 @@ const DNS_PORT: u16 = 53;
 const IPV6_HEADER_MORE: u32 = 20;
 /// How many ports are tried for a client whose own is taken.
 const PORT_TRIES: usize = 64;
+/// How long a guest may leave a client without an answer before it is doubted that it has its
+/// address. One that never answers is asked for as often.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All UDP flows, and the sockets of the guests' endpoints.
 #[derive(Debug)]
@@ -63,6 +67,8 @@ pub(in crate::engine) struct UdpFlow {
     /// Among the flows of the guest's endpoint.
     place: usize,
     last_active: Instant,
+    /// When the guest last spoke, or was last asked for since.
+    heard: Instant,
     /// Datagrams.
     to_host: u64,
     to_guest: u64,
@@ -179,6 +185,7 @@ impl UdpFlows {
         };
         flow.to_host += 1;
         flow.to_host_bytes += payload.len() as u64;
+        flow.heard = turn.now;
         turn.fx.host.send_udp(socket, flow.host, from, fields, segment, payload);
         self.touch(turn.now, index);
         Verdict::Flow
@@ -380,7 +387,7 @@ impl UdpFlows {
     ) -> Option<FlowKey> {
         let (guest, guest_port) = to_guest;
         let Inbound { guest, source: seen, .. } =
-            nat::inbound(turn.network, turn.lease, client.ip(), guest);
+            nat::inbound(turn.network, &doubt::lease(turn), client.ip(), guest);
         // Some other, so that a client with many addresses and one port costs no more than any.
         let others = std::iter::repeat_with(|| turn.fx.random.next_u16() | 0xc000);
         std::iter::once(client.port())
@@ -408,6 +415,19 @@ impl UdpFlows {
         }
     }
 
+    /// The guest has lost an address: clients who were led there are led elsewhere with their next
+    /// datagram.
+    pub(in crate::engine) fn guest_lost(&mut self, turn: &mut Turn<'_>, lost: IpAddr) {
+        for index in self.flows.of_port(turn.port) {
+            let led = |flow: &UdpFlow| {
+                flow.key.guest.ip() == lost && matches!(flow.via, Via::Published { .. })
+            };
+            if self.flows.get(index).is_some_and(led) {
+                self.remove(turn.fx, index);
+            }
+        }
+    }
+
     /// Forgets a port's flows.
     pub(in crate::engine) fn remove_port(&mut self, turn: &mut Turn<'_>) {
         for index in self.flows.of_port(turn.port) {
@@ -422,6 +442,14 @@ impl UdpFlows {
         flow.to_guest += 1;
         flow.to_guest_bytes += payload.len() as u64;
         let (host, guest) = (flow.key.host, flow.key.guest);
+        let published = matches!(flow.via, Via::Published { .. });
+        if published
+            && turn.now >= flow.heard + PATIENCE
+            && turn.lease.v6.map(IpAddr::V6) == Some(guest.ip())
+        {
+            flow.heard = turn.now;
+            doubt::begin(turn);
+        }
         turn.send_udp(host, guest, payload);
         self.touch(turn.now, index);
     }
@@ -525,6 +553,7 @@ impl UdpFlows {
             via,
             place,
             last_active: turn.now,
+            heard: turn.now,
             to_host: 0,
             to_guest: 0,
             to_host_bytes: 0,

@@ -1,12 +1,15 @@
 //! TCP flows that clients of published ports open.
 
+use std::net::{IpAddr, SocketAddr};
+
 use smoltcp::socket::tcp;
 use smoltcp::time::Duration;
 
-use super::net::{Net, Options, guest, server, socket};
-use super::packets::{ACK, FIN, RST, SYN, Segment};
-use crate::config::{Prefix, Protocol};
-use crate::engine::host::{HostEvent, SocketKind};
+use super::net::{Net, Options, address, guest, server, socket};
+use super::packets::{ACK, FIN, GATEWAY_MAC, GUEST_MAC, ICMPV6, RST, SYN, Segment, icmp, read_ip};
+use crate::config::{Prefix, Protocol, Protocols, Rules};
+use crate::engine::PortId;
+use crate::engine::host::{HostEvent, SocketId, SocketKind};
 
 #[test]
 fn a_client_keeps_its_address_and_loopback_is_the_gateway() {
@@ -125,7 +128,7 @@ fn a_guest_that_refuses_one_family_is_called_by_the_other() {
         net.guest_sends(&refuse(&first));
         net.host_closes_nothing();
         let second = net.guest_gets_segment();
-        assert_eq!(second.from.ip(), super::net::address(gateway));
+        assert_eq!(second.from.ip(), address(gateway));
         assert_eq!((second.to, second.flags), (guest(!client.is_ipv6(), 80), SYN));
         net.expect_counters(&[("tcp_inbound", 1)]);
         net.guest_sends(&refuse(&second));
@@ -228,4 +231,117 @@ fn a_guest_s_own_connection_and_a_client_s_do_not_mix() {
     let syn = net.guest_gets_segment();
     assert_eq!((syn.from.ip(), syn.to), (to.ip(), from));
     assert_ne!(syn.from.port(), to.port());
+}
+
+/// What a guest says that has its IPv6 address.
+pub(super) fn advert() -> Vec<u8> {
+    let (own, gateway) = (guest(true, 0).ip(), address("fe80::72:6eff:fe00:2"));
+    let IpAddr::V6(target) = own else { panic!("{own}") };
+    icmp(
+        own,
+        gateway,
+        136,
+        0,
+        &[&[0x60, 0, 0, 0], &target.octets()[..], &[2, 1], &GUEST_MAC].concat(),
+    )
+}
+
+/// What the guest has got since the last call: how often it was asked for its IPv6 address, and all
+/// else.
+pub(super) fn asked(net: &mut Net) -> (usize, Vec<Vec<u8>>) {
+    let is_question = |packet: &Vec<u8>| {
+        let packet = read_ip(packet);
+        packet.protocol == ICMPV6 && packet.payload[0] == 135
+    };
+    let (questions, others): (Vec<_>, Vec<_>) =
+        net.guest_gets_all().into_iter().partition(is_question);
+    for question in &questions {
+        let question = read_ip(question);
+        assert_eq!(question.from, address("fe80::72:6eff:fe00:2"));
+        assert_eq!(question.to, address("ff02::1:ff00:100"));
+        assert!(question.is_sealed());
+        let IpAddr::V6(target) = guest(true, 0).ip() else { panic!() };
+        assert_eq!(question.payload[8..24], target.octets());
+        assert_eq!(question.payload[24..], [&[1, 1][..], &GATEWAY_MAC].concat());
+    }
+    (questions.len(), others)
+}
+
+/// Where a client of either family is called.
+fn called(net: &mut Net, listener: SocketId, client: SocketAddr) -> (usize, SocketAddr, IpAddr) {
+    net.accept(listener, client).unwrap();
+    let (questions, mut packets) = asked(net);
+    let syn = Segment::read(&packets.pop().expect("a SYN"));
+    assert_eq!((syn.flags, packets.len()), (SYN, 0));
+    (questions, syn.to, syn.from.ip())
+}
+
+// An image that sets net.ipv6.conf.all.disable_ipv6.
+#[test]
+fn a_guest_that_has_lost_its_ipv6_address_is_called_by_ipv4() {
+    let mut net = Net::by_hand();
+    let listener = net.publish(Protocol::Tcp, 80);
+    let (v4, v6) = (guest(false, 80), guest(true, 80));
+    let gateway = address("10.0.2.2");
+    let first = net.accept(listener, server(true, 5_000)).unwrap();
+    net.guest_gets_segment();
+    net.pass(Duration::from_millis(4_500));
+    let (questions, syns) = asked(&mut net);
+    assert_eq!(questions, 3);
+    let syns: Vec<_> = syns.iter().map(|packet| Segment::read(packet)).collect();
+    let syn = syns.last().unwrap();
+    assert_eq!((syn.from.ip(), syn.to), (gateway, v4), "{syns:?}");
+    let answer = Segment::new(syn.to, syn.from, SYN | ACK, 1, syn.seq.wrapping_add(1));
+    net.guest_sends(&answer.packet());
+    net.peer_sends(first, b"hello");
+    assert!(net.guest_gets_all().iter().any(|packet| Segment::read(packet).payload == b"hello"));
+    // The next ones are led there at once, and nobody to an address that is lost.
+    assert_eq!(called(&mut net, listener, server(true, 5_001)), (1, v4, gateway));
+    assert_eq!(called(&mut net, listener, server(false, 5_002)).1, v4);
+    net.host_closes_nothing();
+    net.guest_sends(&Segment::new(v4, server(false, 5_002), RST | ACK, 0, 0).packet());
+    net.pass(Duration::from_secs(60));
+    net.forget();
+    // It is back: the one who finds out is the last to be led elsewhere.
+    assert_eq!(called(&mut net, listener, server(true, 5_003)), (1, v4, gateway));
+    net.guest_sends(&advert());
+    assert_eq!(called(&mut net, listener, server(true, 5_004)), (0, v6, server(true, 0).ip()));
+    net.pass(Duration::from_secs(1));
+    assert!(net.engine.fx.doubts.next_deadline().is_some());
+    net.engine.remove_port(PortId(0), net.now);
+    assert_eq!(net.engine.fx.doubts.next_deadline(), None);
+}
+
+#[test]
+fn a_guest_that_is_slow_and_has_its_ipv6_address_keeps_its_client() {
+    let mut net = Net::by_hand();
+    let listener = net.publish(Protocol::Tcp, 80);
+    let host = net.accept(listener, server(true, 5_000)).unwrap();
+    let mut questions = 0;
+    for _ in 0..29 {
+        net.pass(Duration::from_secs(1));
+        let (count, syns) = asked(&mut net);
+        assert!(syns.iter().all(|syn| Segment::read(syn).to == guest(true, 80)));
+        questions += count;
+        if count > 0 {
+            net.guest_sends(&advert());
+        }
+    }
+    assert_eq!(questions, 4, "one for each SYN that had no answer");
+    net.host_closes_nothing();
+    net.pass(Duration::from_secs(1));
+    net.host_closes(host, true);
+    net.expect_no_flows();
+}
+
+#[test]
+fn who_hears_no_advertisements_asks_for_nobody() {
+    let protocols = Protocols { ndp: false, ..Protocols::default() };
+    let rules = Rules { protocols, ..Rules::default() };
+    let mut net = Net::new(&Options { rules, ..Options::default() });
+    let listener = net.publish(Protocol::Tcp, 80);
+    net.accept(listener, server(true, 5_000)).unwrap();
+    net.pass(Duration::from_secs(29));
+    assert_eq!(asked(&mut net).0, 0);
+    net.host_closes_nothing();
 }

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use smoltcp::time::Duration;
 
+use super::inbound::{advert, asked};
 use super::net::{Net, Options, address, guest, server, socket};
 use super::packets::{Datagram, Segment, UDP, ip, pattern, read_ip};
 use crate::config::{HostAccess, Limit, Limits, Map, Neighbours, Prefix, Protocol, Rules};
@@ -489,6 +490,33 @@ fn a_fragment_that_is_a_whole_datagram_is_no_business_of_others() {
     assert_eq!(net.host_sends().payload, b"whole");
     assert_eq!(net.guest_sends(&last), Verdict::Flow);
     assert_eq!(net.host_sends().payload, large.payload);
+}
+
+// An image that sets net.ipv6.conf.all.disable_ipv6.
+#[test]
+fn clients_of_a_guest_that_has_lost_its_ipv6_address_are_led_to_ipv4() {
+    for answers in [false, true] {
+        let mut net = Net::by_hand();
+        let listener = net.publish(Protocol::Udp, 53);
+        // How often the guest is asked for its address, and where the datagram goes.
+        let mut query = || {
+            net.host_gets(listener, server(true, 5_000), b"query");
+            let (questions, packets) = asked(&mut net);
+            if answers && questions > 0 {
+                net.guest_sends(&advert());
+            }
+            net.pass(Duration::from_secs(2));
+            let later = asked(&mut net).0;
+            (questions, later, Datagram::read(&packets[0]).to)
+        };
+        let (v4, v6) = (guest(false, 53), guest(true, 53));
+        assert_eq!(query(), (0, 0, v6));
+        if answers {
+            assert_eq!([query(), query()], [(1, 0, v6); 2]);
+        } else {
+            assert_eq!([query(), query(), query()], [(1, 2, v6), (0, 0, v6), (1, 0, v4)]);
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::TcpFlows;
 use super::flow::{Retry, State, TcpFlow};
 use super::unfinished::Oldest;
 use crate::config::Limit;
+use crate::engine::doubt;
 use crate::engine::flow::FlowKey;
 use crate::engine::host::{Owner, SocketId};
 use crate::engine::nat::{self, Inbound};
@@ -170,6 +171,15 @@ impl TcpFlows {
         self.arm(turn, index);
     }
 
+    /// The guest has lost an address: those who are called there have refused.
+    pub(in crate::engine) fn guest_lost(&mut self, turn: &mut Turn<'_>, lost: IpAddr) {
+        for index in self.flows.of_port(turn.port) {
+            if self.flows.get(index).is_some_and(|flow| flow.calls(lost)) {
+                self.guest_refused(turn, index);
+            }
+        }
+    }
+
     /// Begins to call the guest for a client. Returns the flow's key, its connection and the
     /// guest's address of the other family.
     fn call(
@@ -180,7 +190,7 @@ impl TcpFlows {
     ) -> Option<(FlowKey, Box<Connection>, Option<SocketAddr>)> {
         let (guest, guest_port) = to_guest;
         let Inbound { guest, other, source } =
-            nat::inbound(turn.network, turn.lease, client.ip(), guest);
+            nat::inbound(turn.network, &doubt::lease(turn), client.ip(), guest);
         let guest = SocketAddr::new(guest, guest_port);
         let other = other.map(|ip| SocketAddr::new(ip, guest_port));
         let random = turn.fx.random.next_u64();

@@ -3,7 +3,7 @@
 //! What moves a flow from one state to the next is in the parent module; the halves of an open one
 //! are in [`super::open`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::socket::tcp;
 
@@ -89,6 +89,11 @@ impl TcpFlow {
             opened: now,
             outbound,
         }
+    }
+
+    /// Whether the guest is called at this address and has not answered.
+    pub(super) fn calls(&self, guest: IpAddr) -> bool {
+        self.key.guest.ip() == guest && matches!(self.state, State::Calling { .. })
     }
 
     /// The flow as it looks from outside, without its name.

@@ -37,6 +37,7 @@ use self::unfinished::{Oldest, Unfinished};
 use super::{FlowKey, KeyedHash};
 use crate::config::Limit;
 use crate::engine::dns::StreamClient;
+use crate::engine::doubt;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{HostStream, Owner, SocketKind};
 use crate::engine::icmp::{self, Unreachable};
@@ -519,6 +520,13 @@ impl TcpFlows {
                 if self.is_silent(turn, index) {
                     self.reset_guest(turn, index);
                     return;
+                }
+                // Our SYN has had no answer.
+                if let Some(v6) = turn.lease.v6
+                    && self.flows.get(index).is_some_and(|flow| flow.calls(v6.into()))
+                    && doubt::begin(turn)
+                {
+                    return self.guest_refused(turn, index);
                 }
                 self.ask_egress(index);
                 self.settle(turn, index);
