@@ -31,7 +31,7 @@ pub enum PlanError {
     /// The template.
     #[error("the host has no interface {0}")]
     NoInterface(String),
-    /// `--ipv6-only` without IPv6.
+    /// `--ipv6-only` or `--outbound-if6` without IPv6.
     #[error("the host has no IPv6 address to copy")]
     NoIpv6,
 }
@@ -81,7 +81,8 @@ pub fn plan(
     let v6 = pasta.v6.as_ref().map(|wish| side(true).take(&pasta, wish));
     // Without an address of the host's there is IPv4 that only rnsnet knows, and no IPv6.
     let v6 = v6.filter(|taken| !taken.addresses.is_empty());
-    if v4.is_none() && v6.is_none() {
+    // Who names an interface for it to leave by wants it, too.
+    if v6.is_none() && (v4.is_none() || out.1.is_some()) {
         return Err(PlanError::NoIpv6);
     }
     let template = side(false).template.filter(|_| v4.is_some()).or_else(|| side(true).template);

@@ -67,6 +67,8 @@ pub enum PastaError {
     FdOutwards(&'static str),
     #[error("--no-splice and --host-lo-to-ns-lo exclude each other")]
     Spliced,
+    #[error("--{0} is about a family that is left out by --{1}")]
+    LeftOut(&'static str, &'static str),
     #[error("--ns-mac-addr needs --config-net")]
     MacUnconfigured,
     #[error("--config-net cannot be combined with --fd: there is no namespace to enter")]
@@ -223,6 +225,15 @@ impl Given {
         let families = self.switches.iter().rev();
         let only = families.copied().find(|id| matches!(id, Id::Ipv4Only | Id::Ipv6Only));
         let (only_v4, only_v6) = (only == Some(Id::Ipv4Only), only == Some(Id::Ipv6Only));
+        // Unlike an interface to leave by.
+        for (left_out, (id, option), by) in [
+            (only_v6, Ipv4Addr::OUTBOUND_IF, "ipv6-only"),
+            (only_v4, Ipv6Addr::OUTBOUND_IF, "ipv4-only"),
+        ] {
+            if left_out && self.last(id).is_some() {
+                return Err(PastaError::LeftOut(option, by));
+            }
+        }
         let job = self.job()?;
         let mut v4 = self.wish::<Ipv4Addr>()?;
         let v6 = self.wish::<Ipv6Addr>()?;

@@ -199,6 +199,10 @@ fn a_host_without_a_network_gives_a_network_of_its_own() {
     assert_eq!(meaning(&attach, "169.254.1.1:53"), Meaning::Dns);
     assert_eq!(meaning(&attach, "192.0.2.9:7"), host_at("192.0.2.9:7"));
     assert_eq!(planned(&HostLinks::default(), "-6 1").unwrap_err(), PlanError::NoIpv6);
+    let names = vec![(3, "wlan0".to_owned())];
+    let without = HostLinks { names, ..HostLinks::default() };
+    assert_eq!(planned(&without, "--outbound-if6 wlan0 1").unwrap_err(), PlanError::NoIpv6);
+    attached(&without, "--outbound-if6 wlan0 -a 2001:db8::7 1");
     let attach = attached(&HostLinks::default(), "-6 -a 2001:db8::7 1");
     assert_eq!(routes(&attach), ["the default route by fe80::1"]);
 }
