@@ -96,7 +96,8 @@ fn address(payload: &[u8]) -> Option<HostAddress> {
             _ => {}
         }
     }
-    let unusable = IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE;
+    // One that is being tested as yet, where the link has just come up, is to be there for good.
+    let unusable = IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED;
     let address = found?;
     // An IPv4 address has no tests to pass; the first of these bits means "secondary" there.
     if scope != libc::RT_SCOPE_UNIVERSE || (address.is_ipv6() && flags & unusable != 0) {
@@ -244,6 +245,9 @@ mod tests {
         assert_eq!(read(10, 0, 0, &v6), Some("2001:db8::1".into()));
         assert_eq!(read(10, 0, 253, &v6), None);
         assert_eq!(read(10, 1, 0, &v6), None);
+        // It is tested still whether another has it, as where the link has just come up.
+        assert_eq!(read(10, 0x40, 0, &v6), Some("2001:db8::1".into()));
+        assert_eq!(read(10, 0x48, 0, &v6), None);
         // A secondary address is an address.
         assert_eq!(read(2, 1, 0, &[192, 0, 2, 7]), Some("192.0.2.7".into()));
     }

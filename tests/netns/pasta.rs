@@ -112,6 +112,25 @@ fn the_container_has_the_hosts_addresses_and_routes() {
     }
 }
 
+// L5: the link has just come up, and whether another has its address is not known yet.
+#[test]
+fn an_address_that_is_being_tested_is_copied() {
+    let Some(lab) = Lab::new() else { return };
+    lab.default_route();
+    lab.sh(
+        Place::Host,
+        "echo 1000 > /proc/sys/net/ipv6/conf/h0/dad_transmits
+         ip addr add 2001:db8:5::77/64 dev h0",
+    )
+    .ok();
+    let ctr = lab.container();
+    lab.as_podman(&ctr, NO_PORTS);
+    let tested = lab.sh(Place::Host, "ip -6 addr show dev h0 tentative").ok().to_owned();
+    assert!(tested.contains("2001:db8:5::77"), "{tested}");
+    let addresses = lab.run(Place::In(&ctr), &["ip", "-br", "addr", "show", "h0"]);
+    assert!(addresses.ok().contains("2001:db8:5::77/64"), "{addresses}");
+}
+
 // L5: the subnet is the LAN.
 #[test]
 fn neighbours_on_the_lan_are_reached_and_see_the_host() {
