@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub use connection::{Connection, Line};
 
-use crate::control::{Container, Info, Kind, PORT_TAKEN, Refusal};
+use crate::control::{Container, Info, Kind, PORT_TAKEN, Refusal, bind_hint};
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
 
 /// What a verb cannot do with running networks.
@@ -77,11 +77,11 @@ impl ClientError {
                         .into(),
                 )
             }
-            Self::Refused { source, .. }
-                if source.kind == Kind::Conflict
-                    && source.message.starts_with("cannot publish ") =>
-            {
-                Some(PORT_TAKEN.into())
+            Self::Refused { source, .. } if source.message.starts_with("cannot publish ") => {
+                match source.kind {
+                    Kind::Conflict => Some(PORT_TAKEN.into()),
+                    _ => bind_hint(reason_in(&source.message)?).map(Cow::Borrowed),
+                }
             }
             Self::Terminal => {
                 Some("rnsnet capture CTR -w FILE, or rnsnet capture CTR | tcpdump -nr -".into())
@@ -92,6 +92,13 @@ impl ClientError {
             _ => None,
         }
     }
+}
+
+/// The system's error that a message ends with, as the standard library writes it.
+fn reason_in(message: &str) -> Option<io::ErrorKind> {
+    let (_, number) = message.rsplit_once(" (os error ")?;
+    let number = number.strip_suffix(')')?.parse().ok()?;
+    Some(io::Error::from_raw_os_error(number).kind())
 }
 
 /// A running network that has answered.

@@ -8,6 +8,8 @@ pub mod filter;
 mod members;
 mod types;
 
+use std::io;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -67,6 +69,23 @@ pub struct Refusal {
 
 /// What helps where somebody has a port that is to be published.
 pub const PORT_TAKEN: &str = "another program listens there: `ss -ltunp` shows which";
+
+/// What helps where a port cannot be bound.
+#[must_use]
+pub fn bind_hint(reason: io::ErrorKind) -> Option<&'static str> {
+    match reason {
+        io::ErrorKind::PermissionDenied => Some(
+            "ports below net.ipv4.ip_unprivileged_port_start (1024) need root: publish a higher \
+             port, lower the limit with sysctl, or start rnsnet with the socket handed in (fd:N:)",
+        ),
+        io::ErrorKind::AddrInUse => Some(PORT_TAKEN),
+        io::ErrorKind::AddrNotAvailable => Some(
+            "the host has no such address: `ip addr` lists those it has; rnsnet that is started \
+             with --freebind waits for it",
+        ),
+        _ => None,
+    }
+}
 
 /// What sort of reason there is for a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::activation::{Activation, ActivationError};
 use crate::config::{Bind, FREE_PORTS, HostPorts, HostSide, Ports, Protocol, Publish};
-use crate::control::PORT_TAKEN;
+use crate::control::{Kind, PORT_TAKEN, bind_hint};
 use crate::sys::inherited::{InheritedError, InheritedSocket, take_socket};
 use crate::sys::interfaces::Interfaces;
 use crate::sys::sock;
@@ -80,24 +80,13 @@ impl ListenError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Bind { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => Some(
-                    "ports below net.ipv4.ip_unprivileged_port_start (1024) need root: publish a \
-                     higher port, lower the limit with sysctl, or have the socket handed in (fd:N:)",
-                ),
-                io::ErrorKind::AddrInUse => Some(PORT_TAKEN),
-                io::ErrorKind::AddrNotAvailable => Some(
-                    "the host has no such address: `ip addr` lists those it has; --freebind waits \
-                     for it",
-                ),
-                _ => None,
-            },
+            Self::Bind { source, .. } => bind_hint(source.kind()),
+            Self::NoFreePort { .. } => Some(PORT_TAKEN),
             Self::NoInterface { .. } => {
                 Some("`ip link` lists those it has; --freebind waits for it")
             }
             Self::TooMany { .. } => Some("raise the hard limit: `ulimit -Hn`, or LimitNOFILE="),
-            Self::NoFreePort { .. }
-            | Self::List { .. }
+            Self::List { .. }
             | Self::Inherited { .. }
             | Self::NotOurs { .. }
             | Self::WrongProtocol { .. }
@@ -116,8 +105,18 @@ impl ListenError {
         }
     }
 
+    /// What sort of reason it is for a refusal.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::NoFreePort { .. } => Kind::Conflict,
+            Self::TooLate { .. } => Kind::Arguments,
+            _ if self.is_taken() => Kind::Conflict,
+            _ => Kind::Failed,
+        }
+    }
+
     /// Whether another port may be free where this one was not.
-    pub(super) fn is_taken(&self) -> bool {
+    fn is_taken(&self) -> bool {
         matches!(self, Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
     }
 }

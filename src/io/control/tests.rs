@@ -185,6 +185,41 @@ fn the_network_is_told_of_and_changed() {
 }
 
 #[test]
+fn what_is_refused_says_of_what_sort_the_reason_is() {
+    let mut lab = Lab::new("kinds");
+    let bind = |port| std::net::TcpListener::bind(("127.0.0.1", port));
+    let two_in_a_row = || {
+        let first = bind(0).ok()?;
+        let port = first.local_addr().ok()?.port();
+        Some((port, first, bind(port.checked_add(1)?).ok()?))
+    };
+    let (port, _first, _second) = std::iter::repeat_with(two_in_a_row).flatten().next().unwrap();
+    let range = format!("127.0.0.1:{port}-{}:80", port + 1);
+    for (command, arguments, kind) in [
+        ("publish", json!({"spec": format!("127.0.0.1:{port}:80")}), "conflict"),
+        ("publish", json!({"spec": range}), "conflict"),
+        ("publish", json!({"spec": "fd:3:80"}), "arguments"),
+        ("publish", json!({"spec": "192.0.2.77:0:80"}), "arguments"),
+        ("publish", json!({"spec": "192.0.2.77:8080:80"}), "failed"),
+        ("publish", json!({"spec": "nosuch0/8080:80"}), "failed"),
+        ("publish", json!({"spec": "1-5000:1-5000"}), "failed"),
+        ("publish", json!({"spec": "8080:80", "container": "db"}), "not-found"),
+        ("publish", json!({"spec": "8080:80", "service": "web"}), "failed"),
+        ("publish", json!({"spec": "8080:80", "service": "a b"}), "arguments"),
+        ("ports", json!({"container": "web", "service": "web"}), "arguments"),
+        ("rate", json!({"container": "db", "rate": "1mbit"}), "not-found"),
+        ("rate", json!({"container": "web", "rate": "1"}), "arguments"),
+        ("stats", json!({"container": "db"}), "not-found"),
+        ("flows", json!({"container": "db"}), "not-found"),
+        ("network", json!({}), "failed"),
+        ("frobnicate", json!({}), "command"),
+    ] {
+        let answer = lab.ask(command, arguments.clone());
+        assert_eq!(answer["error"]["kind"], kind, "{command} {arguments}: {answer}");
+    }
+}
+
+#[test]
 fn every_command_is_listed_and_refuses_what_it_does_not_know() {
     let mut lab = Lab::new("list");
     let version = lab.ask("version", json!({}));

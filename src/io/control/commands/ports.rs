@@ -119,10 +119,7 @@ fn add(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal> {
     let mut place = Place { engine: context.engine, sockets: context.sockets };
     let interfaces = context.interfaces.as_deref_mut();
     let published = context.published.publish(&[rule], &to, v6, interfaces, &mut place);
-    let ids = published.map_err(|error| {
-        let kind = if error.is_taken() { Kind::Conflict } else { Kind::Failed };
-        Refusal::new(kind, error.with_cause())
-    })?;
+    let ids = published.map_err(|error| Refusal::new(error.kind(), error.with_cause()))?;
     for id in &ids {
         match &of {
             Of::Service(service) => context.published.set_service(*id, service),
