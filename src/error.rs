@@ -127,6 +127,9 @@ impl Error {
             Self::Network(NetworkError::Store(StoreError::NoSuch { .. })) => Some(
                 "rnsnet network ls lists those there are, rnsnet network create makes one".into(),
             ),
+            Self::Network(NetworkError::Connected { container, name }) => Some(
+                format!("rnsnet network disconnect {name} {container} takes it from there").into(),
+            ),
             Self::Network(NetworkError::InUse { .. }) => {
                 Some("rnsnet network rm --force disconnects them".into())
             }

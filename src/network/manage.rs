@@ -61,6 +61,8 @@ pub enum NetworkError {
     NotServed { name: String },
     #[error("the network {name} has active endpoints: {}", containers.join(", "))]
     InUse { name: String, containers: Vec<String> },
+    #[error("the container {container} is connected to the network {name} already")]
+    Connected { container: String, name: String },
     #[error("the container {container} is not connected to the network {name}")]
     NotConnected { container: String, name: String },
     #[error("the container {name} has no namespace that can be entered")]

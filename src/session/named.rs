@@ -28,6 +28,13 @@ use crate::network::store::Store;
 use crate::sys::isolate::isolate_initial;
 use crate::sys::process;
 
+/// What a container is called on a network, if it is on it.
+fn called_there(connection: &mut Connection, inode: Option<u64>) -> Option<String> {
+    let info: Info = connection.ask("info", &serde_json::json!({})).ok()?;
+    let is_it = |there: &control::Container| inode.is_some() && there.inode == inode;
+    info.containers.into_iter().find(is_it).map(|there| there.name)
+}
+
 /// Who a container is, on every network that it is on.
 #[derive(Debug, Clone)]
 pub struct Who {
@@ -136,7 +143,13 @@ impl Ticket {
                 Ok(leased) => leased,
                 // It was just about to end, since nobody had been there for a while.
                 Err(error) if error.is_end() && tries < TRIES => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => match called_there(&mut connection, inode) {
+                    Some(container) => {
+                        let name = join.network.clone();
+                        return Err(NetworkError::Connected { container, name }.into());
+                    }
+                    None => return Err(error.into()),
+                },
             };
             if let Err(foreign) = &own {
                 foreign.remember();
@@ -450,6 +463,11 @@ pub fn connect(
     links: Vec<(String, String)>,
 ) -> Result<(), Error> {
     isolate_initial(&[])?;
+    if Foreign::named(&join.network)?.is_none() {
+        // Before the container is looked for, as the two may be the wrong way round.
+        let store = Store::of_user().map_err(NetworkError::from)?;
+        store.find(&join.network).map_err(NetworkError::from)?;
+    }
     let (target, known) = match guest {
         Guest::At(target) => (target.clone(), None),
         Guest::Named(name) => {
