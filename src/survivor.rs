@@ -85,7 +85,7 @@ pub enum ReattachError {
     NoSuch { what: String },
     #[error("{} containers can be reattached: {}", names.len(), names.join(", "))]
     Several { names: Vec<String> },
-    #[error("{name} is being served, by pid {pid}")]
+    #[error("nothing to reattach: {name} is being served, by pid {pid}")]
     Served { name: String, pid: i32 },
     #[error("the container of {name} has ended")]
     Ended { name: String },

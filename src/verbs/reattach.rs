@@ -1,10 +1,14 @@
 //! `rnsnet reattach`: see [`crate::survivor`].
 
+use serde_json::json;
+
 use super::{Action, Argument, Count, Typed, Verb};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB as OPTION};
 use crate::cli::values;
+use crate::client;
 use crate::config::Process;
+use crate::control::Info;
 use crate::error::Error;
 use crate::session::{self, network};
 use crate::survivor::{self, ReattachError};
@@ -71,6 +75,18 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     }
 }
 
+/// What is said where the container or network that a word names is being served.
+fn served(what: &str) -> Option<ReattachError> {
+    let (name, process) = match client::find(what) {
+        Ok(found) => (found.container.name, found.instance.info.process),
+        Err(_) => {
+            let info: Info = client::network(what).ok()?.ask("info", &json!({})).ok()?;
+            (what.to_owned(), info.process)
+        }
+    };
+    Some(ReattachError::Served { name, pid: process.try_into().ok()? })
+}
+
 impl Action for Reattach {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let what = self.what.as_deref();
@@ -79,6 +95,9 @@ impl Action for Reattach {
         let attach = match survivor::find(what, &self.process) {
             Err(ReattachError::Nothing | ReattachError::NoSuch { .. }) if !networks.is_empty() => {
                 return Ok(0);
+            }
+            Err(error @ ReattachError::NoSuch { .. }) => {
+                return Err(what.and_then(served).unwrap_or(error).into());
             }
             found => found?,
         };

@@ -267,6 +267,38 @@ fn a_limit_of_open_files_that_cannot_be_raised_is_told_and_does_not_matter() {
 }
 
 #[test]
+fn what_is_so_already_is_said() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create n1");
+    lab.rn("network create n2");
+    let (web, other) = (lab.member("--network n1 --name web"), lab.member("--network n2"));
+    let (web, other) = (web.pid(), other.pid());
+    let connected = "the container web is connected to the network n1 already";
+    let cases: &[(&str, &str, &str)] = &[
+        ("network connect n1 web", connected, "rnsnet network disconnect n1 web"),
+        (&format!("network connect --ip 10.89.0.9 n1 {web}"), connected, "disconnect n1 web"),
+        (&format!("-d --network n1 --name web {web}"), connected, "disconnect n1 web"),
+        (&format!("-d --network n1:ip=10.89.0.2 --name web2 {web}"), connected, "disconnect"),
+        (&format!("network connect --alias db n2 {other}"), "the container ns-", "disconnect n2"),
+        // The other way round.
+        ("network connect web n1", "no such network: web", "rnsnet network ls"),
+        ("publish web 80:80", "cannot publish 80:80/tcp", "ip_unprivileged_port_start"),
+        ("publish web 192.0.2.77:8080:80", "192.0.2.77", "`ip addr`"),
+    ];
+    for (words, said, helps) in cases {
+        let ran = lab.rnsnet_ends(&words.split(' ').collect::<Vec<_>>());
+        assert_said(&ran, 1, said);
+        assert!(ran.stderr.contains(helps), "{words}: {ran}");
+    }
+    // Whoever is served needs no other.
+    for (named, called) in [("web", "web"), (web.to_string().as_str(), "web"), ("n1", "n1")] {
+        let ran = lab.rnsnet_ends(&["reattach", named]);
+        assert_said(&ran, 1, &format!("nothing to reattach: {called} is being served, by pid "));
+        assert!(!ran.stderr.contains("hint: "), "{ran}");
+    }
+}
+
+#[test]
 fn who_asks_what_runs_is_told_what_helps() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
