@@ -157,7 +157,7 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = format!("rnsnet: {}", reasons(error));
     if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
         text.push_str("\nhint: ");
-        text.push_str(&hint);
+        push_printable(&mut text, &hint);
     }
     text
 }
@@ -234,6 +234,15 @@ mod tests {
             report(&error),
             "rnsnet: cannot open a\\nb\\u{1b}[2J\\u{202e}\\tü: Permission denied (os error 13)"
         );
+    }
+
+    #[test]
+    fn nor_in_a_hint() {
+        let suggestion = None;
+        let error = UsageError::NoSuchVerb { word: "a\n\u{1b}b".to_owned(), suggestion };
+        let report = report(&Error::from(error));
+        assert_eq!(report.lines().count(), 2, "{report}");
+        assert!(report.contains("./a\\n\\u{1b}b"), "{report}");
     }
 
     #[test]
