@@ -79,11 +79,14 @@ pub enum RunError {
 debug_as_display!(RunError);
 
 impl RunError {
-    /// What the user can do about it, where user namespaces are not to be had.
+    /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Namespaces { hint, .. } | Self::Map { hint, .. } => *hint,
+            Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("what is started is a program of this machine, no image")
+            }
             _ => None,
         }
     }

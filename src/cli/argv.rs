@@ -178,6 +178,7 @@ fn split(
         return Err(UsageError::UnknownOption {
             option: name.to_owned(),
             suggestion: Some(option.long),
+            list: list(syntax.job),
         });
     }
     let mut found = Vec::new();
@@ -210,6 +211,7 @@ fn in_scope(
         return Err(UsageError::UnknownOption {
             option: typed.to_owned(),
             suggestion: nearest(syntax, typed),
+            list: list(syntax.job),
         });
     };
     if option.scope.covers(syntax.job) {
@@ -219,6 +221,14 @@ fn in_scope(
         Job::Attach | Job::Verb => UsageError::OnlyForRun { option: option.long },
         Job::Run => UsageError::NotForRun { option: option.long },
     })
+}
+
+/// What lists the options of a job.
+fn list(job: Job) -> &'static str {
+    match job {
+        Job::Run => "rnsnet run --help",
+        Job::Attach | Job::Verb => "rnsnet --help",
+    }
 }
 
 /// Takes the word after an option as its value.

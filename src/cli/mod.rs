@@ -62,6 +62,8 @@ pub enum UsageError {
         option: String,
         /// An option that is spelt nearly so.
         suggestion: Option<&'static str>,
+        /// What lists those there are.
+        list: &'static str,
     },
     /// An option of `rnsnet run` elsewhere.
     #[error("{option} is an option of rnsnet run, not of rnsnet PID")]
@@ -174,6 +176,10 @@ pub enum UsageError {
     Verb {
         /// The whole name of the verb, as in `network create`.
         verb: String,
+        /// What it takes.
+        usage: String,
+        /// A line that works.
+        example: &'static str,
         /// What is wrong.
         source: Box<UsageError>,
     },
@@ -282,30 +288,44 @@ impl UsageError {
     #[must_use]
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         let hint = match self {
-            Self::UnknownOption { suggestion: None, .. } | Self::ExtraArgument { .. } => {
-                "rnsnet --help lists the options"
+            Self::UnknownOption { suggestion: None, list, .. } => {
+                return Some(format!("{list} lists the options").into());
             }
+            Self::ExtraArgument { .. } => "rnsnet --help lists the options",
             Self::NoTarget => "rnsnet PID attaches a running container; rnsnet --help has examples",
             Self::OfTheNetwork { .. } => {
                 "rnsnet network create --help and rnsnet dns --help say what a network can be given"
             }
             Self::NoCommand | Self::NotForRun { .. } => "rnsnet run --help has examples",
-            Self::NoSuchVerb { word, .. } => {
-                return Some(
-                    format!("rnsnet --help lists the verbs; a namespace here is ./{word}").into(),
-                );
+            Self::NoSuchVerb { word, suggestion } => {
+                let mut hint =
+                    format!("rnsnet --help lists the verbs; a namespace here is ./{word}");
+                if suggestion.is_none() {
+                    hint.push_str("; the PID of a container of Podman's: ");
+                    hint.push_str(&format!("podman inspect -f '{{{{.State.Pid}}}}' {word}"));
+                }
+                return Some(hint.into());
             }
-            Self::Verb { verb, source } => {
-                let of_verb = match **source {
-                    Self::UnknownOption { suggestion: None, .. }
-                    | Self::SurplusArgument { .. }
-                    | Self::MissingArgument { .. }
-                    | Self::NothingToDo => {
+            Self::Verb { verb, usage, example, source } => {
+                return match **source {
+                    Self::UnknownOption { suggestion: None, .. } => {
+                        Some(format!("rnsnet {verb} --help lists its options").into())
+                    }
+                    Self::SurplusArgument { .. } | Self::NothingToDo => {
                         Some(format!("rnsnet {verb} --help has examples").into())
+                    }
+                    Self::MissingArgument { .. } => Some(as_in(usage, example)),
+                    // Perhaps they are in another order.
+                    Self::Invalid { what: of, .. } | Self::PortRange { option: of, .. }
+                        if !of.starts_with('-') =>
+                    {
+                        Some(as_in(usage, example))
                     }
                     _ => source.hint(),
                 };
-                return of_verb;
+            }
+            Self::NoVerb { group: HELP } | Self::UnknownVerb { group: HELP, .. } => {
+                "rnsnet --help lists the verbs"
             }
             Self::NoVerb { group } | Self::UnknownVerb { group, suggestion: None, .. } => {
                 return Some(format!("rnsnet {group} --help lists the verbs").into());
@@ -338,6 +358,13 @@ impl UsageError {
         Some(hint.into())
     }
 }
+
+fn as_in(usage: &str, example: &str) -> Cow<'static, str> {
+    format!("{usage}, as in: {example}").into()
+}
+
+/// The word before a verb that is to be told of.
+pub(crate) const HELP: &str = "help";
 
 /// What a command line is read in.
 #[derive(Debug, Clone, Default)]
@@ -372,6 +399,18 @@ impl Environment {
     #[must_use]
     pub fn of_this_process() -> Self {
         Self { default_bind: std::env::var_os(DEFAULT_BIND), verbs: Vec::new() }
+    }
+
+    /// The verb that a word is most likely meant to be: as it is spelt, or as Docker has it.
+    pub(crate) fn suggest(&self, word: &str) -> Option<&'static str> {
+        match word {
+            "stop" | "kill" | "rm" => Some("detach"),
+            "create" => Some("network create"),
+            "connect" => Some("network connect"),
+            "disconnect" => Some("network disconnect"),
+            "list" => Some("ps"),
+            _ => argv::closest(word, self.verbs.iter().map(|verb| verb.name).chain(["run"])),
+        }
     }
 
     /// The addresses of published ports that name none; none of them is every address.
@@ -434,6 +473,11 @@ fn attach(
 ) -> Result<Attach, UsageError> {
     let mut positionals = std::mem::take(&mut given.words).into_iter();
     let target = positionals.next().ok_or(UsageError::NoTarget)?;
+    let is_anything = !values::is_digits(&target) && !target.is_empty() && !target.contains('/');
+    if words.bare && given.netns_type.is_none() && is_anything {
+        let suggestion = environment.suggest(&target);
+        return Err(UsageError::NoSuchVerb { word: target, suggestion });
+    }
     let ifname = positionals.next();
     if let Some(word) = positionals.next() {
         return Err(UsageError::ExtraArgument { word });
@@ -442,12 +486,6 @@ fn attach(
         return Err(UsageError::Conflict { option: "--ifname", other: "IFNAME" });
     }
     let ifname = ifname.map(|name| ("IFNAME", name));
-    let is_anything = !values::is_digits(&target) && !target.is_empty() && !target.contains('/');
-    if words.bare && given.netns_type.is_none() && is_anything {
-        let verbs = environment.verbs.iter().map(|verb| verb.name).chain(["run"]);
-        let suggestion = argv::closest(&target, verbs);
-        return Err(UsageError::NoSuchVerb { word: target, suggestion });
-    }
     let target = self::target(&given, &target)?;
     if let Target::Tap(_) = target {
         let option =

@@ -527,8 +527,9 @@ fn hints() {
         (&["1", "2", "3"], Some("rnsnet --help lists the options")),
         (&[], Some("rnsnet PID attaches a running container; rnsnet --help has examples")),
         (&["run"], Some("rnsnet run --help has examples")),
-        (&["web"], Some("rnsnet --help lists the verbs; a namespace here is ./web")),
-        (&["version", "--frobnicate"], Some("rnsnet version --help has examples")),
+        (&["run", "--frobnicate"], Some("rnsnet run --help lists the options")),
+        (&["vesrion"], Some("rnsnet --help lists the verbs; a namespace here is ./vesrion")),
+        (&["version", "--frobnicate"], Some("rnsnet version --help lists its options")),
         (&["version", "x"], Some("rnsnet version --help has examples")),
         (
             &["4711", "--network=n1", "--mtu=9000"],

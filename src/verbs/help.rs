@@ -12,10 +12,7 @@ pub(super) fn verb(name: &str, verb: &Verb) -> String {
     if !verb.more.is_empty() {
         text.push_str(&format!("\n{}\n", wrap(verb.more, WIDTH).join("\n")));
     }
-    let arguments: Vec<String> =
-        verb.arguments.iter().map(|argument| argument.count.usage(argument.name)).collect();
-    let usage = [&[format!("Usage: rnsnet {name} [OPTIONS]")], &arguments[..]].concat();
-    text.push_str(&format!("\n{}\n", usage.join(" ")));
+    text.push_str(&format!("\n{}\n", usage(&format!("Usage: rnsnet {name} [OPTIONS]"), verb)));
     if !verb.arguments.is_empty() {
         text.push('\n');
     }
@@ -28,6 +25,16 @@ pub(super) fn verb(name: &str, verb: &Verb) -> String {
     }
     tell_examples(&mut text, verb.examples);
     text
+}
+
+/// A verb with its arguments behind it.
+pub(super) fn usage(verb_name: &str, verb: &Verb) -> String {
+    let mut line = verb_name.to_owned();
+    for argument in verb.arguments {
+        line.push(' ');
+        line.push_str(&argument.count.usage(argument.name));
+    }
+    line
 }
 
 /// The text of `rnsnet GROUP --help`.

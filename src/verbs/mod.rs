@@ -252,11 +252,25 @@ pub fn parse(
 ) -> Result<Command, UsageError> {
     let mut args = args.peekable();
     if args.next_if(|word| word == "help").is_some() {
-        let of = args.next().into_iter().filter(|word| !word.is_empty());
+        let of = args.next().filter(|word| !word.is_empty());
+        if let Some(word) = &of {
+            check_verb(environment, &word.to_string_lossy())?;
+        }
+        let of = of.into_iter();
         // `rnsnet help network create` too: a verb's help wins wherever it stands.
         return parse_by(VERBS, environment, &mut of.chain(args).chain(["--help".into()]));
     }
     parse_by(VERBS, environment, &mut args)
+}
+
+/// Refuses a word that help is asked about and that is neither a verb nor an option.
+fn check_verb(environment: &Environment, word: &str) -> Result<(), UsageError> {
+    let known = |word| matches!(word, "run" | cli::HELP) || names().any(|name| name.is(word));
+    if known(word) || word.starts_with('-') {
+        return Ok(());
+    }
+    let suggestion = environment.suggest(word);
+    Err(UsageError::UnknownVerb { group: cli::HELP, word: word.to_owned(), suggestion })
 }
 
 /// The same by a table of verbs.
@@ -314,7 +328,12 @@ fn parse_verb(
             (verb.parse)(&Typed { words }).map(Command::Verb)
         }
     };
-    read().map_err(|source| UsageError::Verb { verb: name.to_owned(), source: Box::new(source) })
+    read().map_err(|source| UsageError::Verb {
+        verb: name.to_owned(),
+        usage: help::usage(&format!("rnsnet {name}"), verb),
+        example: verb.examples.first().map_or("", |(line, _)| line),
+        source: Box::new(source),
+    })
 }
 
 fn text(text: String) -> Command {

@@ -113,15 +113,19 @@ fn refusals_name_the_verb() {
         ("ls -q -q", "rnsnet: ls: --quiet is given twice"),
         (
             "ls --mtu=1500",
-            "rnsnet: ls: unknown option \"--mtu\"\nhint: rnsnet ls --help has examples",
+            "rnsnet: ls: unknown option \"--mtu\"\nhint: rnsnet ls --help lists its options",
         ),
         ("ls a", "rnsnet: ls: unexpected argument \"a\"\nhint: rnsnet ls --help has examples"),
         (
             "thing connect",
             "rnsnet: thing connect: THING is missing\n\
-             hint: rnsnet thing connect --help has examples",
+             hint: rnsnet thing connect THING [PORT], as in: rnsnet thing connect a",
         ),
-        ("th rm", "rnsnet: thing rm: THING is missing\nhint: rnsnet thing rm --help has examples"),
+        (
+            "th rm",
+            "rnsnet: thing rm: THING is missing\n\
+             hint: rnsnet thing rm THING..., as in: rnsnet thing connect a",
+        ),
         (
             "thing connect a b c",
             "rnsnet: thing connect: unexpected argument \"c\"\n\
@@ -135,6 +139,42 @@ fn refusals_name_the_verb() {
         ),
     ] {
         assert_eq!(understood(line), Err(expected.to_owned()), "{line}");
+    }
+}
+
+// What new users have typed.
+#[test]
+fn a_slip_is_answered_by_what_to_type() {
+    let publish = "rnsnet publish CTR SPEC, as in: rnsnet publish web 8080:80";
+    let run = "rnsnet run --help lists the options";
+    for (line, told, hint) in [
+        ("publish 80:80 web", "invalid SPEC \"web\"", publish),
+        ("publish 80:80", "SPEC is missing", publish),
+        ("unpublish 80 web", "invalid SPEC \"web\"", "rnsnet unpublish CTR SPEC"),
+        ("port 80 web", "invalid PORT \"web\"", "rnsnet port CTR [PORT[/PROTO]]"),
+        ("publish -p 80:80 web", "unknown option \"-p\"", "rnsnet publish --help lists"),
+        ("dns add foo 192.0.2.1", "ADDRESS is missing", "rnsnet dns add NETWORK NAME ADDRESS"),
+        ("network connect n1", "CTR is missing", "rnsnet network connect NETWORK CTR"),
+        ("run --rm -it alpine sh", "unknown option \"--rm\"", run),
+        ("run -it sh", "unknown option \"-i\"", run),
+        ("exec web sh", "\"exec\" is neither", "lists the verbs"),
+        ("stop web", "\"stop\" is neither a PID nor a path nor a verb: did you mean detach?", ""),
+        ("rm -f web", "unknown option \"-f\"", "rnsnet --help"),
+        ("disconnect n1 web", "did you mean network disconnect?", "lists the verbs"),
+        ("list", "did you mean ps?", "lists the verbs"),
+        ("-p 80:80 web", "\"web\" is neither", "podman inspect -f '{{.State.Pid}}' web"),
+        ("help nosuch", "help: unknown verb \"nosuch\"", "rnsnet --help lists the verbs"),
+        ("help network nosuch", "network: unknown verb \"nosuch\"", "rnsnet network --help"),
+        ("help pubish", "help: unknown verb \"pubish\": did you mean publish?", ""),
+    ] {
+        let words = line.split(' ').map(OsString::from);
+        let error = parse(&environment(Environment::default()), words).unwrap_err();
+        let report = report(&Error::from(error));
+        assert!(report.contains(told) && report.contains(hint), "{line}: {report}");
+    }
+    for line in ["help", "help run", "help --help", "help network ls", "help publish"] {
+        let words = line.split(' ').map(OsString::from);
+        assert!(parse(&environment(Environment::default()), words).is_ok(), "{line}");
     }
 }
 
