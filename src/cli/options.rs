@@ -491,7 +491,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         long: "--dns-cache",
         kind: Kind::Value("KIB"),
         group: Group::Names,
-        help: "Memory for DNS answers; 0 keeps none. Default: 256.",
+        help: "Memory for DNS answers, 0 to 65536; 0 keeps none. Default: 256.",
         ..LINK
     },
     OptionSpec {

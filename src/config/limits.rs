@@ -53,7 +53,7 @@ macro_rules! limits {
             pub const HELP: &str = concat!(
                 "Another bound than the usual one, of: ",
                 $($name, "=", $default, ", ",)+
-                "where an -each of 0 is a quarter. rnsnet(1) says what each is of. May be repeated."
+                "where an -each of 0 is a quarter. rnsnet(1) says what each is of, and from where to where it goes. May be repeated."
             );
         }
     };

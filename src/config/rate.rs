@@ -32,7 +32,7 @@ pub enum RateError {
 impl Rate {
     /// What `--rate` is, for the help.
     pub const HELP: &str = "How much the container may get and send each second at the most: down=RATE,up=RATE, or \
-         RATE for both, with a RATE as 500kbit, 10mbit, 1mbps (bytes) or none.";
+         RATE for both, with a RATE from 8kbit to 1tbit, as 10mbit or 1mbps (bytes), or none.";
 
     /// No limit.
     pub const UNLIMITED: Self = Self { down: None, up: None };

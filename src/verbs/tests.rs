@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cli::options::{Kind, VERB};
-use crate::error::report;
+use crate::error::{self, report};
 
 /// Says what it was told.
 #[derive(Debug)]
@@ -175,6 +175,35 @@ fn a_slip_is_answered_by_what_to_type() {
     for line in ["help", "help run", "help --help", "help network ls", "help publish"] {
         let words = line.split(' ').map(OsString::from);
         assert!(parse(&environment(Environment::default()), words).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn what_a_number_may_be_is_in_the_help() {
+    for line in [
+        "--mtu 1 4711",
+        "--rate 1 4711",
+        "--dns-cache 99999999 4711",
+        "network connect --rate 1 n1 web",
+        "network connect --gw-priority 1001 n1 web",
+        "network create --rate 1 n1",
+        "network update --rate 1 n1",
+        "update --rate 1 web",
+    ] {
+        let read = |line: &str| {
+            let words = line.split(' ').map(OsString::from);
+            parse(&environment(Environment::default()), words)
+        };
+        let error = error::reasons(&read(line).unwrap_err());
+        let words: Vec<&str> = error.split(' ').collect();
+        let to = words.iter().position(|word| *word == "to").expect(&error);
+        let range = words[to - 1..=to + 1].join(" ");
+        let verb: Vec<&str> = line.split(' ').take_while(|word| !word.starts_with('-')).collect();
+        let help = [&verb[..], &["--help"]].concat().join(" ");
+        let Ok(Command::Main(command)) = read(&help) else { panic!("{help}") };
+        let cli::Command::Help(text) = *command else { panic!("{help}") };
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(&range), "{line}: {range}");
     }
 }
 

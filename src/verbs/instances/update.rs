@@ -21,7 +21,7 @@ pub(in crate::verbs) const UPDATE: Verb = Verb {
             long: "--rate",
             kind: Kind::Value("RATE"),
             help: "How much it may get and send each second: down=50mbit changes one direction, \
-                   1gbit both, none takes a limit back.",
+                   1gbit both, none takes a limit back; 8kbit to 1tbit.",
             ..VERB
         },
         OptionSpec {

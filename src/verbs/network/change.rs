@@ -98,8 +98,8 @@ pub(super) const UPDATE: Verb = Verb {
             long: "--rate",
             kind: Kind::Value("RATE"),
             help: "How much each container may get and send each second that has no rate of its \
-                   own: down=10mbit changes one direction, none takes a limit back. See rnsnet \
-                   update for that of one container.",
+                   own: down=10mbit changes one direction, none takes a limit back; 8kbit to 1tbit. See \
+                   rnsnet update for that of one container.",
             ..VERB
         },
     ],

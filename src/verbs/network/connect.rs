@@ -60,7 +60,8 @@ pub(super) const CONNECT: Verb = Verb {
         OptionSpec {
             long: "--gw-priority",
             kind: Kind::Value("NUMBER"),
-            help: "The network with the highest has the container's default route (default: 0).",
+            help: "From -1000 to 1000: the network with the highest has the container's default \
+                   route (default: 0).",
             ..VERB
         },
         OptionSpec { long: "--rate", kind: Kind::Value("RATE"), help: Rate::HELP, ..VERB },

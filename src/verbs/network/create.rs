@@ -91,15 +91,16 @@ const OPTIONS: &[OptionSpec] = &[
         long: "--opt",
         short: Some('o'),
         kind: Kind::List("KEY=VALUE"),
-        help: "mtu, icc, isolate, host_binding, outbound_addr4, outbound_addr6, outbound_if, metric \
-               (of the default route), no_default_route, or the name that Docker has for it.",
+        help: "mtu (1280 to 65520), icc, isolate, host_binding, outbound_addr4, outbound_addr6, \
+               outbound_if, metric (of the default route, up to 1000000), \
+               no_default_route, or the name that Docker has for it.",
         ..VERB
     },
     OptionSpec {
         long: "--rate",
         kind: Kind::Value("RATE"),
         help: "How much each container may get and send each second that has no rate of its own: \
-               down=10mbit,up=5mbit, or one for both.",
+               down=10mbit,up=5mbit, or one for both, from 8kbit to 1tbit.",
         ..VERB
     },
     OptionSpec {
