@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Addresses, Lease, Neighbours, Network, Refusal, Server};
+use crate::config::{Addresses, Lease, Neighbours, Network, Refusal, Server, Sharing};
 
 /// What a guest's destination address means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +124,8 @@ fn is_mapped(ip: Ipv6Addr) -> bool {
 }
 
 /// The DNS servers that a guest is to be told of: the address at which it is answered on its own
-/// loopback; else those that were named for it, if it reaches them
-/// itself, else the forwarder, which reaches servers on the host's loopback and knows routes. IPv6
+/// loopback; else those that were named for it, if it reaches them itself, else the forwarder, which
+/// reaches servers on the host's loopback and knows routes and names that no file can say. IPv6
 /// servers are left to it: whether the guest's kernel has IPv6 is not known yet.
 #[must_use]
 pub fn servers_for_guest(network: &Network) -> Vec<IpAddr> {
@@ -137,7 +137,10 @@ pub fn servers_for_guest(network: &Network) -> Vec<IpAddr> {
         server.address.is_ipv4() && server.port == 53 && !denied(network, server.address)
     };
     let Addresses { v4, v6 } = network.addresses;
-    if !named.is_empty() && named.iter().all(reaches) && network.resolver.routes.is_empty() {
+    let knows_more = network.sharing != Sharing::Private
+        || !network.resolver.routes.is_empty()
+        || network.resolver.hosts.iter().any(|host| host.wildcard);
+    if !named.is_empty() && named.iter().all(reaches) && !knows_more {
         return named.iter().map(|server| server.address).collect();
     }
     [Some(IpAddr::V4(v4.dns)), v6.map(|v6| IpAddr::V6(v6.dns))].into_iter().flatten().collect()

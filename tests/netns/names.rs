@@ -125,6 +125,15 @@ fn the_files_of_a_command_say_what_was_asked_for() {
         let first = file.lines().find(|line| !line.starts_with('#'));
         assert_eq!(first, Some("nameserver 10.0.2.3"), "{more:?}");
     }
+    // Nor of who would not know the network's own names.
+    lab.rn(&format!("network create --dns {LAN4} n1"));
+    let _db = lab.member("--network n1 --name db");
+    let found =
+        lab.run_prints(&["--network", "n1"], "getent ahostsv4 db; getent ahostsv4 h.lab.test");
+    assert!(found.starts_with("10.89.0.2 ") && found.contains("\n192.0.2.55 "), "{found}");
+    let options = ["--dns", LAN4, "--add-host", "*.apps:10.0.2.9"];
+    let found = lab.run_prints(&options, "getent ahostsv4 x.apps; getent ahostsv4 h.lab.test");
+    assert!(found.starts_with("10.0.2.9 ") && found.contains("\n192.0.2.55 "), "{found}");
     let hosts = lab.run_prints(
         &["--hostname", "h1", "--add-host", "printer:192.0.2.9"],
         "cat /etc/hosts /etc/hostname",
