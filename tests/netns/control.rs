@@ -552,8 +552,17 @@ fn events_are_told_as_they_happen() {
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).with(&["-n", "db"]).named("db").start();
     assert_eq!(events.line(secs(5)).trim(), "connect db");
+    // What went before is told by its time, whosever it is.
+    let other = lab.container();
+    let _other = lab.rnsnet(&other).with(&["-n", "a"]).named("a").start();
+    lab.verb(&["publish", "db", "127.0.0.1:8080:80"]);
     let mut late = lab.spawn(Place::User, &[program, "events", "--since", "10m"]);
-    assert!(late.line(secs(5)).contains(" connect db (id="));
+    for past in [" connect db (id=", " connect a (id=", " publish db (id="] {
+        let line = late.line(secs(5));
+        assert!(line.contains(past), "{past}: {line}");
+    }
+    assert_eq!(events.line(secs(5)).trim(), "connect a");
+    assert!(events.line(secs(5)).starts_with("publish db "));
     net.signal(Signal::SIGKILL);
     assert!(!net.ends().success());
     assert_eq!(events.line(secs(5)).trim(), "disconnect db");

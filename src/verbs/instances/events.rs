@@ -76,6 +76,9 @@ struct Source {
     connected: SortedSet<(String, String)>,
 }
 
+/// What has happened and is not printed yet, each with the kind of thing that it is about.
+type Told = Vec<(&'static str, Event)>;
+
 /// The user's named networks, as far as they have been told of.
 struct Definitions {
     store: Store,
@@ -121,17 +124,19 @@ impl Action for Events {
             let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
             inotify.add_watch(&parent, flags).map_err(system("watch for networks"))?;
         }
+        let mut told = Told::new();
         let mut definitions = Definitions::watch(&inotify);
         if let Some(definitions) = &mut definitions {
             let since = self.since.unwrap_or(u64::MAX);
-            self.tell_of(definitions, |time_ms| time_ms >= since)?;
+            definitions.tell(&mut told, |time_ms| time_ms >= since);
         }
         let mut sources = Vec::new();
-        self.listen_to_new(&mut sources, self.since)?;
+        listen_to_new(&mut sources, &mut told, self.since)?;
         // A directory is there before its socket: looked at again until there is one, or for long.
         let mut looks = 0;
         let stdout = std::io::stdout();
         loop {
+            self.print_all(&mut told)?;
             // Nothing is asked of the output but whether its reader has gone.
             let mut fds = vec![
                 PollFd::new(stdout.as_fd(), PollFlags::empty()),
@@ -153,52 +158,48 @@ impl Action for Events {
                 (looks, changed) = (MAX_LOOKS, true);
             }
             if let Some(definitions) = definitions.as_mut().filter(|_| changed) {
-                self.tell_of(definitions, |_| true)?;
+                definitions.tell(&mut told, |_| true);
             }
-            let mut index = 0;
-            while let Some(source) = sources.get_mut(index) {
-                if self.hear(source)? { index += 1 } else { drop(sources.swap_remove(index)) }
-            }
+            sources.retain_mut(|source| source.hear(&mut told));
             if looks > 0 {
                 looks -= 1;
-                self.listen_to_new(&mut sources, Some(0))?;
+                listen_to_new(&mut sources, &mut told, Some(0))?;
             }
         }
     }
 }
 
-impl Events {
-    /// Listens to every network that is not listened to yet.
-    fn listen_to_new(&self, sources: &mut Vec<Source>, since: Option<u64>) -> Result<(), Error> {
-        let known: SortedSet<u32> =
-            sources.iter().map(|source| source.instance.info.process).collect();
-        for mut instance in client::instances()? {
-            if known.contains(&instance.info.process) {
-                continue;
-            }
-            let containers = instance.info.containers.iter();
-            let connected = containers.map(|ctr| (ctr.id.clone(), ctr.name.clone())).collect();
-            let asked = instance.connection.ask("events", &Since { since_ms: since });
-            match asked {
-                Ok(Streaming { .. }) => sources.push(Source { instance, connected }),
-                // It has ended meanwhile.
-                Err(error) => log::debug!("{error}"),
-            }
+/// Listens to every network that is not listened to yet.
+fn listen_to_new(
+    sources: &mut Vec<Source>,
+    told: &mut Told,
+    since: Option<u64>,
+) -> Result<(), Error> {
+    let known: SortedSet<u32> = sources.iter().map(|source| source.instance.info.process).collect();
+    for mut instance in client::instances()? {
+        if known.contains(&instance.info.process) {
+            continue;
         }
-        for source in sources {
-            self.hear(source)?;
+        let containers = instance.info.containers.iter();
+        let connected = containers.map(|ctr| (ctr.id.clone(), ctr.name.clone())).collect();
+        let asked = instance.connection.ask("events", &Since { since_ms: since });
+        match asked {
+            Ok(Streaming { .. }) => sources.push(Source { instance, connected }),
+            // It has ended meanwhile.
+            Err(error) => log::debug!("{error}"),
         }
-        Ok(())
     }
+    for source in sources {
+        source.hear(told);
+    }
+    Ok(())
+}
 
-    /// Prints which networks are new, of those made at a time that is `wanted`, and which are gone.
-    fn tell_of(
-        &self,
-        definitions: &mut Definitions,
-        wanted: impl Fn(u64) -> bool,
-    ) -> Result<(), Error> {
-        let Definitions { store, known } = definitions;
-        let Ok(networks) = store.networks() else { return Ok(()) };
+impl Definitions {
+    /// Tells which networks are new, of those made at a time that is `wanted`, and which are gone.
+    fn tell(&mut self, told: &mut Told, wanted: impl Fn(u64) -> bool) {
+        let Self { store, known } = self;
+        let Ok(networks) = store.networks() else { return };
         let event = |action: &str, time_ms, id: &str, name: &str| Event {
             time_ms,
             action: action.to_owned(),
@@ -217,7 +218,7 @@ impl Events {
             let created = micros(&definition.created, since_epoch());
             let time_ms = millis(created.unwrap_or_default());
             if wanted(time_ms) {
-                self.print("network", &event("create", time_ms, id, name))?;
+                told.push(("network", event("create", time_ms, id, name)));
             }
         }
         for (id, name) in gone.iter() {
@@ -225,39 +226,48 @@ impl Events {
             if store.read(name).is_ok_and(|other| other.is_none_or(|other| other.id != *id)) {
                 known.remove(id);
                 let now = u64::try_from(since_epoch().as_millis()).unwrap_or_default();
-                self.print("network", &event("destroy", now, id, name))?;
+                told.push(("network", event("destroy", now, id, name)));
             }
         }
-        Ok(())
     }
+}
 
-    /// Prints what a network has told; false at its end.
-    fn hear(&self, source: &mut Source) -> Result<bool, Error> {
+impl Source {
+    /// Tells what a network has told; false at its end.
+    fn hear(&mut self, told: &mut Told) -> bool {
         loop {
-            match source.instance.connection.next_event() {
+            match self.instance.connection.next_event() {
                 Ok(Line::Event(event)) => {
                     let Ok(event) = serde_json::from_value::<Event>(event) else {
                         continue;
                     };
                     let container = (event.id.clone(), event.name.clone());
                     match event.action.as_str() {
-                        "connect" => drop(source.connected.insert(container)),
-                        "disconnect" => drop(source.connected.remove(&container)),
+                        "connect" => drop(self.connected.insert(container)),
+                        "disconnect" => drop(self.connected.remove(&container)),
                         _ => {}
                     }
-                    self.print("container", &event)?;
+                    told.push(("container", event));
                 }
-                Ok(Line::NotYet) => return Ok(true),
+                Ok(Line::NotYet) => return true,
                 Ok(Line::End) | Err(_) => break,
             }
         }
         let time_ms = u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX);
-        for (id, name) in source.connected.take() {
-            let network = source.instance.info.network.clone();
+        for (id, name) in self.connected.take() {
+            let network = self.instance.info.network.clone();
             let action = "disconnect".to_owned();
-            self.print("container", &Event { time_ms, action, network, id, name, port: None })?;
+            told.push(("container", Event { time_ms, action, network, id, name, port: None }));
         }
-        Ok(false)
+        false
+    }
+}
+
+impl Events {
+    /// Prints what was told, the earliest first, whichever network it is of.
+    fn print_all(&self, told: &mut Told) -> Result<(), Error> {
+        told.sort_by_key(|(_, event)| event.time_ms);
+        told.drain(..).try_for_each(|(kind, event)| self.print(kind, &event))
     }
 
     /// Prints a line of a `kind` of thing.
