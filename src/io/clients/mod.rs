@@ -43,6 +43,8 @@ pub(super) struct Limits {
 /// A listening socket with its clients; `T` is what the protocol keeps for each.
 #[derive(Debug)]
 pub(super) struct Clients<T> {
+    /// Removes the file at the end: before clients see it, who may want its place then.
+    socket: Option<SocketFile>,
     listener: mio::net::UnixListener,
     owner: Uid,
     shared: bool,
@@ -58,8 +60,6 @@ pub(super) struct Clients<T> {
     accept_at: Option<Instant>,
     /// All places were taken when somebody came.
     pub(super) full: bool,
-    /// Removes the file at the end, after the listener is closed.
-    _socket: SocketFile,
 }
 
 /// One client.
@@ -127,10 +127,12 @@ impl<T: Default> Clients<T> {
     ) -> io::Result<Self> {
         let mut listener = mio::net::UnixListener::from_std(socket.listener.try_clone()?);
         registry.register(&mut listener, token, Interest::READABLE)?;
+        let (owner, shared) = (socket.owner, socket.shared);
         Ok(Self {
+            socket: Some(socket),
             listener,
-            owner: socket.owner,
-            shared: socket.shared,
+            owner,
+            shared,
             abandoned: 0,
             registry,
             first,
@@ -139,8 +141,12 @@ impl<T: Default> Clients<T> {
             waiting: None,
             accept_at: None,
             full: false,
-            _socket: socket,
         })
+    }
+
+    /// Removes the file of the socket, before the end.
+    pub(super) fn remove_file(&mut self) {
+        self.socket = None;
     }
 
     /// Takes new clients.

@@ -61,9 +61,9 @@ pub struct ControlSocket {
 /// The control socket and its clients.
 #[derive(Debug)]
 pub(super) struct Control {
-    clients: Clients<Session>,
-    /// Removed after the socket in it.
+    /// Removed before clients see the end.
     directory: Directory,
+    clients: Clients<Session>,
     first_client: usize,
     instance: Instance,
     events: EventLog,
@@ -78,6 +78,7 @@ impl Drop for Control {
     /// tells of.
     fn drop(&mut self) {
         self.directory.forget_state();
+        self.clients.remove_file();
     }
 }
 
