@@ -54,11 +54,11 @@ pub(crate) struct Asks {
 impl State {
     /// Reads the annotations. `None` if they ask for nothing.
     pub(crate) fn asks(&self) -> Result<Option<Asks>, HookError> {
-        let Some(networks) = self.annotations.get(NETWORK) else { return Ok(None) };
         let ours = self.annotations.keys().filter(|key| key.starts_with(PREFIX));
         if let Some(key) = ours.into_iter().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(HookError::Unknown { key: key.clone() });
         }
+        let Some(networks) = self.annotations.get(NETWORK) else { return Ok(None) };
         let refuse = |key| move |source| HookError::Annotation { key, source: Box::new(source) };
         let networks: Vec<String> = words(networks).map(str::to_owned).collect();
         let Asked::Named(mut joins) = join::parse_all(&networks).map_err(refuse(NETWORK))? else {
@@ -202,5 +202,8 @@ mod tests {
             let message = format!("rnsnet: {message}");
             assert!(refused.starts_with(&message), "{refused}");
         }
+        // A container whose network is misspelt is not to start without one.
+        let refused = asks(ID, &[("netwrok", "n1")]).unwrap_err();
+        assert!(refused.contains("unknown annotation org.rnsnet.netwrok"), "{refused}");
     }
 }
