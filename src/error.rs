@@ -121,6 +121,9 @@ impl Error {
             Self::Plan(error) => error.hint().map(Cow::Borrowed),
             Self::Reattach(error) => error.hint().map(Cow::Borrowed),
             Self::Client(error) => error.hint(),
+            Self::RuntimeDir(RuntimeDirError::InUse { .. }) => {
+                Some("rnsnet ps tells whose it is, and --name gives another".into())
+            }
             Self::Network(NetworkError::NotServed { .. }) => {
                 Some("its owner starts it: rnsnet network start NETWORK".into())
             }

@@ -628,7 +628,10 @@ fn what_is_wrong_about_names_is_said() {
             "invalid --rate \"down=10mb\": expected down=RATE,up=RATE or RATE for both, with a RATE \
              as 10mbit, 1mbps or none",
         ),
-        (&["--rate", "1kbit", "1"], "invalid --rate \"1kbit\": out of range: 8kbit to 1tbit"),
+        (
+            &["--rate", "1kbit", "1"],
+            "invalid --rate \"1kbit\": out of range: 8kbit to 1tbit; without a unit it is bits",
+        ),
         (
             &["--rate", "1mbit", "--network", "a", "--network", "b", "1"],
             "--rate is about one network: write it after the network's name, NET:KEY=VALUE",

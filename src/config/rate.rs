@@ -25,7 +25,7 @@ pub struct Rate {
 pub enum RateError {
     #[error("expected down=RATE,up=RATE or RATE for both, with a RATE as 10mbit, 1mbps or none")]
     Syntax,
-    #[error("out of range: 8kbit to 1tbit")]
+    #[error("out of range: 8kbit to 1tbit; without a unit it is bits")]
     Range,
 }
 

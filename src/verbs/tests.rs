@@ -198,6 +198,7 @@ fn what_a_number_may_be_is_in_the_help() {
         let words: Vec<&str> = error.split(' ').collect();
         let to = words.iter().position(|word| *word == "to").expect(&error);
         let range = words[to - 1..=to + 1].join(" ");
+        let range = range.trim_end_matches(';').to_owned();
         let verb: Vec<&str> = line.split(' ').take_while(|word| !word.starts_with('-')).collect();
         let help = [&verb[..], &["--help"]].concat().join(" ");
         let Ok(Command::Main(command)) = read(&help) else { panic!("{help}") };

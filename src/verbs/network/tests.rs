@@ -129,7 +129,10 @@ fn what_is_wrong_is_named() {
             "update n --rate fast",
             "invalid --rate \"fast\": expected down=RATE,up=RATE or RATE for both, with a RATE as 10mbit, 1mbps or none",
         ),
-        ("create n --rate 1", "invalid --rate \"1\": out of range: 8kbit to 1tbit"),
+        (
+            "create n --rate 1",
+            "invalid --rate \"1\": out of range: 8kbit to 1tbit; without a unit it is bits",
+        ),
         ("rm", "NETWORK is missing"),
     ] {
         let verb = line.split(' ').next().unwrap();
