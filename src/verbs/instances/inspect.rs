@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use super::super::{Action, Argument, Count, Typed, Verb, complain};
 use super::CTR;
@@ -103,14 +104,12 @@ struct State {
     started_at: String,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug)]
 struct NetworkSettings {
-    #[serde(rename = "SandboxID")]
     sandbox_id: String,
     sandbox_key: String,
     ports: SortedMap<String, Vec<Binding>>,
-    #[serde(flatten)]
+    /// Its fields stand among these.
     address: Address,
     networks: SortedMap<String, Address>,
 }
@@ -122,30 +121,19 @@ struct Binding {
     host_port: String,
 }
 
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
 struct Address {
-    #[serde(rename = "IPAMConfig")]
     ipam_config: Option<IpamConfig>,
-    #[serde(rename = "EndpointID")]
     endpoint_id: String,
-    #[serde(rename = "Gateway")]
     gateway: String,
-    #[serde(rename = "IPAddress")]
     ip_address: String,
-    #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
-    #[serde(rename = "IPv6Gateway")]
     ipv6_gateway: String,
-    #[serde(rename = "GlobalIPv6Address")]
     global_ipv6_address: String,
-    #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
-    #[serde(rename = "MacAddress")]
     mac_address: String,
     /// How much it may get and send each second, as after `--rate`; Docker has no word for it.
-    #[serde(rename = "Rate")]
     rate: Rate,
-    #[serde(rename = "DNSNames")]
     dns_names: Vec<String>,
 }
 
@@ -154,6 +142,45 @@ struct Address {
 struct IpamConfig {
     #[serde(rename = "LinkLocalIPs")]
     link_local: Vec<IpAddr>,
+}
+
+// Of serde's own words `flatten` would make a map of it, in which no field is unknown.
+impl Serialize for NetworkSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("NetworkSettings", 4 + Address::FIELDS)?;
+        fields.serialize_field("SandboxID", &self.sandbox_id)?;
+        fields.serialize_field("SandboxKey", &self.sandbox_key)?;
+        fields.serialize_field("Ports", &self.ports)?;
+        self.address.serialize_fields(&mut fields)?;
+        fields.serialize_field("Networks", &self.networks)?;
+        fields.end()
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Address", Self::FIELDS)?;
+        self.serialize_fields(&mut fields)?;
+        fields.end()
+    }
+}
+
+impl Address {
+    const FIELDS: usize = 11;
+
+    fn serialize_fields<S: SerializeStruct>(&self, fields: &mut S) -> Result<(), S::Error> {
+        fields.serialize_field("IPAMConfig", &self.ipam_config)?;
+        fields.serialize_field("EndpointID", &self.endpoint_id)?;
+        fields.serialize_field("Gateway", &self.gateway)?;
+        fields.serialize_field("IPAddress", &self.ip_address)?;
+        fields.serialize_field("IPPrefixLen", &self.ip_prefix_len)?;
+        fields.serialize_field("IPv6Gateway", &self.ipv6_gateway)?;
+        fields.serialize_field("GlobalIPv6Address", &self.global_ipv6_address)?;
+        fields.serialize_field("GlobalIPv6PrefixLen", &self.global_ipv6_prefix_len)?;
+        fields.serialize_field("MacAddress", &self.mac_address)?;
+        fields.serialize_field("Rate", &self.rate)?;
+        fields.serialize_field("DNSNames", &self.dns_names)
+    }
 }
 
 impl Inspected {
@@ -213,5 +240,37 @@ fn address(container: &Container, interface: &Interface) -> Address {
         mac_address: interface.mac.clone(),
         rate: container.rate,
         dns_names: std::iter::once(&container.name).chain(&container.aliases).cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_misspelt_is_told_of_wherever_it_is() {
+        let container = serde_json::json!({
+            "id": "3f2a", "name": "web", "attached": 0, "ports": [],
+            "interface": {
+                "ifname": "eth0", "mac": "02:72:0a:00:02:64", "ipv4": "10.0.2.100",
+                "ipv4_prefix_len": 24, "ipv4_gateway": "10.0.2.2", "dns": []
+            }
+        });
+        let info = serde_json::json!({
+            "rnsnet": "", "process": 1, "called_as": "rnsnet", "network": "default", "mtu": 1500,
+            "containers": [container]
+        });
+        let info: Info = serde_json::from_value(info).unwrap();
+        let value = Value::of(&Inspected::of(&info, &info.containers[0])).unwrap();
+        let shown = |text: &str| {
+            let template = Template::parse(&format!("{{{{.NetworkSettings.{text}}}}}")).unwrap();
+            template.render(&value).map_err(|error| error.to_string())
+        };
+        assert_eq!(shown("IPAddress").as_deref(), Ok("10.0.2.100"));
+        assert_eq!(shown("Networks.default.Gateway").as_deref(), Ok("10.0.2.2"));
+        for text in ["IPAddres", "Networks.default.Gatway"] {
+            let told = shown(text).unwrap_err();
+            assert!(told.starts_with("there is no field ."), "{text}: {told}");
+        }
     }
 }
