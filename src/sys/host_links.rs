@@ -6,9 +6,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::link::{
-    IFA_ADDRESS, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, IFADDRMSG_LEN,
-    IFINFOMSG_LEN, IFLA_IFNAME, Message, RTMSG_LEN, RTNH_F_ONLINK, Request, attributes, dump, ip,
-    number, text,
+    IFA_ADDRESS, IFA_F_DADFAILED, IFA_FLAGS, IFA_LOCAL, IFADDRMSG_LEN, IFINFOMSG_LEN, IFLA_IFNAME,
+    Message, RTMSG_LEN, RTNH_F_ONLINK, Request, attributes, dump, ip, number, text,
 };
 use crate::config::LinkRoute;
 
