@@ -56,5 +56,7 @@ pub mod socket_file;
 pub mod sorted;
 pub mod survivor;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod user;
 pub mod verbs;

@@ -627,7 +627,7 @@ mod tests {
 
     #[test]
     fn files_for_a_container_can_be_read_there_whatever_the_umask() {
-        let directory = crate::socket_file::scratch("written");
+        let directory = crate::testing::scratch("written");
         let (new, old) = (directory.join("resolv.conf"), directory.join("hosts"));
         fs::write(&old, "long ago, and longer than what is written").unwrap();
         fs::set_permissions(&old, Permissions::from_mode(0o640)).unwrap();

@@ -323,7 +323,7 @@ pub(crate) const LEFT: &str = "state.left";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::socket_file::scratch;
+    use crate::testing::scratch;
 
     #[test]
     fn a_directory_of_somebody_else_hides_no_other() {

@@ -95,6 +95,10 @@ impl Drop for SocketFile {
 
 /// The mode is right from the first moment on: nobody else can ever connect.
 fn listen_on(path: &Path) -> io::Result<UnixListener> {
+    // Or files that other tests make meanwhile would have it, and the last of two that do this at once
+    // would leave it so.
+    #[cfg(test)]
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
     let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
     let listener = UnixListener::bind(path);
     umask(before);
@@ -115,15 +119,4 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
         Err(source) => Err(failed(source)),
         Ok(_) => Err(BindError::InUse { path: path.into() }),
     }
-}
-
-/// A new directory for a test, its mode not by the umask, which another test's thread may have
-/// changed to make a socket.
-#[cfg(test)]
-pub fn scratch(test: &str) -> PathBuf {
-    let directory = std::env::temp_dir().join(format!("rnsnet-{test}-{}", std::process::id()));
-    drop(std::fs::remove_dir_all(&directory));
-    std::fs::create_dir(&directory).unwrap();
-    std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
-    directory
 }

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use super::*;
 
-/// A machine without a file, in a directory of this name.
+/// A machine without a file.
 pub(super) fn machine(name: &str) -> Machine {
-    let root = std::env::temp_dir().join(format!("rnsnet-doctor-{}-{name}", std::process::id()));
-    drop(fs::remove_dir_all(&root));
+    let root = crate::testing::scratch(&format!("doctor-{name}"));
     Machine {
         home: root.join("home/ada"),
         path: vec![root.join("bin")],

@@ -535,14 +535,15 @@ const RESERVED: u64 = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
 
     fn bind(rules: &[Publish]) -> Result<Vec<Published>, ListenError> {
         drop(crate::sys::link::bring_up("lo"));
         Binder { v6: true, interfaces: None, may_inherit: true }.bind(rules)
     }
 
-    fn loopback(ports: HostPorts, guest: Ports) -> Publish {
-        Publish::at(Bind::Addresses(vec![Ipv4Addr::LOCALHOST.into()]), ports, guest, Protocol::Tcp)
+    fn at(ip: Ipv4Addr, ports: HostPorts, guest: Ports) -> Publish {
+        Publish::at(Bind::Addresses(vec![ip.into()]), ports, guest, Protocol::Tcp)
     }
 
     fn bound(address: &str, guest_port: u16) -> BoundPort<'_> {
@@ -580,8 +581,9 @@ mod tests {
 
     #[test]
     fn a_free_port_is_found_beside_one_that_is_named() {
-        let named = loopback(HostPorts::Exactly(Ports::one(FREE_PORTS.first)), Ports::one(80));
-        let free = loopback(HostPorts::Free, Ports { first: 81, last: 82 });
+        let ip = testing::loopback();
+        let named = at(ip, HostPorts::Exactly(Ports::one(FREE_PORTS.first)), Ports::one(80));
+        let free = at(ip, HostPorts::Free, Ports { first: 81, last: 82 });
         // The named one comes last, and is bound first. Another program may have it.
         let Ok(published) = bind(&[free, named]) else { return };
         let port = |rule: usize, nth: usize| published[rule].pairs[nth];
@@ -593,15 +595,13 @@ mod tests {
     #[test]
     fn a_range_that_is_full_says_so() {
         let range = Ports { first: 21_873, last: 21_874 };
-        let rule = loopback(HostPorts::FirstFree(range), Ports::one(80));
+        let rule = at(testing::loopback(), HostPorts::FirstFree(range), Ports::one(80));
         let rules = [rule.clone(), rule.clone(), rule];
-        let error = bind(&rules).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot publish 127.0.0.1:21873-21874:80/tcp: no free port in 21873-21874"
-        );
+        let error = bind(&rules).unwrap_err().to_string();
+        assert!(error.starts_with("cannot publish 127."), "{error}");
+        assert!(error.ends_with(":21873-21874:80/tcp: no free port in 21873-21874"), "{error}");
         // Nothing is left bound.
-        assert!(bind(&rules[..2]).is_ok());
+        testing::until("both are free", || bind(&rules[..2]).ok());
     }
 
     #[test]

@@ -301,6 +301,7 @@ mod bound {
     use crate::engine::Engine;
     use crate::io::host::Sockets;
     use crate::io::outbound::OutboundPolicy;
+    use crate::testing;
 
     struct Lab {
         mirrors: Mirrors,
@@ -314,9 +315,7 @@ mod bound {
         /// Somebody listens on these ports in the container.
         fn new(ports: impl Iterator<Item = u16>, bind: Option<IpAddr>) -> Self {
             drop(crate::sys::link::bring_up("lo"));
-            static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-            let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let directory = crate::socket_file::scratch(&format!("mirror-{number}"));
+            let directory = testing::scratch("mirror");
             let path = directory.join("tcp");
             let mut table = File::create(&path).unwrap();
             for port in ports {
@@ -356,7 +355,7 @@ mod bound {
 
     #[test]
     fn a_container_cannot_have_all_descriptors_by_listening() {
-        let mut lab = Lab::new(40_000..40_010, Some(Ipv4Addr::new(127, 0, 0, 33).into()));
+        let mut lab = Lab::new(30_000..30_010, Some(testing::loopback().into()));
         lab.sockets.keep_reserve(4);
         assert_eq!(lab.look(), []);
         lab.sockets.keep_reserve(usize::MAX);
@@ -371,7 +370,7 @@ mod bound {
         if hard < wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_err() {
             return;
         }
-        let mut lab = Lab::new(20_000..26_000, Some(Ipv4Addr::new(127, 0, 0, 34).into()));
+        let mut lab = Lab::new(20_000..26_000, Some(testing::loopback().into()));
         for _ in 0..2 {
             assert_eq!(lab.look().len(), 4096);
         }
@@ -379,23 +378,17 @@ mod bound {
 
     #[test]
     fn what_could_not_be_bound_is_tried_again() {
-        drop(crate::sys::link::bring_up("lo"));
-        let other = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = other.local_addr().unwrap().port();
+        let at = testing::address();
+        let (other, port) = (TcpListener::bind(at).unwrap(), at.port());
         let [v4, v6] = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()]
             .map(|ip| std::net::SocketAddr::new(ip, port));
         if crate::sys::sock::tcp_listen(v6, false).is_err() {
             return;
         }
         let mut lab = Lab::new(std::iter::once(port), None);
-        assert_eq!(lab.look(), [v6]);
+        testing::until("one is bound", || (lab.look() == [v6]).then_some(()));
         drop(other);
-        // A child of another test may have it for a moment.
-        let both = (0..20_000).any(|_| {
-            std::thread::yield_now();
-            lab.look() == [v6, v4]
-        });
-        assert!(both);
+        testing::until("both are bound", || (lab.look() == [v6, v4]).then_some(()));
         assert_eq!(lab.look(), [v6, v4]);
     }
 }

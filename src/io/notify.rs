@@ -102,9 +102,10 @@ mod tests {
 
     #[test]
     fn the_manager_is_told_by_path_and_by_abstract_name() {
-        let path = std::env::temp_dir().join(format!("rnsnet-notify-{}", std::process::id()));
+        let directory = crate::testing::scratch("notify");
+        let path = directory.join("socket");
         let by_path = UnixDatagram::bind(&path).unwrap();
-        let abstract_name = format!("rnsnet-test-{}", std::process::id());
+        let abstract_name = format!("rnsnet-test-{}", directory.display());
         let address = SocketAddr::from_abstract_name(&abstract_name).unwrap();
         let by_name = UnixDatagram::bind_addr(&address).unwrap();
         let at_name = format!("@{abstract_name}");
@@ -124,7 +125,7 @@ mod tests {
             manager.stopping();
             assert_eq!(told(socket), "STOPPING=1");
         }
-        std::fs::remove_file(path).unwrap();
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

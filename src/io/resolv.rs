@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn resolv_conf_is_followed_through_its_directories() {
-        let base = crate::socket_file::scratch("resolv");
+        let base = crate::testing::scratch("resolv");
         let [etc, run, deep] = ["etc", "run", "run/systemd/resolve"].map(|name| base.join(name));
         for directory in [&etc, &deep] {
             std::fs::create_dir_all(directory).unwrap();
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_file_without_a_server_means_the_one_on_loopback() {
-        let base = crate::socket_file::scratch("resolv-none");
+        let base = crate::testing::scratch("resolv-none");
         let path = base.join("resolv.conf");
         let host = HostResolvers { path: path.clone(), ..HostResolvers::default() };
         for text in ["", "search lan\n", "nameserver nonsense\n"] {

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn resolv_conf_is_watched_wherever_its_links_may_lead() {
-        let base = crate::socket_file::scratch("watch");
+        let base = crate::testing::scratch("watch");
         let [etc, run] = ["etc", "run"].map(|name| base.join(name));
         for directory in [&etc, &run] {
             std::fs::create_dir(directory).unwrap();

@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_named_descriptor_must_be_open() {
-        assert!(in_child(|| isolate_initial(&[4321]).is_err()));
+        assert!(in_child(|| isolate_initial(&[RawFd::MAX]).is_err()));
         assert!(in_child(|| isolate_initial(&[-1]).is_err()));
     }
 

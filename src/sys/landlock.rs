@@ -92,10 +92,9 @@ mod tests {
 
     #[test]
     fn only_resolv_conf_can_be_read_and_only_named_directories_changed() {
-        let directory =
-            std::env::temp_dir().join(format!("rnsnet-landlock-{}", std::process::id()));
+        let directory = crate::testing::scratch("landlock");
         let kept = directory.join("kept");
-        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::create_dir(&kept).unwrap();
         for file in [directory.join("pid"), kept.join("file")] {
             std::fs::write(file, "x").unwrap();
         }

@@ -127,7 +127,7 @@ mod tests {
     fn a_socket_that_is_gone_leaves_the_pipe_empty() {
         let pipe = Pipe::new().unwrap();
         let ((from, mut client), (to, server)) = (streams(), streams());
-        drop(server);
+        server.shutdown(std::net::Shutdown::Both).unwrap();
         client.write_all(b"lost").unwrap();
         let mut rest = Vec::new();
         let passed = pipe.pass(from.as_fd(), to.as_fd(), 1000, &mut rest).unwrap();

@@ -163,6 +163,8 @@ fn of_stat(stat: &[u8]) -> Look {
 mod tests {
     use std::os::fd::AsFd as _;
 
+    use nix::sys::socket::{Shutdown, shutdown};
+
     use super::*;
     use crate::sys::netns::{message_pair, receive, spawn, wait};
 
@@ -175,15 +177,11 @@ mod tests {
     fn it_is_known_when_a_process_has_ended() {
         for open in [pidfd_open, stat_open, open] {
             let (ours, theirs) = message_pair().unwrap();
-            let pid = spawn(|| {
-                // The parent's end, copied by the fork, would keep the pair open.
-                drop(ours);
-                i32::from(receive(theirs.as_fd()).is_err())
-            })
-            .unwrap();
-            // `ours` was moved into a closure that only the child ran; this process's copy is
-            // closed by its drop, which ends the child.
+            let pid = spawn(|| i32::from(receive(theirs.as_fd()).is_err())).unwrap();
             let process = open(pid.as_raw()).unwrap();
+            assert!(is_alive(process.as_fd()).unwrap());
+            // Whoever has copies of it, which ends the child.
+            shutdown(ours.as_raw_fd(), Shutdown::Both).unwrap();
             assert_eq!(wait(pid).unwrap(), 0);
             assert!(!is_alive(process.as_fd()).unwrap());
             let gone = signal(process.as_fd(), Signal::SIGTERM).unwrap_err();

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn only_what_is_shown_is_there_and_it_can_be_read_only() {
-        let scratch = crate::socket_file::scratch("root");
+        let scratch = crate::testing::scratch("root");
         fs::write(scratch.join("file"), "text").unwrap();
         assert!(in_child(|| {
             let ids = (geteuid(), getegid());

@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(text, "through");
         let error = receive(b.as_fd(), &mut buffer, &mut fds).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        drop(a);
+        a.shutdown(std::net::Shutdown::Both).unwrap();
         assert_eq!(receive(b.as_fd(), &mut buffer, &mut fds).unwrap(), 0);
     }
 

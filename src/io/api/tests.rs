@@ -1,7 +1,7 @@
 //! The API socket with real clients, without a network behind it.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -12,7 +12,7 @@ use crate::config::Network;
 use crate::engine::Engine;
 use crate::io::host::Sockets;
 use crate::io::outbound::OutboundPolicy;
-use crate::socket_file::scratch;
+use crate::testing::{self, scratch};
 
 /// A directory of the test's own, and an API socket in it.
 struct Lab {
@@ -53,7 +53,7 @@ impl Lab {
 
     fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.directory.join("api.sock")).unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         stream
     }
 
@@ -61,7 +61,7 @@ impl Lab {
     fn turn(&mut self) {
         let mut events = Events::with_capacity(64);
         loop {
-            self.poll.poll(&mut events, Some(std::time::Duration::from_millis(20))).unwrap();
+            testing::wait(&mut self.poll, &mut events, 20);
             if events.is_empty() {
                 return;
             }
@@ -103,67 +103,62 @@ impl Drop for Lab {
     }
 }
 
-/// A TCP port of 127.0.0.1 that was free a moment ago, with another free one after it.
-fn free_ports() -> u16 {
-    for _ in 0..100 {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
-        if port < 65_000 && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no two free ports in a row")
+/// The port after that.
+fn after(at: SocketAddr) -> SocketAddr {
+    SocketAddr::new(at.ip(), at.port() + 1)
 }
 
-fn add(port: u16, range: u16) -> String {
+fn add(at: SocketAddr, range: u16) -> String {
+    let (ip, port) = (at.ip(), at.port());
     format!(
-        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"127.0.0.1","host_port":{port},"guest_addr":"","guest_port":80,"range":{range}}}}}"#
+        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"{ip}","host_port":{port},"guest_addr":"","guest_port":80,"range":{range}}}}}"#
     )
 }
 
 #[test]
 fn a_forward_is_bound_listed_and_taken_back() {
     let mut lab = Lab::new("life");
-    let port = free_ports();
-    assert_eq!(lab.ask(&add(port, 1)), r#"{"return":{"id":1}}"#);
-    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let at = testing::address();
+    assert_eq!(lab.ask(&add(at, 1)), r#"{"return":{"id":1}}"#);
+    TcpStream::connect(at).unwrap();
     let list = lab.ask("{\"execute\":\"list_hostfwd\"}");
-    assert!(list.contains(&format!("\"host_port\":{port},")), "{list}");
+    assert!(list.contains(&format!("\"host_port\":{},", at.port())), "{list}");
     let remove = r#"{"execute":"remove_hostfwd","arguments":{"id":1}}"#;
     assert_eq!(lab.ask(remove), r#"{"return":{}}"#);
     // Free at once, and for others too.
-    drop(std::net::TcpListener::bind(("127.0.0.1", port)).unwrap());
+    testing::nobody_listens(at);
     assert!(lab.ask(remove).contains("remove_hostfwd: bad arguments.id"));
     // An id is never used again.
-    assert_eq!(lab.ask(&add(port, 1)), r#"{"return":{"id":2}}"#);
+    assert_eq!(lab.ask(&add(at, 1)), r#"{"return":{"id":2}}"#);
 }
 
 #[test]
 fn a_range_is_bound_whole_or_not_at_all() {
     let mut lab = Lab::new("range");
-    let port = free_ports();
-    let taken = std::net::TcpListener::bind(("127.0.0.1", port + 1)).unwrap();
-    let refused = lab.ask(&add(port, 2));
+    let at = testing::address();
+    let taken = TcpListener::bind(after(at)).unwrap();
+    let refused = lab.ask(&add(at, 2));
     assert!(refused.starts_with(r#"{"error":{"desc":"bad request: add_hostfwd: slirp_add_"#));
     assert!(refused.contains("in use"), "{refused}");
-    drop(std::net::TcpListener::bind(("127.0.0.1", port)).unwrap());
+    testing::nobody_listens(at);
     drop(taken);
-    assert_eq!(lab.ask(&add(port, 2)), r#"{"return":{"id":1}}"#);
-    std::net::TcpStream::connect(("127.0.0.1", port + 1)).unwrap();
+    testing::nobody_listens(after(at));
+    assert_eq!(lab.ask(&add(at, 2)), r#"{"return":{"id":1}}"#);
+    TcpStream::connect(after(at)).unwrap();
 }
 
 #[test]
 fn a_name_is_free_for_others_only_after_its_socket_is_closed() {
     let mut lab = Lab::new("names");
-    let port = free_ports();
-    lab.ask(&add(port, 1));
+    let at = testing::address();
+    lab.ask(&add(at, 1));
     // Both requests in one turn: the second must not get the socket that the first closes.
     let (mut a, mut b) = (lab.connect(), lab.connect());
     a.write_all(br#"{"execute":"remove_hostfwd","arguments":{"id":1}}"#).unwrap();
-    b.write_all(add(port + 1, 1).as_bytes()).unwrap();
+    b.write_all(add(after(at), 1).as_bytes()).unwrap();
     lab.turn();
-    std::net::TcpStream::connect(("127.0.0.1", port + 1)).unwrap();
-    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    TcpStream::connect(after(at)).unwrap();
+    testing::nobody_listens(at);
 }
 
 #[test]
@@ -249,7 +244,7 @@ fn the_socket_is_private_and_goes_at_the_end() {
     // What a helper that was killed left behind.
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    drop(ApiSocket::bind(&path).unwrap());
+    testing::until("nobody listens", || ApiSocket::bind(&path).ok());
 
     std::fs::write(&path, "precious").unwrap();
     let error = ApiSocket::bind(&path).unwrap_err();
@@ -265,20 +260,20 @@ fn the_socket_is_private_and_goes_at_the_end() {
 #[test]
 fn the_descriptors_of_control_and_dns_are_left_alone() {
     let mut lab = Lab::new("reserve");
-    let port = free_ports();
+    let at = testing::address();
     lab.sockets.keep_reserve(4);
-    let refused = lab.ask(&add(port, 1));
+    let refused = lab.ask(&add(at, 1));
     assert!(refused.contains("Too many open files"), "{refused}");
-    drop(std::net::TcpListener::bind(("127.0.0.1", port)).unwrap());
+    testing::nobody_listens(at);
     lab.sockets.keep_reserve(usize::MAX);
-    assert_eq!(lab.ask(&add(port, 1)), r#"{"return":{"id":1}}"#);
+    assert_eq!(lab.ask(&add(at, 1)), r#"{"return":{"id":1}}"#);
 }
 
 #[test]
 fn a_forward_that_somebody_else_took_back_is_no_more() {
     let mut lab = Lab::new("elsewhere");
-    let port = free_ports();
-    lab.ask(&add(port, 2));
+    let at = testing::address();
+    lab.ask(&add(at, 2));
     let rule = lab.published.iter().next().unwrap().id();
     let (engine, sockets) = (&mut lab.engine, &mut lab.sockets);
     assert!(lab.published.unpublish(rule, &mut Place { engine, sockets }));

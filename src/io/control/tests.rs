@@ -1,6 +1,7 @@
 //! The control socket with real clients, without a container behind it.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -12,8 +13,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::{Lease, Network};
 use crate::io::outbound::OutboundPolicy;
-use crate::socket_file::{SocketFile, scratch};
+use crate::socket_file::SocketFile;
 use crate::sys::unix;
+use crate::testing::{self, scratch};
 
 struct Lab {
     path: PathBuf,
@@ -66,7 +68,7 @@ impl Lab {
 
     fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.path).unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         stream
     }
 
@@ -74,8 +76,7 @@ impl Lab {
     fn turn(&mut self) {
         let mut events = Events::with_capacity(64);
         loop {
-            let wait = std::time::Duration::from_millis(10);
-            self.poll.poll(&mut events, Some(wait)).unwrap();
+            testing::wait(&mut self.poll, &mut events, 10);
             let due = self.control.poll_timeout(self.now).is_some_and(|at| at <= self.now);
             if events.is_empty() && !due {
                 return;
@@ -141,10 +142,6 @@ fn read(mut client: &UnixStream) -> Value {
     serde_json::from_slice(&line).unwrap_or(Value::Null)
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn the_network_is_told_of_and_changed() {
     let mut lab = Lab::new("life");
@@ -154,11 +151,12 @@ fn the_network_is_told_of_and_changed() {
     let container = &info["return"]["containers"][0];
     assert_eq!(container["name"], "web");
     assert_eq!(container["interface"]["ipv4"], "10.0.2.100");
-    let port = free_port();
-    let spec = format!("127.0.0.1:{port}:80");
+    let at = testing::address();
+    let (ip, port) = (at.ip(), at.port());
+    let spec = format!("{at}:80");
     let published = lab.ask("publish", json!({"spec": spec}));
     let expected = json!({
-        "protocol": "tcp", "guest_port": 80, "host_address": "127.0.0.1", "host_port": port
+        "protocol": "tcp", "guest_port": 80, "host_address": ip, "host_port": port
     });
     assert_eq!(published, json!({"return": {"ports": [expected]}}));
     assert_eq!(lab.ask("ports", json!({"container": "0123"})), published);
@@ -166,7 +164,7 @@ fn the_network_is_told_of_and_changed() {
     assert_eq!(again["error"]["kind"], "conflict", "{again}");
     assert_eq!(lab.ask("unpublish", json!({"spec": spec})), published);
     // Free when the answer is there.
-    drop(std::net::TcpListener::bind(("127.0.0.1", port)).unwrap());
+    testing::nobody_listens(at);
     let gone = lab.ask("unpublish", json!({"spec": spec}));
     assert_eq!(gone["error"]["kind"], "not-found");
     // By the host's port, too, of the same protocol.
@@ -307,7 +305,7 @@ fn who_sees_the_end_in_order_finds_nothing() {
         std::mem::swap(&mut lab.control, &mut other.control);
         let there = std::thread::scope(|threads| {
             let looks = threads.spawn(|| {
-                assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+                assert_eq!((&client).read_to_end(&mut Vec::new()).unwrap(), 0);
                 // It may begin to serve in the same place.
                 state.exists() || socket.exists() || directory.exists()
             });
@@ -332,7 +330,7 @@ fn only_who_finds_no_place_meets_the_bound() {
     lab.now += LIMITS.grace / 2;
     lab.turn();
     assert!(!lab.control.was_full());
-    crowd.pop();
+    crowd.pop().unwrap().shutdown(Shutdown::Both).unwrap();
     for _ in 0..3 {
         lab.now += LIMITS.grace / 4;
         lab.turn();
@@ -370,7 +368,7 @@ fn listeners_hear_of_what_happens_and_slow_ones_are_let_go() {
     // Nothing is owed by who only listens.
     lab.now += LIMITS.patience + LIMITS.patience;
     lab.turn();
-    let spec = format!("127.0.0.1:{}:80", free_port());
+    let spec = format!("{}:80", testing::address());
     lab.ask("publish", json!({"spec": spec}));
     let event = read(&listener);
     assert_eq!(
@@ -424,7 +422,7 @@ fn captures_are_whole_and_never_wait() {
     // A pipe holds 64 KiB: what did not fit is counted, and no record is torn.
     let mut head = [0; 24];
     pipe.read_exact(&mut head).unwrap();
-    drop(slow);
+    slow.shutdown(Shutdown::Both).unwrap();
     lab.turn();
     assert!(!lab.control.is_capturing());
     let mut records = Vec::new();

@@ -1,8 +1,9 @@
 //! The loop with several containers, whose TAPs are socket pairs that keep frames apart.
 
-use std::io::{PipeReader, PipeWriter, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -22,13 +23,14 @@ use crate::engine::{Destination, PortId};
 use crate::io::tap::MAX_WAITING;
 use crate::sys::sock;
 use crate::sys::tun::Tap;
+use crate::testing;
 
 /// The other end of a container's TAP, and what keeps the container alive.
 struct Guest {
     id: PortId,
     lease: Lease,
     wire: OwnedFd,
-    _alive: PipeWriter,
+    alive: UnixStream,
 }
 
 struct Lab {
@@ -64,13 +66,13 @@ impl Lab {
         Self { server: Server::new(network).unwrap(), events: Events::with_capacity(64) }
     }
 
-    /// A container at the address with that last number comes; its pidfd is a pipe.
+    /// A container at the address with that last number comes; its pidfd is a socket.
     fn attach(&mut self, last: u8) -> Guest {
         let kind = SockType::SeqPacket;
         let (ours, wire) =
             socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_NONBLOCK).unwrap();
         setsockopt(&ours, sockopt::SndBuf, &65_536).unwrap();
-        let (pidfd, alive): (PipeReader, PipeWriter) = io::pipe().unwrap();
+        let (pidfd, alive) = UnixStream::pair().unwrap();
         let lease = Lease::new(Ipv4Addr::new(10, 0, 2, last), None);
         let tap = Tap::from_fd(ours, false).unwrap();
         let container =
@@ -78,7 +80,7 @@ impl Lab {
         let now = self.server.clock.now();
         let Server { ports, engine, sockets, .. } = &mut self.server;
         let id = ports.attach(container, &mut Place { engine, sockets }, now).unwrap();
-        Guest { id, lease, wire, _alive: alive }
+        Guest { id, lease, wire, alive }
     }
 
     fn turn(&mut self) {
@@ -94,6 +96,11 @@ impl Lab {
 }
 
 impl Guest {
+    /// The container ends.
+    fn ends(&self) {
+        self.alive.shutdown(Shutdown::Both).unwrap();
+    }
+
     /// Sends a frame of a thousand bytes with a number.
     fn sends(&self, to: &Self, number: u16) -> bool {
         let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 253, 0, 0];
@@ -200,7 +207,7 @@ impl Guest {
 impl Lab {
     /// What a guest hears until one of it is what is waited for.
     fn wait_for(&mut self, guest: &Guest, port: u16, wanted: impl Fn(&Heard) -> bool) -> Heard {
-        let limit = self.server.clock.now() + smoltcp::time::Duration::from_secs(20);
+        let limit = self.server.clock.now() + smoltcp::time::Duration::from_secs(60);
         while self.server.clock.now() < limit {
             self.turn();
             let mut heard = guest.hears().into_iter();
@@ -230,18 +237,19 @@ fn an_answer_that_comes_at_once_takes_the_place_of_an_acknowledgement() {
     let host_access = HostAccess::All;
     let mut lab = Lab::with(config::Network { host_access, ..config::Network::default() });
     let guest = lab.attach(100);
-    // Another job may keep the kernel from it for once.
-    let saw = (0..20).any(|_| {
+    // Another job may keep the kernel from it. Acknowledged before the answer is looked for is each.
+    testing::until("an answer at once", || {
         let connections = [lab.ended_connection(&guest), lab.ended_connection(&guest)];
         for (port, next) in connections {
             guest.says(port, TcpControl::None, Some(next), b"too late");
         }
         lab.turn();
         let heard = guest.hears();
-        connections.iter().all(|(port, _)| heard.iter().any(|h| h.port == *port && h.rst))
-            && !heard.iter().any(|heard| heard.bare_ack)
+        let at_once = |port: u16| heard.iter().any(|heard| heard.port == port && heard.rst);
+        (connections.iter().all(|(port, _)| at_once(*port))
+            && !heard.iter().any(|heard| heard.bare_ack))
+        .then_some(())
     });
-    assert!(saw, "acknowledged before the answer was looked for");
 }
 
 #[test]
@@ -296,18 +304,17 @@ fn a_container_s_last_words_arrive_and_its_end_is_nobody_else_s() {
     for number in 0..50 {
         assert!(a.sends(&b, number));
     }
-    let Guest { id, lease, wire: _wire, _alive } = a;
-    drop(_alive);
+    a.ends();
     lab.turns(2);
     assert_eq!(b.gets(), (0..50).collect::<Vec<_>>());
-    assert!(lab.server.engine.ports().all(|(port, ..)| port != id));
+    assert!(lab.server.engine.ports().all(|(port, ..)| port != a.id));
     assert!(b.sends(&c, 9));
     lab.turns(2);
     assert_eq!(c.gets(), [9]);
     // The address is free again, and not the same port yet.
     let next = lab.attach(100);
-    assert_eq!(next.lease, lease);
-    assert_ne!(next.id, id);
+    assert_eq!(next.lease, a.lease);
+    assert_ne!(next.id, a.id);
     assert!(c.sends(&next, 3));
     lab.turns(2);
     assert_eq!(next.gets(), [3]);
@@ -326,15 +333,20 @@ fn a_container_with_a_rate_is_read_no_faster_and_the_others_are() {
         assert!(limited.sends(&sink, number) && other.sends(&sink, 1_000 + number));
     }
     lab.turns(5);
-    let expected: Vec<u16> = std::iter::once(0).chain(1_000..1_050).collect();
     let mut arrived = sink.gets();
     arrived.sort_unstable();
-    assert_eq!(arrived, expected);
-    assert!(lab.server.timeout().is_some_and(|left| left > Duration::from_millis(500)));
+    // Nothing else is behind those of the other one.
+    let read = u16::try_from(arrived.len()).unwrap() - 50;
+    assert_eq!(arrived, (0..read).chain(1_000..1_050).collect::<Vec<_>>());
+    let left = lab.server.timeout().unwrap();
+    let passed = lab.server.clock.now() - now;
+    // One at once, and what these turns took on a machine that is busy with other things.
+    assert!((1..=1 + passed.secs()).contains(&u64::from(read)), "{read} in {passed}");
+    assert!(passed + left.into() > smoltcp::time::Duration::from_millis(500), "{left:?}");
     // What it has said before it ends is not held back.
-    drop(limited._alive);
+    limited.ends();
     lab.turns(2);
-    assert_eq!(sink.gets(), (1..50).collect::<Vec<_>>());
+    assert_eq!(sink.gets(), (read..50).collect::<Vec<_>>());
     assert_eq!(lab.server.ports.poll_timeout(), None);
 }
 
@@ -344,10 +356,10 @@ fn a_container_that_cannot_be_added_leaves_nothing_behind() {
     let a = lab.attach(100);
     let (ours, _wire) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).unwrap();
-    let file = std::env::temp_dir().join(format!("rnsnet-loop-{}", std::process::id()));
-    let mut regular = std::fs::File::create(&file).unwrap();
+    let directory = testing::scratch("loop");
+    let mut regular = std::fs::File::create(directory.join("regular")).unwrap();
     writeln!(regular, "epoll takes no regular file").unwrap();
-    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
     let lease = Lease::new(Ipv4Addr::new(10, 0, 2, 101), None);
     let now = lab.server.clock.now();
     let Server { ports, engine, sockets, .. } = &mut lab.server;
@@ -379,14 +391,15 @@ fn a_listener_that_is_gone_makes_no_work() {
 #[test]
 fn descriptors_that_another_process_keeps_tell_nothing_of_a_later_container() {
     let mut lab = Lab::new();
-    let Guest { id, wire, _alive, .. } = lab.attach(100);
+    let Guest { id, wire, alive, .. } = lab.attach(100);
     lab.turns(3);
     // Whoever handed them in may keep them.
     let port = lab.server.ports.get_mut(id).unwrap();
     let _kept = port.pidfd.as_ref().unwrap().try_clone().unwrap();
     let now = lab.server.clock.now();
     lab.server.ports.detach(&mut lab.server.engine, id, now);
-    drop((_alive, wire));
+    alive.shutdown(Shutdown::Both).unwrap();
+    drop((alive, wire));
     // Of one that cannot be added as well.
     let (ours, wire) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK)

@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
-use std::time::Duration as Patience;
 
 use mio::{Events, Poll};
 use nix::sys::socket::MsgFlags;
@@ -13,6 +13,7 @@ use crate::io::outbound::OutboundPolicy;
 use crate::sys::maker;
 use crate::sys::netns::{Kind, own};
 use crate::sys::{datagram, sock};
+use crate::testing;
 
 struct Rig {
     poll: Poll,
@@ -48,7 +49,7 @@ impl Rig {
 
     fn turn(&mut self) {
         let wait = if self.relay.is_unfinished() { 0 } else { 5 };
-        self.poll.poll(&mut self.events, Some(Patience::from_millis(wait))).unwrap();
+        testing::wait(&mut self.poll, &mut self.events, wait);
         for event in &self.events {
             assert!(self.relay.is_ours(event.token()));
             self.relay.handle_event(event, &mut self.sockets, self.now);
@@ -59,13 +60,10 @@ impl Rig {
     /// Turns until there is something.
     #[track_caller]
     fn until<T>(&mut self, mut there: impl FnMut(&Relay) -> Option<T>) -> T {
-        for _ in 0..1000 {
+        testing::until("what is waited for", || {
             self.turn();
-            if let Some(found) = there(&self.relay) {
-                return found;
-            }
-        }
-        panic!("nothing within 1000 turns");
+            there(&self.relay)
+        })
     }
 
     fn connect(&mut self, service: &TcpListener) -> (TcpStream, TcpStream) {
@@ -330,13 +328,13 @@ fn the_oldest_client_of_udp_makes_room_where_descriptors_are_few() {
     assert_eq!(&buffer[..1], b"c");
 }
 
-/// Rules for every port, bound at an address that no service of the test has.
-fn following(protocol: Protocol) -> Relayed {
+/// A rule for ports, at an address that nobody has.
+fn following(protocol: Protocol, ip: Ipv4Addr, ports: RangeInclusive<u16>) -> Relayed {
     let rule = Mirror {
         protocol,
-        bind: Some(Ipv4Addr::new(127, 0, 0, 9).into()),
+        bind: Some(ip.into()),
         interface: None,
-        include: vec![1..=u16::MAX],
+        include: vec![ports],
         exclude: Vec::new(),
         freebind: false,
     };
@@ -351,17 +349,23 @@ impl Rig {
         self.relay.follow(self.now, || ours.iter().copied().collect());
     }
 
+    /// Looks until a port is there: the kernel's table may lack it while other tests change the table.
+    #[track_caller]
+    fn look_until_there(&mut self, key: (Protocol, u16)) {
+        testing::until("the port is there", || {
+            self.look(&[]);
+            self.relay.listens_inside(key).then_some(())
+        });
+    }
+
     /// Looks until a port is gone: children of other tests may have its socket for a moment.
     #[track_caller]
     fn look_until_gone(&mut self, key: (Protocol, u16)) {
-        for _ in 0..1000 {
+        testing::until("the port is gone", || {
             self.look(&[]);
             self.turn();
-            if !self.relay.listens_inside(key) {
-                return;
-            }
-        }
-        panic!("{key:?} stays");
+            (!self.relay.listens_inside(key)).then_some(())
+        });
     }
 }
 
@@ -371,15 +375,15 @@ fn a_port_is_there_while_the_host_listens_on_it() {
         return;
     }
     let (service, port) = service();
-    let mut rig = Rig::with(Protocol::Tcp, 1, following(Protocol::Tcp));
-    let at = SocketAddr::from(([127, 0, 0, 9], port));
+    let ip = testing::loopback();
+    let mut rig = Rig::with(Protocol::Tcp, 1, following(Protocol::Tcp, ip, port..=port));
+    let at = SocketAddr::from((ip, port));
     let key = (Protocol::Tcp, port);
     // What leads into the container would lead back.
     rig.look(&[key]);
     assert!(!rig.relay.listens_inside(key));
     assert!(TcpStream::connect(at).is_err());
-    rig.look(&[]);
-    assert!(rig.relay.listens_inside(key));
+    rig.look_until_there(key);
     rig.at = at;
     let (mut there, served) = rig.connect(&service);
     // The connection outlives the port.
@@ -399,10 +403,11 @@ fn a_place_that_is_free_again_serves_another_port() {
         return;
     }
     let (first, port) = udp_socket();
-    let mut rig = Rig::with(Protocol::Udp, 1, following(Protocol::Udp));
-    rig.look(&[]);
+    let ip = testing::loopback();
+    let mut rig = Rig::with(Protocol::Udp, 1, following(Protocol::Udp, ip, 1..=u16::MAX));
+    rig.look_until_there((Protocol::Udp, port));
     let (client, mut buffer) = (udp_socket().0, [0; 8]);
-    client.send_to(b"a", ("127.0.0.9", port)).unwrap();
+    client.send_to(b"a", (ip, port)).unwrap();
     let (_, relayed) = rig.until(|_| first.recv_from(&mut buffer).ok());
     assert_eq!(rig.relay.udp.count(), 1);
     drop(first);
@@ -412,12 +417,12 @@ fn a_place_that_is_free_again_serves_another_port() {
     let late = udp_socket().0;
     late.send_to(b"late", relayed).ok();
     let (second, port) = udp_socket();
-    rig.look(&[]);
-    client.send_to(b"b", ("127.0.0.9", port)).unwrap();
+    rig.look_until_there((Protocol::Udp, port));
+    client.send_to(b"b", (ip, port)).unwrap();
     let (_, from) = rig.until(|_| second.recv_from(&mut buffer).ok());
     second.send_to(b"B", from).unwrap();
     let (_, from) = rig.until(|_| client.recv_from(&mut buffer).ok());
-    assert_eq!((&buffer[..1], from), (&b"B"[..], SocketAddr::from(([127, 0, 0, 9], port))));
+    assert_eq!((&buffer[..1], from), (&b"B"[..], SocketAddr::from((ip, port))));
 }
 
 #[test]
@@ -567,7 +572,7 @@ fn an_event_of_who_had_the_place_before_says_nothing_of_the_next() {
     let relayed = Relayed { maker: maker(), to_loopback: true, ..Relayed::default() };
     let mut rig = Rig::with(Protocol::Tcp, port, relayed);
     let (gone, served) = rig.connect(&service);
-    (0..5).for_each(|_| rig.turn());
+    rig.until(|relay| (relay.tcp.connecting() == 0).then_some(()));
     let published = TcpListener::bind("127.0.0.1:0").unwrap();
     let _next = client(published.local_addr().unwrap());
     let (accepted, _) = published.accept().unwrap();
@@ -578,18 +583,15 @@ fn an_event_of_who_had_the_place_before_says_nothing_of_the_next() {
     drop((gone, served));
     // Both ends have their end to tell, not always at once. The first is the connection's end.
     let mut ends: Vec<Event> = Vec::new();
-    for _ in 0..1000 {
-        rig.poll.poll(&mut rig.events, Some(Patience::from_millis(5))).unwrap();
+    testing::until("both ends", || {
+        testing::wait(&mut rig.poll, &mut rig.events, 5);
         for event in rig.events.iter().filter(|event| event.is_read_closed()) {
             if ends.iter().all(|end| end.token() != event.token()) {
                 ends.push(event.clone());
             }
         }
-        if ends.len() == 2 {
-            break;
-        }
-    }
-    assert_eq!(ends.len(), 2, "{ends:?}");
+        (ends.len() == 2).then_some(())
+    });
     rig.relay.handle_event(&ends[0], &mut rig.sockets, rig.now);
     rig.relay.take_client(accepted.into(), false, port);
     rig.relay.handle_event(&ends[1], &mut rig.sockets, rig.now);
@@ -605,21 +607,18 @@ fn what_could_not_be_had_at_first_is_tried_again() {
         return;
     }
     let (service, port) = service();
-    let mut relayed = following(Protocol::Tcp);
+    let mut relayed = following(Protocol::Tcp, Ipv4Addr::LOCALHOST, port..=port);
     relayed.follows.0[0].bind = None;
     let mut rig = Rig::with(Protocol::Tcp, 1, relayed);
     // What follows is seen by what is followed here, so the port stays when its service goes.
     let places =
         |rig: &Rig| rig.relay.listeners.iter().flatten().filter(|o| o.port == port).count();
-    rig.look(&[]);
+    rig.look_until_there((Protocol::Tcp, port));
     assert_eq!(places(&rig), 1);
     drop(service);
-    for _ in 0..1000 {
+    testing::until("the other family is there", || {
         rig.look(&[]);
         rig.turn();
-        if places(&rig) == 2 {
-            return;
-        }
-    }
-    panic!("the other family is not there");
+        (places(&rig) == 2).then_some(())
+    });
 }

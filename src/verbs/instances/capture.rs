@@ -292,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_ring_has_the_last_frames_whole_in_files_that_begin_as_all_do() {
-        let file = std::env::temp_dir().join(format!("rnsnet-ring-{}", std::process::id()));
+        let directory = crate::testing::scratch("ring");
+        let file = directory.join("ring");
         let (file, before) = (file.to_str().unwrap().to_owned(), file.with_extension("1"));
         let mut ring = Ring::new(&file, 1000);
         let frame = |number: u8, length: u32| {
@@ -309,9 +310,9 @@ mod tests {
         let [older, newer] = [before.to_str().unwrap(), &file].map(|file| {
             let all = std::fs::read(file).unwrap();
             assert!(all.len() <= 1000 && all.starts_with(&[0xa1; 24]), "{file}");
-            std::fs::remove_file(file).unwrap();
             all[24..].to_vec()
         });
+        std::fs::remove_dir_all(directory).unwrap();
         let kept = [older, newer].concat();
         assert!(stream.ends_with(&kept) && kept.len() > 1000, "{} bytes", kept.len());
         assert_eq!(kept[..8], [0; 8], "it begins with a frame");

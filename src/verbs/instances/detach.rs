@@ -67,10 +67,11 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_end_is_told_of() {
-        let path = std::env::temp_dir().join(format!("rnsnet-detach-{}", std::process::id()));
+        let directory = crate::testing::scratch("detach");
+        let path = directory.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let mut connection = Connection::open("web", &path).unwrap().unwrap();
-        std::fs::remove_file(path).unwrap();
+        std::fs::remove_dir_all(directory).unwrap();
         let (stream, _) = listener.accept().unwrap();
         let error = wait_for_end("web", &mut connection, 1).unwrap_err();
         assert_eq!(error.to_string(), "the process of web has not ended within 0 s");
