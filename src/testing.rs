@@ -63,7 +63,12 @@ pub(crate) fn loopback() -> Ipv4Addr {
 /// that has a copy of the socket.
 #[track_caller]
 pub(crate) fn nobody_listens(at: SocketAddr) {
-    until("nobody listens", || TcpStream::connect(at).is_err().then_some(()));
+    // A queue that nobody accepts from takes no more some time.
+    let patience = std::time::Duration::from_secs(1);
+    until("nobody listens", || {
+        let error = TcpStream::connect_timeout(&at, patience).err()?;
+        (error.kind() == std::io::ErrorKind::ConnectionRefused).then_some(())
+    });
 }
 
 /// A new directory for a test.
