@@ -5,6 +5,7 @@
 
 pub(crate) mod name;
 mod between;
+mod egress;
 pub mod limits;
 mod link_local;
 mod ports;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use crate::sorted::SortedSet;
 
 pub use between::{Between, Pass, PassError, PassKind};
+pub use egress::{Egress, EgressError, EgressRule, Opening, To};
 pub use limits::{Limit, LimitError, Limits};
 pub use link_local::{LinkLocal, LinkLocalError};
 pub use name::{Name, NameError};
@@ -102,6 +104,8 @@ pub struct Join {
     pub priority: i16,
     /// How much it may get and send there each second, if that is not the network's to say.
     pub rate: Rate,
+    /// What it may reach outside by it; `None` is what it may elsewhere, if it is anywhere else.
+    pub egress: Option<Egress>,
 }
 
 /// Which network namespace to attach.
@@ -289,6 +293,8 @@ pub struct Network {
     pub limits: Limits,
     /// How much each of its containers may get and send each second, unless told otherwise of one.
     pub rate: Rate,
+    /// What each of its containers may reach outside, unless told otherwise of one.
+    pub egress: Egress,
 }
 
 /// Who may be on a network.
@@ -472,7 +478,7 @@ pub struct Process {
     pub republished: Republished,
 }
 
-/// Published ports and a rate that were changed at run time by a process that is no more.
+/// Published ports, a rate and rules that were changed at run time by a process that is no more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Republished {
     /// The number of the rule that each rule comes from, where it is not its own.
@@ -483,6 +489,8 @@ pub struct Republished {
     pub added: Vec<(String, Vec<IpAddr>)>,
     /// The rate, if it was changed as well.
     pub rate: Option<Rate>,
+    /// The same of what it may reach outside.
+    pub egress: Option<Egress>,
 }
 
 /// How far the process locks itself down before it serves. Capabilities are given up in any case.
@@ -760,6 +768,7 @@ impl Default for Network {
             rules: Rules::default(),
             limits: Limits::default(),
             rate: Rate::UNLIMITED,
+            egress: Egress::default(),
         }
     }
 }

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::cli::publish;
 use crate::cli::{self, Command, UsageError};
 use crate::config::{
-    Attach, HostPorts, HostSide, Ports, Process, Publish, PublishDefaults, Rate, Republished,
-    Target,
+    Attach, Egress, HostPorts, HostSide, Ports, Process, Publish, PublishDefaults, Rate,
+    Republished, Target,
 };
 use crate::json;
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
@@ -47,6 +47,9 @@ pub struct State {
     /// The rate, if it was changed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rate: Option<Rate>,
+    /// The same of what it may reach outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    egress: Option<Egress>,
 }
 
 /// The host ports of a published rule, with the container's: some are found by chance. `None` once
@@ -138,7 +141,7 @@ impl State {
         let pid = i32::try_from(std::process::id()).map_err(|_| io::ErrorKind::InvalidData)?;
         let started = started(pid).ok_or(io::ErrorKind::NotFound)?;
         let namespace = fs::File::from(namespace.as_fd().try_clone_to_owned()?);
-        let Republished { origins, rules: count, added, rate } = &process.republished;
+        let Republished { origins, rules: count, added, rate, egress } = &process.republished;
         let mut rules: Vec<RuleNow> = vec![None; *count];
         for (index, pairs) in bound.into_iter().enumerate() {
             let origin = origins.get(index).copied().unwrap_or(index);
@@ -159,6 +162,7 @@ impl State {
             rules,
             added: added.clone(),
             rate: *rate,
+            egress: egress.clone(),
         })
     }
 
@@ -241,6 +245,12 @@ impl Record {
     /// Notes a rate that was changed.
     pub fn rate(&mut self, rate: Rate) {
         self.state.rate = Some(rate);
+        self.update();
+    }
+
+    /// Notes rules that were changed.
+    pub fn egress(&mut self, egress: &Egress) {
+        self.state.egress = Some(egress.clone());
         self.update();
     }
 
@@ -333,8 +343,11 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
         left.clear();
         return Err(ReattachError::Ended { name: left.name });
     }
-    let State { rules, added, rate, .. } = left.state;
+    let State { rules, added, rate, egress, .. } = left.state;
     attach.network.rate = rate.unwrap_or(attach.network.rate);
+    if let Some(egress) = &egress {
+        attach.network.egress.clone_from(egress);
+    }
     let freebind = attach.network.publish_defaults.freebind;
     for (spec, bind) in &added {
         // One that is gone has a text all the same.
@@ -344,7 +357,7 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
     }
     let (publish, origins) = pinned(attach.network.publish, &rules);
     attach.network.publish = publish;
-    attach.process.republished = Republished { origins, rules: rules.len(), added, rate };
+    attach.process.republished = Republished { origins, rules: rules.len(), added, rate, egress };
     // Descriptors of before are nobody's now.
     attach.process.ready_fd = process.ready_fd;
     attach.process.exit_fd = process.exit_fd;
@@ -628,6 +641,7 @@ mod tests {
             rules: 3,
             added: vec![("9000:90".into(), Vec::new())],
             rate: None,
+            egress: None,
         };
         let own = netns::own(netns::Kind::Network).unwrap();
         let process = Process { republished, ..Process::default() };

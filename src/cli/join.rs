@@ -5,6 +5,7 @@
 
 use super::argv::Words;
 use super::dns::loopback;
+use super::egress::egress;
 use super::options::Given;
 use super::values::{self, Input, ValueError};
 use super::{Environment, UsageError, publish, read};
@@ -167,6 +168,7 @@ pub(crate) fn membership(
         priority: 0,
         link_local: LinkLocal::default(),
         rate: read(given.rate.as_deref(), "--rate", values::rate)?.unwrap_or_default(),
+        egress: Some(egress(words)?),
     };
     for (option, is_given, is_there) in [
         ("--ip", own.v4.is_some(), joins.iter().any(|join| join.v4.is_some())),
@@ -178,6 +180,10 @@ pub(crate) fn membership(
         if is_given && (is_there || joins.len() > 1) {
             return Err(UsageError::OfOneNetwork { option });
         }
+    }
+    // Whichever way it goes, the same holds.
+    for join in &mut joins {
+        join.egress = own.egress.clone();
     }
     if let [only] = &mut joins[..] {
         only.v4 = only.v4.or(own.v4);
@@ -209,7 +215,10 @@ pub(crate) fn membership(
 }
 
 /// The options that go with named networks; the others are about a network of one's own.
-const NAMED_TOO: [&str; 20] = [
+const NAMED_TOO: [&str; 23] = [
+    "--egress",
+    "--allow",
+    "--deny",
     "--rate",
     "--dns-listen",
     "--write-resolv-conf",

@@ -8,6 +8,7 @@
 
 pub(crate) mod argv;
 pub(crate) mod dns;
+pub(crate) mod egress;
 mod getopt;
 pub(crate) mod help;
 pub(crate) mod join;
@@ -626,6 +627,7 @@ fn link(
         rules: Rules::default(),
         limits: limits(&given.limit)?,
         rate: read(given.rate.as_deref(), "--rate", values::rate)?.unwrap_or_default(),
+        egress: egress::egress(words)?,
     };
     Ok((endpoint, network))
 }

@@ -107,6 +107,15 @@ pub(crate) struct Given {
     /// loopback services of the host
     #[argh(option)]
     pub(crate) host_access: Option<String>,
+    /// what is allowed at all
+    #[argh(option)]
+    pub(crate) egress: Option<String>,
+    /// what may be reached
+    #[argh(option)]
+    pub(crate) allow: Vec<String>,
+    /// what may not be reached
+    #[argh(option)]
+    pub(crate) deny: Vec<String>,
     /// DNS servers
     #[argh(option)]
     pub(crate) dns: Vec<String>,
@@ -286,6 +295,35 @@ pub(crate) const HELP: OptionSpec = OptionSpec {
 /// What an option of the container's link is.
 const LINK: OptionSpec = OptionSpec { needs_interface: true, ..PLAIN };
 
+/// What the container may reach outside, if nothing else is said.
+pub(crate) const EGRESS: OptionSpec = OptionSpec {
+    long: "--egress",
+    kind: Kind::Value("allow|deny"),
+    help: "What the container may reach outside where no --allow or --deny is about it. Default: \
+           allow.",
+    ..LINK
+};
+
+/// What it may reach.
+pub(crate) const ALLOW: OptionSpec = OptionSpec {
+    long: "--allow",
+    kind: Kind::List("RULE"),
+    help: "Let the container reach [tcp:|udp:]TO[:PORT[-END]], where TO is an address, a prefix, a \
+           NAME, *.NAME, private, internet or any; tcp:443 is a port anywhere. icmp is pings, dns to \
+           look up any name. Of all --allow and --deny the last that is about something decides. \
+           May be repeated.",
+    ..LINK
+};
+
+/// What it may not reach.
+pub(crate) const DENY: OptionSpec = OptionSpec {
+    long: "--deny",
+    kind: Kind::List("RULE"),
+    help: "Keep the container from reaching what a RULE says, as after --allow. It is told at once. \
+           May be repeated.",
+    ..LINK
+};
+
 /// Every option, in the order of the help.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
@@ -423,6 +461,9 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         help: "MTU of the container's interface, 1280 to 65520. Default: 1500.",
         ..LINK
     },
+    EGRESS,
+    ALLOW,
+    DENY,
     OptionSpec { kind: Kind::Value("RATE"), help: Rate::HELP, long: "--rate", ..LINK },
     OptionSpec {
         long: "--offload",

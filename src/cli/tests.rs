@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::config::{
-    Addresses, Bind, Confinement, HostAccess, HostPorts, HostSide, Lease, Limits, LinkLocal,
-    LogLevel, MacAddress, Offload, Outbound, Ports, Protocol, Publish, Rate, Republished, Resolver,
-    Source,
+    Addresses, Bind, Confinement, Egress, HostAccess, HostPorts, HostSide, Lease, Limits,
+    LinkLocal, LogLevel, MacAddress, Offload, Outbound, Ports, Protocol, Publish, Rate,
+    Republished, Resolver, Source,
 };
 use crate::error::report;
 use crate::verbs;
@@ -65,6 +65,7 @@ fn default_link() -> (Endpoint, Network) {
         allow_broadcast: false,
         limits: Limits::default(),
         rate: Rate::UNLIMITED,
+        egress: Egress::default(),
         rules: Rules::default(),
     };
     network.resolver.add_host_names();

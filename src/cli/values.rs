@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use super::UsageError;
 use crate::config::{
-    Addresses, Cidr, Family, HostAccess, Lease, LimitError, LinkLocalError, LogLevel, MacAddress,
-    Mtu, NameError, Offload, Rate, RateError,
+    Addresses, Cidr, EgressError, Family, HostAccess, Lease, LimitError, LinkLocalError, LogLevel,
+    MacAddress, Mtu, NameError, Offload, Rate, RateError,
 };
 use crate::control::filter::FilterError;
 use crate::network::definition;
@@ -139,6 +139,9 @@ pub enum ValueError {
     /// Not a prefix of either family.
     #[error("not a prefix, as in 192.0.2.0/24 or 2001:db8::/32, nor an address")]
     NotAPrefix,
+    /// Not what a container may be allowed or denied.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// An IPv4 address in IPv6 form.
     #[error("write the IPv4 address")]
     MappedAddress,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Rate;
+use crate::config::{Egress, Rate};
 use crate::network::definition::Definition;
 
 /// Arguments of `lease`.
@@ -100,6 +100,9 @@ pub struct Arrival {
     /// How much it may get and send each second, if that is not the network's to say.
     #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
     pub rate: Rate,
+    /// What it may reach outside by this network.
+    #[serde(default, skip_serializing_if = "Egress::is_empty")]
+    pub egress: Egress,
 }
 
 /// Arguments of `rate`.

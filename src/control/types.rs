@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Rate;
+use crate::config::{Egress, Rate};
 
 /// Everything about a network's process and its containers: `info`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct Container {
     /// How much it may get and send each second.
     #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
     pub rate: Rate,
+    /// What it may reach outside, if that is not everything.
+    #[serde(default, skip_serializing_if = "Egress::is_empty")]
+    pub egress: Egress,
     /// When it was attached, in seconds since 1970-01-01 UTC.
     pub attached: u64,
     /// Its interface; `None` under `--network none`.
@@ -280,4 +283,46 @@ pub struct CaptureEnd {
 pub struct Streaming {
     /// Always true.
     pub streaming: bool,
+}
+
+/// Arguments of `egress`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EgressChange {
+    /// The container, where the network has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// A rule that comes behind all others, as `deny tcp:192.0.2.9:8080`, or `reset`; without it
+    /// nothing changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+}
+
+/// What `egress` returns: what a container may reach outside, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressPolicy {
+    /// The rules, in order.
+    pub rules: Vec<EgressHits>,
+    /// What was denied, the last at the end.
+    pub denied: Vec<Denied>,
+}
+
+/// A rule with how often it decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressHits {
+    /// As it is written.
+    pub rule: String,
+    /// How many flows and look-ups it decided on.
+    pub hits: u64,
+}
+
+/// What a container wanted and was not given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// As `tcp 192.0.2.9:7`, `icmp 192.0.2.9` or `dns b.test`.
+    pub attempt: String,
+    /// How often.
+    pub times: u64,
+    /// How long ago the last time was, in milliseconds.
+    pub age_ms: u64,
 }

@@ -28,6 +28,7 @@ mod dhcp;
 mod dhcpv6;
 mod icmp;
 pub mod dns;
+mod egress;
 mod flow;
 pub mod nat;
 mod forward;
@@ -45,6 +46,7 @@ use std::fmt;
 use slab::Slab;
 
 use self::dns::{Client, Forwarder, PortNames, Resolvers, StreamClient};
+use self::egress::Policies;
 use self::flow::udp::{Datagram, UdpFlows};
 use self::flow::{KeyedHash, echo::EchoFlows, tcp::TcpFlows};
 use self::forward::Published;
@@ -58,6 +60,7 @@ use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
 use crate::config::{Between, Host, Limit, Mtu, Name, Network, Sharing};
 
+pub use self::egress::{Attempt, Denial};
 pub use self::forward::Destination;
 pub use self::switch::{MAX_PORTS, PortCounters, PortError};
 
@@ -130,6 +133,7 @@ impl Engine {
                 tx: TxFrame::new(),
                 random: Random::new([c, d]),
                 seen: dns::Seen::default(),
+                policies: Policies::default(),
                 adverts: ndp::Adverts::default(),
                 doubts: doubt::Doubts::default(),
                 message: Vec::new(),

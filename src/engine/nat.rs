@@ -105,7 +105,7 @@ fn is_private(network: &Network) -> bool {
 }
 
 /// The IPv4 address within an IPv6 one that the kernel or a translator would unwrap.
-fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+pub(super) fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     match ip.segments() {
         // ::ffff:0:0/96 mapped and ::/96 compatible (RFC 4291), but :: and ::1 are themselves.
         [0, 0, 0, 0, 0, 0xffff, _, _] => ip.to_ipv4(),
@@ -133,8 +133,12 @@ pub fn servers_for_guest(network: &Network) -> Vec<IpAddr> {
         return vec![listen];
     }
     let named = &network.resolver.servers;
+    // Where there are rules about names, the forwarder is to know which names were found where.
     let reaches = |server: &Server| {
-        server.address.is_ipv4() && server.port == 53 && !denied(network, server.address)
+        server.address.is_ipv4()
+            && server.port == 53
+            && !denied(network, server.address)
+            && network.egress.is_empty()
     };
     let Addresses { v4, v6 } = network.addresses;
     let knows_more = network.sharing != Sharing::Private

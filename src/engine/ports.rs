@@ -23,6 +23,7 @@ impl Engine {
         let seed = self.fx.random.next_u64();
         let added = self.switch.add(&self.network, lease, vnet, seed, now)?;
         self.set_rate(added, self.network.rate, now);
+        self.set_egress(added, self.network.egress.clone(), now);
         self.announce(added, now);
         Ok(added)
     }
@@ -99,6 +100,7 @@ impl Engine {
         self.fx.frames.remove_port(port);
         self.fx.adverts.remove_port(port);
         self.fx.doubts.clear(port);
+        self.fx.policies.remove(port);
         for (_, published) in &mut self.published {
             published.to.retain(|destination| destination.port != port);
         }

@@ -14,6 +14,7 @@ use smoltcp::wire::{
 
 use super::dns::Seen;
 use super::doubt::Doubts;
+use super::egress::Policies;
 use super::flow::KeyedHash;
 use super::frame::{
     Composer, HEADROOM, Link, Transport, VNET_HEADER_LEN, ip_header_len, is_unicast, pseudo_sum,
@@ -72,6 +73,8 @@ pub(super) struct Effects {
     pub(super) random: Random,
     /// By which names the guests have found addresses.
     pub(super) seen: Seen,
+    /// What each container may reach outside.
+    pub(super) policies: Policies,
     /// Who is to be told again that the gateway is its router.
     pub(super) adverts: ndp::Adverts,
     /// Who may have lost its IPv6 address.

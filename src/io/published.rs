@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::host::Sockets;
 use super::listen::{self, Binder, BoundPort, ListenError, Listener, Published};
-use crate::config::{Bind, HostPorts, HostSide, Ports, Publish, Rate};
+use crate::config::{Bind, Egress, HostPorts, HostSide, Ports, Publish, Rate};
 use crate::engine::host::SocketId;
 use crate::engine::{Destination, Engine, PortId};
 use crate::survivor::Record;
@@ -179,6 +179,13 @@ impl PublishedPorts {
     pub(super) fn note_rate(&mut self, rate: Rate) {
         if let Some(record) = &mut self.record {
             record.rate(rate);
+        }
+    }
+
+    /// Notes what the container may reach outside from now on, alike.
+    pub(super) fn note_egress(&mut self, egress: &Egress) {
+        if let Some(record) = &mut self.record {
+            record.egress(egress);
         }
     }
 

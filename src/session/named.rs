@@ -219,6 +219,7 @@ impl Ticket {
             priority: join.priority,
             metric: joined.metric,
             rate: join.rate,
+            egress: join.egress.unwrap_or_default(),
             link_local: LinkLocal {
                 v6: lease.link_local.v6.filter(|_| joined.ipv6),
                 ..lease.link_local
@@ -325,6 +326,7 @@ impl Tickets {
         };
         let mut config = network::config(&first.definition);
         config.resolver.listen = first.dns_listen;
+        config.egress = first.join.egress.clone().unwrap_or_default();
         names_inside(&endpoint, &config)
     }
 
@@ -492,6 +494,8 @@ pub fn connect(
         Some(known) => Some(known),
         None => on_any_network(inode)?,
     };
+    let egress = join.egress.clone().or_else(|| known.as_ref().map(|known| known.egress.clone()));
+    let join = Join { egress, ..join.clone() };
     let mut who = match known {
         // The same container, so the same name and id, whatever it was named by.
         Some(known) => Who {
@@ -507,7 +511,7 @@ pub fn connect(
         None => Who::new(name, format!("{UNNAMED}{}", inode.unwrap_or_default()), Some(&target))?,
     };
     who.links = links;
-    let member = Ticket::get(join, &who)?.bring(&container, &who, Offload::Auto)?;
+    let member = Ticket::get(&join, &who)?.bring(&container, &who, Offload::Auto)?;
     network::came_back(&member.definition, inode)
 }
 
@@ -553,6 +557,7 @@ pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
         ifname: Some(arrival.ifname),
         priority: arrival.priority,
         rate: arrival.rate,
+        egress: Some(arrival.egress),
         link_local,
         ..Join::default()
     };

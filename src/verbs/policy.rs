@@ -1,7 +1,9 @@
 //! `rnsnet policy allow-between`, `ls` and `rm`: what passes between containers of a network on
-//! which containers do not reach each other.
+//! which containers do not reach each other. What a container may reach outside is in
+//! [`super::instances::policy`].
 
 use super::dns::{FORMAT, NETWORK};
+use super::instances::policy as egress;
 use super::{Action, Argument, Count, Group, Typed, Verb};
 use crate::cli::UsageError;
 use crate::cli::join::alias;
@@ -17,8 +19,17 @@ use crate::session::network;
 pub(super) const POLICY: Group = Group {
     name: "policy",
     aliases: &[],
-    about: "Manage what passes between containers of an isolated network",
-    verbs: &[&ALLOW, &LS, &RM],
+    about: "Manage what containers may reach, outside and among themselves",
+    verbs: &[
+        &egress::SHOW,
+        &egress::ALLOW,
+        &egress::DENY,
+        &egress::RESET,
+        &egress::LOG,
+        &ALLOW,
+        &LS,
+        &RM,
+    ],
 };
 
 const FROM: Argument = Argument {
@@ -47,7 +58,7 @@ const ALLOW: Verb = Verb {
 
 const LS: Verb = Verb {
     name: "ls",
-    aliases: &["list", "show"],
+    aliases: &["list"],
     about: "List what passes between containers of a network",
     more: "",
     arguments: &[NETWORK],

@@ -19,6 +19,7 @@ mod dhcp;
 mod completion;
 mod dns;
 mod doctor;
+mod egress;
 mod dns_servers;
 mod errors;
 mod fanout;

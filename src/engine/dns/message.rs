@@ -372,17 +372,24 @@ impl Iterator for Records<'_> {
     }
 }
 
-/// The addresses in the answer section of a message with one question.
-pub(super) fn addresses(message: &[u8]) -> impl Iterator<Item = IpAddr> {
+/// The name in the question of a message with one, as the message has it.
+pub(super) fn question_name(message: &[u8]) -> Option<&[u8]> {
+    question_name_end(message).and_then(|end| message.get(HEADER_LEN..end))
+}
+
+/// The addresses in the answer section of a message with one question, with their times to live in
+/// seconds.
+pub(super) fn addresses(message: &[u8]) -> impl Iterator<Item = (IpAddr, u32)> {
     let start = question_name_end(message).map_or(message.len(), |end| end + 4);
     let records = Records::of(message, start).flatten().take_while(|record| record.section == 0);
     records.filter_map(|record| {
         let data = message.get(record.ttl_at + 6..record.end)?;
-        match record.kind {
+        let address = match record.kind {
             rr::A => <[u8; 4]>::try_from(data).ok().map(IpAddr::from),
             rr::AAAA => <[u8; 16]>::try_from(data).ok().map(IpAddr::from),
             _ => None,
-        }
+        };
+        Some((address?, record.ttl))
     })
 }
 

@@ -11,6 +11,7 @@
 //! Read first: RFC 1035 section 4, RFC 5452, RFC 8767, RFC 9267 (what parsers get wrong).
 
 mod cache;
+mod found;
 pub(super) mod local;
 mod message;
 mod names;
@@ -38,6 +39,7 @@ use super::table::{Entry, Table};
 use super::{Instant, PortId, Turn};
 use crate::config::{Between, Limit, Network, Pass};
 
+pub(super) use self::found::FoundAt;
 pub use self::names::PortNames;
 pub(super) use self::seen::Seen;
 pub use self::upstream::Resolvers;
@@ -276,7 +278,8 @@ impl Forwarder {
             }
             return Some(reply.finish());
         }
-        if turn.network.internal {
+        let fx = &mut *turn.fx;
+        if turn.network.internal || !fx.policies.admits_lookup(port, query.name(), turn.now) {
             turn.fx.stats.dns_refused += 1;
             return Some(reply(Rcode::Refused).because(PROHIBITED).finish());
         }
@@ -544,6 +547,7 @@ impl Forwarder {
     fn deliver(&mut self, turn: &mut Turn<'_>, client: Client, answer: Option<Vec<u8>>) {
         if let Some(answer) = &answer {
             turn.fx.seen.learn(answer);
+            turn.fx.policies.learn(client.port(), answer, turn.now);
         }
         match (client, answer) {
             (Client::Datagram(key), Some(answer)) => turn.send_udp(key.host, key.guest, &answer),

@@ -25,7 +25,7 @@ impl Seen {
         let Some(name) = question(answer) else {
             return;
         };
-        for address in addresses(answer).take(MAX_PER_ANSWER) {
+        for (address, _) in addresses(answer).take(MAX_PER_ANSWER) {
             if self.names.insert(address, name.clone()).is_none() {
                 self.order.push_back(address);
             }

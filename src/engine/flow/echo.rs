@@ -14,7 +14,7 @@ use smoltcp::time::Duration;
 use smoltcp::wire::{IpProtocol, IpRepr};
 
 use super::{FlowKey, KeyedHash};
-use crate::config::Limit;
+use crate::config::{Limit, PassKind};
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, IcmpError, Unreachable, V4_ECHO_REPLY, V6_ECHO_REPLY};
@@ -78,7 +78,11 @@ impl EchoFlows {
         };
         let index = match self.flows.find(&key) {
             Some(index) => index,
-            None => self.open(turn, key),
+            None if turn.admits(PassKind::Icmp, key.host) => self.open(turn, key),
+            None => {
+                icmp::send_denied(turn, packet.bytes);
+                return Verdict::Refused;
+            }
         };
         let Some(flow) = self.flows.get_mut(index) else {
             return Verdict::Dropped(DropReason::NoFlow);
@@ -222,6 +226,16 @@ impl EchoFlows {
     pub(in crate::engine) fn remove_port(&mut self, turn: &mut Turn<'_>) {
         for index in self.flows.of_port(turn.port) {
             self.remove(turn, index);
+        }
+    }
+
+    /// Ends what the guest may not have opened any more.
+    pub(in crate::engine) fn end_denied(&mut self, turn: &mut Turn<'_>) {
+        for index in self.flows.of_port(turn.port) {
+            let host = self.flows.get(index).map(|flow| flow.key.host);
+            if host.is_some_and(|host| !turn.still_admits(PassKind::Icmp, host)) {
+                self.remove(turn, index);
+            }
         }
     }
 

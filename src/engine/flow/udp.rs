@@ -17,7 +17,7 @@ use smoltcp::wire::{IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket};
 
 use super::{FlowKey, GuestMap, KeyedHash};
 use crate::config::limits::Room;
-use crate::config::{Limit, Network};
+use crate::config::{Limit, Network, PassKind};
 use crate::engine::doubt;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, IpFields, Owner, SocketId, SocketKind};
@@ -149,7 +149,7 @@ impl UdpFlows {
             return self.send_to_host(turn, index, (fields, packet.segment), udp.payload());
         }
         let reason = match nat::translate(turn.network, key.host) {
-            Meaning::Host(to) => {
+            Meaning::Host(to) if turn.admits(PassKind::Udp, to) => {
                 self.make_room(turn);
                 let via = Via::Endpoint(self.endpoint(turn, key, to.ip().is_loopback()));
                 let index = self.open(turn, key, to, via);
@@ -157,7 +157,7 @@ impl UdpFlows {
             }
             // The forwarder has taken its own already.
             Meaning::Dns | Meaning::Closed => Unreachable::Port,
-            Meaning::Denied => {
+            Meaning::Host(_) | Meaning::Denied => {
                 icmp::send_denied(turn, packet.bytes);
                 return Verdict::Refused;
             }
@@ -209,7 +209,7 @@ impl UdpFlows {
             Some(index) if self.flows.get(index).is_some_and(|flow| same(flow.host, from)) => {
                 self.send_to_guest(turn, index, payload);
             }
-            None if self.asked_everybody(key) => {
+            None if self.asked_everybody(key) && turn.admits(PassKind::Udp, from) => {
                 self.make_room(turn);
                 if self.endpoints.get(endpoint).is_none() {
                     return turn.fx.stats.count_drop(DropReason::NoResources);
@@ -432,6 +432,18 @@ impl UdpFlows {
     pub(in crate::engine) fn remove_port(&mut self, turn: &mut Turn<'_>) {
         for index in self.flows.of_port(turn.port) {
             self.remove(turn.fx, index);
+        }
+    }
+
+    /// Ends what the guest has opened and may not have opened any more. It hears so when it sends
+    /// again.
+    pub(in crate::engine) fn end_denied(&mut self, turn: &mut Turn<'_>) {
+        for index in self.flows.of_port(turn.port) {
+            let Some(flow) = self.flows.get(index) else { continue };
+            let outbound = matches!(flow.via, Via::Endpoint(_));
+            if outbound && !turn.still_admits(PassKind::Udp, flow.key.host) {
+                self.remove(turn.fx, index);
+            }
         }
     }
 

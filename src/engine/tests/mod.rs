@@ -14,6 +14,7 @@ mod dns;
 mod dns_here;
 mod dns_local;
 mod dns_stream;
+mod egress;
 mod goodput;
 mod hostile;
 mod icmp;

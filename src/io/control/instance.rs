@@ -7,7 +7,7 @@ use super::roll::{Entry, Roll, Service};
 use super::shared::Shared;
 use crate::cli::publish::PublishDefaults;
 use crate::clock::since_epoch;
-use crate::config::{self, Lease, Rate};
+use crate::config::{self, Egress, Lease, Rate};
 use crate::control::{self, Container, Info, Interface, Kind, PortMapping, Refusal};
 use crate::engine::{Instant, PortId};
 use crate::io::listen::BoundPort;
@@ -74,6 +74,8 @@ pub(super) struct Member {
     pub(super) owner: Option<u32>,
     /// Its own, as far as it has one.
     pub(super) rate: Rate,
+    /// What it may reach outside, now and at first.
+    pub(super) egress: [Egress; 2],
     /// Its place in the roll, and what is there.
     entry: Option<(usize, Entry)>,
 }
@@ -93,6 +95,7 @@ impl Instance {
             attached: since_epoch().as_secs(),
             owner: None,
             rate: config.rate,
+            egress: [config.egress.clone(), config.egress.clone()],
             entry: None,
         };
         let network = control::PRIVATE.to_owned();
@@ -139,11 +142,11 @@ impl Instance {
         port: PortId,
         lease: Lease,
         owner: Option<u32>,
-        rate: Rate,
+        (rate, egress): (Rate, Egress),
     ) {
         let attached = since_epoch().as_secs();
-        let (port, entry) = (Some(port), None);
-        self.containers.push(Member { facts, port, lease, attached, owner, rate, entry });
+        let (port, entry, egress) = (Some(port), None, [egress.clone(), egress]);
+        self.containers.push(Member { facts, port, lease, attached, owner, rate, egress, entry });
     }
 
     /// The ports of all containers with what holds for each: its own rate, or else the network's.
@@ -164,6 +167,18 @@ impl Instance {
             member.rate = rate;
             if let Some((place, entry)) = &mut member.entry {
                 entry.arrival.rate = rate;
+                self.roll.note(*place, entry);
+            }
+        }
+    }
+
+    /// Takes note of what a container may reach outside from now on.
+    pub(super) fn note_egress(&mut self, port: PortId, egress: Egress) {
+        if let Some(member) = self.containers.iter_mut().find(|m| m.port == Some(port)) {
+            let [now, _] = &mut member.egress;
+            now.clone_from(&egress);
+            if let Some((place, entry)) = &mut member.entry {
+                entry.arrival.egress = egress;
                 self.roll.note(*place, entry);
             }
         }
@@ -338,6 +353,7 @@ impl Instance {
             aliases: facts.aliases.clone(),
             metric: facts.metric,
             rate: self.rate_of(member),
+            egress: member.egress[0].clone(),
             attached: *attached,
             interface,
             ports: member.ports(published),

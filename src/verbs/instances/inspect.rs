@@ -10,7 +10,7 @@ use super::CTR;
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::client;
-use crate::config::Rate;
+use crate::config::{Egress, Rate};
 use crate::control::{Container, Info, Interface};
 use crate::error::Error;
 use crate::network::when::rfc3339;
@@ -132,8 +132,10 @@ struct Address {
     global_ipv6_address: String,
     global_ipv6_prefix_len: u8,
     mac_address: String,
-    /// How much it may get and send each second, as after `--rate`; Docker has no word for it.
+    /// How much it may get and send each second, as after `--rate`; Docker has no word for it,
     rate: Rate,
+    /// nor for what it may reach outside: the rules, in order.
+    egress: Egress,
     dns_names: Vec<String>,
 }
 
@@ -166,7 +168,7 @@ impl Serialize for Address {
 }
 
 impl Address {
-    const FIELDS: usize = 11;
+    const FIELDS: usize = 12;
 
     fn serialize_fields<S: SerializeStruct>(&self, fields: &mut S) -> Result<(), S::Error> {
         fields.serialize_field("IPAMConfig", &self.ipam_config)?;
@@ -179,6 +181,7 @@ impl Address {
         fields.serialize_field("GlobalIPv6PrefixLen", &self.global_ipv6_prefix_len)?;
         fields.serialize_field("MacAddress", &self.mac_address)?;
         fields.serialize_field("Rate", &self.rate)?;
+        fields.serialize_field("Egress", &self.egress)?;
         fields.serialize_field("DNSNames", &self.dns_names)
     }
 }
@@ -239,6 +242,7 @@ fn address(container: &Container, interface: &Interface) -> Address {
         global_ipv6_prefix_len: interface.ipv6_prefix_len.unwrap_or(0),
         mac_address: interface.mac.clone(),
         rate: container.rate,
+        egress: container.egress.clone(),
         dns_names: std::iter::once(&container.name).chain(&container.aliases).cloned().collect(),
     }
 }

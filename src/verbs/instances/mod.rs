@@ -10,6 +10,7 @@ mod flows;
 mod human;
 mod inspect;
 mod link_env;
+pub(super) mod policy;
 mod ports;
 mod ps;
 mod stats;

@@ -4,8 +4,9 @@ use super::super::{Action, Argument, Count, Typed, Verb};
 use super::NETWORKS;
 use super::create::list;
 use crate::cli::UsageError;
+use crate::cli::egress::egress;
 use crate::cli::join::{self, alias, priority};
-use crate::cli::options::{Kind, OptionSpec, VERB};
+use crate::cli::options::{ALLOW, DENY, EGRESS, Kind, OptionSpec, VERB};
 use crate::cli::values::{self, Input, ValueError};
 use crate::config::{Join, LinkLocal, Rate, Target};
 use crate::error::Error;
@@ -23,7 +24,8 @@ pub(super) const CONNECT: Verb = Verb {
     name: "connect",
     aliases: &[],
     about: "Connect a running container to a network",
-    more: "The container gets one more interface. What it has open stays open.",
+    more: "The container gets one more interface. What it has open stays open. What it may reach \
+           outside is the same by every network, unless --egress, --allow or --deny say otherwise.",
     arguments: &[Argument { count: Count::One, ..NETWORKS }, CTR],
     options: &[
         OptionSpec {
@@ -64,6 +66,9 @@ pub(super) const CONNECT: Verb = Verb {
                    route (default: 0).",
             ..VERB
         },
+        OptionSpec { group: VERB.group, ..EGRESS },
+        OptionSpec { group: VERB.group, ..ALLOW },
+        OptionSpec { group: VERB.group, ..DENY },
         OptionSpec { long: "--rate", kind: Kind::Value("RATE"), help: Rate::HELP, ..VERB },
         OptionSpec {
             long: "--link",
@@ -162,6 +167,7 @@ fn parse_connect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     if let (Some(_), Some(_)) = macs {
         return Err(UsageError::Repeated { option: "--mac" });
     }
+    let is_given = [EGRESS, ALLOW, DENY].iter().any(|option| typed.switch(option.long));
     let join = Join {
         link_local,
         network: typed.argument(0).unwrap_or_default().to_owned(),
@@ -172,6 +178,7 @@ fn parse_connect(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         ifname: typed.read("--ifname", values::ifname)?,
         priority: typed.read("--gw-priority", priority)?.unwrap_or_default(),
         rate: typed.read("--rate", values::rate)?.unwrap_or_default(),
+        egress: is_given.then(|| egress(&typed.words)).transpose()?,
     };
     let links = list(typed, "--link", |text| {
         let (name, link) = text.split_once(':').unwrap_or((text, text));

@@ -35,7 +35,7 @@ pub(in crate::engine) struct TcpFlow {
     /// Set while it has larger rings.
     pub(super) look: Option<Look>,
     opened: Instant,
-    outbound: bool,
+    pub(super) outbound: bool,
 }
 
 /// A client of a published port that leads to several guests.

@@ -35,7 +35,7 @@ use self::rings::Rings;
 pub(in crate::engine) use self::rings::SMALL_RING as SMALLEST_RING;
 use self::unfinished::{Oldest, Unfinished};
 use super::{FlowKey, KeyedHash};
-use crate::config::Limit;
+use crate::config::{Limit, PassKind};
 use crate::engine::dns::StreamClient;
 use crate::engine::doubt;
 use crate::engine::frame::IpPacket;
@@ -178,10 +178,10 @@ impl TcpFlows {
         packet: IpPacket<'_>,
     ) -> Verdict {
         let to = match nat::translate(turn.network, key.host) {
-            Meaning::Host(to) => Some(to),
+            Meaning::Host(to) if turn.admits(PassKind::Tcp, to) => Some(to),
             Meaning::Dns => return self.open_service(turn, key, packet),
             Meaning::Closed => None,
-            Meaning::Denied => {
+            Meaning::Host(_) | Meaning::Denied => {
                 icmp::send_denied(turn, packet.bytes);
                 return Verdict::Refused;
             }
@@ -555,6 +555,23 @@ impl TcpFlows {
             match self.flows.get(index).map(|flow| &flow.state) {
                 Some(State::Calling { retry: Some(_), .. }) => self.refused.push(index),
                 _ => self.remove(turn, index, true),
+            }
+        }
+    }
+
+    /// Ends what the guest has opened and may not have opened any more.
+    pub(in crate::engine) fn end_denied(&mut self, turn: &mut Turn<'_>) {
+        for index in self.flows.of_port(turn.port) {
+            let Some(flow) = self.flows.get(index) else { continue };
+            if !flow.outbound || turn.still_admits(PassKind::Tcp, flow.key.host) {
+                continue;
+            }
+            match &flow.state {
+                State::Opening { syn, .. } => {
+                    icmp::send_denied(turn, syn);
+                    self.remove(turn, index, true);
+                }
+                _ => self.reset_guest(turn, index),
             }
         }
     }

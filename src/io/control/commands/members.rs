@@ -113,7 +113,8 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         arrival: arrival.clone(),
         ports: Vec::new(),
     });
-    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, rate, .. } = arrival;
+    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, rate, egress, .. } =
+        arrival;
     let name = pending.name.clone();
     let called_as = "rnsnet";
     let facts = Facts { id, name, pid, netns, inode, ifname, aliases, called_as, metric };
@@ -127,7 +128,8 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     }
     let network = context.instance.network().to_owned();
     context.events.push("connect", &network, &facts.id, &facts.name, None);
-    context.instance.add(facts, port, lease, context.stranger, rate);
+    context.engine.set_egress(port, egress.clone(), context.now);
+    context.instance.add(facts, port, lease, context.stranger, (rate, egress));
     apply_rates(context);
     if let Some(entry) = entry {
         context.instance.enrol(port, entry);

@@ -2,6 +2,7 @@
 //! is a function and a line there.
 
 mod capture;
+mod egress;
 mod events;
 mod flows;
 mod info;
@@ -69,6 +70,7 @@ const COMMANDS: &[&[Command]] = &[
     capture::COMMANDS,
     lifecycle::COMMANDS,
     members::COMMANDS,
+    egress::COMMANDS,
 ];
 
 impl Context<'_> {
