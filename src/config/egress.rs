@@ -88,6 +88,8 @@ pub enum EgressError {
     Lookups,
     #[error("{0:?} is neither an address nor a name")]
     NoAddress(String),
+    #[error("a name of one part has a dot behind it, to tell it from a slip: {0}.")]
+    OnePart(String),
     #[error("{text:?} is no name: {error}")]
     Name { text: String, error: NameError },
     #[error("write the IPv4 address")]
@@ -140,19 +142,29 @@ impl Egress {
     }
 
     /// The place of the rule that decides on an opening; `named` says whether the address was found
-    /// by a name that a rule is about.
+    /// by a name that this rule is about.
     #[must_use]
-    pub fn on_opening(&self, opening: &Opening, named: impl Fn(&To) -> bool) -> Option<usize> {
+    pub fn on_opening(
+        &self,
+        opening: &Opening,
+        named: impl Fn(&EgressRule) -> bool,
+    ) -> Option<usize> {
         self.rules.iter().rposition(|rule| rule.is_about(opening, &named))
     }
 
-    /// The place of the rule that decides on looking up a name, as a message has it.
+    /// The place of the rule that decides on looking up a name, as a message has it but in lower
+    /// case. What is not a `plain` question could say anything to a server, so that no name that is
+    /// allowed allows it.
     #[must_use]
-    pub fn on_lookup(&self, labels: &[u8]) -> Option<usize> {
-        self.rules.iter().rposition(|rule| match rule.to {
-            To::Any => rule.kind.is_none() && rule.ports.is_none(),
-            To::Lookups => true,
-            ref to => to.is_about(labels),
+    pub fn on_lookup(&self, labels: &[u8], plain: bool) -> Option<usize> {
+        self.rules.iter().rposition(|rule| {
+            let whole = rule.kind.is_none() && rule.ports.is_none();
+            match &rule.to {
+                To::Any => whole,
+                To::Lookups => true,
+                // What is denied some ports only is looked up for the others.
+                to => (if rule.allow { plain } else { whole }) && to.is_about(labels),
+            }
         })
     }
 
@@ -175,6 +187,8 @@ impl EgressRule {
     /// # Errors
     /// See [`EgressError`].
     pub fn read(allow: bool, text: &str) -> Result<Self, EgressError> {
+        // TCP is no name.
+        let text = &*text.to_ascii_lowercase();
         let (kind, rest) = match text.split_once(':').unwrap_or((text, "any")) {
             ("tcp", rest) => (Some(PassKind::Tcp), rest),
             ("udp", rest) => (Some(PassKind::Udp), rest),
@@ -197,7 +211,7 @@ impl EgressRule {
     }
 
     /// Whether it is about an opening. What is denied by one of two addresses is denied.
-    fn is_about(&self, opening: &Opening, named: impl Fn(&To) -> bool) -> bool {
+    fn is_about(&self, opening: &Opening, named: impl Fn(&Self) -> bool) -> bool {
         let Opening { kind, address, within, port } = *opening;
         let kind = self.kind.is_none_or(|own| own == kind);
         // A ping has no port, so a rule with some is not about it.
@@ -209,7 +223,7 @@ impl EgressRule {
             To::Internet => !is_private(address),
             To::Lookups => false,
             To::Prefix(prefix) => prefix.contains(address),
-            To::Name(_) | To::Below(_) => named(&self.to),
+            To::Name(_) | To::Below(_) => named(self),
         };
         kind && port && (covers(inner) || !self.allow && covers(address))
     }
@@ -271,7 +285,12 @@ fn read_to(text: &str) -> Result<To, EgressError> {
         _ => match (read_prefix(text), text.strip_prefix("*.")) {
             (Some(prefix), _) => prefix.map(To::Prefix),
             (None, Some(below)) => name(below).map(To::Below),
-            (None, None) => name(text).map(To::Name),
+            (None, None) => match name(text)? {
+                one if is_one_part(&one) && !text.ends_with('.') => {
+                    Err(EgressError::OnePart(text.to_owned()))
+                }
+                name => Ok(To::Name(name)),
+            },
         },
     }
 }
@@ -285,6 +304,11 @@ fn read_prefix(text: &str) -> Option<Result<Prefix, EgressError>> {
         _ if text.contains('/') => text.parse().map_err(EgressError::Prefix),
         _ => Ok(Prefix::from(address)),
     })
+}
+
+/// Whether a name has one part: a machine's nearby, or a word that is not known.
+fn is_one_part(name: &Name) -> bool {
+    parents(name.labels()).count() == 2
 }
 
 /// Whether a text is a port or a range, or was meant to be.
@@ -365,7 +389,7 @@ impl fmt::Display for Bracketed<'_> {
             To::Private => f.write_str("private"),
             To::Internet => f.write_str("internet"),
             To::Lookups => f.write_str("dns"),
-            To::Name(name) => write!(f, "{name}"),
+            To::Name(name) => write!(f, "{name}{}", if is_one_part(name) { "." } else { "" }),
             To::Below(name) => write!(f, "*.{name}"),
             To::Prefix(prefix) => {
                 // An address is written as one.
@@ -444,6 +468,10 @@ mod tests {
             ("a.test:8080", ""),
             ("tcp:*.Example.COM:443", "tcp:*.example.com:443"),
             ("a.test.", "a.test"),
+            ("nas.:445", ""),
+            ("*.lan", ""),
+            ("TCP:[2001:DB8::1]:80", "tcp:[2001:db8::1]:80"),
+            ("Private", "private"),
             ("0.0.0.0/0", ""),
         ] {
             let rule =
@@ -481,6 +509,8 @@ mod tests {
             ("ftp:a.test:21", E::Syntax),
             ("10.0.0.0/33", E::Prefix(PrefixError::Length("33".into(), 32))),
             ("a.test/24", name("a.test/24", NameError::Character('/'))),
+            ("privat", E::OnePart("privat".into())),
+            ("sctp:80", E::OnePart("sctp".into())),
             ("::ffff:192.0.2.9", E::Mapped),
         ] {
             assert_eq!(EgressRule::read(true, text), Err(error), "{text}");
@@ -561,7 +591,7 @@ mod tests {
         let egress = rules(&["deny any", "allow a.test:8080", "allow *.b.test"]);
         let looked_up = |name: &str| {
             let name: Name = name.parse().unwrap();
-            egress.allows(egress.on_lookup(name.labels()))
+            egress.allows(egress.on_lookup(name.labels(), true))
         };
         for (name, allowed) in [
             ("a.test", true),
@@ -574,17 +604,20 @@ mod tests {
             assert_eq!(looked_up(name), allowed, "{name}");
         }
         let name: Name = "a.test".parse().unwrap();
-        let found = |to: &To| to.is_about(name.labels());
+        let found = |rule: &EgressRule| rule.to.is_about(name.labels());
         for (to, allowed) in [("192.0.2.9:8080", true), ("192.0.2.9:80", false)] {
             let place = egress.on_opening(&opening(PassKind::Tcp, to), found);
             assert_eq!(egress.allows(place), allowed, "{to}");
         }
         let all = rules(&["deny any", "allow dns"]);
         assert!(
-            all.allows(all.on_lookup(b"\x01a\0")) && !decides(&all, PassKind::Udp, "1.2.3.4:53")
+            all.allows(all.on_lookup(b"\x01a\0", false))
+                && !decides(&all, PassKind::Udp, "1.2.3.4:53")
         );
-        let tcp = rules(&["deny tcp"]);
-        assert!(tcp.allows(tcp.on_lookup(b"\x01a\0")));
+        for text in ["deny tcp", "deny any:25", "deny a.test:25", "deny tcp:*.test"] {
+            let some = rules(&[text]);
+            assert!(some.allows(some.on_lookup(b"\x01a\x04test\0", true)), "{text}");
+        }
     }
 
     // F7

@@ -153,7 +153,7 @@ impl FromStr for Name {
 }
 
 impl fmt::Display for Name {
-    /// Without the root's dot.
+    /// Without the root's dot, unless that is all. A dot within a label is told from those between.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, part) in parents(&self.0).enumerate() {
             let Some((length @ 1.., rest)) = part.split_first() else {
@@ -163,9 +163,9 @@ impl fmt::Display for Name {
                 f.write_str(".")?;
             }
             let label = rest.get(..usize::from(*length)).unwrap_or_default();
-            write!(f, "{}", label.escape_ascii())?;
+            write!(f, "{}", label.escape_ascii().to_string().replace('.', "\\."))?;
         }
-        Ok(())
+        if self.is_root() { f.write_str(".") } else { Ok(()) }
     }
 }
 
@@ -182,6 +182,15 @@ mod tests {
         let below = "web".parse::<Name>().unwrap().below(&"n1".parse().unwrap()).unwrap();
         assert_eq!(below.to_string(), "web.n1");
         assert_eq!(below.below(&Name::root()), Some(below));
+    }
+
+    #[test]
+    fn odd_names_are_not_taken_for_others() {
+        for (labels, text) in
+            [(&b"\0"[..], "."), (b"\x06a.test\0", "a\\.test"), (b"\x02\n\x1b\0", "\\n\\x1b")]
+        {
+            assert_eq!(Name::from_labels(labels).to_string(), text);
+        }
     }
 
     #[test]

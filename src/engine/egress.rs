@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::dns::FoundAt;
+use super::dns::{FoundAt, Seen};
 use super::nat::{self, Meaning};
 use super::{Engine, Instant, PortId, Turn};
-use crate::config::{Egress, Name, Opening, PassKind, To};
+use crate::config::{Egress, EgressRule, Name, Opening, PassKind};
 use crate::sorted::SortedMap;
 
 /// Most denials of a container that are remembered; the one that was last met longest ago gives way.
@@ -50,13 +50,19 @@ pub struct Denial {
 pub enum Attempt {
     /// To open something.
     Open(PassKind, SocketAddr),
-    /// To look up a name.
-    Lookup(Name),
+    /// To look up a name, by a plain question or otherwise.
+    Lookup {
+        /// The name.
+        name: Name,
+        /// Whether nothing else was in the message.
+        plain: bool,
+    },
 }
 
 impl Policies {
-    /// Sets a container's rules. Those that stay keep their counts.
-    fn set(&mut self, port: PortId, egress: Egress) {
+    /// Sets a container's rules. Those that stay keep their counts. Where names that are denied are
+    /// is what anybody has `seen`: they will not be looked up any more.
+    fn set(&mut self, port: PortId, egress: Egress, seen: &Seen) {
         if egress.is_empty() {
             self.ports.remove(&port);
             return;
@@ -67,6 +73,15 @@ impl Policies {
         let hits =
             |rule| before.iter().find(|(known, _)| known == rule).map_or(0, |(_, hits)| *hits);
         policy.hits = egress.rules().iter().map(hits).collect();
+        let denied = |name: &Name| {
+            egress.rules().iter().any(|rule| !rule.allow && rule.to.is_about(name.labels()))
+        };
+        for (address, name) in seen.all() {
+            if let Some(name) = name.parse().ok().filter(denied) {
+                // Over already, for those that allow it.
+                policy.found.note(address, &name, Instant::ZERO);
+            }
+        }
         policy.egress = egress;
     }
 
@@ -89,11 +104,17 @@ impl Policies {
     }
 
     /// Whether a container may have a name looked up; it is counted.
-    pub(super) fn admits_lookup(&mut self, port: PortId, name: &[u8], now: Instant) -> bool {
+    pub(super) fn admits_lookup(
+        &mut self,
+        port: PortId,
+        name: &[u8],
+        plain: bool,
+        now: Instant,
+    ) -> bool {
         let Some(policy) = self.ports.get_mut(&port) else { return true };
         let name = Name::from_labels(name);
-        let place = policy.egress.on_lookup(name.labels());
-        policy.count(place, now, || Attempt::Lookup(name))
+        let place = policy.egress.on_lookup(name.labels(), plain);
+        policy.count(place, now, || Attempt::Lookup { name, plain })
     }
 
     /// Whether a container may keep what it has opened. Where it was found by a name that may have
@@ -103,7 +124,7 @@ impl Policies {
         policy.egress.allows(policy.decides(kind, to, |_| true))
     }
 
-    /// Takes note of an answer that a container is given.
+    /// Takes note of an answer to a plain question that a container is given.
     pub(super) fn learn(&mut self, port: PortId, answer: &[u8], now: Instant) {
         if let Some(Policy { egress, found, .. }) = self.ports.get_mut(&port) {
             let named = |name: &[u8]| egress.rules().iter().any(|rule| rule.to.is_about(name));
@@ -114,7 +135,8 @@ impl Policies {
 
 impl Policy {
     /// The place of the rule that decides; `counts` says of the end of a name's time whether the name
-    /// still counts.
+    /// still counts for a rule that allows it. One that denies it holds for good: it is not looked up
+    /// again.
     fn decides(
         &self,
         kind: PassKind,
@@ -126,9 +148,9 @@ impl Policy {
             IpAddr::V6(ip) => nat::embedded_v4(ip),
         };
         let opening = Opening { kind, address: to.ip(), within, port: to.port() };
-        let named = |rule: &To| {
-            let mut names = self.found.names(to.ip()).filter(|(_, until)| counts(*until));
-            names.any(|(name, _)| rule.is_about(name))
+        let named = |rule: &EgressRule| {
+            let mut names = self.found.names(to.ip());
+            names.any(|(name, until)| (!rule.allow || counts(until)) && rule.to.is_about(name))
         };
         self.egress.on_opening(&opening, named)
     }
@@ -185,7 +207,7 @@ impl Engine {
     /// Sets what a port's container may reach outside. What it has open and may not any more is
     /// ended: connections are reset.
     pub fn set_egress(&mut self, port: PortId, egress: Egress, now: Instant) {
-        self.fx.policies.set(port, egress);
+        self.fx.policies.set(port, egress, &self.fx.seen);
         if let Some((tables, mut turn)) = self.turn(port, now) {
             tables.tcp.end_denied(&mut turn);
             tables.udp.end_denied(&mut turn);
@@ -212,7 +234,8 @@ impl fmt::Display for Attempt {
             Self::Open(PassKind::Tcp, to) => write!(f, "tcp {to}"),
             Self::Open(PassKind::Udp, to) => write!(f, "udp {to}"),
             Self::Open(PassKind::Icmp, to) => write!(f, "icmp {}", to.ip()),
-            Self::Lookup(name) => write!(f, "dns {name}"),
+            Self::Lookup { name, plain: true } => write!(f, "dns {name}"),
+            Self::Lookup { name, .. } => write!(f, "dns {name}, which is no plain question"),
         }
     }
 }

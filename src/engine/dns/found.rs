@@ -17,7 +17,8 @@ use crate::sorted::SortedMap;
 const GRACE: Duration = Duration::from_secs(60);
 /// The longest time to live that is believed, in seconds.
 const MAX_TTL: u32 = 86_400;
-/// Most addresses of one container, and most names of an address; who is over soonest gives way.
+/// Most addresses of one container, and most names of an address; those that are over soonest give
+/// way, a quarter of all addresses at once: to find out which costs a look at each.
 const MAX_ADDRESSES: usize = 1024;
 const MAX_NAMES: usize = 8;
 
@@ -44,19 +45,24 @@ impl FoundAt {
         }
         for (address, ttl) in addresses(answer) {
             let until = now + Duration::from_secs(ttl.min(MAX_TTL).into()) + GRACE;
-            if !self.names.contains_key(&address) && self.names.len() >= MAX_ADDRESSES {
-                self.forget_one();
-            }
-            let names = self.names.or_default(address);
-            match names.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, known)) => *known = until.max(*known),
-                None => names.push((name.clone(), until)),
-            }
-            if names.len() > MAX_NAMES
-                && let Some(first) = soonest(names)
-            {
-                names.remove(first);
-            }
+            self.note(address, &name, until);
+        }
+    }
+
+    /// Takes note of where a name is until then.
+    pub(in crate::engine) fn note(&mut self, address: IpAddr, name: &Name, until: Instant) {
+        if !self.names.contains_key(&address) && self.names.len() >= MAX_ADDRESSES {
+            self.forget_some();
+        }
+        let names = self.names.or_default(address);
+        match names.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = until.max(*known),
+            None => names.push((name.clone(), until)),
+        }
+        if names.len() > MAX_NAMES
+            && let Some(first) = soonest(names)
+        {
+            names.remove(first);
         }
     }
 
@@ -69,12 +75,14 @@ impl FoundAt {
         names.map(|(name, until)| (name.labels(), *until))
     }
 
-    fn forget_one(&mut self) {
-        let end = |names: &[(Name, Instant)]| names.iter().map(|(_, until)| *until).max();
-        let first = self.names.iter().min_by_key(|(_, names)| end(names));
-        if let Some(address) = first.map(|(address, _)| *address) {
-            self.names.remove(&address);
-        }
+    fn forget_some(&mut self) {
+        let end = |address: &IpAddr, names: &[(Name, Instant)]| {
+            (names.iter().map(|(_, until)| *until).max(), *address)
+        };
+        let mut ends: Vec<_> =
+            self.names.iter().map(|(address, names)| end(address, names)).collect();
+        let (_, last, _) = ends.select_nth_unstable(MAX_ADDRESSES / 4 - 1);
+        self.names.retain(|address, names| end(address, names) > *last);
     }
 }
 
@@ -129,13 +137,25 @@ mod tests {
             let [high, low] = number.to_be_bytes();
             found.learn(&answer("a", [10, 0, high, low], number.into()), |_| true, now);
         }
-        assert_eq!(found.names.len(), MAX_ADDRESSES);
+        assert!(found.names.len() <= MAX_ADDRESSES);
         assert_eq!(names(&found, [10, 0, 0, 0]), []);
         assert_eq!(names(&found, [10, 0, 11, 183]).len(), 1);
         for number in 0..20 {
             found.learn(&answer(&format!("n{number}"), [10, 0, 11, 183], 9), |_| true, now);
         }
         assert_eq!(names(&found, [10, 0, 11, 183]).len(), MAX_NAMES);
+    }
+
+    // To look for who has to go costs as much as to look at all, so it is not done for each.
+    #[test]
+    fn there_is_room_for_many_where_room_was_made_for_one() {
+        let mut found = FoundAt::default();
+        let add = |found: &mut FoundAt, number: u16| {
+            let [high, low] = number.to_be_bytes();
+            found.learn(&answer("a", [10, 0, high, low], 9), |_| true, Instant::ZERO);
+        };
+        (0..=1024).for_each(|number| add(&mut found, number));
+        assert_eq!(found.names.len(), MAX_ADDRESSES - MAX_ADDRESSES / 4 + 1);
     }
 
     #[test]

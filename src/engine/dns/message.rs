@@ -117,7 +117,7 @@ pub(super) struct Query {
     /// Where the question's name ends; its type and class follow.
     name_end: usize,
     edns: Option<Edns>,
-    /// It has records other than OPT, or is not well-formed behind the question.
+    /// It has records other than OPT, or something else behind the question.
     odd: bool,
 }
 
@@ -131,17 +131,18 @@ impl Query {
         let name_end = question_name_end(payload)?;
         let mut query = Self { bytes: payload.to_vec(), name_end, edns: None, odd: false };
         let records = Records::of(payload, query.question_end());
-        let mut walked = 0;
+        let (mut walked, mut end) = (0, query.question_end());
         for record in records {
             walked += 1;
+            end = record.map_or(end, |record| record.end);
             match record {
-                Some(record) if record.kind == rr::OPT && query.edns.is_none() => {
+                Some(record) if record.is_opt() && query.edns.is_none() => {
                     query.edns = Some(read_edns(payload, &record));
                 }
                 _ => query.odd = true,
             }
         }
-        query.odd |= walked != record_count(payload);
+        query.odd |= walked != record_count(payload) || end != payload.len();
         Some(query)
     }
 
@@ -198,6 +199,11 @@ impl Query {
             && read_u16(&self.bytes, self.name_end + 2) == Some(rr::CLASS_IN)
     }
 
+    /// Whether it says nothing to a server but its question.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_ordinary() && !self.edns.is_some_and(|edns| edns.options)
+    }
+
     /// Whether the answer to it may be kept, and answer others.
     pub(super) fn is_cacheable(&self) -> bool {
         self.is_ordinary()
@@ -235,6 +241,11 @@ impl Query {
 /// Whether an answer says that it is cut short (RFC 1035, section 4.1.1).
 pub(super) fn is_truncated(answer: &[u8]) -> bool {
     answer.get(2).is_some_and(|flags| flags & FLAG_TRUNCATED != 0)
+}
+
+/// Whether an answer says that something went wrong.
+pub(super) fn is_failure(answer: &[u8]) -> bool {
+    answer.get(3).is_none_or(|low| Rcode::from_flags(*low) != Rcode::NoError)
 }
 
 /// What may be kept of an answer: for how long, and where its records count their own time.
@@ -324,6 +335,13 @@ pub(super) struct Record {
     start: usize,
     ttl_at: usize,
     end: usize,
+}
+
+impl Record {
+    /// Whether it is an OPT record, which has the root's name (RFC 6891, section 6.1.2).
+    fn is_opt(&self) -> bool {
+        self.kind == rr::OPT && self.ttl_at == self.start + 5
+    }
 }
 
 /// The records of a message; `None` as the last where it is malformed.

@@ -228,7 +228,7 @@ impl Forwarder {
         turn.fx.stats.dns_queries += 1;
         let limit = client.limit(&message);
         if let Some(answer) = self.answer_here(turn, client.port(), &message, limit) {
-            self.deliver(turn, client, Some(answer));
+            self.answer(turn, client, &message, answer);
             return Verdict::Dns;
         }
         let mut stale_at = None;
@@ -236,14 +236,14 @@ impl Forwarder {
             Found::Fresh(kept) => {
                 turn.fx.stats.dns_cached += 1;
                 let answer = kept.answer(&message, client_id, limit);
-                self.deliver(turn, client, Some(answer));
+                self.answer(turn, client, &message, answer);
                 return Verdict::Dns;
             }
             Found::Stale { ask: true, .. } => stale_at = Some(turn.now + STALE_AFTER),
             Found::Stale { ask: false, kept } => {
                 turn.fx.stats.dns_stale += 1;
                 let answer = kept.answer(&message, client_id, limit);
-                self.deliver(turn, client, Some(answer));
+                self.answer(turn, client, &message, answer);
                 return Verdict::Dns;
             }
             Found::Nothing => {}
@@ -278,8 +278,8 @@ impl Forwarder {
             }
             return Some(reply.finish());
         }
-        let fx = &mut *turn.fx;
-        if turn.network.internal || !fx.policies.admits_lookup(port, query.name(), turn.now) {
+        let (policies, plain) = (&mut turn.fx.policies, query.is_plain());
+        if turn.network.internal || !policies.admits_lookup(port, query.name(), plain, turn.now) {
             turn.fx.stats.dns_refused += 1;
             return Some(reply(Rcode::Refused).because(PROHIBITED).finish());
         }
@@ -407,7 +407,7 @@ impl Forwarder {
             if let Some(id) = answer.get_mut(..2) {
                 id.copy_from_slice(&query.client_id.to_be_bytes());
             }
-            self.deliver(turn, query.client, Some(answer));
+            self.answer(turn, query.client, &query.message, answer);
         }
     }
 
@@ -520,8 +520,8 @@ impl Forwarder {
         turn.fx.stats.dns_stale += 1;
         let limit = query.client.limit(&query.message);
         let answer = kept.answer(&query.message, query.client_id, limit);
-        let client = query.client;
-        self.deliver(turn, client, Some(answer));
+        let (client, message) = (query.client, query.message.clone());
+        self.answer(turn, client, &message, answer);
     }
 
     /// The port of the next query whose container has yet to hear that it made room for another's.
@@ -543,12 +543,18 @@ impl Forwarder {
         self.deliver(turn, client, Some(failure));
     }
 
+    /// Sends the answer to a query to its client. Where names are is learnt from it, unless it is a
+    /// failure or the query was odd: some servers hand back what they were given.
+    fn answer(&mut self, turn: &mut Turn<'_>, client: Client, query: &Message, answer: Vec<u8>) {
+        if query.is_ordinary() && !message::is_failure(&answer) {
+            turn.fx.seen.learn(&answer);
+            turn.fx.policies.learn(client.port(), &answer, turn.now);
+        }
+        self.deliver(turn, client, Some(answer));
+    }
+
     /// Sends an answer to its client, or tells a stream that there is none.
     fn deliver(&mut self, turn: &mut Turn<'_>, client: Client, answer: Option<Vec<u8>>) {
-        if let Some(answer) = &answer {
-            turn.fx.seen.learn(answer);
-            turn.fx.policies.learn(client.port(), answer, turn.now);
-        }
         match (client, answer) {
             (Client::Datagram(key), Some(answer)) => turn.send_udp(key.host, key.guest, &answer),
             (Client::Local { socket, to, .. }, Some(answer)) => {

@@ -1,5 +1,6 @@
 //! By which names a guest has found the addresses that it talks to: A and AAAA answers that it was
-//! given. For people who look at flows; nothing is decided by it.
+//! given. For people who look at flows, and to leave names that are denied later: nothing is opened
+//! by it.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -35,6 +36,11 @@ impl Seen {
                 self.names.remove(&oldest);
             }
         }
+    }
+
+    /// Every address, with the name that it was last found by.
+    pub(in crate::engine) fn all(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+        self.names.iter().map(|(address, name)| (*address, name.as_str()))
     }
 
     /// The name that an address was last found by.

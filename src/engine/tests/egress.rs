@@ -209,7 +209,7 @@ fn a_name_is_reached_where_it_was_found_and_nothing_else_is() {
     is_answered(&mut net, &[[198, 51, 100, 1]], 30);
     assert_eq!(sends_datagram(&mut net, "198.51.100.1:53"), Verdict::Flow);
     let lookup = net.engine.denied(GUEST).map(|denial| &denial.attempt);
-    let lookups = lookup.filter(|attempt| matches!(attempt, Attempt::Lookup(_)));
+    let lookups = lookup.filter(|attempt| matches!(attempt, Attempt::Lookup { .. }));
     assert_eq!(lookups.map(ToString::to_string).collect::<Vec<_>>()[2], "dns a.test.evil");
 }
 
@@ -242,4 +242,81 @@ fn a_container_cannot_have_denials_remembered_without_end() {
     net.forget();
     let denied = denied(&net);
     assert_eq!((denied.len(), denied[63].0.as_str()), (64, "tcp 192.0.2.9:200"));
+}
+
+/// The guest asks for this, and no server hears of it.
+fn is_not_asked(net: &mut Net, message: &[u8]) {
+    net.guest_sends(&Datagram::new(guest(false, 5_000), socket("10.0.2.3:53"), message).packet());
+    assert_eq!(net.guest_gets_datagram().payload[3] & 15, 5);
+    net.host_opens_nothing();
+}
+
+const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+const RECORD: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc0\0\x02\x09";
+
+// A name that is allowed is no cover for whatever else fits into a message.
+#[test]
+fn what_is_no_plain_question_is_not_asked_by_an_allowed_name() {
+    let mut net = net(&["deny any", "allow a.test"]);
+    let with = |at: usize, byte: u8, rest: &[u8]| {
+        let mut message = [QUESTION, rest].concat();
+        message[at] = byte;
+        message
+    };
+    // An answer of its own, an update, another class, bytes behind the message, options of EDNS and
+    // a name where it has none.
+    is_not_asked(&mut net, &with(7, 1, RECORD));
+    is_not_asked(&mut net, &with(2, 5 << 3, b""));
+    is_not_asked(&mut net, &with(QUESTION.len() - 1, 3, b""));
+    is_not_asked(&mut net, &with(2, 1, b"secret"));
+    let option = b"\0\0\x29\x04\xd0\0\0\0\0\0\x0a\xfd\xe9\0\x06secret";
+    is_not_asked(&mut net, &with(11, 1, option));
+    is_not_asked(&mut net, &with(11, 1, b"\x06secret\0\0\x29\x04\xd0\0\0\0\0\0\0"));
+    assert_eq!(denied(&net), [("dns a.test, which is no plain question".to_owned(), 6)]);
+    asks(&mut net, "a.test");
+    is_answered(&mut net, &[[192, 0, 2, 9]], 30);
+    assert_eq!(sends_syn(&mut net, "192.0.2.9:80"), Verdict::Flow);
+}
+
+// Some servers hand a query that they do not like back as it was.
+#[test]
+fn only_answers_to_plain_questions_say_where_a_name_is() {
+    let mut net = net(&["deny any", "allow dns", "allow a.test"]);
+    let mut own = [QUESTION, RECORD].concat();
+    own[7] = 1;
+    for (question, rcode) in [(&own[..], 0), (&own, 5), (QUESTION, 2), (QUESTION, 5)] {
+        let sent = Datagram::new(guest(false, 5_000), socket("10.0.2.3:53"), question);
+        net.guest_sends(&sent.packet());
+        let asked = net.host_opens(SocketKind::UdpConnect(socket(RESOLVER)));
+        let mut answer = net.host_sends().payload;
+        answer.truncate(QUESTION.len());
+        answer[2..8].copy_from_slice(&[0x81, 0x80 | rcode, 0, 1, 0, 1]);
+        answer.extend(RECORD);
+        net.host_gets(asked, socket(RESOLVER), &answer);
+        net.guest_gets_datagram();
+        assert_eq!(sends_syn(&mut net, "192.0.2.9:80"), Verdict::Refused, "{rcode}");
+        net.forget();
+    }
+}
+
+// F7
+#[test]
+fn a_name_that_is_denied_later_is_left_where_it_was_found() {
+    let mut net = net(&[]);
+    asks(&mut net, "a.test");
+    is_answered(&mut net, &[[192, 0, 2, 9]], 30);
+    sends_syn(&mut net, "192.0.2.9:80");
+    let opening = net.host_opens(SocketKind::TcpConnect(socket("192.0.2.9:80")));
+    net.host.closed.clear();
+    net.engine.set_egress(GUEST, rules(&["deny *.test"]), net.now);
+    net.settle();
+    net.host_closes(opening, true);
+    net.forget();
+    // For as long as it is not known where else it is: it is not looked up any more.
+    net.pass(Duration::from_secs(86_400));
+    assert_eq!(sends_syn(&mut net, "192.0.2.9:80"), Verdict::Refused);
+    assert_eq!(sends_syn(&mut net, "192.0.2.8:80"), Verdict::Flow);
+    // What another container has looked up before opens nothing.
+    net.engine.set_egress(GUEST, rules(&["deny any", "deny *.test", "allow a.test"]), net.now);
+    assert_eq!(sends_syn(&mut net, "192.0.2.9:80"), Verdict::Refused);
 }
