@@ -449,6 +449,7 @@ impl Served {
             relayed: self.relayed,
             control: self.control,
             record: self.record.map(|record| (record, process.republished.origins.clone())),
+            egress: process.republished.egress.clone(),
         }
     }
 }

@@ -345,9 +345,6 @@ pub fn find(what: Option<&str>, process: &Process) -> Result<Attach, ReattachErr
     }
     let State { rules, added, rate, egress, .. } = left.state;
     attach.network.rate = rate.unwrap_or(attach.network.rate);
-    if let Some(egress) = &egress {
-        attach.network.egress.clone_from(egress);
-    }
     let freebind = attach.network.publish_defaults.freebind;
     for (spec, bind) in &added {
         // One that is gone has a text all the same.

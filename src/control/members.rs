@@ -103,6 +103,9 @@ pub struct Arrival {
     /// What it may reach outside by this network.
     #[serde(default, skip_serializing_if = "Egress::is_empty")]
     pub egress: Egress,
+    /// What it might at first, where that was changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_first: Option<Egress>,
 }
 
 /// Arguments of `rate`.

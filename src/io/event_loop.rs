@@ -31,7 +31,7 @@ use super::resolv::HostResolvers;
 use super::signals::{Received, Signals};
 use super::watch::{File, Watches};
 use crate::clock::Clock;
-use crate::config::{self, Limit};
+use crate::config::{self, Egress, Limit};
 use crate::engine::host::SocketId;
 use crate::engine::{Engine, Instant, SMALLEST_RING};
 use crate::survivor::Record;
@@ -107,6 +107,8 @@ pub struct Network {
     pub control: Option<ControlSocket>,
     /// Where changes of the published ports are noted, and the places of those that are there.
     pub record: Option<(Record, Vec<usize>)>,
+    /// What the container may reach outside, where that was changed before this process.
+    pub egress: Option<Egress>,
     /// The local ends of what the container sends.
     pub outbound: OutboundPolicy,
     /// Rules for ports that follow what the container listens on, and where that is seen.

@@ -15,7 +15,9 @@ use super::network::{self, Foreign};
 use super::{Announcement, Served, Watched, absolute, names_inside, serve, set_up, where_it_is};
 use crate::attach::{self, Container, Ifname, Joint};
 use crate::client::{self, ClientError, Connection};
-use crate::config::{Attach, Endpoint, Join, Lease, LinkLocal, Membership, Offload, Target};
+use crate::config::{
+    Attach, Egress, Endpoint, Join, Lease, LinkLocal, Membership, Offload, Target,
+};
 use crate::control::{self, Arrival, Info, Leased, Named, PortMapping, Ports, Spec, Wanted};
 use crate::error::{Error, reasons};
 use crate::io::control::roll::{Entry, Service};
@@ -65,6 +67,8 @@ pub struct Ticket {
     definition: Definition,
     /// Where the network's DNS answers inside the container, too.
     dns_listen: Option<IpAddr>,
+    /// What it might reach outside at first, where that was changed since.
+    egress_first: Option<Egress>,
 }
 
 /// A container's place on a network.
@@ -167,7 +171,9 @@ impl Ticket {
             return Err(NetworkError::NoIpv6 { name: leased.network.name, address }.into());
         }
         let lease = Lease { mac, link_local, ..Lease::new(leased.ipv4, leased.ipv6) };
-        Ok(Self { connection, join, lease, definition: leased.network, dns_listen: None })
+        let (dns_listen, egress_first) = (None, None);
+        let definition = leased.network;
+        Ok(Self { connection, join, lease, definition, dns_listen, egress_first })
     }
 
     /// Makes the interface and hands it to the network. The process must be single-threaded.
@@ -180,7 +186,7 @@ impl Ticket {
         who: &Who,
         offload: Offload,
     ) -> Result<Member, Error> {
-        let Self { mut connection, join, lease, definition, dns_listen } = self;
+        let Self { mut connection, join, lease, definition, dns_listen, egress_first } = self;
         let held = container.pidfd.as_ref().and_then(|process| process::number(process.as_fd()));
         if held.is_some() && join.network.contains('/') {
             // The network's process touches no other file of somebody else's.
@@ -220,6 +226,7 @@ impl Ticket {
             metric: joined.metric,
             rate: join.rate,
             egress: join.egress.unwrap_or_default(),
+            egress_first,
             link_local: LinkLocal {
                 v6: lease.link_local.v6.filter(|_| joined.ipv6),
                 ..lease.link_local
@@ -562,9 +569,9 @@ pub(super) fn come_back(network: &str, entry: Entry) -> Result<(), Error> {
         ..Join::default()
     };
     let offload = if arrival.vnet_header { Offload::Auto } else { Offload::Off };
-    let Arrival { id, netns, userns, links, dns, .. } = arrival;
+    let Arrival { id, netns, userns, links, dns, egress_first, .. } = arrival;
     let who = Who { id, name, keep, pid, netns, userns, links, hold: false };
-    let ticket = Ticket { dns_listen: dns, ..Ticket::of(connection, join, leased)? };
+    let ticket = Ticket { dns_listen: dns, egress_first, ..Ticket::of(connection, join, leased)? };
     let mut member = ticket.bring(&container, &who, offload)?;
     for (spec, bind) in ports {
         if let Err(error) = member.publish(std::slice::from_ref(&spec), &bind) {

@@ -162,8 +162,13 @@ fn rules_change_while_it_runs_and_end_what_stands() {
     assert_eq!(lab.rn("policy show web --format {{.Rule}}"), "allow tcp:192.0.2.9:8080");
     lab.rn("policy deny web any");
     assert_eq!(connects(&lab, &ctr, LAN4, 8081), "EHOSTUNREACH");
+    // The process that was killed began with none.
     lab.rn("policy reset web");
-    assert_eq!(lab.rn("policy show web --format {{.Rule}}"), "deny tcp:192.0.2.9:8080");
+    assert_eq!(lab.rn("policy show web --format {{.Rule}}"), "");
+    assert_eq!(
+        lab.rn_fails("policy allow web tcp:443"),
+        "web: nothing is denied, so a rule that allows would change nothing"
+    );
     assert_eq!(lab.rn_fails("policy show nobody"), "there is no container \"nobody\"");
 }
 
@@ -202,6 +207,12 @@ fn rules_are_one_container_s_on_every_network_that_it_is_on() {
         });
     }
     assert_eq!([reaches(&web), reaches(&db)], ["EHOSTUNREACH", "yes"]);
+    // Which rules it began with is known, too.
+    lab.rn("policy reset web");
+    let shown = lab.rn("policy show web --format {{.Network}}:{{.Rule}}");
+    let rules = |network: &str| format!("{network}:deny any\n{network}:allow tcp:8080");
+    assert!(shown.contains(&rules("n1")) && shown.contains(&rules("n2")), "{shown}");
+    assert!(!shown.contains("192.0.2.9"), "{shown}");
     lab.rn("network disconnect n2 web");
     lab.rn("network connect --gw-priority 7 --egress allow n2 web");
     assert_eq!(reaches(&web), "yes");

@@ -142,10 +142,10 @@ impl Instance {
         port: PortId,
         lease: Lease,
         owner: Option<u32>,
-        (rate, egress): (Rate, Egress),
+        (rate, egress): (Rate, [Egress; 2]),
     ) {
         let attached = since_epoch().as_secs();
-        let (port, entry, egress) = (Some(port), None, [egress.clone(), egress]);
+        let (port, entry) = (Some(port), None);
         self.containers.push(Member { facts, port, lease, attached, owner, rate, egress, entry });
     }
 
@@ -175,10 +175,11 @@ impl Instance {
     /// Takes note of what a container may reach outside from now on.
     pub(super) fn note_egress(&mut self, port: PortId, egress: Egress) {
         if let Some(member) = self.containers.iter_mut().find(|m| m.port == Some(port)) {
-            let [now, _] = &mut member.egress;
+            let [now, first] = &mut member.egress;
             now.clone_from(&egress);
             if let Some((place, entry)) = &mut member.entry {
                 entry.arrival.egress = egress;
+                entry.arrival.egress_first = Some(first.clone());
                 self.roll.note(*place, entry);
             }
         }

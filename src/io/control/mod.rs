@@ -28,6 +28,7 @@ use super::host::Sockets;
 use super::ports::Ports;
 use super::published::{self, PublishedPorts};
 use crate::clock::since_epoch;
+use crate::config::Egress;
 use crate::control::{self, Event, Kind, MAX_REQUEST, PortMapping, Refusal, Request};
 use crate::engine::{Engine, Instant, PortId};
 use crate::runtime_dir::{Directory, Place};
@@ -145,6 +146,11 @@ impl Control {
     /// Whether a client has asked for the end.
     pub(super) fn asked_to_end(&self) -> bool {
         self.end
+    }
+
+    /// Takes note of what a container may reach outside, where that is not what it might at first.
+    pub(super) fn note_egress(&mut self, port: PortId, egress: Egress) {
+        self.instance.note_egress(port, egress);
     }
 
     /// Whether the network is a named one on which nobody has been for a while.

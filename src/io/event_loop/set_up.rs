@@ -78,7 +78,7 @@ impl Server {
                     .map_err(set_up("watch the API socket"))
             })
             .transpose()?;
-        let control = network
+        let mut control = network
             .control
             .map(|socket| {
                 let ControlSocket { place, serves } = socket;
@@ -88,6 +88,12 @@ impl Server {
                     .map_err(set_up("watch the control socket"))
             })
             .transpose()?;
+        if let (Some(egress), Some((port, _))) = (network.egress, container) {
+            engine.set_egress(port, egress.clone(), now);
+            if let Some(control) = &mut control {
+                control.note_egress(port, egress);
+            }
+        }
         let limit = sockets.flow_limit();
         let relay = Relay::new(registry()?, FIRST_RELAYED, network.relayed, limit, now)
             .map_err(set_up("watch the ports of the container's loopback"))?;

@@ -59,6 +59,7 @@ impl Lab {
             api: None,
             control: None,
             record: None,
+            egress: None,
             outbound: OutboundPolicy::default(),
             mirrors: (Vec::new(), Vec::new()),
             relayed: relay::Relayed::default(),

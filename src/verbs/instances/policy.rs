@@ -162,13 +162,16 @@ impl Action for List {
 
 impl Action for Change {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let mut called = String::new();
+        let (mut called, mut refused) = (String::new(), Ok(()));
         for mut found in everywhere(&self.container)? {
             let change = Some(self.change.clone());
             let asked = EgressChange { container: found.named(), change };
-            let _: EgressPolicy = found.ask("egress", &asked)?;
+            // What one network refuses holds on the others all the same.
+            let changed: Result<EgressPolicy, _> = found.ask("egress", &asked);
+            refused = refused.and_then(|()| changed.map(drop));
             called.clone_from(&found.container.name);
         }
+        refused?;
         print_line(&called)?;
         Ok(0)
     }

@@ -18,8 +18,13 @@ fn egress(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         match change.as_str() {
             "reset" => egress = first,
             text => {
-                let rule = text.parse::<EgressRule>().and_then(|rule| egress.add(rule));
-                rule.map_err(|error| refuse(text, &error))?;
+                let refuse = |error| refuse(text, &error);
+                let rule: EgressRule = text.parse().map_err(refuse)?;
+                if rule.allow && egress.rules().iter().all(|rule| rule.allow) {
+                    let useless = "nothing is denied, so a rule that allows would change nothing";
+                    return Err(Refusal::new(Kind::Failed, useless));
+                }
+                egress.add(rule).map_err(refuse)?;
             }
         }
         context.instance.note_egress(port, egress.clone());

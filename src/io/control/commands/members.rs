@@ -113,8 +113,8 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
         arrival: arrival.clone(),
         ports: Vec::new(),
     });
-    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, rate, egress, .. } =
-        arrival;
+    let Arrival { id, ifname, pid, netns, inode, aliases, hold, metric, rate, .. } = arrival;
+    let egress = arrival.egress;
     let name = pending.name.clone();
     let called_as = "rnsnet";
     let facts = Facts { id, name, pid, netns, inode, ifname, aliases, called_as, metric };
@@ -129,7 +129,8 @@ fn attach(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal
     let network = context.instance.network().to_owned();
     context.events.push("connect", &network, &facts.id, &facts.name, None);
     context.engine.set_egress(port, egress.clone(), context.now);
-    context.instance.add(facts, port, lease, context.stranger, (rate, egress));
+    let egress_first = arrival.egress_first.unwrap_or_else(|| egress.clone());
+    context.instance.add(facts, port, lease, context.stranger, (rate, [egress, egress_first]));
     apply_rates(context);
     if let Some(entry) = entry {
         context.instance.enrol(port, entry);
