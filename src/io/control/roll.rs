@@ -83,7 +83,7 @@ impl Roll {
             text(&Entry { ports: Vec::new(), ..entry.clone() })
         });
         if text.is_none() {
-            log::warn!("rnsnet reattach will not know of {name}: it has too many names");
+            log::warn!("rnsnet reattach will not know of {name}: it has too many names or rules");
         }
         // Nothing is better than what was so before.
         self.write(place, text.unwrap_or_default());
