@@ -187,13 +187,13 @@ fn handle_icmp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) 
         tables.echo.handle_request(turn, packet)
     } else if v6 && ndp::is_neighbour_discovery(kind) {
         ndp::handle(turn, packet)
-    } else if let Some((protocol, guest, host)) = icmp::refused_by_guest(packet.payload(), v6)
-        && guest.ip() == packet.source
+    } else if let Some(refused) = icmp::refused_by_guest(packet.payload(), v6)
+        && refused.guest.ip() == packet.source
     {
-        let key = FlowKey { port: turn.port, guest, host };
-        match protocol {
+        let key = FlowKey { port: turn.port, guest: refused.guest, host: refused.host };
+        match refused.protocol {
             IpProtocol::Tcp => tables.tcp.handle_refused(turn, key),
-            _ => tables.udp.handle_refused(turn, key),
+            _ => tables.udp.handle_refused(turn, key, refused.segment),
         }
     } else {
         Verdict::Dropped(DropReason::UnhandledIcmp)

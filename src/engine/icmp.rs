@@ -226,13 +226,21 @@ fn send(
     turn.fx.message = message;
 }
 
-/// What the guest itself refuses: the protocol of the packet that an error of its quotes, its own end
-/// and the host's. A datagram's port must be unreachable; a call is refused by its firewall as well
+/// What the guest itself refuses, as an error of its quotes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused<'a> {
+    pub(super) protocol: IpProtocol,
+    /// The guest's end.
+    pub(super) guest: SocketAddr,
+    /// The host's end.
+    pub(super) host: SocketAddr,
+    /// The packet from its ports on, as far as it is quoted.
+    pub(super) segment: &'a [u8],
+}
+
+/// What the guest itself refuses by an error. A datagram's port must be unreachable; a call is refused by its firewall as well
 /// (RFC 1122, section 4.2.3.9, RFC 1812, section 5.2.7.1, RFC 4443, section 3.1).
-pub(super) fn refused_by_guest(
-    message: &[u8],
-    v6: bool,
-) -> Option<(IpProtocol, SocketAddr, SocketAddr)> {
+pub(super) fn refused_by_guest(message: &[u8], v6: bool) -> Option<Refused<'_>> {
     let (&[kind, code, ..], quoted) = message.split_first_chunk::<8>()?;
     let (port, forbidden) = match (v6, kind) {
         (true, V6_UNREACHABLE) => (Unreachable::Port.code_v6(), &[1, 5, 6][..]),
@@ -240,7 +248,7 @@ pub(super) fn refused_by_guest(
         _ => return None,
     };
     // What is quoted is cut, so the lengths that it states are not to be held against it.
-    let (source, destination, protocol, rest) = if v6 {
+    let (source, destination, protocol, segment) = if v6 {
         let (header, rest) = quoted.split_first_chunk::<40>()?;
         let header = Ipv6Packet::new_unchecked(&header[..]);
         (header.src_addr().into(), header.dst_addr().into(), header.next_header(), rest)
@@ -249,7 +257,7 @@ pub(super) fn refused_by_guest(
         let rest = quoted.get(usize::from(header.header_len())..)?;
         (header.src_addr().into(), header.dst_addr().into(), header.next_header(), rest)
     };
-    let &[s0, s1, d0, d1] = rest.first_chunk()?;
+    let &[s0, s1, d0, d1] = segment.first_chunk()?;
     let host = SocketAddr::new(source, u16::from_be_bytes([s0, s1]));
     let guest = SocketAddr::new(destination, u16::from_be_bytes([d0, d1]));
     let refused = match protocol {
@@ -257,7 +265,7 @@ pub(super) fn refused_by_guest(
         IpProtocol::Tcp => code == port || forbidden.contains(&code),
         _ => false,
     };
-    refused.then_some((protocol, guest, host))
+    refused.then_some(Refused { protocol, guest, host, segment })
 }
 
 /// Whether a packet is an error itself: nobody is told of those (RFC 1122, section 3.2.2, RFC 4443,

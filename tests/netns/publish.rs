@@ -465,6 +465,19 @@ fn a_container_that_gives_ipv6_up_is_still_reached_by_clients_of_ipv6() {
     });
 }
 
+// As over TCP: what listens on IPv4 alone is reached by clients of IPv6, at the first attempt.
+#[test]
+fn a_datagram_that_one_family_refuses_is_led_to_the_other() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let _net = lab.rnsnet(&ctr).with(&["-p", "5353:53/udp"]).start();
+    let _dns = lab.dnsmasq(Place::In(&ctr), GUEST4);
+    for server in [HOST6, HOST4] {
+        let line = format!("dig +short +tries=1 +time=15 -p 5353 @{server} a.test");
+        assert_eq!(lab.sh(Place::Lan, &line).ok(), LAN4, "{server}");
+    }
+}
+
 // Its kernel has the address, whatever its programs do, and IPv4 would be no quicker.
 #[test]
 fn a_container_that_is_slow_is_waited_for() {

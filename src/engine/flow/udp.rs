@@ -82,8 +82,9 @@ pub(in crate::engine) struct UdpFlow {
 enum Via {
     /// The guest endpoint's own, by index.
     Endpoint(usize),
-    /// A published port's; `local` is the address that the client wrote to.
-    Published { listener: SocketId, local: Option<IpAddr> },
+    /// A published port's; `local` is the address that the client wrote to, `other` the guest's where it
+    /// may be served as well.
+    Published { listener: SocketId, local: Option<IpAddr>, other: Option<IpAddr> },
 }
 
 /// A datagram from a client of a published port.
@@ -177,7 +178,7 @@ impl UdpFlows {
             return Verdict::Dropped(DropReason::NoFlow);
         };
         let (socket, from) = match flow.via {
-            Via::Published { listener, local } => (listener, local),
+            Via::Published { listener, local, .. } => (listener, local),
             Via::Endpoint(endpoint) => match self.endpoints.get(endpoint) {
                 Some(endpoint) => (endpoint.socket, None),
                 None => return Verdict::Dropped(DropReason::NoResources),
@@ -322,20 +323,50 @@ impl UdpFlows {
 
     /// The guest says that nothing listens any more where a datagram of this flow was for. The
     /// host's kernel says the same to those that go on sending, once the last flow's end closes the
-    /// socket; a published port's stays, and its client hears nothing.
+    /// socket; a published port's stays, and its client is led to the guest's other address. `segment`
+    /// is the datagram, as far as it is quoted.
     pub(in crate::engine) fn handle_refused(
         &mut self,
         turn: &mut Turn<'_>,
         key: FlowKey,
+        segment: &[u8],
     ) -> Verdict {
         let Some(index) = self.flows.find(&key) else {
             return Verdict::Dropped(DropReason::UnhandledIcmp);
         };
-        // Only this flow: what the guest's program has with others goes on (RFC 4787, REQ-10).
-        if self.flows.get(index).is_some_and(|flow| matches!(flow.via, Via::Endpoint(_))) {
-            self.remove(turn.fx, index);
+        match self.flows.get(index).map(|flow| (flow.via, flow.host)) {
+            // Only this flow: what the guest's program has with others goes on (RFC 4787, REQ-10).
+            Some((Via::Endpoint(_), _)) => self.remove(turn.fx, index),
+            Some((Via::Published { other: Some(other), .. }, client)) => {
+                let led = self.lead_to(turn, index, other);
+                // Once: whoever refuses at both addresses is not asked in turn.
+                if led
+                    && key.guest.is_ipv6() == client.is_ipv6()
+                    && let Ok(datagram) = UdpPacket::new_checked(segment)
+                {
+                    self.send_to_guest(turn, index, datagram.payload());
+                }
+            }
+            _ => {}
         }
         Verdict::Flow
+    }
+
+    /// Leads a client of a published port to another address of the guest's from now on. Returns
+    /// whether that could be.
+    fn lead_to(&mut self, turn: &mut Turn<'_>, index: usize, guest: IpAddr) -> bool {
+        let Some(&UdpFlow { key, host, .. }) = self.flows.get(index) else { return false };
+        let Some(new) = self.client_key(turn, host, (Some(guest), key.guest.port())) else {
+            return false;
+        };
+        log::debug!("flow {index} udp {key}: led to {guest}");
+        self.flows.rekey(index, |flow| {
+            flow.key = new;
+            if let Via::Published { other, .. } = &mut flow.via {
+                *other = Some(key.guest.ip());
+            }
+        });
+        true
     }
 
     /// Takes a datagram from a client of a published port.
@@ -355,7 +386,8 @@ impl UdpFlows {
                     return;
                 };
                 self.make_room(turn);
-                let index = self.open(turn, key, client, Via::Published { listener, local });
+                let other = nat::inbound(turn.network, turn.lease, client.ip(), to_guest.0).other;
+                let index = self.open(turn, key, client, Via::Published { listener, local, other });
                 self.clients.insert((listener, client), index);
                 index
             }

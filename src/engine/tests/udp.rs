@@ -6,7 +6,7 @@ use smoltcp::time::Duration;
 
 use super::inbound::{advert, asked};
 use super::net::{Net, Options, address, guest, server, socket};
-use super::packets::{Datagram, Segment, UDP, ip, pattern, read_ip};
+use super::packets::{Datagram, Segment, UDP, icmp, ip, pattern, read_ip};
 use crate::config::{HostAccess, Limit, Limits, Map, Neighbours, Prefix, Protocol, Rules};
 use crate::engine::host::{HostEvent, SocketId, SocketKind};
 use crate::engine::stats::{DropReason, Verdict};
@@ -574,4 +574,62 @@ fn a_link_local_router_that_stands_for_the_host_is_reached_from_a_link_local_add
         }
         net.host_opens_nothing();
     }
+}
+
+/// The guest says of a packet that it got that nothing listens there, and quotes so much of it.
+fn refuses(net: &mut Net, packet: &[u8], quoted: usize) {
+    let got = read_ip(packet);
+    let (kind, code) = if got.from.is_ipv6() { (1, 4) } else { (3, 3) };
+    let body = [&[0; 4], &packet[..quoted]].concat();
+    net.guest_sends(&icmp(got.to, got.from, kind, code, &body));
+}
+
+// A server that listens on one family is served to clients of both, as over TCP.
+#[test]
+fn a_client_whose_datagram_is_refused_is_led_to_the_other_address() {
+    for v6 in [false, true] {
+        let mut net = Net::by_hand();
+        let listener = net.publish(Protocol::Udp, 53);
+        let client = server(v6, 5_353);
+        net.host_gets(listener, client, b"question");
+        let first = net.guest_gets();
+        assert_eq!(Datagram::read(&first).to, guest(v6, 53));
+        refuses(&mut net, &first, first.len());
+        let second = net.guest_gets_datagram();
+        assert_eq!((second.to, &*second.payload), (guest(!v6, 53), &b"question"[..]));
+        net.guest_sends(&Datagram::new(second.to, second.from, b"answer").packet());
+        let sent = net.host_sends();
+        assert_eq!(
+            (sent.socket, sent.to, &*sent.payload),
+            (listener, Some(client), &b"answer"[..])
+        );
+        // From now on it goes there at once.
+        net.host_gets(listener, client, b"again");
+        assert_eq!(net.guest_gets_datagram().to, guest(!v6, 53));
+        net.guest_gets_nothing();
+        assert_eq!(net.engine.count_flows(), 1);
+    }
+}
+
+#[test]
+fn who_refuses_at_both_addresses_is_not_asked_in_turn() {
+    let mut net = Net::by_hand();
+    let listener = net.publish(Protocol::Udp, 53);
+    let client = server(true, 5_353);
+    for _ in 0..3 {
+        net.host_gets(listener, client, b"question");
+        for v6 in [true, false] {
+            let got = net.guest_gets();
+            assert_eq!(Datagram::read(&got).to, guest(v6, 53));
+            refuses(&mut net, &got, got.len());
+        }
+        net.guest_gets_nothing();
+    }
+    // An error that quotes a part of it leads the client all the same.
+    net.host_gets(listener, client, b"question");
+    let cut = net.guest_gets();
+    refuses(&mut net, &cut, cut.len() - 1);
+    net.guest_gets_nothing();
+    net.host_gets(listener, client, b"question");
+    assert_eq!(net.guest_gets_datagram().to, guest(false, 53));
 }
