@@ -32,6 +32,24 @@ pub(crate) fn egress(words: &Words) -> Result<Egress, UsageError> {
             _ => {}
         }
     }
+    sensible(egress)
+}
+
+/// Reads rules in one text, as `deny any, allow a.test:443`; `what` is what the text is.
+///
+/// # Errors
+/// As [`egress`].
+pub(crate) fn list(what: &'static str, text: &str) -> Result<Egress, UsageError> {
+    let mut egress = Egress::default();
+    let rules = text.split(',').map(str::trim).filter(|rule| !rule.is_empty());
+    for rule in rules {
+        add(&mut egress, what, rule, || rule.parse())?;
+    }
+    sensible(egress)
+}
+
+/// Refuses an exception to nothing.
+fn sensible(egress: Egress) -> Result<Egress, UsageError> {
     match egress.useless() {
         Some(_) => Err(UsageError::Useless {
             option: "--allow",

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::join::{self, Asked};
 use super::publish::{self, PublishDefaults};
 use super::values::{self, Input};
-use super::{Environment, UsageError};
+use super::{Environment, UsageError, egress};
 use crate::config::{HostSide, Membership, Name};
 use crate::control::is_id;
 use crate::sorted::SortedMap;
@@ -25,8 +25,10 @@ pub enum HookError {
     Parse { source: serde_json::Error },
     #[error("container {id} is {status} and has no process")]
     NoProcess { id: String, status: String },
-    #[error("unknown annotation {key}: there are network, name, alias and publish")]
+    #[error("unknown annotation {key}: there are network, name, alias, publish and egress")]
     Unknown { key: String },
+    #[error("annotation {EGRESS} does nothing without a named network in {NETWORK}")]
+    Unkept,
     #[error("annotation {key}")]
     Annotation { key: &'static str, source: Box<UsageError> },
     #[error("the id {id:?} is no name for a container: give it one by the annotation {NAME}")]
@@ -58,19 +60,26 @@ impl State {
         if let Some(key) = ours.into_iter().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(HookError::Unknown { key: key.clone() });
         }
-        let Some(networks) = self.annotations.get(NETWORK) else { return Ok(None) };
+        // A container is not to start without the rules that it is to have.
+        let nothing = || match self.annotations.contains_key(EGRESS) {
+            true => Err(HookError::Unkept),
+            false => Ok(None),
+        };
+        let Some(networks) = self.annotations.get(NETWORK) else { return nothing() };
         let refuse = |key| move |source| HookError::Annotation { key, source: Box::new(source) };
         let networks: Vec<String> = words(networks).map(str::to_owned).collect();
         let Asked::Named(mut joins) = join::parse_all(&networks).map_err(refuse(NETWORK))? else {
             // Nothing at all, `none` and a network of one's own, which has options of its own.
-            return Ok(None);
+            return nothing();
         };
         let text = |key| self.annotations.get(key).map_or("", String::as_str);
         let alias = |word| Input::new("name", word).read(join::alias);
         let aliases: Result<Vec<Name>, UsageError> = words(text(ALIAS)).map(alias).collect();
         let aliases = aliases.map_err(refuse(ALIAS))?;
+        let egress = egress::list("egress", text(EGRESS)).map_err(refuse(EGRESS))?;
         for join in &mut joins {
             join.aliases.extend(aliases.iter().cloned());
+            join.egress = Some(egress.clone());
         }
         let publish: Vec<String> = words(text(PUBLISH)).map(str::to_owned).collect();
         let rules = publish::parse_all(&publish, &PublishDefaults::default());
@@ -115,7 +124,8 @@ const NETWORK: &str = "org.rnsnet.network";
 const NAME: &str = "org.rnsnet.name";
 const ALIAS: &str = "org.rnsnet.alias";
 const PUBLISH: &str = "org.rnsnet.publish";
-const KEYS: [&str; 4] = [NETWORK, NAME, ALIAS, PUBLISH];
+const EGRESS: &str = "org.rnsnet.egress";
+const KEYS: [&str; 5] = [NETWORK, NAME, ALIAS, PUBLISH, EGRESS];
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +153,7 @@ mod tests {
                 ("network", "n1:ip=10.89.0.7  n2"),
                 ("alias", "db sql"),
                 ("publish", "8080:80 53:53/udp"),
+                ("egress", "deny any, allow a.test:443"),
             ],
         );
         let Asks { membership, name } = found.unwrap().unwrap();
@@ -153,6 +164,9 @@ mod tests {
         assert_eq!(one.v4, "10.89.0.7".parse().ok());
         assert_eq!(one.aliases, ["db".parse().unwrap(), "sql".parse().unwrap()]);
         assert_eq!(two.aliases, one.aliases);
+        let rules = Vec::from(two.egress.clone().unwrap());
+        assert_eq!(rules, ["deny any", "allow a.test:443"]);
+        assert_eq!(two.egress, one.egress);
     }
 
     #[test]
@@ -195,10 +209,21 @@ mod tests {
             (("publish", "fd:3:80"), "annotation org.rnsnet.publish: "),
             (
                 ("ports", "80"),
-                "unknown annotation org.rnsnet.ports: there are network, name, alias and publish",
+                "unknown annotation org.rnsnet.ports: there are network, name, alias, publish and \
+                 egress",
+            ),
+            (
+                ("egress", "any"),
+                "annotation org.rnsnet.egress: invalid egress \"any\": a rule begins",
+            ),
+            (("egress", "allow any"), "annotation org.rnsnet.egress: --allow does nothing without"),
+            (
+                ("network", "none"),
+                "annotation org.rnsnet.egress does nothing without a named network",
             ),
         ] {
-            let refused = asks(ID, &[("network", "n1"), more]).unwrap_err();
+            let rules = ("egress", "deny any");
+            let refused = asks(ID, &[("network", "n1"), rules, more]).unwrap_err();
             let message = format!("rnsnet: {message}");
             assert!(refused.starts_with(&message), "{refused}");
         }

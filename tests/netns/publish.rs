@@ -1,7 +1,7 @@
 //! Published ports, TCP and UDP. Rows C1 C2 C4 C8 C10 C11 C13.
 
 use crate::eventually::{eventually, less_than, millis, one_of_three, secs};
-use crate::lab::{GATEWAY4, GATEWAY6, GUEST6, HOST4, HOST6, LAN4, LAN6, Lab, Place};
+use crate::lab::{GATEWAY4, GATEWAY6, GUEST4, GUEST6, HOST4, HOST6, LAN4, LAN6, Lab, Place};
 use crate::tcp::{eight, exact};
 
 const MIB: u64 = 1 << 20;
