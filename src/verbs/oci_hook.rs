@@ -22,8 +22,9 @@ pub(super) const VERB: Verb = Verb {
     more: "For runc, crun and Podman's --hooks-dir, at the stage createRuntime or prestart. Reads \
            the container's state from standard input. Its annotations say what to do: \
            org.rnsnet.network (networks as after --network, separated by spaces; without it nothing \
-           is done), org.rnsnet.name, org.rnsnet.alias (names on each of them) and \
-           org.rnsnet.publish (ports as after --publish, separated by spaces). What is attached \
+           is done), org.rnsnet.name, org.rnsnet.alias (names on each of them), \
+           org.rnsnet.publish (ports as after --publish, separated by spaces) and org.rnsnet.egress \
+           (rules as of rnsnet policy show, separated by commas). What is attached \
            already stays as it is, and a container that has stopped has left by itself.",
     arguments: &[],
     options: &[],
