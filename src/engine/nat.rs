@@ -133,16 +133,14 @@ pub fn servers_for_guest(network: &Network) -> Vec<IpAddr> {
         return vec![listen];
     }
     let named = &network.resolver.servers;
-    // Where there are rules about names, the forwarder is to know which names were found where.
     let reaches = |server: &Server| {
-        server.address.is_ipv4()
-            && server.port == 53
-            && !denied(network, server.address)
-            && network.egress.is_empty()
+        server.address.is_ipv4() && server.port == 53 && !denied(network, server.address)
     };
     let Addresses { v4, v6 } = network.addresses;
     let knows_more = network.sharing != Sharing::Private
         || !network.resolver.routes.is_empty()
+        // It is to know which names were found where.
+        || !network.egress.is_empty()
         || network.resolver.hosts.iter().any(|host| host.wildcard);
     if !named.is_empty() && named.iter().all(reaches) && !knows_more {
         return named.iter().map(|server| server.address).collect();
@@ -342,5 +340,16 @@ mod tests {
         assert_eq!(seen("10.0.2.100"), "10.0.2.2");
         assert_eq!(seen("192.0.2.9"), "192.0.2.9");
         assert_eq!(seen("2001:db8:5::9"), "2001:db8:5::9");
+    }
+
+    // F4: names that the forwarder has not answered are not known to rules.
+    #[test]
+    fn where_there_are_rules_a_guest_is_told_of_the_forwarder_alone() {
+        let mut network = network(HostAccess::None);
+        let address = "192.0.2.53".parse().unwrap();
+        network.resolver.servers = vec![Server { address, zone: None, port: 53 }];
+        assert_eq!(servers_for_guest(&network), [address]);
+        network.egress.add("deny any".parse().unwrap()).unwrap();
+        assert_eq!(servers_for_guest(&network)[0], IpAddr::V4(network.addresses.v4.dns));
     }
 }
