@@ -78,6 +78,8 @@ pub enum EgressError {
          private, internet or any; or dns"
     )]
     Syntax,
+    #[error("a rule has no scheme: write NAME:PORT, as in a.example.com:443")]
+    Url,
     #[error("a port is from 1 to 65535, a range PORT-END")]
     Ports,
     #[error("pings have no ports")]
@@ -189,6 +191,9 @@ impl EgressRule {
     pub fn read(allow: bool, text: &str) -> Result<Self, EgressError> {
         // TCP is no name.
         let text = &*text.to_ascii_lowercase();
+        if text.contains("//") {
+            return Err(EgressError::Url);
+        }
         let (kind, rest) = match text.split_once(':').unwrap_or((text, "any")) {
             ("tcp", rest) => (Some(PassKind::Tcp), rest),
             ("udp", rest) => (Some(PassKind::Udp), rest),
@@ -509,6 +514,7 @@ mod tests {
             ("ftp:a.test:21", E::Syntax),
             ("10.0.0.0/33", E::Prefix(PrefixError::Length("33".into(), 32))),
             ("a.test/24", name("a.test/24", NameError::Character('/'))),
+            ("https://a.test/", E::Url),
             ("privat", E::OnePart("privat".into())),
             ("sctp:80", E::OnePart("sctp".into())),
             ("::ffff:192.0.2.9", E::Mapped),
