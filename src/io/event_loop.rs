@@ -441,6 +441,8 @@ impl Server {
         for line in self.engine.to_string().lines() {
             log::info!("{line}");
         }
+        // Lines are written one by one: whoever reads along knows by this that it was all.
+        log::info!("end of dump");
     }
 
     /// Once a crowd of flows has left, what they had of the heap is nobody's.

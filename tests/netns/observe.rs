@@ -15,20 +15,21 @@ fn sigusr1_lists_a_live_flow_and_counters() {
         "s = tcp('192.0.2.9', 7); say(s.getsockname()[1]); threading.Event().wait()",
     );
     let port = client.line(secs(5));
-    let dump = net.dump();
-    let flow = dump
-        .lines()
-        .find(|line| line.contains(&format!("{GUEST4}:{port}")))
-        .unwrap_or_else(|| panic!("no line for the flow from port {port}: {dump}"));
-    assert!(flow.contains("192.0.2.9:7"), "{flow}");
-    assert!(flow.to_lowercase().contains("established"), "{flow}");
-    assert!(dump.contains("tcp_outbound 1"), "the counters are listed: {dump}");
+    let from = format!("{GUEST4}:{port}");
+    // The client knows that it is connected before its acknowledgement was read from the TAP.
+    eventually(secs(5), "the flow is established", || {
+        let dump = net.dump();
+        assert!(dump.contains("tcp_outbound 1"), "the counters are listed: {dump}");
+        let flow = dump.lines().find(|line| line.contains(&from)).ok_or(&*dump)?;
+        assert!(flow.contains("192.0.2.9:7"), "{flow}");
+        if flow.to_lowercase().contains("established") { Ok(()) } else { Err(flow.to_owned()) }
+    });
     assert!(net.alive());
     // And gone once the flow is.
     drop(client);
     eventually(secs(5), "the flow leaves the table", || {
         let dump = net.dump();
-        if dump.contains(&format!("{GUEST4}:{port}")) { Err(dump) } else { Ok(()) }
+        if dump.contains(&from) { Err(dump) } else { Ok(()) }
     });
 }
 

@@ -256,15 +256,12 @@ impl Rnsnet {
     pub(crate) fn dump(&self) -> String {
         let before = self.log().len();
         self.signal(Signal::SIGUSR1);
-        let mut last = String::new();
-        eventually(secs(2), "the dump is complete", || {
+        eventually(secs(5), "the dump is complete", || {
             let dump = self.log().get(before..).unwrap_or_default().to_owned();
-            if dump.contains("counters:") && dump == last {
-                return Ok(dump);
+            match dump.split_once("end of dump\n") {
+                Some((dump, _)) => Ok(dump.to_owned()),
+                None => Err(dump),
             }
-            pause(millis(100));
-            last.clone_from(&dump);
-            Err(format!("{} bytes until now", dump.len()))
         })
     }
 
