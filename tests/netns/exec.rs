@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::eventually::{PATIENCE, now, pause};
+use crate::eventually::{PATIENCE, now, pause, secs};
 
 /// How long a command may take where a test does not say otherwise.
 pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(20);
@@ -248,10 +248,11 @@ fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// What is left in a stream whose writer has ended. A grandchild may hold it open a little longer.
+/// What is left in a stream whose writer has ended: all of it, however late its reader is here. Only
+/// where a grandchild holds it open is silence its end.
 fn rest(lines: &Receiver<String>) -> String {
     let mut text = String::new();
-    while let Ok(line) = lines.recv_timeout(Duration::from_millis(500)) {
+    while let Ok(line) = lines.recv_timeout(secs(10)) {
         text.push_str(&line);
         text.push('\n');
     }

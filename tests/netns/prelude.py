@@ -30,7 +30,7 @@ def tcp(host, port, timeout=30):
     return s
 
 
-def udp(host=None, port=0, timeout=5, v6=False):
+def udp(host=None, port=0, timeout=30, v6=False):
     """A UDP socket, bound if host is given."""
     s = socket.socket(family(host) if host else socket.AF_INET6 if v6 else socket.AF_INET,
                       socket.SOCK_DGRAM)
@@ -183,7 +183,7 @@ def serve_each(handle, port=7):
 
     def connection(s):
         with s:
-            s.settimeout(20)
+            s.settimeout(120)
             handle(s)
 
     def serve():
@@ -387,7 +387,7 @@ def round_trips(host, port, total):
 
 def udp_exact(host, port, sizes):
     """Sends one datagram of each size and compares its echo; names the sizes that failed."""
-    s = udp(v6=":" in host, timeout=10)
+    s = udp(v6=":" in host)
     s.connect((host, port))
     bad = []
     for size in sizes:
@@ -403,7 +403,7 @@ def udp_exact(host, port, sizes):
 
 def udp_many(host, port, total, window=16):
     """Sends many datagrams of 100 to 1400 bytes, some in flight at once; counts exact echoes."""
-    s = udp(v6=":" in host, timeout=10)
+    s = udp(v6=":" in host)
     s.connect((host, port))
     rng, flying, exact_ones, number = random.Random(1), {}, 0, 0
     while number < total or flying:
@@ -465,7 +465,7 @@ class Wire:
     def __init__(self, ifname="eth0", gateway="10.0.2.2"):
         self.s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.s.bind((ifname, 0))
-        self.s.settimeout(10)
+        self.s.settimeout(30)
         self.own = self.s.getsockname()[4]
         self.gateway = self.resolve(gateway)
 
@@ -474,7 +474,7 @@ class Wire:
         ask = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + self.own + me + bytes(6) \
             + socket.inet_aton(gateway)
         self.s.send(b"\xff" * 6 + self.own + b"\x08\x06" + ask)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while time.monotonic() < until:
             frame = self.s.recv(65536)
             if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2":

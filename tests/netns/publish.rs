@@ -9,13 +9,13 @@ const GIB: u64 = 1 << 30;
 
 /// Asks a `who` service by TCP and gives the address that it saw.
 fn who_tcp(host: &str, port: u16) -> String {
-    format!("say(read_all(tcp('{host}', {port}, 5)).decode().split()[0])")
+    format!("say(read_all(tcp('{host}', {port})).decode().split()[0])")
 }
 
 /// Asks a `who` service by UDP, from a connected socket: it takes an answer from nowhere else.
 fn who_udp(host: &str, port: u16) -> String {
     format!(
-        "s = udp(v6=':' in '{host}', timeout=15); s.connect(('{host}', {port})); s.send(b'?')\n\
+        "s = udp(v6=':' in '{host}'); s.connect(('{host}', {port})); s.send(b'?')\n\
          say(s.recv(99).decode().split()[0])"
     )
 }
@@ -31,7 +31,7 @@ fn the_container_sees_each_tcp_clients_own_address() {
         assert_eq!(lab.py(Place::Lan, &who_tcp(host, 8080)).ok(), client);
     }
     // With the real client of the document, too.
-    let socat = lab.sh(Place::Lan, &format!("socat -T2 - TCP:{HOST4}:8080 </dev/null"));
+    let socat = lab.sh(Place::Lan, &format!("socat -t30 - TCP:{HOST4}:8080 </dev/null"));
     assert!(socat.ok().starts_with(LAN4), "{socat}");
 }
 
@@ -61,7 +61,7 @@ fn a_udp_answer_leaves_from_the_published_address() {
     let _who = lab.who(Place::In(&ctr), 80);
     for host in [HOST4, "192.0.2.3", HOST6, "2001:db8:5::3"] {
         let program = format!(
-            "s = udp(v6=':' in '{host}', timeout=15); s.sendto(b'?', ('{host}', 8080))\n\
+            "s = udp(v6=':' in '{host}'); s.sendto(b'?', ('{host}', 8080))\n\
              data, peer = s.recvfrom(99); say(data.decode().split()[0], *peer[:2])"
         );
         let client = if host.contains(':') { LAN6 } else { LAN4 };
@@ -185,8 +185,9 @@ fn iperf3_runs_to_a_published_server() {
     let Some(lab) = Lab::alone() else { return };
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).with(&["-p", "5201:5201"]).without_pcap().start();
-    let _server = lab.listen(Place::In(&ctr), &["iperf3", "-s", "-p", "5201"], 5201);
     for direction in ["", "-R"] {
+        // A server that has just served may not be ready for the next one.
+        let _server = lab.listen(Place::In(&ctr), &["iperf3", "-s", "-p", "5201"], 5201);
         lab.sh(Place::Lan, &format!("iperf3 -c {HOST4} -t 2 -f m {direction}")).ok();
     }
 }
@@ -340,7 +341,7 @@ fn udp_clients_are_told_apart() {
     let _who = lab.who(Place::In(&ctr), 80);
     let program = format!(
         "
-socks = [udp(a, p, timeout=15) for a in ('192.0.2.9', '192.0.2.10') for p in (5000, 5001)]
+socks = [udp(a, p) for a in ('192.0.2.9', '192.0.2.10') for p in (5000, 5001)]
 for s in socks:
     s.sendto(b'?', ('{HOST4}', 8080))
 for s in socks:
@@ -448,11 +449,15 @@ fn a_container_that_gives_ipv6_up_is_still_reached_by_clients_of_ipv6() {
     assert_eq!(lab.py(Place::Lan, &who_tcp(HOST6, 8080)).ok(), LAN6);
     let sysctl = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
     lab.sh(Place::In(&ctr), &format!("echo 1 > {sysctl}")).ok();
-    let patient = who_tcp(HOST6, 8080).replace("5)", "20)");
-    assert_eq!(lab.py(Place::Lan, &patient).ok(), GATEWAY4);
-    let program = format!("start = time.monotonic(); {patient}; say(ms(start) < 1000)");
-    let ran = lab.py(Place::Lan, &program);
-    assert_eq!(ran.ok(), format!("{GATEWAY4}\nTrue"), "the next one need not wait");
+    let client = who_tcp(HOST6, 8080);
+    assert_eq!(lab.py(Place::Lan, &client).ok(), GATEWAY4);
+    one_of_three("the next one need not wait", || {
+        let program = format!("start = time.monotonic(); {client}; say(ms(start))");
+        let ran = lab.py(Place::Lan, &program);
+        let (seen, took) = ran.ok().split_once('\n').expect("two lines");
+        assert_eq!(seen, GATEWAY4);
+        less_than(secs(1), millis(took.parse().expect("milliseconds")))
+    });
     // It is found out when it is back.
     let back = format!(
         "echo 0 > {sysctl}; ip addr add {GUEST6}/64 dev eth0 nodad; \
@@ -488,7 +493,7 @@ fn a_container_that_is_slow_is_waited_for() {
     let rules = "table ip6 no { chain in { type filter hook input priority 0; \
                  tcp dport 80 counter drop; }; }";
     lab.sh(Place::In(&ctr), &format!("nft '{rules}'")).ok();
-    let patient = format!("say('ready')\n{}", who_tcp(HOST6, 8080).replace("5)", "60)"));
+    let patient = format!("say('ready')\n{}", who_tcp(HOST6, 8080).replace("8080)", "8080, 120)"));
     let mut client = lab.serve(Place::Lan, &patient);
     eventually(secs(30), "four SYNs, seven seconds", || {
         let counted = lab.sh(Place::In(&ctr), "nft list ruleset").ok().to_owned();

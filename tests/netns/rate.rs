@@ -51,8 +51,9 @@ fn a_container_gets_and_sends_at_its_rate_and_another_at_full_speed() {
     let _more = lab.listen(Place::Lan, &["iperf3", "-s", "-p", "5202"], 5202);
     let words = ["iperf3", "-c", LAN4, "-p", "5202", "-t", "60", "-R"];
     let limited = lab.spawn(Place::In(&web), &words);
-    assert!(lab.speed(&other, "10.89.0.3 -t2") > 500.0);
-    assert!(lab.speed(&other, &format!("{LAN4} -t2 -R")) > 500.0);
+    for words in ["10.89.0.3 -t2".to_owned(), format!("{LAN4} -t2 -R")] {
+        one_of_three("at full speed", || within(lab.speed(&other, &words), 500.0, f64::MAX));
+    }
     drop(limited);
     // Its names are found while it sends as much as it may.
     let flood = lab.spawn(Place::In(&web), &["iperf3", "-c", "10.89.0.3", "-t", "30"]);
@@ -168,7 +169,7 @@ fn a_rate_that_is_raised_ends_a_pause() {
     // One frame, which makes debt for a minute.
     lab.within(&ctr, &format!("ping -n -c1 -s 60000 -W 20 {GATEWAY4}")).ok();
     let ask = format!(
-        "s = udp(timeout=10); s.sendto(b'?', ('{LAN4}', 7)); say('ready')
+        "s = udp(timeout=20); s.sendto(b'?', ('{LAN4}', 7)); say('ready')
 say(s.recv(99).decode().split()[0])"
     );
     let mut asks = lab.serve(Place::In(&ctr), &ask);

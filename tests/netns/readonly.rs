@@ -34,7 +34,7 @@ fn both(lab: &Lab, environment: &str, options: &str) {
         "export TOP={top}
          export RNSNET={program} CTR={} URL=http://{LAN4}:8080/ {environment}
          export OPTIONS=\"{options}\"
-         mkdir $TOP/run; mkfifo $TOP/fifo; sleep 20 >$TOP/fifo & trap \"kill $!\" EXIT
+         mkdir $TOP/run; mkfifo $TOP/fifo; sleep 100 >$TOP/fifo & trap \"kill $!\" EXIT
          {READ_ONLY} {BOTH}",
         ctr.pid()
     );

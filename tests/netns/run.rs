@@ -165,7 +165,7 @@ fn a_published_server_answers_and_ends_on_ctrl_c() {
     let root = root.to_str().expect("the lab's folders are UTF-8");
     let command = ["busybox", "httpd", "-f", "-p", "80", "-h", root];
     let mut rnsnet = lab.rnsnet_run_start(&["-p", "8080:80"], &command);
-    let fetch = |place: Place<'_>, url: &str| lab.run(place, &["curl", "-sS", "-m2", url]);
+    let fetch = |place: Place<'_>, url: &str| lab.run(place, &["curl", "-sS", "-m20", url]);
     eventually(secs(5), "the page is served", || {
         assert!(rnsnet.ended().is_none(), "it must go on");
         let page = fetch(Place::User, "http://127.0.0.1:8080/");
@@ -175,7 +175,7 @@ fn a_published_server_answers_and_ends_on_ctrl_c() {
     assert_eq!(page.ok(), "hello from inside");
     // A terminal sends SIGINT to the whole foreground group.
     interrupt_group(&rnsnet);
-    let ran = rnsnet.finish(secs(1));
+    let ran = rnsnet.finish(secs(5));
     assert_eq!(ran.code(), 130, "{ran}");
     assert!(!ran.stderr.contains("rnsnet: error") && !ran.stderr.contains("panicked"), "{ran}");
     assert_eq!(lab.sockets(Place::User, 8080), "");
@@ -231,13 +231,13 @@ fn signals_are_passed_on_to_the_command() {
         let mut rnsnet = lab.rnsnet_run_start(&[], &["sh", "-c", &script]);
         assert_eq!(rnsnet.line(secs(5)), "up");
         rnsnet.signal(signal);
-        let ran = rnsnet.finish(secs(2));
+        let ran = rnsnet.finish(secs(5));
         assert_eq!(ran.code(), 7, "{name}: {ran}");
     }
     let mut rnsnet = lab.rnsnet_run_start(&[], &["sh", "-c", "echo up; exec sleep 60"]);
     assert_eq!(rnsnet.line(secs(5)), "up");
     rnsnet.signal(Signal::SIGTERM);
-    assert_eq!(rnsnet.finish(secs(1)).code(), 143);
+    assert_eq!(rnsnet.finish(secs(5)).code(), 143);
 }
 
 // The command never outlives rnsnet.
@@ -248,7 +248,7 @@ fn the_command_dies_with_rnsnet() {
     let command = rnsnet.line(secs(5));
     rnsnet.signal(Signal::SIGKILL);
     drop(rnsnet);
-    eventually(secs(1), "the command has ended", || {
+    eventually(secs(5), "the command has ended", || {
         match std::fs::read_to_string(format!("/proc/{command}/stat")) {
             Ok(stat) if !stat.contains(") Z ") => Err(stat),
             _ => Ok(()),
@@ -261,7 +261,7 @@ fn the_command_dies_with_rnsnet() {
 fn many_run_side_by_side() {
     let Some(lab) = Lab::new() else { return };
     let _who = lab.who(Place::Lan, 7);
-    let fetch = format!("socat -T2 - TCP:{LAN4}:7 </dev/null");
+    let fetch = format!("socat -t30 - TCP:{LAN4}:7 </dev/null");
     let running: Vec<Proc> =
         (0..6).map(|_| lab.rnsnet_run_start(&[], &["sh", "-c", &fetch])).collect();
     for process in running {

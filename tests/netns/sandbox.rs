@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, promptly, secs};
+use crate::eventually::{eventually, secs};
 use crate::exec::DEFAULT_DEADLINE;
 use crate::lab::{Container, DNS4, LAN4, Lab, Place};
 use crate::networks::{info_process, process_at};
@@ -49,7 +49,7 @@ impl Lab {
     /// What a container is told of a name.
     #[track_caller]
     fn answer(&self, container: &Container) -> String {
-        let dig = format!("dig +short +tries=1 +time=2 @{DNS4} a.test");
+        let dig = format!("dig +short +tries=1 +time=20 @{DNS4} a.test");
         self.sh(Place::In(container), &dig).stdout.trim_end().to_owned()
     }
 }
@@ -57,7 +57,7 @@ impl Lab {
 /// Waits until its log tells of a server.
 #[track_caller]
 fn reads(net: &Rnsnet, server: &str) {
-    promptly(secs(2), &format!("{server} is read"), || {
+    eventually(secs(2), &format!("{server} is read"), || {
         let log = net.log();
         let last = log.lines().rfind(|line| line.contains("resolvers: ")).unwrap_or_default();
         if last.contains(server) { Ok(()) } else { Err(last.to_owned()) }

@@ -23,11 +23,16 @@ fn index(lab: &Lab, ctr: &Container) -> String {
 fn killed(lab: &Lab, ctr: &Container, net: Rnsnet) {
     net.signal(Signal::SIGKILL);
     assert!(!net.ends().success());
-    let left = lab.sh(Place::In(ctr), "ip -br a show eth0; ip route; ip -6 route").ok().to_owned();
+    // That the other side is gone the kernel tells its routes by and by.
+    let left = eventually(secs(2), "the link is down", || {
+        let left = lab.sh(Place::In(ctr), "ip -br a show eth0; ip route; ip -6 route");
+        let left = left.ok().to_owned();
+        let way = left.lines().find(|line| line.starts_with("default via 10.")).unwrap_or_default();
+        let down = way.contains(&format!("{GATEWAY4} dev eth0")) && way.contains("linkdown");
+        if down { Ok(left) } else { Err(left) }
+    });
     assert!(left.contains(&format!("{GUEST4}/24")), "{left}");
     assert!(left.contains(&format!("{GUEST6}/64")), "{left}");
-    let way = left.lines().find(|line| line.starts_with("default via 10.")).unwrap_or_default();
-    assert!(way.contains(&format!("{GATEWAY4} dev eth0")) && way.contains("linkdown"), "{left}");
     assert!(left.contains("default via fd72:6e73:6e65::2 dev eth0"), "{left}");
     assert_eq!(lab.sockets(Place::User, 8080), "", "the host's ports went with the process");
 }

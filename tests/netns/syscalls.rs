@@ -103,8 +103,8 @@ u = udp(); u.sendto(b'x', ('{LAN4}', 9)); u.recv(9)
 "
     );
     lab.py(Place::In(&ctr), &tcp_and_udp).ok();
-    lab.sh(Place::In(&ctr), &format!("ping -c1 -W5 {LAN4}")).ok();
-    let dig = format!("dig +short +tries=5 @{DNS4} a.test");
+    lab.sh(Place::In(&ctr), &format!("ping -c1 -W20 {LAN4}")).ok();
+    let dig = format!("dig +short +tries=5 +time=10 @{DNS4} a.test");
     // Slow under strace on a busy machine: dig says so, and asks again.
     let dig = lab.sh(Place::In(&ctr), &dig);
     assert!(dig.ok().ends_with("192.0.2.9"), "{dig}");

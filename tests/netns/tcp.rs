@@ -21,7 +21,7 @@ fn the_lan_sees_the_hosts_address_and_no_rule_is_made() {
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).start();
     for (to, host) in [(format!("TCP:{LAN4}:7"), HOST4), (format!("TCP6:[{LAN6}]:7"), HOST6)] {
-        let seen = lab.sh(Place::In(&ctr), &format!("socat -T2 - {to} </dev/null"));
+        let seen = lab.sh(Place::In(&ctr), &format!("socat -t30 - {to} </dev/null"));
         assert!(seen.ok().starts_with(&format!("{host} ")), "{seen}");
     }
     assert_eq!(lab.sh(Place::Host, "nft list ruleset; ip rule; ip route").ok(), rules);
@@ -116,10 +116,11 @@ sys.exit(f'{{failed}} of 8 failed' if failed else 0)
 #[test]
 fn iperf3_runs_in_both_directions() {
     let Some(lab) = Lab::alone() else { return };
-    let _server = lab.listen(Place::Lan, &["iperf3", "-s", "-p", "5201"], 5201);
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).without_pcap().start();
     for direction in ["", "-R", "--bidir -P 4"] {
+        // A server that has just served may not be ready for the next one.
+        let _server = lab.listen(Place::Lan, &["iperf3", "-s", "-p", "5201"], 5201);
         let line = format!("iperf3 -c {LAN4} -t 2 -f m {direction}");
         lab.sh(Place::In(&ctr), &line).ok();
     }
@@ -250,7 +251,7 @@ while True:
     );
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).start();
-    let program = "s = tcp('192.0.2.9', 7, 15); say(time.monotonic()); say(read_all(s))";
+    let program = "s = tcp('192.0.2.9', 7, 60); say(time.monotonic()); say(read_all(s))";
     let mut client = lab.spawn_py(Place::In(&ctr), program);
     pause(millis(1500));
     assert!(client.ended().is_none(), "the container's connection must still be waiting");
@@ -258,7 +259,7 @@ while True:
     let drained = server.line(secs(2));
     let drained: f64 =
         drained.trim_start_matches("draining ").parse().expect("a time.monotonic() value");
-    let connected: f64 = client.line(secs(15)).parse().expect("a time.monotonic() value");
+    let connected: f64 = client.line(secs(20)).parse().expect("a time.monotonic() value");
     assert!(connected > drained, "connected at {connected}, drained at {drained}");
     assert_eq!(client.line(secs(5)), "b'hello'");
 }
@@ -432,7 +433,7 @@ fn curl_fetches_a_file_of_the_lan() {
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).without_pcap().start();
     for url in [format!("http://{LAN4}:8080/"), format!("http://[{LAN6}]:8080/")] {
-        let argv = ["curl", "-sS", "-m10", &url];
+        let argv = ["curl", "-sS", "-m60", &url];
         let fetched = run(&mut lab.cmd(Place::In(&ctr), &argv), b"", secs(15));
         assert!(fetched.ok() == page, "{} bytes of {}", fetched.stdout.len(), page.len());
     }

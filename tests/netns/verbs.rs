@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::secs;
+use crate::eventually::{eventually, secs};
 use crate::exec::signal_pid;
 use crate::lab::{Container, LAN4, Lab, Place};
 use crate::networks::info_process;
@@ -59,8 +59,11 @@ fn the_file_of_a_capture_keeps_what_it_has_until_there_is_another() {
     assert_eq!(fs::read(&file).unwrap().len(), 100);
     let captured = lab.rnsnet_command(&["capture", "web", "-w", path, "-c", "1", "-s", "20"]);
     let mut captured = captured;
-    let captured = crate::exec::Proc::spawn(&mut captured);
-    lab.within(&web, "ping -c 3 10.89.0.1").ok();
+    let mut captured = crate::exec::Proc::spawn(&mut captured);
+    eventually(secs(10), "a frame is captured", || {
+        lab.within(&web, "ping -c1 -W20 10.89.0.1").ok();
+        captured.ended().map_or_else(|| Err("not yet".to_owned()), |_| Ok(()))
+    });
     assert!(captured.finish(secs(10)).status.success());
     assert_eq!(fs::read(&file).unwrap().len(), 24 + 16 + 20);
 }

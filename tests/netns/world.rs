@@ -4,11 +4,12 @@ use crate::eventually::{promptly, secs};
 use crate::exec::Proc;
 use crate::lab::{Container, HOST4, HOST6, LAN4, LAN6, Lab, Place};
 
-/// Asks the LAN's `who` service by TCP and UDP, and gives both addresses that it saw.
-fn seen(lab: &Lab, ctr: &Container, host: &str) -> Result<String, String> {
+/// Asks the LAN's `who` service by TCP and UDP, and gives both addresses that it saw; each answer is
+/// waited for so many seconds.
+fn seen(lab: &Lab, ctr: &Container, host: &str, seconds: u32) -> Result<String, String> {
     let program = format!(
-        "a = read_all(tcp('{host}', 80, 2)).decode().split()[0]\n\
-         s = udp(v6=':' in '{host}', timeout=2); s.sendto(b'?', ('{host}', 80))\n\
+        "a = read_all(tcp('{host}', 80, {seconds})).decode().split()[0]\n\
+         s = udp(v6=':' in '{host}', timeout={seconds}); s.sendto(b'?', ('{host}', 80))\n\
          say(a, s.recv(99).decode().split()[0])"
     );
     let ran = lab.py(Place::In(ctr), &program);
@@ -18,8 +19,8 @@ fn seen(lab: &Lab, ctr: &Container, host: &str) -> Result<String, String> {
 /// How a TCP connection and a datagram from the container to `host` fail.
 fn failure(lab: &Lab, ctr: &Container, host: &str) -> String {
     let program = format!(
-        "attempt('{host}', 80, 3)\n\
-         s = udp(v6=':' in '{host}', timeout=1)\n\
+        "attempt('{host}', 80)\n\
+         s = udp(v6=':' in '{host}')\n\
          # IP_RECVERR and IPV6_RECVERR: without, Linux keeps this error to itself.\n\
          s.setsockopt(*((41, 25, 1) if ':' in '{host}' else (0, 11, 1)))\n\
          s.connect(('{host}', 80))\n\
@@ -34,7 +35,7 @@ fn failure(lab: &Lab, ctr: &Container, host: &str) -> String {
 /// Waits up to a second until the LAN sees `expected` for both families.
 #[track_caller]
 fn within_a_second(lab: &Lab, ctr: &Container, host: &str, expected: &str) {
-    promptly(secs(1), &format!("{host} sees {expected}"), || match seen(lab, ctr, host) {
+    promptly(secs(1), &format!("{host} sees {expected}"), || match seen(lab, ctr, host, 2) {
         Ok(seen) if seen == format!("{expected} {expected}") => Ok(()),
         Ok(seen) | Err(seen) => Err(seen),
     });
@@ -120,7 +121,7 @@ fn a_new_address_is_used_at_once() {
         Place::In(&ctr),
         &format!(
             "
-s4, s6 = udp(timeout=5), udp(v6=True, timeout=5)
+s4, s6 = udp(), udp(v6=True)
 for line in sys.stdin:
     for s, host in ((s4, '{LAN4}'), (s6, '{LAN6}')):
         try: s.sendto(b'?', (host, 80)); say(s.recv(99).decode().split()[0])
@@ -129,7 +130,7 @@ for line in sys.stdin:
         ),
     );
     talker.tell("go");
-    assert_eq!([talker.line(secs(3)), talker.line(secs(3))], [HOST4, HOST6]);
+    assert_eq!([talker.line(secs(10)), talker.line(secs(10))], [HOST4, HOST6]);
     let inside = || {
         let seen = lab.sh(Place::In(&ctr), "ip -br addr show scope global; ip route; ip -6 route");
         seen.ok().to_owned()
@@ -144,7 +145,7 @@ for line in sys.stdin:
     within_a_second(&lab, &ctr, LAN4, "192.0.2.7");
     within_a_second(&lab, &ctr, LAN6, "2001:db8:5::7");
     talker.tell("go");
-    assert_eq!([talker.line(secs(3)), talker.line(secs(3))], ["192.0.2.7", "2001:db8:5::7"]);
+    assert_eq!([talker.line(secs(10)), talker.line(secs(10))], ["192.0.2.7", "2001:db8:5::7"]);
     assert_eq!(inside(), before, "the container's own addresses and routes are what they were");
 }
 
@@ -203,7 +204,7 @@ fn the_outbound_address_is_looked_for_when_it_is_used() {
         within_a_second(&lab, &ctr, LAN6, "2001:db8:5::50");
         // Services on the loopback are not outbound.
         let local = "say(read_all(tcp('10.0.2.2', 5140, 20)).decode().split()[0])\n\
-                     s = udp(timeout=10); s.sendto(b'?', ('10.0.2.2', 5140))\n\
+                     s = udp(); s.sendto(b'?', ('10.0.2.2', 5140))\n\
                      say(s.recv(99).decode().split()[0])";
         assert_eq!(lab.py(Place::In(&ctr), local).ok(), "127.0.0.1\n127.0.0.1");
         lab.sh(
@@ -228,7 +229,7 @@ fn containers_go_out_by_addresses_of_their_own() {
     let three = lab.container();
     lab.rn(&format!("-d --network n1 {}", three.pid()));
     for (ctr, address) in [(&one, "192.0.2.3"), (&two, HOST4), (&three, "192.0.2.3")] {
-        assert_eq!(seen(&lab, ctr, LAN4).as_deref(), Ok(&*format!("{address} {address}")));
+        assert_eq!(seen(&lab, ctr, LAN4, 30).as_deref(), Ok(&*format!("{address} {address}")));
     }
 }
 
@@ -254,7 +255,7 @@ fn the_outbound_interface_may_come_and_go() {
         Place::In(&ctr),
         &format!(
             "
-s4, s6 = udp(timeout=5), udp(v6=True, timeout=5)
+s4, s6 = udp(), udp(v6=True)
 for line in sys.stdin:
     for s, host in ((s4, '{far4}'), (s6, '{far6}')):
         try: s.sendto(b'?', (host, 80)); say(s.recv(99).decode().split()[0])
@@ -276,9 +277,12 @@ for line in sys.stdin:
         within_a_second(&lab, &ctr, far4, "198.51.100.1");
         within_a_second(&lab, &ctr, far6, "2001:db8:6::1");
         talker.tell("go");
-        assert_eq!([talker.line(secs(3)), talker.line(secs(3))], ["198.51.100.1", "2001:db8:6::1"]);
+        assert_eq!(
+            [talker.line(secs(10)), talker.line(secs(10))],
+            ["198.51.100.1", "2001:db8:6::1"]
+        );
         let local = "say(read_all(tcp('10.0.2.2', 5140, 20)).decode().split()[0])\n\
-                     s = udp(timeout=10); s.sendto(b'?', ('10.0.2.2', 5140))\n\
+                     s = udp(); s.sendto(b'?', ('10.0.2.2', 5140))\n\
                      say(s.recv(99).decode().split()[0])";
         assert_eq!(lab.py(Place::In(&ctr), local).ok(), "127.0.0.1\n127.0.0.1");
         lab.sh(Place::Host, "ip link del h1").ok();
