@@ -170,7 +170,7 @@ fn what_goes_on_for_ever_ends_with_its_reader() {
     let runtime = runtime("reader");
     for name in ["stats", "events"] {
         let mut verb = Command::new("timeout");
-        verb.args(["20", env!("CARGO_BIN_EXE_rnsnet"), name]);
+        verb.args(["60", env!("CARGO_BIN_EXE_rnsnet"), name]);
         at(&runtime, &mut verb).stdout(Stdio::piped());
         let mut child = verb.spawn().expect("timeout(1) starts");
         drop(child.stdout.take());

@@ -51,6 +51,13 @@ make_image() {
 }
 
 # tcp ADDRESS PORT, udp ADDRESS PORT: what is answered there
-# (TCP without an end of our own, after which every socat on the way would wait for half a second)
+# (TCP without an end of our own, after which every socat on the way would wait for half a second,
+# unless it has been told otherwise)
 tcp() { timeout 30 socat -u "TCP:$1:$2" -; }
-udp() { echo hello | timeout 30 socat -t 3 - "UDP:$1:$2"; }
+udp() {
+    timeout 30 bash -c 'exec 3<>"/dev/udp/$1/$2"; echo hello >&3; dd bs=512 count=1 <&3 2>/dev/null' \
+        udp "$1" "$2"
+}
+
+# listens PORT: whether a TCP service of this host does
+listens() { ss -Hltn "sport = :$1" | grep -q .; }

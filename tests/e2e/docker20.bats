@@ -54,19 +54,21 @@ teardown() {
 @test "published ports, TCP and UDP, and their end" {
     docker run --detach --name who -p 18080:80 -p 127.0.0.1:18053:53/udp bb sh -c '
         socat UDP4-LISTEN:53,fork SYSTEM:"read line; echo asked" &
-        socat TCP4-LISTEN:80,fork SYSTEM:"echo \$SOCAT_PEERADDR"'
+        socat -t 30 TCP4-LISTEN:80,fork SYSTEM:"echo \$SOCAT_PEERADDR"'
     answers() { [ "$(tcp 127.0.0.1 18080)" = 10.0.2.2 ]; }
     eventually answers
     same "$(tcp 192.0.2.1 18080)" 192.0.2.1
     same "$(tcp 192.0.2.9 18080)" 192.0.2.9
-    same "$(udp 127.0.0.1 18053)" asked
+    asked() { [ "$(udp 127.0.0.1 18053)" = asked ]; }
+    eventually asked
     docker rm --force who
     ! tcp 127.0.0.1 18080
 }
 
 @test "containers of a user network know each other and the world by name" {
     docker network create here
-    docker run --detach --name server --network here bb socat TCP4-LISTEN:80,fork SYSTEM:'echo served'
+    docker run --detach --name server --network here bb socat -t 30 TCP4-LISTEN:80,fork SYSTEM:'echo served'
+    eventually docker exec server grep -q ":0050 " /proc/net/tcp
     run timeout 20 docker run --rm --network here bb sh -c 'nc server 80; nslookup a.test; nc 192.0.2.9 7'
     has "$output" "served"
     has "$output" "Address: 192.0.2.9"

@@ -57,7 +57,7 @@ in_bare() { nsenter -t "$bare" -U --preserve-credentials -n "$@"; }
     hooked web --annotation org.rnsnet.alias="site shop" $dns
     make_bare
     rnsnet --detach --network n1 --name bare "$bare"
-    run podman exec web ping -c 1 -W 5 bare
+    run podman exec web ping -c 1 -W 20 bare
     has "$output" " 0% packet loss"
     # And back. The bare one has no file system, so no resolv.conf, of its own.
     address=$(podman exec web ip -4 addr show eth0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2)
@@ -65,10 +65,10 @@ in_bare() { nsenter -t "$bare" -U --preserve-credentials -n "$@"; }
         run in_bare busybox nslookup "$name" 10.89.0.1
         has "$output" "$address"
     done
-    run in_bare busybox ping -c 1 -W 5 "$address"
+    run in_bare busybox ping -c 1 -W 20 "$address"
     has "$output" " 0% packet loss"
     # Its short id is a name too, as with any engine.
-    run podman exec web ping -c 1 -W 5 "$(podman inspect -f '{{.Id}}' web | cut -c1-12)"
+    run podman exec web ping -c 1 -W 20 "$(podman inspect -f '{{.Id}}' web | cut -c1-12)"
     has "$output" " 0% packet loss"
 }
 
@@ -76,7 +76,7 @@ in_bare() { nsenter -t "$bare" -U --preserve-credentials -n "$@"; }
     hooked one $dns
     id=$(podman --hooks-dir "$HOME/hooks" run --detach --network none \
         --annotation org.rnsnet.network=n1:ip=10.89.0.77 bb sleep 1000)
-    run podman exec one ping -c 1 -W 5 "${id:0:12}"
+    run podman exec one ping -c 1 -W 20 "${id:0:12}"
     has "$output" "10.89.0.77"
     has "$output" " 0% packet loss"
     has "$(rnsnet ps)" "${id:0:12}"
@@ -85,7 +85,7 @@ in_bare() { nsenter -t "$bare" -U --preserve-credentials -n "$@"; }
 @test "a published port leads in, and goes with its container" {
     podman --hooks-dir "$HOME/hooks" run --detach --name served --network none \
         --annotation org.rnsnet.network=n1 --annotation org.rnsnet.publish=127.0.0.1:18210:80 \
-        bb socat TCP4-LISTEN:80,fork SYSTEM:"echo served"
+        bb socat -t 30 TCP4-LISTEN:80,fork SYSTEM:"echo served"
     answers() { [ "$(tcp 127.0.0.1 18210)" = served ]; }
     eventually answers
     podman rm --force --time 0 served
@@ -98,7 +98,7 @@ in_bare() { nsenter -t "$bare" -U --preserve-credentials -n "$@"; }
     hooked web
     podman run --detach --name late --network none $dns --cap-add NET_RAW bb sleep 1000
     rnsnet --detach --network n1 --name late "$(podman inspect -f '{{.State.Pid}}' late)"
-    run podman exec late ping -c 1 -W 5 web
+    run podman exec late ping -c 1 -W 20 web
     has "$output" " 0% packet loss"
     podman stop --time 0 late
     gone() { ! rnsnet ps | grep -q late; }
@@ -133,9 +133,9 @@ in_bare() { nsenter -t "$bare" -U --preserve-credentials -n "$@"; }
     hooked other --runtime crun --cgroups disabled $dns
     same "$(podman inspect -f '{{.OCIRuntime}}' other)" crun
     hooked web $dns
-    run podman exec other ping -c 1 -W 5 web
+    run podman exec other ping -c 1 -W 20 web
     has "$output" " 0% packet loss"
-    run podman exec web ping -c 1 -W 5 other
+    run podman exec web ping -c 1 -W 20 other
     has "$output" " 0% packet loss"
     podman rm --force --time 0 other
     gone() { ! rnsnet ps | grep -q other; }
@@ -179,7 +179,7 @@ in_bare() { nsenter -t "$bare" -U --preserve-credentials -n "$@"; }
     mv "$HOME/bundle/config.new" "$HOME/bundle/config.json"
     echo "nameserver 10.89.0.1" >"$HOME/bundle/rootfs/etc/resolv.conf"
     runc --root "$HOME/runc" run --detach --bundle "$HOME/bundle" plain </dev/null >"$HOME/out" 2>&1
-    run runc --root "$HOME/runc" exec plain ping -c 1 -W 5 web
+    run runc --root "$HOME/runc" exec plain ping -c 1 -W 20 web
     has "$output" " 0% packet loss"
     has "$(rnsnet ps)" plain
     runc --root "$HOME/runc" delete --force plain

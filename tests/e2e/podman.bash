@@ -38,7 +38,7 @@ ipv6_leads_out() {
 ports_in_a_range() {
     local port
     podman run --detach --name range "$@" -p 127.0.0.1:18100-18102:80-82 bb sh -c '
-        for port in 80 81 82; do socat TCP6-LISTEN:$port,ipv6only=0,fork "SYSTEM:echo port $port" & done
+        for port in 80 81 82; do socat -t 30 TCP6-LISTEN:$port,ipv6only=0,fork "SYSTEM:echo port $port" & done
         sleep 100'
     for port in 0 1 2; do
         answers() { [ "$(tcp 127.0.0.1 1810$port)" = "port 8$port" ]; }
@@ -53,8 +53,7 @@ a_port_that_is_taken() {
     shift
     socat TCP-LISTEN:18110,bind=127.0.0.1,reuseaddr - 3>&- &
     listener=$!
-    listening() { ss -Hltn 'sport = :18110' | grep -q .; }
-    eventually listening
+    eventually listens 18110
     run podman run --rm "$@" -p 127.0.0.1:18110:80 bb true
     kill "$listener" || true
     [ "$status" != 0 ]
@@ -77,7 +76,7 @@ other_user_namespaces() {
 a_bridge_network() {
     podman network create here
     podman run --detach --name server --network here -p 127.0.0.1:18120:80 bb \
-        socat TCP4-LISTEN:80,fork SYSTEM:"echo served"
+        socat -t 30 TCP4-LISTEN:80,fork SYSTEM:"echo served"
     answers() { [ "$(tcp 127.0.0.1 18120)" = served ]; }
     eventually answers
     run podman run --rm --network here bb sh -c \
@@ -93,7 +92,7 @@ a_bridge_network() {
 
 a_pod() {
     podman pod create --name pod -p 127.0.0.1:18130:80
-    podman run --detach --pod pod bb socat TCP4-LISTEN:80,fork SYSTEM:"echo pod"
+    podman run --detach --pod pod bb socat -t 30 TCP4-LISTEN:80,fork SYSTEM:"echo pod"
     answers() { [ "$(tcp 127.0.0.1 18130)" = pod ]; }
     eventually answers
     has "$(podman run --rm --pod pod bb nc 127.0.0.1 80)" pod

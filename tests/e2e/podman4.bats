@@ -16,7 +16,7 @@ teardown() { podman_gone; }
 who() {
     podman run --detach --name who "$@" bb sh -c '
         socat UDP4-LISTEN:53,fork SYSTEM:"read line; echo \$SOCAT_PEERADDR" &
-        socat TCP4-LISTEN:80,fork SYSTEM:"echo \$SOCAT_PEERADDR"'
+        socat -t 30 TCP4-LISTEN:80,fork SYSTEM:"echo \$SOCAT_PEERADDR"'
     eventually podman exec who sh -c 'grep -q ":0050 " /proc/net/tcp && grep -q ":0035 " /proc/net/udp'
 }
 
@@ -41,8 +41,9 @@ who() {
 }
 
 @test "the host's loopback is closed and its own address is not" {
-    socat TCP-LISTEN:18090,reuseaddr,fork SYSTEM:'echo here' &
+    socat -t 30 TCP-LISTEN:18090,reuseaddr,fork SYSTEM:'echo here' &
     listener=$!
+    eventually listens 18090
     run podman run --rm bb sh -c 'nc 10.0.2.2 18090; nc 127.0.0.1 18090; nc 192.0.2.1 18090'
     kill "$listener"
     same "$(grep -c here <<<"$output")" 1
@@ -87,7 +88,7 @@ who() {
         podman rm --force --time 0 range
     done
     podman run --detach --name six --network slirp4netns:port_handler=slirp4netns \
-        -p '[::1]:18106:80' bb socat TCP4-LISTEN:80,fork SYSTEM:"echo six"
+        -p '[::1]:18106:80' bb socat -t 30 TCP4-LISTEN:80,fork SYSTEM:"echo six"
     six() { [ "$(tcp '[::1]' 18106)" = six ]; }
     eventually six
 }
@@ -98,8 +99,9 @@ who() {
 }
 
 @test "cidr, mtu, IPv4 only, outbound_addr and allow_host_loopback" {
-    socat TCP-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo from $SOCAT_PEERADDR' &
+    socat -t 30 TCP-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo from $SOCAT_PEERADDR' &
     listener=$!
+    eventually listens 18091
     options=mtu=1400,cidr=10.77.0.0/24,allow_host_loopback=true,enable_ipv6=false
     run podman run --rm --network "slirp4netns:$options" bb sh -c \
         'ip addr; nc 10.77.0.2 18091; nslookup a.test 10.77.0.3'

@@ -70,9 +70,9 @@ container() {
     for told in "connect shared two" "connect shared one"; do
         eventually grep -qx "$told" "$HOME/told"
     done
-    run as 1002 rnsnet run --network "$owner/shared" -- ping -c 2 -W 5 one
+    run as 1002 rnsnet run --network "$owner/shared" -- ping -c 1 -W 20 one
     has "$output" " 0% packet loss"
-    run as 1001 rnsnet run --network shared -- ping -c 2 -W 5 two
+    run as 1001 rnsnet run --network shared -- ping -c 1 -W 20 two
     has "$output" " 0% packet loss"
 
     container 1003
@@ -217,7 +217,7 @@ END
     as 1001 rnsnet -d --network shared --name one "$pid"
     write_member
     member() {
-        as 1002 timeout 20 unshare --user --map-root-user --net \
+        as 1002 timeout 60 unshare --user --map-root-user --net \
             python3 "$HOME/member.py" "/tmp/rnsnet-shared-$owner/shared/control.sock" "$1"
     }
     member null

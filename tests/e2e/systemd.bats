@@ -50,11 +50,12 @@ start() {
     manager=$!
     eventually test -S "$NOTIFY_SOCKET"
     podman run --detach --name web --network none --sdnotify=ignore bb \
-        socat TCP4-LISTEN:80,fork SYSTEM:'echo \$SOCAT_PEERADDR'
+        socat -t 30 TCP4-LISTEN:80,fork SYSTEM:'echo \$SOCAT_PEERADDR'
     start web
     eventually grep READY=1 "$HOME/told"
     has "$(cat "$HOME/told")" "STATUS=eth0 10.0.2.100/24"
-    same "$(tcp 192.0.2.1 18080)" 192.0.2.1
+    served() { [ "$(tcp 192.0.2.1 18080)" = 192.0.2.1 ]; }
+    eventually served
     container="$(podman inspect --format '{{.State.Pid}}' web)"
 
     kill -9 "$service"

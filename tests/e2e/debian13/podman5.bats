@@ -19,7 +19,7 @@ helpers() { pgrep -u "$(id -u)" -f "^$E2E/helpers/pasta " || true; }
 who() {
     podman run --detach --name who "$@" bb sh -c '
         socat UDP6-LISTEN:53,ipv6only=0,fork SYSTEM:"read line; echo \$SOCAT_PEERADDR" &
-        socat TCP6-LISTEN:80,ipv6only=0,fork SYSTEM:"echo \$SOCAT_PEERADDR"'
+        socat -t 30 TCP6-LISTEN:80,ipv6only=0,fork SYSTEM:"echo \$SOCAT_PEERADDR"'
     eventually podman exec who sh -c 'grep -q ":0050 " /proc/net/tcp6 && grep -q ":0035 " /proc/net/udp6'
 }
 
@@ -53,10 +53,12 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
 }
 
 @test "the host is at host.containers.internal, and its loopback is closed" {
-    socat TCP4-LISTEN:18090,bind=192.0.2.1,reuseaddr,fork SYSTEM:'echo here' &
+    socat -t 30 TCP4-LISTEN:18090,bind=192.0.2.1,reuseaddr,fork SYSTEM:'echo here' &
     open=$!
-    socat TCP4-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo closed' &
+    socat -t 30 TCP4-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo closed' &
     closed=$!
+    eventually listens 18090
+    eventually listens 18091
     run podman run --rm bb sh -c '
         grep host.containers.internal /etc/hosts
         nc host.containers.internal 18090
@@ -108,8 +110,9 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
 }
 
 @test "options of --network pasta" {
-    socat TCP4-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo from $SOCAT_PEERADDR' &
+    socat -t 30 TCP4-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo from $SOCAT_PEERADDR' &
     listener=$!
+    eventually listens 18091
     options=--ipv4-only,-a,10.0.2.100,-n,24,-g,10.0.2.2,--dns-forward,10.0.2.3,-m,1500,-I,net0
     options=$options,--no-ndp,--no-dhcpv6,--no-dhcp
     run podman run --rm --network "pasta:$options" bb sh -c \
@@ -135,17 +138,17 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
 }
 
 @test "ports follow the container with --network pasta:-t,auto" {
-    podman run --detach --name auto --network pasta:-t,auto bb sh -c 'socat TCP4-LISTEN:18140,fork SYSTEM:"echo followed"'
+    podman run --detach --name auto --network pasta:-t,auto bb sh -c 'socat -t 30 TCP4-LISTEN:18140,fork SYSTEM:"echo followed"'
     answers() { [ "$(tcp 192.0.2.1 18140)" = followed ]; }
     eventually answers
 }
 
 # The line of podman-run(1).
 @test "ports follow both ways with --network pasta:-t,auto,-u,auto,-T,auto,-U,auto" {
-    socat TCP4-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo outside' 3>&- &
+    socat -t 30 TCP4-LISTEN:18091,bind=127.0.0.1,reuseaddr,fork SYSTEM:'echo outside' 3>&- &
     listener=$!
     podman run --detach --name auto --network pasta:-t,auto,-u,auto,-T,auto,-U,auto bb \
-        sh -c 'socat TCP4-LISTEN:18140,fork SYSTEM:"echo inside"'
+        sh -c 'socat -t 30 TCP4-LISTEN:18140,fork SYSTEM:"echo inside"'
     inside() { [ "$(tcp 127.0.0.1 18140)" = inside ]; }
     eventually inside
     outside() { podman exec auto nc 127.0.0.1 18091 | grep -qx outside; }
@@ -157,7 +160,7 @@ v6() { sed 's/[][]//g' <<<"$1" | sed 's/^0000:0000:0000:0000:0000:ffff:/::ffff:/
 
 @test "a server on the container's own loopback, with --network pasta:--host-lo-to-ns-lo" {
     podman run --detach --name local --network pasta:--host-lo-to-ns-lo -p 18141:80 bb \
-        socat TCP4-LISTEN:80,bind=127.0.0.1,fork SYSTEM:'echo \$SOCAT_PEERADDR'
+        socat -t 30 TCP4-LISTEN:80,bind=127.0.0.1,fork SYSTEM:'echo \$SOCAT_PEERADDR'
     answers() { [ "$(tcp 127.0.0.1 18141)" = 127.0.0.1 ]; }
     eventually answers
     ! tcp 192.0.2.9 18141 || return 1

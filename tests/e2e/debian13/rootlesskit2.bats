@@ -30,7 +30,7 @@ inside() {
         run timeout 30 rootlesskit --net pasta --pasta-binary "$binary" --disable-host-loopback \
             --mtu 65520 --copy-up /etc sh -c '
                 ip addr show tap0; ip route; cat /etc/resolv.conf
-                socat - TCP:192.0.2.9:7; socat -u TCP:a.test:7 -; socat -T 2 - TCP:10.0.2.2:22'
+                socat -t 30 - TCP:192.0.2.9:7; socat -u TCP:a.test:7 -; socat -T 2 - TCP:10.0.2.2:22'
         echo "$output"
         has "$output" "mtu 65520 "
         has "$output" "inet 10.0.2.100/24"
@@ -44,7 +44,7 @@ inside() {
 @test "the network, its name and its MTU can be chosen" {
     run timeout 30 rootlesskit --net pasta --pasta-binary "$E2E/helpers/pasta" \
         --mtu 1500 --cidr 10.9.8.0/24 --ifname eth9 --copy-up /etc \
-        sh -c 'ip addr show eth9; socat - TCP:192.0.2.9:7'
+        sh -c 'ip addr show eth9; socat -t 30 - TCP:192.0.2.9:7'
     echo "$output"
     has "$output" "mtu 1500 "
     has "$output" "inet 10.9.8.100/24"
@@ -53,7 +53,7 @@ inside() {
 
 @test "ports follow the child with the implicit port driver" {
     kit "$E2E/helpers/pasta" --port-driver implicit \
-        socat TCP4-LISTEN:18080,fork SYSTEM:'echo $SOCAT_PEERADDR'
+        socat -t 30 TCP4-LISTEN:18080,fork SYSTEM:'echo $SOCAT_PEERADDR'
     answers() { [ "$(tcp 192.0.2.9 18080)" = 192.0.2.9 ]; }
     eventually answers || { cat "$HOME/out"; false; }
     same "$(tcp 127.0.0.1 18080)" 10.0.2.2
@@ -65,7 +65,7 @@ inside() {
         "slirp4netns --slirp4netns-binary $E2E/home/slirp4netns"; do
         # shellcheck disable=SC2086  # a list of words
         run timeout 30 rootlesskit --net $net --disable-host-loopback --detach-netns --copy-up /etc \
-            sh -c 'nsenter -n"$ROOTLESSKIT_STATE_DIR/netns" socat - TCP:192.0.2.9:7'
+            sh -c 'nsenter -n"$ROOTLESSKIT_STATE_DIR/netns" socat -t 30 - TCP:192.0.2.9:7'
         echo "$output"
         has "$output" "192.0.2.1"
         eventually no_pastas
