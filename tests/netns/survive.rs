@@ -58,7 +58,12 @@ fn after_kill_9_the_same_command_takes_the_interface_over() {
     let before = index(&lab, &ctr);
     // The best of several: the machine may be busy with other tests.
     let mut fastest = secs(60);
-    for round in ["second", "third", "fourth"] {
+    for (number, round) in
+        ["second", "third", "fourth", "fifth", "sixth", "seventh"].into_iter().enumerate()
+    {
+        if number >= 3 && fastest < secs(1) {
+            break;
+        }
         killed(&lab, &ctr, net);
         let start = now();
         net = lab.rnsnet(&ctr).with(&["-p", "8080:80"]).named(round).start();
@@ -233,8 +238,8 @@ fn reattach_binds_where_the_run_was_told_to() {
     assert_eq!(before.lines().count(), 7, "{before}");
     for _ in 0..2 {
         net.signal(Signal::SIGKILL);
-        let again = lab.reattach(&["web"]).start();
         assert!(!net.ends().success());
+        let again = lab.reattach(&["web"]).start();
         assert_eq!(lab.rn("port web"), before);
         net = again;
     }
@@ -251,8 +256,8 @@ fn reattach_binds_where_who_published_was_told_to() {
     assert_eq!(own.ok(), "80/tcp -> 127.0.0.1:8080\n80/tcp -> [::1]:8080");
     let before = lab.rn("port web");
     net.signal(Signal::SIGKILL);
-    let _again = lab.reattach(&["web"]).start();
     assert!(!net.ends().success());
+    let _again = lab.reattach(&["web"]).start();
     assert_eq!(lab.rn("port web"), before);
 }
 
@@ -315,8 +320,8 @@ fn reattach_publishes_what_was_changed_at_run_time() {
         }
         assert!(!before.contains("8080") && !before.contains("8082"), "{before}");
         net.signal(Signal::SIGKILL);
-        let again = lab.reattach(&["web"]).start();
         assert!(!net.ends().success());
+        let again = lab.reattach(&["web"]).start();
         assert_eq!(verb("port web"), before, "round {round}");
         let seen = |port: u16| {
             let program = format!("say(read_all(tcp('{HOST4}', {port})).decode().split()[0])");
@@ -330,8 +335,8 @@ fn reattach_publishes_what_was_changed_at_run_time() {
     verb("publish web 8084:80");
     let before = verb("port web");
     net.signal(Signal::SIGKILL);
-    let _again = lab.reattach(&["web"]).start();
     assert!(!net.ends().success());
+    let _again = lab.reattach(&["web"]).start();
     assert_eq!(verb("port web"), before);
     assert!(before.contains("8084") && !before.contains("8081"), "{before}");
 }

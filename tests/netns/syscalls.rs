@@ -10,7 +10,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::eventually::{eventually, secs};
-use crate::exec::{Proc, run};
+use crate::exec::Proc;
 use crate::lab::{DNS4, GUEST4, HOST4, LAN4, Lab, Place};
 
 /// Calls of the list that these processes do not make, and why others do.
@@ -71,6 +71,14 @@ fn traced(lab: &Lab, name: &str, args: &[&str]) -> std::process::Command {
     let mut command = lab.cmd(Place::User, &["strace", "--daemonize", "-f", "-q", "-o"]);
     command.arg(file).arg(crate::rnsnet::binary()).args(args);
     command
+}
+
+/// Runs one whose tracer stays behind with what follows it, and holds its output open.
+#[track_caller]
+fn ends_well(command: &mut std::process::Command) {
+    let mut process = Proc::spawn(command);
+    let status = eventually(secs(10), "it ends", || process.ended().ok_or_else(String::new));
+    assert!(status.success(), "{status}");
 }
 
 /// A network that does whatever can be asked of one.
@@ -156,7 +164,7 @@ fn run_a_command(lab: &Lab) {
 fn serve_in_the_background(lab: &Lab) {
     let ctr = lab.container();
     let pid = ctr.pid().to_string();
-    run(&mut traced(lab, "background", &["--detach", &pid]), b"", secs(10)).ok();
+    ends_well(&mut traced(lab, "background", &["--detach", &pid]));
     let page = lab.sh(Place::In(&ctr), &format!("ip -br addr show eth0; : {GUEST4}"));
     assert!(page.ok().contains(GUEST4), "{page}");
     ctr.kill();
@@ -167,7 +175,7 @@ fn follow_ports(lab: &Lab) {
     let ctr = lab.container();
     let pid = ctr.pid().to_string();
     let options = ["--config-net", "-q", "-t", "auto", "-u", "none", &pid];
-    run(&mut traced(lab, "pasta", &options), b"", secs(10)).ok();
+    ends_well(&mut traced(lab, "pasta", &options));
     let _who = lab.who(Place::In(&ctr), 8089);
     eventually(secs(5), "the host listens on 8089", || {
         let sockets = lab.sockets(Place::Host, 8089);
