@@ -474,8 +474,8 @@ fn started(pid: i32) -> Option<u64> {
     fields.split(' ').nth(19)?.parse().ok()
 }
 
-/// How long a killed process may take to be gone.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a killed process may take to be gone: slow machines have others to run first.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the second of two states begins in the file, so what the first may have, in bytes: every port
 /// of both protocols. The rest is holes.
