@@ -269,17 +269,17 @@ fn a_failure_to_tell_leaves_the_container_on_no_network() {
     lab.rn("network create n1");
     let _other = lab.member("--network n1 --name other");
     let ctr = lab.container();
-    let script = format!(
-        "{{ sleep 0.3; {} -d --network n1 --ready-fd 5 {} 5>&1 1>&2 || echo code $? >&2; }} | true",
-        binary().display(),
-        ctr.pid()
+    let program = format!(
+        "import subprocess\nnobody, told = os.pipe(); os.close(nobody)\n\
+         words = '-d --network n1 --ready-fd {{}} {}'.format(told).split()\n\
+         say('code', subprocess.run(['{}', *words], pass_fds=[told]).returncode)",
+        ctr.pid(),
+        binary().display()
     );
-    let told = lab.sh(Place::User, &script).stderr;
-    assert!(told.contains("code 1"), "{told}");
+    assert_eq!(lab.py(Place::User, &program).ok(), "code 1");
     eventually(secs(5), "it is on no network", || {
         let names = lab.rn("ps --format {{.Name}}");
-        if names == "other" { Ok(()) } else { Err(names) }
+        let links = lab.sh(Place::In(&ctr), "ip -br link").ok().to_owned();
+        if names == "other" && !links.contains("eth0") { Ok(()) } else { Err(names + &links) }
     });
-    let links = lab.sh(Place::In(&ctr), "ip -br link").ok().to_owned();
-    assert!(!links.contains("eth0"), "{links}");
 }

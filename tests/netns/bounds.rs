@@ -1,17 +1,28 @@
 //! What a container cannot use up: the host's log, the last descriptors. Row K5.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, secs};
+use crate::eventually::{eventually, now, secs};
 use crate::lab::{DNS4, HOST4, LAN4, Lab, Place};
+
+/// Sends everything back, as `echo_tcp` does, however long its clients are silent.
+pub(crate) fn patient_echo(port: u16) -> String {
+    format!(
+        "def echo(s):
+    s.settimeout(None)
+    while data := s.recv(1 << 16): s.sendall(data)
+serve_each(echo, {port})"
+    )
+}
 
 // K5: a container that has something to complain about, all the time.
 #[test]
 fn a_container_cannot_fill_the_log() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
+    let start = now();
     let net = lab.rnsnet(&ctr).log_level("info").start();
     // DHCPDECLINE: every one of them is worth a warning (RFC 2131, section 4.3.3).
     let program = "
@@ -19,8 +30,11 @@ wire = Wire()
 options = bytes((99, 130, 83, 99, 53, 1, 4, 255))
 body = struct.pack('!BBBBIHH', 1, 1, 6, 0, 7, 0, 0) + bytes(16) + wire.own + bytes(202) + options
 frame = packet('10.0.2.100', '10.0.2.2', 17, udp_datagram(68, 67, body))
-for _ in range(20000):
+for n in range(20000):
     wire.send(frame)
+    # Each hundred of them are read before the next: the interface's queue drops what is too much.
+    if n % 100 == 0:
+        wire.resolve('10.0.2.2')
 attempt('10.0.2.2', 9)
 ";
     lab.py(Place::In(&ctr), program).ok();
@@ -30,7 +44,8 @@ attempt('10.0.2.2', 9)
     let log = std::fs::read_to_string(log).expect("it has a log");
     let told = log.lines().filter(|line| line.contains("somebody else has")).count();
     // The burst of 50, and two for each second that it took.
-    assert!((50..50 + 2 * 30).contains(&told), "{told} warnings");
+    let most = 50 + 2 * (start.elapsed().as_secs() as usize + 1);
+    assert!((50..=most).contains(&told), "{told} warnings of {most}");
     let left_out: usize = log
         .lines()
         .filter_map(|line| {
@@ -47,7 +62,7 @@ fn flows_leave_descriptors_for_dns_and_control() {
     let Some(lab) = Lab::new() else { return };
     let _dns = lab.dns_server(LAN4);
     lab.set_resolv_conf(&format!("nameserver {LAN4}\n"));
-    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
+    let _echo = lab.serve(Place::Lan, &patient_echo(7));
     for inbound in [false, true] {
         let ctr = lab.container();
         let net = lab
@@ -55,7 +70,7 @@ fn flows_leave_descriptors_for_dns_and_control() {
             .descriptors(96)
             .with(&["-p", "127.0.0.1:8081:80", "-p", &format!("{HOST4}:8080:80"), "-n", "web"])
             .start();
-        let _inside = lab.serve(Place::In(&ctr), "echo_tcp(80)");
+        let _inside = lab.serve(Place::In(&ctr), &patient_echo(80));
         // Flows until no more can be had, from within or from outside, and one at last of each kind.
         let (place, to) =
             if inbound { (Place::Lan, (HOST4, 8080)) } else { (Place::In(&ctr), (LAN4, 7)) };
@@ -64,7 +79,7 @@ fn flows_leave_descriptors_for_dns_and_control() {
 held = []
 for _ in range(200):
     try:
-        s = tcp('{}', {}, 4)
+        s = tcp('{}', {}, 10)
         s.sendall(b'x')
         s.recv(1)
         held.append(s)
@@ -83,7 +98,7 @@ sys.stdin.readline()
             assert_eq!(lab.sh(Place::In(&ctr), &dig).ok(), LAN4, "{held} flows");
         }
         // Nor does it spin while somebody waits for one.
-        let _waits = lab.spawn_py(Place::Lan, &format!("tcp('{HOST4}', 8080); forever()"));
+        let _waits = lab.serve(Place::Lan, &format!("s = tcp('{HOST4}', 8080); forever()"));
         net.rests("without a descriptor for a client");
         let flows = lab.rnsnet_ends(&["flows", "web"]);
         assert!(flows.ok().lines().count() > 20, "{flows}");
@@ -184,16 +199,24 @@ sys.stdin.readline()
 }
 
 /// The counters of bounds that were met, as `rnsnet stats` has them.
-fn met(lab: &Lab) -> String {
+#[track_caller]
+fn met(lab: &Lab) -> BTreeMap<String, u32> {
     let stats = ["stats", "--no-stream", "--format", "{{json .Limits}}", "web"];
-    lab.rnsnet_ends(&stats).ok().to_owned()
+    serde_json::from_str(lab.rnsnet_ends(&stats).ok()).expect("counts by name")
+}
+
+/// Whether this bound alone was met, so often: more often where a SYN was late and came again.
+#[track_caller]
+fn assert_met(lab: &Lab, bound: &str, least: u32) {
+    let met = met(lab);
+    assert!(met.len() == 1 && met.get(bound) >= Some(&least), "{bound}: {met:?}");
 }
 
 // K5: bounds that the user has set: what is too much is refused as a host would, and counted.
 #[test]
 fn bounds_are_what_the_user_says() {
     let Some(lab) = Lab::new() else { return };
-    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
+    let _echo = lab.serve(Place::Lan, &patient_echo(7));
     let ctr = lab.container();
     let limits = ["--limit", "tcp=3", "--limit", "udp=2", "--limit", "clients=2", "-n", "web"];
     let _net = lab.rnsnet(&ctr).with(&limits).start();
@@ -218,7 +241,8 @@ sys.stdin.readline()
     assert_eq!(holder.line(secs(10)), "3 2");
     eventually(secs(10), "all five datagrams are seen", || {
         let met = met(&lab);
-        if met == "{\"tcp\":2,\"udp\":3}" { Ok(()) } else { Err(met) }
+        let counted = met.len() == 2 && met.get("tcp") >= Some(&2) && met.get("udp") == Some(&3);
+        if counted { Ok(()) } else { Err(format!("{met:?}")) }
     });
     // Clients that say nothing go when somebody comes who has something to ask.
     let sockets = lab.sh(Place::Host, "find \"$XDG_RUNTIME_DIR\" -name control.sock");
@@ -238,7 +262,7 @@ sys.stdin.readline()
     assert_eq!(silent.line(secs(10)), "ready");
     eventually(secs(10), "a third client is served, and counted", || {
         let met = met(&lab);
-        if met.contains("\"clients\"") { Ok(()) } else { Err(met) }
+        if met.contains_key("clients") { Ok(()) } else { Err(format!("{met:?}")) }
     });
     holder.tell("done");
     holder.finish(secs(10));
@@ -252,7 +276,7 @@ sys.stdin.readline()
 #[test]
 fn descriptors_are_as_many_as_the_user_says() {
     let Some(lab) = Lab::new() else { return };
-    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
+    let _echo = lab.serve(Place::Lan, &patient_echo(7));
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).with(&["--limit", "descriptors=96", "-n", "web"]).start();
     let program = format!(
@@ -272,7 +296,7 @@ sys.stdin.readline()
     assert!((20..72).contains(&held), "{held} connections");
     let count = lab.descriptors(net.pid());
     assert!((held..=96).contains(&count), "{count} descriptors for {held} connections");
-    assert_eq!(met(&lab), "{\"descriptors\":1}");
+    assert_met(&lab, "descriptors", 1);
 }
 
 // K5 E6: the same on a named network, whose process has options of its own.
@@ -290,7 +314,7 @@ fn bounds_of_a_named_network_are_among_its_options() {
     let program = format!("s = tcp('{LAN4}', 7); attempt('{LAN4}', 7); s.sendall(b'x')");
     let tried = lab.py(Place::In(&one), &program);
     assert!(tried.ok().contains("ECONNREFUSED"), "{tried}");
-    assert_eq!(met(&lab), "{\"tcp-each\":1}");
+    assert_met(&lab, "tcp-each", 1);
     let wrong = rn("network create --opt limit.tcp=none n2");
     assert_eq!(wrong.code(), 2, "{wrong}");
     assert!(wrong.stderr.contains("tcp: expected a number from 1 to 262144"), "{wrong}");

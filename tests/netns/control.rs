@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, secs};
+use crate::bounds::patient_echo;
+use crate::eventually::{eventually, one_of_three, secs};
 use crate::exec::Ran;
 use crate::lab::{Container, GUEST4, HOST4, LAN4, Lab, Place};
 use crate::rnsnet::binary;
@@ -141,7 +142,7 @@ fn a_port_is_published_and_taken_back_while_it_runs() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).with(&["-n", "web"]).start();
-    let _echo = lab.serve(Place::In(&ctr), "echo_tcp(80)");
+    let _echo = lab.serve(Place::In(&ctr), &patient_echo(80));
     let published = lab.verb(&["publish", "web", "8080:80"]);
     assert_eq!(published, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080");
     let mut client = lab.spawn(
@@ -163,7 +164,7 @@ fn a_port_is_published_and_taken_back_while_it_runs() {
     assert_eq!(lab.verb(&["unpublish", "web", "8080:80"]), "");
     assert_eq!(lab.sockets(Place::User, 8080).lines().filter(|l| l.contains("LISTEN")).count(), 0);
     assert_eq!(lab.verb(&["port", "web"]), "");
-    let attempt = lab.py(Place::Lan, &format!("attempt('{HOST4}', 8080, 3)"));
+    let attempt = lab.py(Place::Lan, &format!("attempt('{HOST4}', 8080)"));
     assert!(attempt.ok().starts_with("ECONNREFUSED"), "{attempt}");
     // What stood goes on.
     client.tell("go on");
@@ -178,18 +179,20 @@ fn a_port_is_published_and_taken_back_while_it_runs() {
     assert_eq!(lab.sockets(Place::User, 9000), "");
 
     // Within 50 ms, most of a hundred times: the machine may be busy with other things.
-    let times = lab.ask(
-        "took = []\n\
-         for n in range(50):\n\
-         \x20   for what in ['publish', 'unpublish']:\n\
-         \x20       start = time.monotonic()\n\
-         \x20       answer = ask(request(what, spec='8081:80'))\n\
-         \x20       took.append(ms(start))\n\
-         \x20       assert answer.startswith('{\"return\"'), answer\n\
-         say(sorted(took)[50])",
-    );
-    let usual: u32 = times.ok().parse().unwrap();
-    assert!(usual <= 50, "{usual} ms");
+    one_of_three("publishing takes 50 ms at most", || {
+        let times = lab.ask(
+            "took = []\n\
+             for n in range(50):\n\
+             \x20   for what in ['publish', 'unpublish']:\n\
+             \x20       start = time.monotonic()\n\
+             \x20       answer = ask(request(what, spec='8081:80'))\n\
+             \x20       took.append(ms(start))\n\
+             \x20       assert answer.startswith('{\"return\"'), answer\n\
+             say(sorted(took)[50])",
+        );
+        let usual: u32 = times.ok().parse().unwrap();
+        if usual <= 50 { Ok(()) } else { Err(format!("{usual} ms")) }
+    });
 }
 
 // K6, A8
@@ -305,16 +308,21 @@ fn silent_and_slow_clients_delay_nobody() {
         ),
     );
     assert_eq!(crowd.line(secs(20)), "there");
-    let page = lab.sh(Place::In(&ctr), &format!("curl -sS -m5 http://{LAN4}:8080/"));
+    let page = lab.sh(Place::In(&ctr), &format!("curl -sS -m20 http://{LAN4}:8080/"));
     assert_eq!(page.ok(), "the page");
     assert_eq!(lab.verb(&["ps", "--format", "{{.Name}}"]), "web");
     drop(crowd);
 
+    // Who is kept from asking by the machine makes room for others, and comes again.
     let thousand = lab.ask(
         "answers = []\n\
          def one():\n\
-         \x20   try: answers.append(ask(request('version')).startswith('{\"return\"'))\n\
-         \x20   except OSError as e: answers.append(e)\n\
+         \x20   for _ in range(9):\n\
+         \x20       start = time.monotonic()\n\
+         \x20       try: answer = ask(request('version'))\n\
+         \x20       except OSError as e: answer = repr(e)\n\
+         \x20       if answer.startswith('{\"return\"') or ms(start) < 100: break\n\
+         \x20   answers.append(answer.startswith('{\"return\"'))\n\
          threads = [threading.Thread(target=one) for _ in range(1000)]\n\
          [t.start() for t in threads]; [t.join() for t in threads]\n\
          say(len(answers), answers.count(True))",
@@ -337,7 +345,8 @@ fn flows_have_names() {
         Place::In(&ctr),
         "import subprocess\n\
          subprocess.run(['dig', '+short', '@10.0.2.3', 'a.test'], stdout=subprocess.DEVNULL)\n\
-         s = tcp('192.0.2.9', 7); s.sendall(b'12345'); u = udp(); u.sendto(b'abc', ('192.0.2.9', 9))\n\
+         s = tcp('192.0.2.9', 7); s.sendall(b'12345'); u = udp(timeout=30)\n\
+         u.sendto(b'abc', ('192.0.2.9', 9))\n\
          u.recv(9); say(s.getsockname()[1], u.getsockname()[1]); threading.Event().wait()",
     );
     let ports = client.line(secs(5));
@@ -504,10 +513,10 @@ fn a_ring_of_frames_is_never_larger_than_it_may_be() {
 for _ in range(64): s.sendall(data)
 s.shutdown(socket.SHUT_WR); say(s.recv(99).decode() or 'end')";
     lab.py(Place::In(&ctr), send).ok();
-    // The last thing that happens is in it.
-    lab.sh(Place::In(&ctr), "ping -c1 -W5 10.0.2.2").ok();
     let before = format!("{file}.1");
+    // The last thing that happens is in it, once it is done with what came before.
     eventually(secs(10), "both files are there, and the ping", || {
+        lab.sh(Place::In(&ctr), "ping -c1 -W20 10.0.2.2").ok();
         let read = lab.run(Place::User, &["tcpdump", "-nr", &file, "icmp"]);
         if read.stdout.contains("echo reply") && length(&before) > 0 {
             Ok(())
@@ -530,15 +539,10 @@ fn events_are_told_as_they_happen() {
     let Some(lab) = Lab::new() else { return };
     let program = binary();
     let program = program.to_str().unwrap();
+    // From a time on, so that it does not matter when it begins to listen.
+    let format = "{{.Action}} {{.Name}} {{.Port}}";
     let mut events =
-        lab.spawn(Place::User, &[program, "events", "--format", "{{.Action}} {{.Name}} {{.Port}}"]);
-    eventually(secs(5), "it watches", || {
-        if lab.runtime().join("rnsnet/networks").exists() {
-            Ok(())
-        } else {
-            Err("not yet".to_owned())
-        }
-    });
+        lab.spawn(Place::User, &[program, "events", "--since", "10m", "--format", format]);
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).with(&["-n", "web"]).start();
     assert_eq!(events.line(secs(5)).trim(), "connect web");
@@ -562,11 +566,30 @@ fn events_are_told_as_they_happen() {
         let line = late.line(secs(5));
         assert!(line.contains(past), "{past}: {line}");
     }
-    assert_eq!(events.line(secs(5)).trim(), "connect a");
-    assert!(events.line(secs(5)).starts_with("publish db "));
+    // Two processes tell of these, so whoever is first to be heard is told of first.
+    let mut both = [events.line(secs(5)), events.line(secs(5))];
+    both.sort_unstable();
+    assert!(both[0].trim() == "connect a" && both[1].starts_with("publish db "), "{both:?}");
+    // Without a time it tells of nothing that was before: it listens once it tells of anything.
+    let file = lab.dir().join("from-now");
+    let from_now = format!("exec {program} events --format '{{{{.Action}}}}' > {}", file.display());
+    let _from_now = lab.spawn(Place::User, &["sh", "-c", &from_now]);
+    let heard = || std::fs::read_to_string(&file).unwrap_or_default();
+    eventually(secs(5), "it tells of what happens", || {
+        lab.verb(&["publish", "a", "127.0.0.1:8081:80"]);
+        lab.verb(&["unpublish", "a", "8081"]);
+        for told in ["publish a 80/tcp", "unpublish a 80/tcp"] {
+            assert!(events.line(secs(5)).starts_with(told));
+        }
+        if heard().contains("unpublish") { Ok(()) } else { Err(heard()) }
+    });
     net.signal(Signal::SIGKILL);
     assert!(!net.ends().success());
     assert_eq!(events.line(secs(5)).trim(), "disconnect db");
+    eventually(secs(5), "it tells of the end", || {
+        if heard().ends_with("disconnect\n") { Ok(()) } else { Err(heard()) }
+    });
+    assert!(heard().lines().all(|line| line != "connect"), "{}", heard());
 }
 
 #[test]

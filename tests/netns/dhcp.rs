@@ -51,7 +51,7 @@ fn udhcpc_configures_the_container() {
         let _net = lab.rnsnet(&ctr).with(SEARCH).with(options).start();
         forget_addresses(&lab, &ctr);
         let run = format!(
-            "busybox udhcpc -i eth0 -O search -f -q -n -t 3 -T 1 -s {}",
+            "busybox udhcpc -i eth0 -O search -f -q -n -t 30 -T 1 -s {}",
             script(&lab, "udhcpc", UDHCPC)
         );
         // Twice: a client that restarts gets the same.
@@ -97,7 +97,7 @@ fn machines_behind_a_bridge_have_addresses_of_their_own() {
         let plug = format!(
             "ip link add v{pid} type veth peer name eth0 netns {pid}
              ip link set v{pid} master br0 up; {into} ip link set eth0 up
-             {into} busybox udhcpc -i eth0 -f -q -n -t 10 -T 1 -s {udhcpc}"
+             {into} busybox udhcpc -i eth0 -f -q -n -t 30 -T 1 -s {udhcpc}"
         );
         let client = lab.sh(Place::In(&ctr), &plug);
         assert!(client.ok().contains(&format!("bound: {address}/24 via {GATEWAY4}")), "{client}");
@@ -117,7 +117,7 @@ fn udhcpc_that_remembers_another_network_gets_the_right_address() {
     let _net = lab.rnsnet(&ctr).start();
     forget_addresses(&lab, &ctr);
     let run = format!(
-        "busybox udhcpc -i eth0 -f -q -n -t 3 -T 1 -B -r 192.168.7.7 -s {}",
+        "busybox udhcpc -i eth0 -f -q -n -t 30 -T 1 -B -r 192.168.7.7 -s {}",
         script(&lab, "udhcpc", UDHCPC)
     );
     let client = lab.sh(Place::In(&ctr), &run);
@@ -211,7 +211,7 @@ fn the_kernel_configures_itself_beside_the_address_that_was_set() {
     assert!(own.starts_with("fd72:6e73:6e65:"), "{addresses}");
     for source in [&own, GUEST6] {
         let program = format!(
-            "s = socket.create_connection(('{LAN6}', 7), 5, ('{source}', 0))
+            "s = socket.create_connection(('{LAN6}', 7), 30, ('{source}', 0))
 say(s.recv(99).decode().split()[0])"
         );
         assert_eq!(lab.py(Place::In(&ctr), &program).ok(), "2001:db8:5::1", "{source}");

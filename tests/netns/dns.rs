@@ -1,5 +1,6 @@
 //! The DNS forwarder at the network's .3. Row D1.
 
+use crate::eventually::{eventually, secs};
 use crate::exec::Proc;
 use crate::lab::{DNS4, DNS6, GUEST4, LAN4, LAN6, Lab, Place};
 
@@ -39,7 +40,16 @@ impl Lab {
             &at,
             &big,
         ];
-        self.listen(place, &[&argv[..], options].concat(), port)
+        // By both transports, each for itself, beside another that is there already.
+        let count = |kind: &str| self.sockets(place, port).matches(kind).count();
+        let before = [count("LISTEN"), count("UNCONN")];
+        let process = self.listen(place, &[&argv[..], options].concat(), port);
+        eventually(secs(5), "dnsmasq listens by UDP and TCP", || {
+            let now = [count("LISTEN"), count("UNCONN")];
+            let both = now.iter().zip(&before).all(|(now, before)| now > before);
+            if both { Ok(()) } else { Err(self.sockets(place, port)) }
+        });
+        process
     }
 }
 

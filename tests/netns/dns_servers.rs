@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use crate::eventually::{eventually, less_than, one_of_three, promptly, secs};
+use crate::eventually::{eventually, less_than, millis, one_of_three, promptly, secs};
 use crate::exec::Proc;
 use crate::lab::{Container, DNS4, HOST4, LAN4, Lab, Place, arrivals};
+use crate::networks::query_time;
 
 /// Another machine's address on the LAN.
 const OTHER4: &str = "192.0.2.10";
@@ -65,12 +66,12 @@ say(ask(), min(ask() for _ in range(20)))
     one_of_three("the first answer within 2 s, others within a tenth of one", || {
         let ctr = lab.container();
         let _net = lab.rnsnet(&ctr).start();
-        let times = lab.py(Place::In(&ctr), &program);
+        let said = lab.py(Place::In(&ctr), &program);
         let times: Vec<u32> =
-            times.ok().split(' ').map(|ms| ms.parse().expect("a number")).collect();
+            said.stdout.split_whitespace().filter_map(|ms| ms.parse().ok()).collect();
         match times[..] {
             [..2_000, ..100] => Ok(()),
-            _ => Err(format!("milliseconds: {times:?}")),
+            _ => Err(format!("not milliseconds, or too many: {said}")),
         }
     });
 }
@@ -80,17 +81,22 @@ say(ask(), min(ask() for _ in range(20)))
 fn a_server_that_says_nothing_is_left_for_the_next() {
     let Some(lab) = Lab::new() else { return };
     lab.set_resolv_conf(&format!("nameserver {HOST4}\nnameserver {LAN4}\n"));
-    let mut silent = lab.counter(Place::Host, &[53]);
     let _dns = lab.dns_server(LAN4);
     let ctr = lab.container();
-    let _net = lab.rnsnet(&ctr).start();
     let line = format!("dig +short +tries=1 +time=15 +tcp @{DNS4} a.test");
-    assert_eq!(lab.sh(Place::In(&ctr), &line).ok(), LAN4);
-    let asked = arrivals(&mut silent);
-    assert_eq!(asked, "0 connections 1 datagrams");
-    // The other one is the first now.
-    assert_eq!(lab.sh(Place::In(&ctr), &line).ok(), LAN4);
-    assert_eq!(arrivals(&mut silent), asked);
+    // A server that the machine keeps from answering is left, too.
+    one_of_three("the silent one is asked once", || {
+        let mut silent = lab.counter(Place::Host, &[53]);
+        let _net = lab.rnsnet(&ctr).start();
+        let mut seen = Vec::new();
+        // The second time the other one is the first.
+        for _ in 0..2 {
+            assert_eq!(lab.sh(Place::In(&ctr), &line).ok(), LAN4);
+            seen.push(arrivals(&mut silent));
+        }
+        if seen == ["0 connections 1 datagrams"; 2] { Ok(()) } else { Err(seen.join(", ")) }
+    });
+    let _net = lab.rnsnet(&ctr).start();
     // What a datagram has no room for is had over TCP.
     let big = lab.sh(Place::In(&ctr), &line.replace("a.test", "big.test TXT"));
     assert!(big.ok().len() > 3000, "{big}");
@@ -147,8 +153,9 @@ forever()
 #[test]
 fn servers_may_have_ipv6_addresses_and_zones() {
     let Some(lab) = Lab::new() else { return };
-    let _dns = lab.dnsmasq_with(Place::Lan, &["--interface=l0"], 53);
+    // First: dnsmasq listens there once it may.
     let link_local = lab.link_local();
+    let _dns = lab.dnsmasq_with(Place::Lan, &["--interface=l0"], 53);
     for server in ["2001:db8:5::9".to_owned(), format!("{link_local}%h0")] {
         lab.set_resolv_conf(&format!("nameserver {server}\n"));
         let ctr = lab.container();
@@ -320,13 +327,22 @@ fn a_kept_answer_does_not_trouble_the_server() {
     let _dns = lab.lan_dns(LAN4, &["--local-ttl=600", "--log-queries", &log_to]);
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).start();
-    for _ in 0..5 {
+    let asked = |behind: &str| {
+        // Another name, behind what the server was asked until now: again where it was slow.
+        lab.dig(&ctr, &format!("AAAA {behind}"));
+        let log = fs::read_to_string(&log).expect("dnsmasq writes its log");
+        log.matches("query[A] ").count()
+    };
+    assert_eq!(lab.dig(&ctr, "a.test"), LAN4);
+    let before = asked("one.test");
+    assert_eq!(lab.dig(&ctr, "+tcp A.test"), LAN4);
+    for _ in 0..4 {
         assert_eq!(lab.dig(&ctr, "a.test"), LAN4);
         assert_eq!(lab.dig(&ctr, "+tcp A.test"), LAN4);
     }
     assert_eq!(counter(&net.dump(), "dns_cached"), 9);
-    let log = fs::read_to_string(log).expect("dnsmasq writes its log");
-    assert_eq!(log.matches("query[A]").count(), 1, "{log}");
+    assert!(before > 0, "it writes what it is asked");
+    assert_eq!(asked("two.test"), before);
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).with(&["--dns-cache", "0"]).named("without").start();
     for _ in 0..3 {
@@ -342,14 +358,19 @@ fn a_thousand_queries_in_flight_are_all_answered() {
     let server = format!(
         "
 s = udp('{LAN4}', 53, timeout=None)
+def answer(data, peer):
+    s.sendto(data[:2] + b'\\x85\\x80\\0\\1\\0\\1\\0\\0\\0\\0' + data[12:]
+             + b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\0\\0\\4' + data[13:17], peer)
 def serve():
     waiting = dict()
     while len(waiting) < 1000:
         data, peer = s.recvfrom(600)
         waiting[data[12:]] = data, peer
     for data, peer in waiting.values():
-        s.sendto(data[:2] + b'\\x85\\x80\\0\\1\\0\\1\\0\\0\\0\\0' + data[12:]
-                 + b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\0\\0\\4' + data[13:17], peer)
+        answer(data, peer)
+    # What is asked again: a burst beyond a socket's buffer is lost.
+    while True:
+        answer(*s.recvfrom(600))
 thread(serve)
 forever()
 "
@@ -357,20 +378,24 @@ forever()
     let _server = lab.serve(Place::Lan, &server);
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).start();
+    // Room for all of them, should rnsnet be kept from reading: nobody asks twice.
+    lab.sh(Place::In(&ctr), "ip link set eth0 txqueuelen 2000").ok();
     let client = format!(
         "
-s, good = udp(timeout=20), set()
+# The answers to 250 have room in the buffer of one.
+asking, good = [udp(timeout=20) for _ in range(4)], set()
 for n in range(1000):
     name = f'{{n:04}}'.encode()
-    s.sendto(struct.pack('!HHHHHH', n, 0x0100, 1, 0, 0, 0) + b'\\4' + name + b'\\4test\\0\\0\\1\\0\\1',
+    asking[n // 250].sendto(struct.pack('!HHHHHH', n, 0x0100, 1, 0, 0, 0) + b'\\4' + name + b'\\4test\\0\\0\\1\\0\\1',
              ('{DNS4}', 53))
-    # As a program does that has other work; a burst beyond the socket's buffer is lost anyway.
+    # As a program does that has other work.
     if n % 50 == 49: time.sleep(0.005)
 try:
-    while len(good) < 1000:
-        data = s.recv(600)
-        n = struct.unpack('!H', data[:2])[0]
-        if data[-4:] == f'{{n:04}}'.encode(): good.add(n)
+    for number, s in enumerate(asking):
+        while len(good) < 250 * (number + 1):
+            data = s.recv(600)
+            n = struct.unpack('!H', data[:2])[0]
+            if data[-4:] == f'{{n:04}}'.encode(): good.add(n)
 except TimeoutError:
     pass
 say(len(good))
@@ -427,12 +452,10 @@ forever()
     let _idle = lab.serve(Place::In(&ctr), &program);
     for transport in ["+notcp", "+tcp"] {
         one_of_three(transport, || {
-            let line = format!("dig +short +tries=1 +time=5 {transport} @{DNS4} a.test");
-            let dig = lab.sh(Place::In(&ctr), &line);
-            if dig.stdout.trim_end() != LAN4 {
-                return Err(dig.to_string());
-            }
-            less_than(secs(1), dig.took)
+            let line = "dig +noall +answer +stats +tries=1 +time=15";
+            let dig = lab.sh(Place::In(&ctr), &format!("{line} {transport} @{DNS4} a.test"));
+            assert!(dig.ok().contains(LAN4), "{dig}");
+            less_than(secs(1), millis(query_time(dig.ok()).into()))
         });
     }
 }

@@ -3,10 +3,11 @@
 
 use nix::sys::signal::Signal;
 
+use crate::bounds::patient_echo;
 use crate::eventually::{eventually, secs};
-use crate::exec::signal_pid;
 use crate::lab::{Container, DNS4, LAN4, LAN6, Lab, Place};
-use crate::networks::info_process;
+use crate::left::killed;
+use crate::networks::{info_process, reaches};
 
 /// What curl says of a page: its text, or its exit code.
 fn page(lab: &Lab, ctr: &Container, url: &str) -> String {
@@ -20,7 +21,7 @@ fn connects(lab: &Lab, ctr: &Container, to: &str, port: u16) -> String {
         "start = time.monotonic()\n\
          try: tcp('{to}', {port}); said = 'yes'\n\
          except OSError as error: said = errno.errorcode.get(error.errno, 'timeout')\n\
-         say(said if ms(start) < 5000 else 'late ' + said)"
+         say(said if ms(start) < 10000 else 'late ' + said)"
     );
     lab.py(Place::In(ctr), &program).ok().to_owned()
 }
@@ -45,12 +46,12 @@ fn what_is_not_allowed_is_told_so_at_once() {
     assert_eq!(connects(&lab, &ctr, LAN4, 7), "EHOSTUNREACH");
     assert_eq!(connects(&lab, &ctr, LAN6, 8080), "EACCES");
     let udp = format!(
-        "s = udp(); s.connect(('{LAN4}', 7)); s.send(b'x')\n\
+        "s = udp(timeout=30); s.connect(('{LAN4}', 7)); s.send(b'x')\n\
          try: say(s.recv(9))\n\
          except OSError as error: say(errno.errorcode[error.errno])"
     );
     assert_eq!(lab.py(Place::In(&ctr), &udp).ok(), "EHOSTUNREACH");
-    lab.sh(Place::In(&ctr), &format!("ping -c1 -W5 {LAN4}")).ok();
+    lab.sh(Place::In(&ctr), &format!("ping -c1 -W20 {LAN4}")).ok();
     let denied = lab.rn("policy log web --format {{.Attempt}}");
     let expected =
         ["deny tcp 192.0.2.9:7", "deny tcp [2001:db8:5::9]:8080", "deny udp 192.0.2.9:7"];
@@ -59,7 +60,10 @@ fn what_is_not_allowed_is_told_so_at_once() {
     let rows: Vec<Vec<&str>> =
         rules.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["RULE", "HITS", "NETWORK"]);
-    assert_eq!(rows[1], ["deny", "any", "3", "default"]);
+    // More where a SYN was late and came again.
+    let hits = |row: &[&str]| row[2].parse::<u32>().expect("a number");
+    assert_eq!((rows[1][..2].join(" "), rows[1][3]), ("deny any".to_owned(), "default"));
+    assert!(hits(&rows[1]) >= 3, "{rules}");
     assert_eq!(rows[2], ["allow", "tcp:192.0.2.9:8080", "1", "default"]);
     assert_eq!(rows[3], ["allow", "icmp", "1", "default"]);
     let inspected = lab.rnsnet_ends(&["inspect", "-f", "{{json .NetworkSettings.Egress}}", "web"]);
@@ -131,8 +135,7 @@ fn private_networks_are_denied_and_the_rest_is_not() {
 #[test]
 fn rules_change_while_it_runs_and_end_what_stands() {
     let Some(lab) = Lab::new() else { return };
-    let _servers = [8080, 8081]
-        .map(|port| lab.serve(Place::Lan, &format!("serve_each(lambda s: s.recv(1), {port})")));
+    let _servers = [8080, 8081].map(|port| lab.serve(Place::Lan, &patient_echo(port)));
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).with(&["--name", "web"]).start();
     let mut client = lab.spawn_py(
@@ -150,7 +153,9 @@ fn rules_change_while_it_runs_and_end_what_stands() {
     assert_eq!(connects(&lab, &ctr, LAN4, 8080), "EHOSTUNREACH");
     assert_eq!(connects(&lab, &ctr, LAN4, 8081), "yes");
     assert!(lab.rn("flows web").contains(":8081"), "the other stands");
-    assert_eq!(lab.rn("policy show web --format {{.Rule}}:{{.Hits}}"), "deny tcp:192.0.2.9:8080:1");
+    let shown = lab.rn("policy show web --format {{.Rule}}:{{.Hits}}");
+    let hits = shown.strip_prefix("deny tcp:192.0.2.9:8080:").and_then(|hits| hits.parse().ok());
+    assert!(hits.is_some_and(|hits: u32| hits > 0), "{shown}");
     // It is in force for the process after a killed one.
     net.signal(Signal::SIGKILL);
     assert!(!net.ends().success());
@@ -183,30 +188,30 @@ fn rules_are_one_container_s_on_every_network_that_it_is_on() {
     }
     let web = lab.member("--network n1 --name web --egress deny --allow tcp:8080");
     let db = lab.member("--network n1 --name db");
-    let reaches = |ctr: &Container| connects(&lab, ctr, LAN4, 7);
-    assert_eq!([reaches(&web), reaches(&db)], ["EHOSTUNREACH", "yes"]);
+    let calls = |ctr: &Container| connects(&lab, ctr, LAN4, 7);
+    assert_eq!([calls(&web), calls(&db)], ["EHOSTUNREACH", "yes"]);
     assert_eq!(page(&lab, &web, &format!("http://{LAN4}:8080/")), "hello from the lan");
     // Its neighbours are not outside.
-    lab.within(&web, "ping -c1 -W5 10.89.0.3").ok();
+    assert!(reaches(&lab, &web, "10.89.0.3"));
     // Another way out has the same rules.
     lab.rn("network connect --gw-priority 7 n2 web");
     let route = lab.within(&web, &format!("ip route get {LAN4}")).ok().to_owned();
     assert!(route.contains("10.89.1.1"), "{route}");
-    assert_eq!(reaches(&web), "EHOSTUNREACH");
+    assert_eq!(calls(&web), "EHOSTUNREACH");
     assert_eq!(lab.rn("policy allow web tcp:192.0.2.9:7"), "web");
-    assert_eq!(reaches(&web), "yes");
+    assert_eq!(calls(&web), "yes");
     let shown = lab.rn("policy show web --format {{.Network}}:{{.Rule}}");
     let first = |network: &str| format!("{network}:allow tcp:192.0.2.9:7");
     assert!(shown.contains(&first("n1")) && shown.contains(&first("n2")), "{shown}");
     lab.rn("policy deny web tcp:192.0.2.9:7");
     for network in ["n1", "n2"] {
-        signal_pid(info_process(&lab, network), Signal::SIGKILL);
+        killed(info_process(&lab, network));
         eventually(secs(10), "it can be reattached", || {
             let ran = lab.rnsnet_ends(&["reattach", network]);
             if ran.status.success() { Ok(()) } else { Err(ran.to_string()) }
         });
     }
-    assert_eq!([reaches(&web), reaches(&db)], ["EHOSTUNREACH", "yes"]);
+    assert_eq!([calls(&web), calls(&db)], ["EHOSTUNREACH", "yes"]);
     // Which rules it began with is known, too.
     lab.rn("policy reset web");
     let shown = lab.rn("policy show web --format {{.Network}}:{{.Rule}}");
@@ -215,7 +220,7 @@ fn rules_are_one_container_s_on_every_network_that_it_is_on() {
     assert!(!shown.contains("192.0.2.9"), "{shown}");
     lab.rn("network disconnect n2 web");
     lab.rn("network connect --gw-priority 7 --egress allow n2 web");
-    assert_eq!(reaches(&web), "yes");
+    assert_eq!(calls(&web), "yes");
 }
 
 #[test]

@@ -4,12 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use nix::sys::signal::Signal;
-
-use crate::eventually::{eventually, promptly, secs};
-use crate::exec::{self, Proc, signal_pid};
+use crate::eventually::{eventually, one_of_three, promptly, secs};
+use crate::exec::{self, Proc};
 use crate::lab::{Container, HOST4, LAN4, Lab, Place, python};
-use crate::networks::{info_process, pings};
+use crate::networks::{info_process, pings, reaches};
 use crate::rnsnet::binary;
 
 impl Lab {
@@ -59,9 +57,13 @@ while time.monotonic() < end:
     for other in [&b, &c] {
         lab.within(other, "echo 0 > /proc/sys/net/ipv4/icmp_echo_ignore_broadcasts").ok();
     }
-    let answers = lab.within(&a, "ping -b -c2 -W2 10.89.0.255").stdout;
-    assert!(answers.contains("from 10.89.0.3") && answers.contains("from 10.89.0.4"), "{answers}");
-    let ran = lab.rnsnet_ends(&["run", "--network", "n6", "--", "ping", "-6", "-c2", "-W5", "b"]);
+    // It ends with the second answer, whosever that is.
+    eventually(secs(10), "both answer", || {
+        let answers = lab.within(&a, "ping -b -c2 -W2 10.89.0.255").stdout;
+        let both = ["from 10.89.0.3", "from 10.89.0.4"].iter().all(|from| answers.contains(from));
+        if both { Ok(()) } else { Err(answers) }
+    });
+    let ran = lab.rnsnet_ends(&["run", "--network", "n6", "--", "ping", "-6", "-c2", "-W20", "b"]);
     assert!(ran.ok().contains("64 bytes from b.n6 (fd"), "{ran}");
     let addresses = lab.within(&a, "ip -br addr show eth0").ok().to_owned();
     assert!(addresses.contains(" fd") && addresses.contains("10.89.0.2/24"), "{addresses}");
@@ -97,7 +99,7 @@ fn containers_reach_each_other_by_addresses_of_the_link_alone() {
     reach();
     // Outward it is who it is on the network.
     let _who = lab.who(Place::Lan, 80);
-    assert!(pings(&lab, &a, "10.89.0.3"));
+    assert!(reaches(&lab, &a, "10.89.0.3"));
     lab.py(Place::In(&a), &format!("read_all(tcp('{LAN4}', 80))")).ok();
     // Another takes one of them: nothing of what it says by it arrives.
     lab.within(
@@ -112,7 +114,9 @@ fn containers_reach_each_other_by_addresses_of_the_link_alone() {
         let count = || lab.drops("n1").remove(reason).unwrap_or_default();
         let before = count();
         assert!(!lab.within(&thief, &format!("ping -c1 -W1 {words}")).status.success(), "{words}");
-        assert!(count() > before, "{words}");
+        eventually(secs(5), &format!("{reason} is counted"), || {
+            if count() > before { Ok(()) } else { Err(format!("{before}")) }
+        });
     }
     reach();
     let taken = lab.container();
@@ -122,7 +126,7 @@ fn containers_reach_each_other_by_addresses_of_the_link_alone() {
     );
     assert!(!lab.within(&taken, "ip -br link").ok().contains("eth0"));
     // It stays over the end of the network's process.
-    signal_pid(info_process(&lab, "n1"), Signal::SIGKILL);
+    lab.kill_network("n1");
     lab.rn("reattach");
     assert_eq!(shown("a"), r#"{"LinkLocalIPs":["169.254.1.1","fe80::1:1"]}"#);
     reach();
@@ -145,7 +149,7 @@ fn a_container_that_takes_another_ones_address_says_nothing_by_it() {
     lab.within(&thief, "ip addr add 10.89.0.3/32 dev eth0").ok();
     // Where it would arrive nothing does: the answer would go to the victim in any case.
     let watch = "s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x800))\n\
-                 s.settimeout(20); say('ready'); seen = set()\n\
+                 s.settimeout(60); say('ready'); seen = set()\n\
                  while '10.89.0.2' not in seen:\n    \
                  data, at = s.recvfrom(2000)\n    \
                  if data[9] == 1 and at[2] == 0: seen.add(socket.inet_ntoa(data[12:16]))\n\
@@ -154,7 +158,7 @@ fn a_container_that_takes_another_ones_address_says_nothing_by_it() {
     let before = lab.drops("n1").remove("spoofed-source").unwrap_or_default();
     let spoof = "ping -c1 -W1 -I 10.89.0.3 10.89.0.4";
     assert!(!lab.within(&thief, spoof).status.success());
-    assert!(pings(&lab, &thief, "10.89.0.4"));
+    assert!(reaches(&lab, &thief, "10.89.0.4"));
     assert_eq!(watcher.line(secs(20)), "10.89.0.2");
     let after = lab.drops("n1").remove("spoofed-source").unwrap_or_default();
     assert!(after > before, "{before} {after}");
@@ -164,9 +168,9 @@ fn a_container_that_takes_another_ones_address_says_nothing_by_it() {
     // A hardware address alike.
     lab.within(&thief, "ip link set eth0 address 02:72:0a:59:00:03").ok();
     assert!(!pings(&lab, &thief, "10.89.0.4"));
-    let program = "say(read_all(tcp('10.89.0.4', 80, 5)).decode().split()[0])";
+    let program = "say(read_all(tcp('10.89.0.4', 80)).decode().split()[0])";
     assert_eq!(lab.py(Place::In(&victim), program).ok(), "10.89.0.3");
-    assert!(pings(&lab, &other, "10.89.0.3"));
+    assert!(reaches(&lab, &other, "10.89.0.3"));
 }
 
 // F10: every way to be another that the link layer has, each with a mark that is looked for where it
@@ -202,9 +206,10 @@ for n in range(3000):
     s.send(bytes([2, 0x72, 10, 89, 0, 4]) + struct.pack('!HI', 0x0200, n) + bytes([8, 0])
            + packet('10.89.0.2', '10.89.0.4', 17, udp_datagram(9, 4000)))
 ";
-    lab.py(Place::In(&thief), flood).ok();
-    assert!(pings(&lab, &victim, "10.89.0.4") && pings(&lab, &other, "10.89.0.3"));
+    // Again where it was too much for the queue of the interface.
     eventually(secs(10), "the flood has been counted", || {
+        lab.py(Place::In(&thief), flood).ok();
+        assert!(reaches(&lab, &victim, "10.89.0.4") && reaches(&lab, &other, "10.89.0.3"));
         let count = lab.drops("n1").remove("spoofed-mac").unwrap_or_default();
         if count > 2500 { Ok(()) } else { Err(count.to_string()) }
     });
@@ -213,7 +218,7 @@ for n in range(3000):
 /// Says which marks arrive before the one that is honest.
 const WATCH_FOR_FORGED: &str = "
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(('eth0', 3))
-s.settimeout(20)
+s.settimeout(60)
 say('ready')
 seen = []
 while True:
@@ -283,7 +288,7 @@ fn the_gateway_serves_names_and_nothing_else() {
     let program = "
 open = []
 for port in list(range(1, 1200)) + [2375, 5000, 6443, 8000, 8080, 9090, 9273]:
-    s = socket.socket(); s.settimeout(5)
+    s = socket.socket(); s.settimeout(20)
     if s.connect_ex(('10.89.0.1', port)) == 0: open.append(port)
     s.close()
 say(open)
@@ -301,14 +306,14 @@ fn published_ports_of_a_network_are_reached_from_within_and_by_whom_they_are_for
     let other = lab.member("--network n1 --name other");
     let _web = lab.web_server(Place::In(&web), 80, "page");
     for container in [&web, &other] {
-        let page = lab.within(container, &format!("curl -sS -m5 http://{HOST4}:8080/"));
+        let page = lab.within(container, &format!("curl -sS -m20 http://{HOST4}:8080/"));
         assert_eq!(page.ok(), "page");
     }
-    assert_eq!(lab.sh(Place::Lan, &format!("curl -sS -m5 http://{HOST4}:8081/")).ok(), "page");
-    let from = "curl -sS -m5 --interface 192.0.2.10";
+    assert_eq!(lab.sh(Place::Lan, &format!("curl -sS -m20 http://{HOST4}:8081/")).ok(), "page");
+    let from = "curl -sS -m20 --interface 192.0.2.10";
     let refused = lab.sh(Place::Lan, &format!("{from} http://{HOST4}:8081/"));
-    // Told at once, before or after its first byte.
-    assert!([7, 56].contains(&refused.code()), "{refused}");
+    // Told at once: before, at or after its first byte.
+    assert!([7, 55, 56].contains(&refused.code()), "{refused}");
 }
 
 // C22
@@ -327,7 +332,7 @@ fn three_hundred_clients_of_a_name_are_shared_and_none_is_lost_with_a_replica() 
     let ask = |count: u32| {
         let program = format!(
             "from collections import Counter\nseen = Counter()\n\
-             for _ in range({count}):\n    try: seen[read_all(tcp('{HOST4}', 8080, 5)).decode()] += 1\n    \
+             for _ in range({count}):\n    try: seen[read_all(tcp('{HOST4}', 8080, 20)).decode()] += 1\n    \
              except OSError as e: seen[type(e).__name__] += 1\n\
              say(*[seen[k] for k in ('one', 'two', 'three')], sum(seen.values()))"
         );
@@ -370,26 +375,42 @@ fn what_happens_on_a_network_is_told() {
     lab.rn("network disconnect n1 web");
     assert_eq!(events.line(secs(5)).trim(), "disconnect n1 web");
     // A process that is killed cannot say so, and the next one is where it was.
-    signal_pid(info_process(&lab, "n1"), Signal::SIGKILL);
+    lab.kill_network("n1");
     assert_eq!(events.line(secs(10)).trim(), "disconnect n1 keeper");
     lab.rn("reattach");
     assert_eq!(events.line(secs(10)).trim(), "connect n1 keeper");
     assert_eq!(events.line(secs(10)), "publish n1 @n1/api 80/tcp -> 127.0.0.1:8081");
     // Networks that nobody is on are told of as well, and a change makes no other of one.
     lab.rn("network create n2");
+    assert_eq!(events.line(secs(10)).trim(), "create n2 n2");
     lab.rn("network update --label a=b n2");
     lab.rn("network rm n2");
-    assert_eq!(events.line(secs(10)).trim(), "create n2 n2");
     assert_eq!(events.line(secs(10)).trim(), "destroy n2 n2");
 }
 
-/// What was sent by netlink: who sent it, the message's type (rtnetlink(7)), and its bytes.
-fn netlink_requests(trace: &str) -> Vec<(&str, u16, Vec<u8>)> {
-    let mut sockets = BTreeSet::new();
-    let mut requests = Vec::new();
+/// The calls of a trace, by process: each as one, though strace(1) may tell of others in its middle.
+fn whole_calls(trace: &str) -> Vec<(&str, String)> {
+    let mut begun = BTreeMap::new();
+    let mut calls = Vec::new();
     for line in trace.lines() {
         let (pid, call) = line.split_once(' ').unwrap_or_default();
         let call = call.trim_start();
+        if let Some(beginning) = call.strip_suffix(" <unfinished ...>") {
+            begun.insert(pid, beginning);
+        } else if let Some((_, end)) = call.split_once(" resumed>") {
+            calls.push((pid, format!("{}{end}", begun.remove(pid).unwrap_or_default())));
+        } else {
+            calls.push((pid, call.to_owned()));
+        }
+    }
+    calls
+}
+
+/// What was sent by netlink: who sent it, the message's type (rtnetlink(7)), and its bytes.
+fn netlink_requests<'a>(calls: &'a [(&'a str, String)]) -> Vec<(&'a str, u16, Vec<u8>)> {
+    let mut sockets = BTreeSet::new();
+    let mut requests = Vec::new();
+    for (pid, call) in calls {
         let (name, rest) = call.split_once('(').unwrap_or_default();
         let fd = match name {
             "socket" => call.rsplit_once("= ").map(|(_, fd)| fd),
@@ -397,14 +418,14 @@ fn netlink_requests(trace: &str) -> Vec<(&str, u16, Vec<u8>)> {
         };
         let Some(fd) = fd else { continue };
         match name {
-            "socket" if rest.contains("AF_NETLINK") => drop(sockets.insert((pid, fd))),
-            "socket" => drop(sockets.remove(&(pid, fd))),
-            "sendto" | "sendmsg" if sockets.contains(&(pid, fd)) => {
+            "socket" if rest.contains("AF_NETLINK") => drop(sockets.insert((*pid, fd))),
+            "socket" => drop(sockets.remove(&(*pid, fd))),
+            "sendto" | "sendmsg" if sockets.contains(&(*pid, fd)) => {
                 let text = rest.split('"').nth(1).expect("the bytes of a message");
                 let bytes = text.split("\\x").skip(1);
                 let bytes: Vec<u8> =
                     bytes.map(|two| u8::from_str_radix(two, 16).expect("hexadecimal")).collect();
-                requests.push((pid, u16::from_ne_bytes([bytes[4], bytes[5]]), bytes));
+                requests.push((*pid, u16::from_ne_bytes([bytes[4], bytes[5]]), bytes));
             }
             _ => {}
         }
@@ -432,16 +453,17 @@ fn a_network_needs_nothing_of_the_kernel_but_tun() {
     let (web, db) = (lab.container(), lab.container());
     trace(0, &format!("-d --network n1 --name web -p 8080:80 {}", web.pid()));
     trace(1, &format!("-d --network n1:alias=sql --network n2 --name db {}", db.pid()));
-    assert!(pings(&lab, &web, "10.89.0.3"));
+    assert!(reaches(&lab, &web, "10.89.0.3"));
     assert_eq!(lab.asks(&web, "10.89.0.1", "sql"), "10.89.0.3");
     let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
     lab.py(Place::In(&web), &format!("s = tcp('{LAN4}', 7); s.sendall(b'x'); s.recv(1)")).ok();
     let _who = lab.who(Place::In(&web), 80);
-    lab.py(Place::Lan, &format!("read_all(tcp('{HOST4}', 8080, 5))")).ok();
+    lab.py(Place::Lan, &format!("read_all(tcp('{HOST4}', 8080))")).ok();
     trace(2, "publish @n1/web 8090:80");
     trace(3, "network disconnect n1 db");
     lab.rn("network rm -f n1 n2");
-    let text: String = (0..4)
+    let is_netlink = |call: &str| call.starts_with("socket(AF_NETLINK");
+    let texts: Vec<String> = (0..4)
         .map(|number| {
             eventually(secs(10), "the trace ends with its processes", || {
                 let text = fs::read_to_string(file(number)).map_err(|error| error.to_string())?;
@@ -451,11 +473,12 @@ fn a_network_needs_nothing_of_the_kernel_but_tun() {
             })
         })
         .collect();
-    let netlink = text.lines().filter(|line| line.contains("socket(AF_NETLINK"));
+    let calls: Vec<(&str, String)> = texts.iter().flat_map(|text| whole_calls(text)).collect();
+    let netlink = calls.iter().map(|(_, call)| call).filter(|call| is_netlink(call));
     let protocols: BTreeSet<&str> =
         netlink.filter_map(|line| line.rsplit_once(", ")?.1.split(')').next()).collect();
     assert_eq!(protocols.into_iter().collect::<Vec<_>>(), ["NETLINK_ROUTE"]);
-    let requests = netlink_requests(&text);
+    let requests = netlink_requests(&calls);
     let (mut made, mut by) = (BTreeSet::new(), BTreeSet::new());
     for (pid, kind, bytes) in &requests {
         // Every third one of a family asks only: RTM_GETLINK is 18.
@@ -472,13 +495,15 @@ fn a_network_needs_nothing_of_the_kernel_but_tun() {
     assert_eq!(made.into_iter().collect::<Vec<_>>(), [16, 20, 24]);
     // Each of those that changed something had entered a container's namespace before.
     for pid in &by {
-        let own = text.lines().filter(|line| line.split(' ').next() == Some(*pid));
-        let first =
-            own.clone().position(|line| line.contains("setns(") && line.contains("CLONE_NEWNET"));
-        let socket = own.clone().position(|line| line.contains("socket(AF_NETLINK"));
+        let own = calls.iter().filter(|(by, _)| by == pid).map(|(_, call)| call);
+        let first = own
+            .clone()
+            .position(|call| call.starts_with("setns(") && call.contains("CLONE_NEWNET"));
+        let socket = own.clone().position(|call| is_netlink(call));
         assert!(first.is_some() && first < socket, "{pid}");
     }
-    assert!(text.contains("TUNSETIFF"), "the one device that was made");
+    let made = |text: &String| text.contains("TUNSETIFF");
+    assert!(texts.iter().any(made), "the one device that was made");
 }
 
 // A8 K7: another network goes on, and this one's containers come back as they were.
@@ -507,13 +532,13 @@ fn a_networks_process_that_is_killed_takes_nobody_elses_traffic_along() {
     );
     assert_eq!(flow.line(secs(10)), "on");
     assert_eq!(flow.line(secs(30)), "500");
-    signal_pid(info_process(&lab, "n1"), Signal::SIGKILL);
+    lab.kill_network("n1");
     assert_eq!(flow.line(secs(30)), "1000");
     // The same command as at first, for one of them; the other one comes along.
     lab.rn("network connect --alias www n1 web");
     assert_eq!([addresses(&web), addresses(&db)], before);
     eventually(secs(10), "they reach each other", || {
-        if pings(&lab, &db, "10.89.0.2") { Ok(()) } else { Err("no answer".to_owned()) }
+        if reaches(&lab, &db, "10.89.0.2") { Ok(()) } else { Err("no answer".to_owned()) }
     });
     assert_eq!(lab.asks(&db, "10.89.0.1", "www"), "10.89.0.2");
     let mut last = flow.line(secs(30));
@@ -533,35 +558,36 @@ fn a_container_killed_under_load_stops_nobody_else() {
     lab.rn("network create n1");
     let a = lab.member("--network n1 --name a");
     let b = lab.member("--network n1 --name b");
-    let victim = lab.member("--network n1 --name victim");
     let _server = lab.listen(Place::In(&b), &["iperf3", "-s", "-p", "5201"], 5201);
-    let _other = lab.listen(Place::In(&victim), &["iperf3", "-s", "-p", "5202"], 5202);
-    let load = lab.spawn(
-        Place::In(&a),
+    one_of_three("no interval of 200 ms is without a byte", || {
+        let victim = lab.member("--network n1:ip=10.89.0.4 --name victim");
+        let _other = lab.listen(Place::In(&victim), &["iperf3", "-s", "-p", "5202"], 5202);
+        let under_way = |port: u16| {
+            eventually(secs(5), "both of its connections stand", || {
+                let seen = lab.within(&a, &format!("ss -Htn state established dport = :{port}"));
+                if seen.ok().lines().count() == 2 { Ok(()) } else { Err(seen.stdout) }
+            });
+        };
         // Killed below: it spins for ever when the other end is gone without a word.
-        &["iperf3", "-c", "10.89.0.4", "-p", "5202", "-t", "9"],
-    );
-    let mut measured =
-        lab.spawn(Place::In(&a), &["iperf3", "-c", "10.89.0.3", "-t", "3", "-i", "0.2", "-J"]);
-    eventually(secs(3), "both are under way", || {
-        let seen = lab.within(&a, "ss -Htn state established | grep -c -e :5201 -e :5202");
-        if seen.stdout.trim() == "4" { Ok(()) } else { Err(seen.stdout) }
-    });
-    victim.kill();
-    let ran = {
-        let deadline = secs(15);
-        eventually(deadline, "the measurement has ended", || {
-            if measured.ended().is_some() { Ok(()) } else { Err("not yet".to_owned()) }
+        let load = ["iperf3", "-c", "10.89.0.4", "-p", "5202", "-t", "600"];
+        let _load = lab.spawn(Place::In(&a), &load);
+        under_way(5202);
+        let measured = ["iperf3", "-c", "10.89.0.3", "-t", "3", "-i", "0.2", "-J"];
+        let mut measured = lab.spawn(Place::In(&a), &measured);
+        under_way(5201);
+        let late = measured.ended().is_some();
+        victim.kill();
+        let ran = measured.finish(secs(15));
+        eventually(secs(5), "the victim has left", || {
+            let names = lab.rn("ps --format {{.Name}}");
+            if names.contains("victim") { Err(names) } else { Ok(()) }
         });
-        measured.finish(secs(5))
-    };
-    let read = "import json; r = json.load(sys.stdin)\n\
-                print(min(i['sum']['bytes'] for i in r['intervals'][:-1]))";
-    let mut python = lab.cmd(Place::User, &["python3", "-c", &python(read)]);
-    let least = exec::run(&mut python, ran.stdout.as_bytes(), secs(5));
-    let least: u64 = least.ok().parse().expect("bytes");
-    assert!(least > 0, "an interval of 200 ms without a byte: {ran}");
-    drop(load);
+        let read = "import json; r = json.load(sys.stdin)\n\
+                    print(min(i['sum']['bytes'] for i in r['intervals'][:-1]))";
+        let mut python = lab.cmd(Place::User, &["python3", "-c", &python(read)]);
+        let least = exec::run(&mut python, ran.stdout.as_bytes(), secs(5));
+        if late || least.ok() == "0" { Err(ran.to_string()) } else { Ok(()) }
+    });
 }
 
 // K7: fairness. A container that sends all that it can, to whoever does not listen, stops nobody.

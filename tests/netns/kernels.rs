@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::eventually::{eventually, secs};
 use crate::exec::{DEFAULT_DEADLINE, Proc, run};
 use crate::lab::{LAN4, Lab, Place, python};
-use crate::networks::pings;
+use crate::networks::reaches;
 use crate::rnsnet::binary;
 
 /// Executes its arguments with the answers in `rules`: a system call, the error, and which
@@ -107,7 +107,7 @@ fn a_killed_network_comes_back_by_the_user_namespace_that_was_said() {
     lab.kill_network("n1");
     deaf(&["reattach"]).ok();
     assert_eq!(lab.rn("ps --format {{.Name}}"), "web");
-    assert!(pings(&lab, &web, "10.89.0.1"));
+    assert!(reaches(&lab, &web, "10.89.0.1"));
     // Of a namespace by a path the end cannot be seen: its network would stay for ever.
     lab.rn("network disconnect n1 web");
 }

@@ -8,22 +8,27 @@ use nix::sys::signal::Signal;
 use crate::eventually::{eventually, secs};
 use crate::exec::{Proc, signal_pid};
 use crate::lab::{Container, HOST4, LAN4, Lab, Place, python};
-use crate::networks::{info_process, pings, process_at};
+use crate::networks::{info_process, process_at, reaches};
 use crate::rnsnet::binary;
 
 impl Lab {
     /// Kills a network's process, and waits until it has no port and no socket any more.
     #[track_caller]
     pub(crate) fn kill_network(&self, network: &str) {
-        let process = info_process(self, network);
-        signal_pid(process, Signal::SIGKILL);
-        eventually(secs(10), "it has ended", || {
-            match fs::read_to_string(format!("/proc/{process}/stat")) {
-                Ok(stat) if !stat.contains(") Z ") => Err(stat),
-                _ => Ok(()),
-            }
-        });
+        killed(info_process(self, network));
     }
+}
+
+/// Kills a process that is not ours to wait for, and returns once it has ended.
+#[track_caller]
+pub(crate) fn killed(process: u32) {
+    signal_pid(process, Signal::SIGKILL);
+    eventually(secs(10), "it has ended", || {
+        match fs::read_to_string(format!("/proc/{process}/stat")) {
+            Ok(stat) if !stat.contains(") Z ") => Err(stat),
+            _ => Ok(()),
+        }
+    });
 }
 
 // A8 E21: as with a network of its own, a container keeps its interface, and everything comes back.
@@ -75,7 +80,7 @@ fn the_containers_of_a_killed_network_keep_their_interfaces_and_come_back() {
             names.contains("web") && names.contains("db") && !names.contains("gone"),
             "{names}"
         );
-        assert!(pings(&lab, &db, "10.89.0.2") && pings(&lab, &bare, "10.89.0.3"), "{words}");
+        assert!(reaches(&lab, &db, "10.89.0.2") && reaches(&lab, &bare, "10.89.0.3"), "{words}");
         assert_eq!(lab.asks(&web, "127.0.0.11", "db"), "10.89.0.3");
         assert_eq!(lab.asks(&db, "10.89.0.1", "www"), "10.89.0.2");
         for port in [8080, 8082, 8084] {
@@ -153,7 +158,7 @@ fn a_container_that_cannot_come_back_yet_stays_left() {
     let own = lab.container();
     lab.rn(&format!("-d --name own {}", own.pid()));
     let socket = lab.runtime().join("rnsnet/containers/own/control.sock");
-    signal_pid(process_at(&lab, &socket), Signal::SIGKILL);
+    killed(process_at(&lab, &socket));
     let reattached = lab.rnsnet_ends(&["reattach", "--detach"]);
     assert!(reattached.stderr.contains("n1 is not served again: no such network"), "{reattached}");
     assert_eq!(lab.rn("ps --format {{.Name}}"), "own");
@@ -244,7 +249,7 @@ sys.stdin.read()
     let in_use = lab.rn_fails("network rm n1");
     assert!(in_use.contains("web") && in_use.contains("db"), "{in_use}");
     lab.rn("reattach n1");
-    assert!(pings(&lab, &web, "10.89.0.3") && pings(&lab, &db, "10.89.0.2"));
+    assert!(reaches(&lab, &web, "10.89.0.3") && reaches(&lab, &db, "10.89.0.2"));
     drop(elsewhere);
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::{eventually, less_than, now, one_of_three, pause, promptly, secs};
+use crate::eventually::{eventually, less_than, now, one_of_three, pause, secs};
 use crate::exec::{Proc, signal_pid};
 use crate::lab::{Container, GUEST4, HOST4, LAN4, Lab, Place};
 use crate::rnsnet::{END, binary};
@@ -180,7 +180,7 @@ fn detached_it_returns_when_ready_and_serves_on() {
     let daemon = fs::read_to_string(&file).expect("the pid file is there").trim().to_owned();
     assert!(Path::new(&format!("/proc/{daemon}")).exists());
     signal_pid(daemon.parse().expect("a pid"), Signal::SIGTERM);
-    promptly(END, "the daemon has ended", || {
+    eventually(secs(5), "the daemon has ended", || {
         match fs::read_to_string(format!("/proc/{daemon}/stat")) {
             // A zombie has ended; that nobody waits for it is not rnsnet's fault.
             Ok(stat) if !stat.contains(") Z ") => Err(stat),

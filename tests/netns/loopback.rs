@@ -34,7 +34,7 @@ impl Lab {
     /// What is answered by TCP, or the error's name.
     fn ask_tcp(&self, place: Place<'_>, host: &str, port: u16) -> Ran {
         let program = format!(
-            "try: say(read_all(tcp('{host}', {port}, 5)).decode())
+            "try: say(read_all(tcp('{host}', {port})).decode())
 except OSError as e: say(errno.errorcode.get(e.errno, 'timeout'))"
         );
         self.py(place, &program)
@@ -275,7 +275,7 @@ fn clients_wait_no_longer_than_those_of_the_loopback_stay() {
 held = []
 while len(held) < {wanted}:
     try:
-        s = tcp('{host}', 8080, 2); s.sendall(b'x'); assert s.recv(1) == b'x'; held.append(s)
+        s = tcp('{host}', 8080, 10); s.sendall(b'x'); assert s.recv(1) == b'x'; held.append(s)
     except OSError: break
 say(len(held)); sys.stdin.readline()
 "
@@ -337,11 +337,11 @@ for line in sys.stdin:
         if now > 10 && now == before { Ok(()) } else { Err(format!("{before} {now}")) }
     });
     assert!(served < 48, "{served} pairs of 96 descriptors");
-    let dig = "dig +short +tries=1 +time=5 @169.254.1.1 a.test";
+    let dig = "dig +short +tries=1 +time=15 @169.254.1.1 a.test";
     assert_eq!(lab.sh(Place::In(&ctr), dig).ok(), LAN4);
     clients.tell("end");
     eventually(secs(10), "the next client is served", || {
-        let asked = lab.py(Place::In(&ctr), "say(tcp('127.0.0.1', 5432, 5).recv(1))");
+        let asked = lab.py(Place::In(&ctr), "say(tcp('127.0.0.1', 5432, 20).recv(1))");
         if asked.stdout.contains("b'x'") { Ok(()) } else { Err(asked.to_string()) }
     });
 }

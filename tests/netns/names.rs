@@ -164,7 +164,7 @@ fn search_domains_are_told_by_dhcp() {
     )
     .ok();
     let line =
-        format!("busybox udhcpc -i eth0 -f -q -n -t 3 -T 1 -O search -s {script} 2>/dev/null");
+        format!("busybox udhcpc -i eth0 -f -q -n -t 30 -T 1 -O search -s {script} 2>/dev/null");
     let told = lab.sh(Place::In(&ctr), &line);
     assert!(told.ok().contains("search=lab.test test"), "{told}");
 }
