@@ -7,16 +7,6 @@ use nix::sys::signal::Signal;
 use crate::eventually::{eventually, now, secs};
 use crate::lab::{DNS4, HOST4, LAN4, Lab, Place};
 
-/// Sends everything back, as `echo_tcp` does, however long its clients are silent.
-pub(crate) fn patient_echo(port: u16) -> String {
-    format!(
-        "def echo(s):
-    s.settimeout(None)
-    while data := s.recv(1 << 16): s.sendall(data)
-serve_each(echo, {port})"
-    )
-}
-
 // K5: a container that has something to complain about, all the time.
 #[test]
 fn a_container_cannot_fill_the_log() {
@@ -44,7 +34,8 @@ attempt('10.0.2.2', 9)
     let log = std::fs::read_to_string(log).expect("it has a log");
     let told = log.lines().filter(|line| line.contains("somebody else has")).count();
     // The burst of 50, and two for each second that it took.
-    let most = 50 + 2 * (start.elapsed().as_secs() as usize + 1);
+    let seconds = usize::try_from(start.elapsed().as_secs()).expect("some minutes at the most");
+    let most = 50 + 2 * (seconds + 1);
     assert!((50..=most).contains(&told), "{told} warnings of {most}");
     let left_out: usize = log
         .lines()
@@ -62,7 +53,7 @@ fn flows_leave_descriptors_for_dns_and_control() {
     let Some(lab) = Lab::new() else { return };
     let _dns = lab.dns_server(LAN4);
     lab.set_resolv_conf(&format!("nameserver {LAN4}\n"));
-    let _echo = lab.serve(Place::Lan, &patient_echo(7));
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
     for inbound in [false, true] {
         let ctr = lab.container();
         let net = lab
@@ -70,7 +61,7 @@ fn flows_leave_descriptors_for_dns_and_control() {
             .descriptors(96)
             .with(&["-p", "127.0.0.1:8081:80", "-p", &format!("{HOST4}:8080:80"), "-n", "web"])
             .start();
-        let _inside = lab.serve(Place::In(&ctr), &patient_echo(80));
+        let _inside = lab.serve(Place::In(&ctr), "echo_tcp(80)");
         // Flows until no more can be had, from within or from outside, and one at last of each kind.
         let (place, to) =
             if inbound { (Place::Lan, (HOST4, 8080)) } else { (Place::In(&ctr), (LAN4, 7)) };
@@ -216,7 +207,7 @@ fn assert_met(lab: &Lab, bound: &str, least: u32) {
 #[test]
 fn bounds_are_what_the_user_says() {
     let Some(lab) = Lab::new() else { return };
-    let _echo = lab.serve(Place::Lan, &patient_echo(7));
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
     let ctr = lab.container();
     let limits = ["--limit", "tcp=3", "--limit", "udp=2", "--limit", "clients=2", "-n", "web"];
     let _net = lab.rnsnet(&ctr).with(&limits).start();
@@ -276,7 +267,7 @@ sys.stdin.readline()
 #[test]
 fn descriptors_are_as_many_as_the_user_says() {
     let Some(lab) = Lab::new() else { return };
-    let _echo = lab.serve(Place::Lan, &patient_echo(7));
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).with(&["--limit", "descriptors=96", "-n", "web"]).start();
     let program = format!(

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use crate::bounds::patient_echo;
 use crate::eventually::{eventually, one_of_three, secs};
 use crate::exec::Ran;
 use crate::lab::{Container, GUEST4, HOST4, LAN4, Lab, Place};
@@ -142,7 +141,7 @@ fn a_port_is_published_and_taken_back_while_it_runs() {
     let Some(lab) = Lab::new() else { return };
     let ctr = lab.container();
     let _net = lab.rnsnet(&ctr).with(&["-n", "web"]).start();
-    let _echo = lab.serve(Place::In(&ctr), &patient_echo(80));
+    let _echo = lab.serve(Place::In(&ctr), "echo_tcp(80)");
     let published = lab.verb(&["publish", "web", "8080:80"]);
     assert_eq!(published, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080");
     let mut client = lab.spawn(

@@ -3,7 +3,6 @@
 
 use nix::sys::signal::Signal;
 
-use crate::bounds::patient_echo;
 use crate::eventually::{eventually, secs};
 use crate::lab::{Container, DNS4, LAN4, LAN6, Lab, Place};
 use crate::left::killed;
@@ -135,7 +134,7 @@ fn private_networks_are_denied_and_the_rest_is_not() {
 #[test]
 fn rules_change_while_it_runs_and_end_what_stands() {
     let Some(lab) = Lab::new() else { return };
-    let _servers = [8080, 8081].map(|port| lab.serve(Place::Lan, &patient_echo(port)));
+    let _servers = [8080, 8081].map(|port| lab.serve(Place::Lan, &format!("echo_tcp({port})")));
     let ctr = lab.container();
     let net = lab.rnsnet(&ctr).with(&["--name", "web"]).start();
     let mut client = lab.spawn_py(

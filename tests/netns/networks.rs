@@ -5,7 +5,6 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::bounds::patient_echo;
 use crate::eventually::{eventually, millis, now, one_of_three, promptly, secs};
 use crate::exec::Ran;
 use crate::lab::{Container, HOST4, HOST6, LAN4, LAN6, Lab, Place, arrivals};
@@ -371,7 +370,7 @@ fn two_networks_are_apart_until_a_container_is_connected_to_both() {
     let demo5 = lab.member("--network localnet --name demo5");
     assert!(!pings(&lab, &demo5, "10.89.1.2"));
     // What is open stays open, over the connecting and the disconnecting.
-    let _echo = lab.serve(Place::Lan, &patient_echo(7));
+    let _echo = lab.serve(Place::Lan, "echo_tcp(7)");
     let mut flow = lab.spawn_py(
         Place::In(&demo4),
         &format!(

@@ -1,6 +1,6 @@
 # What every python program of the netns tests may use. Programs print results on standard output;
 # a failure is an exception or sys.exit("what went wrong").
-import errno, hashlib, os, random, socket, struct, sys, threading, time
+import errno, hashlib, os, random, select, socket, struct, sys, threading, time
 
 
 def say(*words):
@@ -333,8 +333,9 @@ def exact(host, port, up, down, after=False, timeout=60):
 # --- many small connections at once: each must get its own bytes back
 
 def echo_tcp(port):
-    """Sends everything back; ends its half when the client does."""
+    """Sends everything back, however long its clients are silent; ends its half when they do."""
     def echo(s):
+        s.settimeout(None)
         while data := s.recv(1 << 16):
             s.sendall(data)
 
@@ -473,12 +474,13 @@ class Wire:
         me = socket.inet_aton("10.0.2.100")
         ask = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + self.own + me + bytes(6) \
             + socket.inet_aton(gateway)
-        self.s.send(b"\xff" * 6 + self.own + b"\x08\x06" + ask)
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            frame = self.s.recv(65536)
-            if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2":
-                return frame[22:28]
+        for _ in range(30):
+            self.s.send(b"\xff" * 6 + self.own + b"\x08\x06" + ask)
+            until = time.monotonic() + 1
+            while (left := until - time.monotonic()) > 0 and select.select([self.s], [], [], left)[0]:
+                frame = self.s.recv(65536)
+                if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2":
+                    return frame[22:28]
         sys.exit("the gateway does not answer ARP")
 
     def send(self, ip):
