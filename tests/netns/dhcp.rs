@@ -33,12 +33,15 @@ ip route replace default via "$router"
 echo "$1: $ip/$mask via $router dns $dns mtu $mtu lease $lease server $serverid search $search domain $domain"
 "#;
 
+/// Put there by another program: what this one has open for writing other tests' children may have
+/// open too, and then nobody can execute it.
 fn script(lab: &Lab, name: &str, text: &str) -> String {
-    use std::os::unix::fs::PermissionsExt;
     let path = lab.dir().join(name);
-    std::fs::write(&path, text).expect("the folder is ours");
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("the file is ours");
-    path.to_string_lossy().into_owned()
+    let written = path.with_extension("text");
+    std::fs::write(&written, text).expect("the folder is ours");
+    let (from, to) = (written.to_string_lossy(), path.to_string_lossy().into_owned());
+    lab.run(Place::User, &["install", "-m", "755", &from, &to]).ok();
+    to
 }
 
 // I1
