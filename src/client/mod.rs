@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub use connection::{Connection, Line};
 
-use crate::control::{Container, Info, Kind, PORT_TAKEN, Refusal, bind_hint};
+use crate::control::{Container, Info, Kind, Named, PORT_TAKEN, Refusal, bind_hint};
 use crate::runtime_dir::{self, Owner, RuntimeDirError};
 
 /// What a verb cannot do with running networks.
@@ -220,6 +220,57 @@ pub fn find_all(name: &str) -> Result<Vec<Found>, ClientError> {
     Ok(found)
 }
 
+/// Whom a verb's words are about: containers, each on every network that it is on, or else all of a
+/// network; without any, all of all networks.
+///
+/// # Errors
+/// None, or too many.
+pub fn whom(words: &[String]) -> Result<Vec<(Instance, Named)>, ClientError> {
+    let all = |instance: Instance| (instance, Named::default());
+    if words.is_empty() {
+        return Ok(instances()?.into_iter().map(all).collect());
+    }
+    let mut whom = Vec::new();
+    for word in words {
+        match find_all(word) {
+            Ok(found) => whom.extend(found.into_iter().map(|found| {
+                let named = Named { container: found.named() };
+                (found.instance, named)
+            })),
+            Err(error @ ClientError::NotFound { .. }) => {
+                let mut networks = instances()?;
+                networks.retain(|instance| instance.name == *word);
+                if networks.is_empty() {
+                    return Err(error);
+                }
+                whom.extend(networks.into_iter().map(all));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(whom)
+}
+
+/// The answers of those whom words are about, each with its network. Who has ended meanwhile has none,
+/// and where all are meant, neither has another user's network that says nothing of the whole.
+///
+/// # Errors
+/// Other refusals, and what keeps an answer from coming.
+pub fn ask_whom(
+    words: &[String],
+    execute: &str,
+) -> Result<Vec<(Instance, serde_json::Value)>, ClientError> {
+    let mut answers = Vec::new();
+    for (mut instance, named) in whom(words)? {
+        match instance.connection.ask(execute, &named) {
+            Ok(answer) => answers.push((instance, answer)),
+            Err(error) if words.is_empty() && instance.may_be_left_out(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answers)
+}
+
 /// Where the container is that is meant: on which of the networks, and which of its containers.
 fn places(
     name: &str,
@@ -272,6 +323,27 @@ impl Instance {
     pub fn of(name: String, mut connection: Connection) -> Result<Self, ClientError> {
         let info = connection.ask("info", &serde_json::json!({}))?;
         Ok(Self { name, owner: None, info, connection })
+    }
+
+    /// Whether it cannot tell: it has ended, is another user's who keeps it, or is of an older version.
+    #[must_use]
+    pub fn may_be_left_out(&self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Refused { source, .. } => match source.kind {
+                Kind::Denied => self.owner.is_some(),
+                kind => kind == Kind::Command,
+            },
+            error => error.is_end(),
+        }
+    }
+
+    /// What it has answered to something.
+    ///
+    /// # Errors
+    /// Another answer than is known here.
+    pub fn read<T: DeserializeOwned>(&self, answer: serde_json::Value) -> Result<T, ClientError> {
+        let language = |_| ClientError::Language { name: self.name.clone() };
+        serde_json::from_value(answer).map_err(language)
     }
 }
 

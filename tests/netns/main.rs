@@ -50,4 +50,5 @@ mod tcp;
 mod trace;
 mod udp;
 mod verbs;
+mod watch;
 mod world;

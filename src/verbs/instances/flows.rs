@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use super::super::{Action, Argument, Count, Typed, Verb};
 use super::human::{age, size};
-use super::{CTR, FORMAT, format, number, print_list, text};
+use super::{FORMAT, WHOM, format, number, print_list, text};
 use crate::cli::UsageError;
 use crate::client;
-use crate::control::{Flow, Named};
+use crate::control::Flow;
 use crate::error::Error;
 use crate::output::{Column, Format, Value};
 
@@ -21,7 +21,7 @@ pub(in crate::verbs) const FLOWS: Verb = Verb {
            other side's is the one that the container has asked its resolver for. TX is what the \
            container has sent, RX what it was sent, in bytes of payload. Templates and JSON have the \
            two ends' addresses as Guest and Host.",
-    arguments: &[Argument { count: Count::Optional, ..CTR }],
+    arguments: &[Argument { count: Count::Optional, ..WHOM }],
     options: &[FORMAT],
     examples: &[
         ("rnsnet flows", "Those of all containers."),
@@ -51,7 +51,7 @@ const SHOWN: usize = 7;
 
 #[derive(Debug)]
 struct Flows {
-    container: Option<String>,
+    whose: Vec<String>,
     format: Format,
 }
 
@@ -62,28 +62,16 @@ struct Answer {
 }
 
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
-    let container = typed.argument(0).map(str::to_owned);
-    Ok(Box::new(Flows { container, format: format(typed)? }))
+    Ok(Box::new(Flows { whose: typed.arguments().to_vec(), format: format(typed)? }))
 }
 
 impl Action for Flows {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let mut flows = Vec::new();
-        match &self.container {
-            Some(name) => {
-                for mut found in client::find_all(name)? {
-                    let answer: Answer = found.ask("flows", &Named { container: found.named() })?;
-                    flows.extend(answer.flows);
-                }
-            }
-            None => {
-                for mut instance in client::instances()? {
-                    let answer: Answer = instance.connection.ask("flows", &Named::default())?;
-                    flows.extend(answer.flows);
-                }
-            }
+        let mut rows: Vec<Value> = Vec::new();
+        for (instance, answer) in client::ask_whom(&self.whose, "flows")? {
+            let answer: Answer = instance.read(answer)?;
+            rows.extend(answer.flows.iter().map(row));
         }
-        let rows: Vec<Value> = flows.iter().map(row).collect();
         print_list(&self.format, &rows, &COLUMNS, SHOWN)?;
         Ok(0)
     }

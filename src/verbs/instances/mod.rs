@@ -12,6 +12,7 @@ mod inspect;
 mod link_env;
 pub(super) mod policy;
 mod ports;
+mod prometheus;
 mod ps;
 mod stats;
 mod update;
@@ -39,6 +40,14 @@ const CTR: Argument = Argument {
     name: "CTR",
     count: Count::One,
     help: "The container: its name, a pid in it, its network namespace, its id or the beginning of it.",
+};
+
+/// Containers, or all of a network's.
+const WHOM: Argument = Argument {
+    name: "CTR|NETWORK",
+    count: Count::Any,
+    help: "A container: its name, a pid in it, its network namespace, its id or the beginning of it; or \
+           else a network by its name, for all that are on it.",
 };
 
 /// How a list is printed.

@@ -6,13 +6,14 @@ use std::os::fd::AsFd as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 
-use super::super::{Action, Argument, Count, Typed, Verb};
+use super::super::{Action, Typed, Verb};
 use super::human::size;
-use super::{CTR, FORMAT, format, number, print_list, text};
+use super::prometheus::Samples;
+use super::{FORMAT, WHOM, format, number, print_list, text};
 use crate::cli::UsageError;
 use crate::cli::options::{OptionSpec, VERB};
 use crate::client::{self, ClientError};
-use crate::control::{Named, Stats};
+use crate::control::Stats;
 use crate::error::Error;
 use crate::output::{Column, Format, Value, print};
 
@@ -22,11 +23,19 @@ pub(in crate::verbs) const STATS: Verb = Verb {
     about: "Show what has gone through the networks of containers",
     more: "Every second anew. RX is what containers were sent, TX what they have sent, in bytes \
            and packets of their interfaces since they were attached.",
-    arguments: &[Argument { count: Count::Any, ..CTR }],
-    options: &[FORMAT, OptionSpec { long: "--no-stream", help: "Only once.", ..VERB }],
+    arguments: &[WHOM],
+    options: &[
+        OptionSpec {
+            help: "table, json (an object for each line), a Go template such as {{.Name}}, or prometheus: \
+                   once, as its text format has it. Default: table.",
+            ..FORMAT
+        },
+        OptionSpec { long: "--no-stream", help: "Only once.", ..VERB },
+    ],
     examples: &[
         ("rnsnet stats", "All containers, until Ctrl-C."),
         ("rnsnet stats --no-stream --format json web", "The counters of one, for a program."),
+        ("rnsnet stats --format prometheus", "All, for node_exporter's textfile collector."),
     ],
     parse,
 };
@@ -58,10 +67,14 @@ const PERIOD_MS: u16 = 1000;
 
 #[derive(Debug)]
 struct Live {
-    containers: Vec<String>,
+    whose: Vec<String>,
     format: Format,
     once: bool,
 }
+
+/// The same once, for Prometheus.
+#[derive(Debug)]
+struct Exposition(Vec<String>);
 
 /// The answer of `stats`.
 #[derive(Deserialize)]
@@ -70,11 +83,11 @@ struct Answer {
 }
 
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
-    Ok(Box::new(Live {
-        containers: typed.arguments().to_vec(),
-        format: format(typed)?,
-        once: typed.switch("--no-stream"),
-    }))
+    let whose = typed.arguments().to_vec();
+    if typed.value("--format") == Some("prometheus") {
+        return Ok(Box::new(Exposition(whose)));
+    }
+    Ok(Box::new(Live { whose, format: format(typed)?, once: typed.switch("--no-stream") }))
 }
 
 impl Action for Live {
@@ -82,7 +95,9 @@ impl Action for Live {
         let stdout = std::io::stdout();
         let terminal = stdout.is_terminal() && !self.once;
         loop {
-            let rows = self.rows()?;
+            let rows = ask(&self.whose)?;
+            let rows: Vec<Value> =
+                rows.iter().map(|(network, stats)| row(stats, network)).collect();
             if terminal {
                 // Home, and clear: the table stays where it is.
                 print("\x1b[H\x1b[2J")?;
@@ -103,24 +118,27 @@ impl Action for Live {
     }
 }
 
-impl Live {
-    fn rows(&self) -> Result<Vec<Value>, Error> {
-        let mut rows = Vec::new();
-        if self.containers.is_empty() {
-            for mut instance in client::instances()? {
-                let answer: Answer = instance.connection.ask("stats", &Named::default())?;
-                rows.extend(answer.stats.iter().map(|stats| row(stats, &instance.info.network)));
-            }
+impl Action for Exposition {
+    fn run(self: Box<Self>) -> Result<u8, Error> {
+        let mut samples = Samples::default();
+        for (network, stats) in ask(&self.0)? {
+            samples.add(&network, &stats);
         }
-        for name in &self.containers {
-            for mut found in client::find_all(name)? {
-                let answer: Answer = found.ask("stats", &Named { container: found.named() })?;
-                let network = &found.instance.info.network;
-                rows.extend(answer.stats.iter().map(|stats| row(stats, network)));
-            }
-        }
-        Ok(rows)
+        print(&samples.exposition())?;
+        Ok(0)
     }
+}
+
+/// The counters, each with its network.
+fn ask(whose: &[String]) -> Result<Vec<(String, Stats)>, ClientError> {
+    let mut all = Vec::new();
+    for (instance, answer) in client::ask_whom(whose, "stats")? {
+        let answer: Answer = instance.read(answer)?;
+        // Another user's may be called as one's own.
+        let network = if instance.owner.is_some() { instance.name } else { instance.info.network };
+        all.extend(answer.stats.into_iter().map(|stats| (network.clone(), stats)));
+    }
+    Ok(all)
 }
 
 fn row(stats: &Stats, network: &str) -> Value {
