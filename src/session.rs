@@ -609,6 +609,7 @@ fn leave_terminal(null: &File) -> std::io::Result<()> {
     dup2_stdin(null)?;
     dup2_stdout(null)?;
     dup2_stderr(null)?;
+    logger::leave_stderr();
     Ok(())
 }
 

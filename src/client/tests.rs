@@ -15,6 +15,7 @@ fn network(containers: &[(&str, &str, u64)]) -> Info {
         called_as: "rnsnet".into(),
         network: "n1".into(),
         mtu: 1500,
+        log_level: String::new(),
         containers: containers.iter().map(container).collect(),
     }
 }

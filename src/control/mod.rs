@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 pub use members::{Arrival, Leased, SetRate, Update, Wanted};
 pub use types::{
     Capture, CaptureEnd, Container, Denied, EgressChange, EgressHits, EgressPolicy, Event, Flow,
-    Info, Interface, Named, PortMapping, Ports, Since, Spec, Stats, Streaming, Whose,
+    Info, Interface, Named, PortMapping, Ports, SetLogLevel, Since, Spec, Stats, Streaming,
+    Whose,
 };
 
 /// What the network of one container is called, which it has for itself.

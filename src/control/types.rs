@@ -19,6 +19,9 @@ pub struct Info {
     pub network: String,
     /// The largest packet of the network, in bytes.
     pub mtu: u16,
+    /// How much the process says in its log: `error`, `warn`, `info`, `debug` or `trace`.
+    #[serde(default)]
+    pub log_level: String,
     /// Its containers.
     pub containers: Vec<Container>,
 }
@@ -283,6 +286,14 @@ pub struct CaptureEnd {
 pub struct Streaming {
     /// Always true.
     pub streaming: bool,
+}
+
+/// Arguments of `log-level`, and what it returns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetLogLevel {
+    /// As in [`Info::log_level`].
+    pub level: String,
 }
 
 /// Arguments of `egress`.

@@ -8,7 +8,8 @@ use std::fmt::{Arguments, Display};
 use std::fs::File;
 use std::io::Write;
 use std::panic::PanicHookInfo;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use smoltcp::time::Duration;
@@ -23,7 +24,10 @@ const BURST: u32 = 50;
 struct Lines;
 
 /// Where lines go instead of stderr.
-static FILE: OnceLock<File> = OnceLock::new();
+static FILE: Mutex<Option<File>> = Mutex::new(None);
+
+/// Whether stderr leads nowhere.
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 static CLOCK: OnceLock<Clock> = OnceLock::new();
 
@@ -73,9 +77,19 @@ pub fn set_rate(warnings: usize) {
     bound().pause = Duration::from_micros(1_000_000 / warnings);
 }
 
-/// Sends the log to `file` from now on; the first call counts.
+/// Sends the log to `file` from now on.
 pub fn redirect(file: File) {
-    drop(FILE.set(file));
+    *held(&FILE) = Some(file);
+}
+
+/// Nobody reads stderr any more.
+pub fn leave_stderr() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
+/// Whether the log goes anywhere.
+pub fn is_heard() -> bool {
+    !SILENT.load(Ordering::Relaxed) || held(&FILE).is_some()
 }
 
 /// At any log level: the process may be about to end.
@@ -103,14 +117,18 @@ fn write(level: Level, line: &Arguments<'_>) {
     let level = level.as_str().to_ascii_lowercase();
     let line = format!("rnsnet: {level}: {line}\n");
     // There is nowhere to report that the log is gone.
-    drop(match FILE.get() {
-        Some(file) => (&*file).write_all(line.as_bytes()),
+    drop(match &mut *held(&FILE) {
+        Some(file) => file.write_all(line.as_bytes()),
         None => std::io::stderr().write_all(line.as_bytes()),
     });
 }
 
-fn bound() -> std::sync::MutexGuard<'static, Bound> {
-    BOUND.lock().unwrap_or_else(PoisonError::into_inner)
+fn bound() -> MutexGuard<'static, Bound> {
+    held(&BOUND)
+}
+
+fn held<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many more lines may be told.

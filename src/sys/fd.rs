@@ -40,6 +40,8 @@ pub enum Kind {
     Tun,
     /// A pipe or a FIFO.
     Pipe,
+    /// A file of bytes on some file system.
+    File,
     /// A process.
     Pidfd,
     /// Anything else.
@@ -62,7 +64,9 @@ pub fn kind(fd: BorrowedFd<'_>) -> Kind {
     match libc::mode_t::from(found.stx_mode) & libc::S_IFMT {
         libc::S_IFCHR if result == 0 && device == TUN_DEVICE => Kind::Tun,
         libc::S_IFIFO if result == 0 => Kind::Pipe,
+        // Those have been called files, too (Linux 6.9).
         _ if is_pidfd(fd) => Kind::Pidfd,
+        libc::S_IFREG if result == 0 => Kind::File,
         _ => Kind::Other,
     }
 }
@@ -177,7 +181,7 @@ mod tests {
         let (reader, _writer) = io::pipe().unwrap();
         assert_eq!(kind(reader.as_fd()), Kind::Pipe);
         assert_eq!(kind(File::open("/dev/null").unwrap().as_fd()), Kind::Other);
-        assert_eq!(kind(File::open("/proc/self/status").unwrap().as_fd()), Kind::Other);
+        assert_eq!(kind(File::open("/proc/self/status").unwrap().as_fd()), Kind::File);
         if let Ok(tun) = File::options().read(true).write(true).open("/dev/net/tun") {
             assert_eq!(kind(tun.as_fd()), Kind::Tun);
         }

@@ -1,9 +1,11 @@
-//! What somebody who is not logged in wants to know: counters for Prometheus. Row G2.
+//! What somebody who is not logged in wants to know: counters for Prometheus, and the log level of
+//! what runs. Rows G2 G5.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use crate::eventually::{eventually, secs};
-use crate::lab::Lab;
+use crate::lab::{Container, LAN4, Lab, Place};
 use crate::networks::pings;
 
 /// The samples of a text in Prometheus's format 0.0.4, which has to be without a fault: each metric is
@@ -94,4 +96,66 @@ fn prometheus_gets_every_counter_of_every_container_once() {
     assert_eq!([containers(&["web", "cam"]), containers(&["n1"]), containers(&[])], [2, 2, 3]);
     let unknown = lab.rn_fails("stats --format prometheus nope");
     assert_eq!(unknown, "there is no container \"nope\"");
+}
+
+// G5
+#[test]
+fn the_log_level_is_changed_while_it_runs() {
+    let Some(lab) = Lab::new() else { return };
+    let _server = lab.serve(Place::Lan, "serve_each(read_all)");
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).log_level("warn").with(&["--name", "web"]).start();
+    let connect = |ctr: &Container| {
+        lab.py(Place::In(ctr), &format!("tcp('{LAN4}', 7).close()")).ok();
+    };
+    let level =
+        |name: &str| lab.rn(&format!("inspect -f {{{{.NetworkSettings.LogLevel}}}} {name}"));
+    connect(&ctr);
+    assert_eq!(level("web"), "warn");
+    assert!(!net.log().contains("debug:"), "{}", net.log());
+    assert_eq!(lab.rn("update --log-level debug web"), "web");
+    assert_eq!(level("web"), "debug");
+    connect(&ctr);
+    eventually(secs(5), "the log tells of flows", || {
+        let log = net.log();
+        if log.contains("debug:") { Ok(()) } else { Err(log) }
+    });
+    lab.rn("update --log-level warn web");
+    let before = net.log();
+    connect(&ctr);
+    // Whatever was said of it would be there before this answer.
+    assert_eq!(level("web"), "warn");
+    assert_eq!(net.log(), before);
+    let refused = lab.rnsnet_ends(&["update", "--log-level", "loud", "web"]);
+    assert_eq!(refused.code(), 2, "{refused}");
+    let told = "invalid --log-level \"loud\": expected error, warn, info, debug or trace";
+    assert!(refused.stderr.contains(told), "{refused}");
+}
+
+// G5: nobody hears what runs in the background until it is told where to say it.
+#[test]
+fn a_network_in_the_background_gets_a_log() {
+    let Some(lab) = Lab::new() else { return };
+    let _server = lab.serve(Place::Lan, "serve_each(read_all)");
+    lab.rn("network create n1");
+    let web = lab.member("--network n1 --name web");
+    assert_eq!(
+        lab.rn_fails("update --log-level debug n1"),
+        "n1: the process is in the background and has no log: --log-file gives it one"
+    );
+    assert_eq!(lab.rn("inspect -f {{.NetworkSettings.LogLevel}} web"), "info");
+    let file = lab.runtime().join("n1.log");
+    let path = file.to_str().unwrap();
+    lab.sh(Place::User, &format!("echo before > {path}")).ok();
+    assert_eq!(lab.rn(&format!("update --log-level debug --log-file {path} n1")), "n1");
+    lab.py(Place::In(&web), &format!("tcp('{LAN4}', 7).close()")).ok();
+    eventually(secs(5), "the file tells of flows", || {
+        let log = fs::read_to_string(&file).unwrap();
+        if log.starts_with("before\nrnsnet: debug: ") { Ok(()) } else { Err(log) }
+    });
+    // Once it has one, the level is all that is said.
+    assert_eq!(lab.rn("update --log-level error web"), "web");
+    let device = lab.rn_fails("update --log-level debug --log-file /dev/null web");
+    assert_eq!(device, "n1: the log can go to a regular file alone");
+    assert_eq!(lab.rn("inspect -f {{.NetworkSettings.LogLevel}} web"), "error");
 }

@@ -321,6 +321,7 @@ impl Instance {
             called_as: self.called_as.to_owned(),
             network: self.network.clone(),
             mtu: self.config.mtu.get(),
+            log_level: log::max_level().as_str().to_ascii_lowercase(),
             containers: self.containers.iter().map(|m| self.container(m, published)).collect(),
         }
     }

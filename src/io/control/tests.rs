@@ -208,6 +208,7 @@ fn what_is_refused_says_of_what_sort_the_reason_is() {
         ("rate", json!({"container": "db", "rate": "1mbit"}), "not-found"),
         ("rate", json!({"container": "web", "rate": "1"}), "arguments"),
         ("stats", json!({"container": "db"}), "not-found"),
+        ("log-level", json!({"level": "loud"}), "arguments"),
         ("flows", json!({"container": "db"}), "not-found"),
         ("network", json!({}), "failed"),
         ("frobnicate", json!({}), "command"),

@@ -136,6 +136,8 @@ struct Address {
     rate: Rate,
     /// nor for what it may reach outside: the rules, in order.
     egress: Egress,
+    /// What its process says in the log.
+    log_level: String,
     dns_names: Vec<String>,
 }
 
@@ -168,7 +170,7 @@ impl Serialize for Address {
 }
 
 impl Address {
-    const FIELDS: usize = 12;
+    const FIELDS: usize = 13;
 
     fn serialize_fields<S: SerializeStruct>(&self, fields: &mut S) -> Result<(), S::Error> {
         fields.serialize_field("IPAMConfig", &self.ipam_config)?;
@@ -182,6 +184,7 @@ impl Address {
         fields.serialize_field("MacAddress", &self.mac_address)?;
         fields.serialize_field("Rate", &self.rate)?;
         fields.serialize_field("Egress", &self.egress)?;
+        fields.serialize_field("LogLevel", &self.log_level)?;
         fields.serialize_field("DNSNames", &self.dns_names)
     }
 }
@@ -189,7 +192,8 @@ impl Address {
 impl Inspected {
     fn of(info: &Info, container: &Container) -> Self {
         let created = rfc3339(std::time::Duration::from_secs(container.attached));
-        let address = container.interface.as_ref().map(|interface| address(container, interface));
+        let address =
+            container.interface.as_ref().map(|interface| address(info, container, interface));
         let mut inspected = Self {
             id: container.id.clone(),
             created: created.clone(),
@@ -223,13 +227,13 @@ impl Inspected {
                 .push(Binding { host_ip: port.host_ip(), host_port: port.host_port.to_string() });
         }
         if let Some(interface) = &container.interface {
-            let address = address(container, interface);
+            let address = address(info, container, interface);
             settings.networks.insert(info.network.clone(), address);
         }
     }
 }
 
-fn address(container: &Container, interface: &Interface) -> Address {
+fn address(info: &Info, container: &Container, interface: &Interface) -> Address {
     let link_local = interface.link_local.clone();
     Address {
         ipam_config: (!link_local.is_empty()).then_some(IpamConfig { link_local }),
@@ -243,6 +247,7 @@ fn address(container: &Container, interface: &Interface) -> Address {
         mac_address: interface.mac.clone(),
         rate: container.rate,
         egress: container.egress.clone(),
+        log_level: info.log_level.clone(),
         dns_names: std::iter::once(&container.name).chain(&container.aliases).cloned().collect(),
     }
 }

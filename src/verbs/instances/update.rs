@@ -1,27 +1,46 @@
-//! `rnsnet update`: how much a container may get and send each second, while it runs.
+//! `rnsnet update`: how much a container may get and send each second, and how much its network's
+//! process says of it, while it runs.
 
-use super::super::{Action, Typed, Verb};
-use super::{CTR, print_line};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use super::super::{Action, Argument, Count, Typed, Verb};
+use super::{WHOM, print_line};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values;
-use crate::client::{self, Found};
-use crate::control::{Container, SetRate};
+use crate::client::{self, ClientError, Instance};
+use crate::control::{Container, SetLogLevel, SetRate};
 use crate::error::Error;
 use crate::network::manage::NetworkError;
 
 pub(in crate::verbs) const UPDATE: Verb = Verb {
     name: "update",
     aliases: &[],
-    about: "Change a running container's rate",
+    about: "Change a running container's rate, or what is logged of it",
     more: "What it has open stays open. The new rate is kept over a restart of the network's process. Without a rate of its own it has the network's.",
-    arguments: &[CTR],
+    arguments: &[Argument { count: Count::One, ..WHOM }],
     options: &[
         OptionSpec {
             long: "--rate",
             kind: Kind::Value("RATE"),
             help: "How much it may get and send each second: down=50mbit changes one direction, \
                    1gbit both, none takes a limit back; 8kbit to 1tbit.",
+            ..VERB
+        },
+        OptionSpec {
+            long: "--log-level",
+            kind: Kind::Value("LEVEL"),
+            help: "From now on until the network's process ends: error, warn, info, debug or trace. Of a \
+                   named network it is the level of all its containers.",
+            ..VERB
+        },
+        OptionSpec {
+            long: "--log-file",
+            kind: Kind::Value("FILE"),
+            help: "With --log-level: log to the end of this file from now on. Without it what runs in the \
+                   background (-d, a named network) logs nowhere.",
             ..VERB
         },
         OptionSpec {
@@ -34,45 +53,80 @@ pub(in crate::verbs) const UPDATE: Verb = Verb {
     examples: &[
         ("rnsnet update --rate down=50mbit web", "Up it is what it was."),
         ("rnsnet update --rate none --network n1 web", "As everybody else on that network."),
+        ("rnsnet update --log-level debug --log-file n1.log n1", "Tell of each flow on a network."),
     ],
     parse,
 };
 
 #[derive(Debug)]
 struct Update {
-    container: String,
-    rate: String,
+    whom: String,
+    rate: Option<String>,
+    level: Option<String>,
+    file: Option<String>,
     network: Option<String>,
 }
 
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     let rate = typed.read("--rate", |text| values::rate(text).map(|_| text.to_owned()))?;
-    Ok(Box::new(Update {
-        container: typed.argument(0).unwrap_or_default().to_owned(),
-        rate: rate.ok_or(UsageError::NothingToDo)?,
-        network: typed.value("--network").map(str::to_owned),
-    }))
+    let level =
+        typed.read("--log-level", |text| values::log_level(text).map(|_| text.to_owned()))?;
+    if rate.is_none() && level.is_none() {
+        return Err(UsageError::NothingToDo);
+    }
+    let file = typed.value("--log-file").map(str::to_owned);
+    if level.is_none() && file.is_some() {
+        return Err(UsageError::Useless { option: "--log-file", needed: "--log-level LEVEL" });
+    }
+    let whom = typed.argument(0).unwrap_or_default().to_owned();
+    let network = typed.value("--network").map(str::to_owned);
+    Ok(Box::new(Update { whom, rate, level, file, network }))
 }
 
 impl Action for Update {
     fn run(self: Box<Self>) -> Result<u8, Error> {
-        let Self { container: name, rate, network } = *self;
-        let mut found = client::find_all(&name)?;
-        // A network of one's own is called after its container; ps calls it by its kind.
-        found.retain(|Found { instance, .. }| {
-            let kind = instance.owner.is_none().then_some(&instance.info.network);
-            network.as_ref().is_none_or(|only| *only == instance.name || kind == Some(only))
-        });
-        let Some(first) = found.first() else {
-            let (container, name) = (name, network.unwrap_or_default());
+        let mut called = None;
+        if let Some(rate) = &self.rate {
+            let mut found = client::find_all(&self.whom)?;
+            found.retain(|found| self.is_meant(&found.instance));
+            for mut found in found {
+                let asked = SetRate { container: found.named(), rate: rate.clone() };
+                let _: Container = found.ask("rate", &asked)?;
+                called.get_or_insert(found.container.name);
+            }
+        }
+        if let Some(level) = &self.level {
+            let mut whom = client::whom(std::slice::from_ref(&self.whom))?;
+            whom.retain(|(instance, _)| self.is_meant(instance));
+            for (mut instance, named) in whom {
+                let asked = SetLogLevel { level: level.clone() };
+                let file = self.file.as_deref().map(open).transpose()?;
+                let file: Vec<OwnedFd> = file.into_iter().map(Into::into).collect();
+                let _: SetLogLevel = instance.connection.ask_with("log-level", &asked, &file)?;
+                called.get_or_insert_with(|| named.container.unwrap_or(instance.name));
+            }
+        }
+        let Some(called) = called else {
+            let (container, name) = (self.whom, self.network.unwrap_or_default());
             return Err(NetworkError::NotConnected { container, name }.into());
         };
-        let called = first.container.name.clone();
-        for mut found in found {
-            let asked = SetRate { container: found.named(), rate: rate.clone() };
-            let _: Container = found.ask("rate", &asked)?;
-        }
         print_line(&called)?;
         Ok(0)
+    }
+}
+
+/// A file to write at the end of.
+fn open(file: &str) -> Result<File, ClientError> {
+    let opened = File::options().append(true).create(true).mode(0o600).open(file);
+    opened.map_err(|source| ClientError::Write { file: file.to_owned(), source })
+}
+
+impl Update {
+    /// Whether it is about what is on this network. One of one's own is called after its container; ps
+    /// calls it by its kind.
+    fn is_meant(&self, instance: &Instance) -> bool {
+        let kind = instance.owner.is_none().then_some(&instance.info.network);
+        let is_it = |only: &String| *only == instance.name || kind == Some(only);
+        self.network.as_ref().is_none_or(is_it)
     }
 }

@@ -7,6 +7,7 @@ mod events;
 mod flows;
 mod info;
 mod lifecycle;
+mod log_level;
 pub(super) mod members;
 mod ports;
 
@@ -71,6 +72,7 @@ const COMMANDS: &[&[Command]] = &[
     lifecycle::COMMANDS,
     members::COMMANDS,
     egress::COMMANDS,
+    log_level::COMMANDS,
 ];
 
 impl Context<'_> {
