@@ -92,6 +92,9 @@ limits! {
     Dns "dns" = 1024 (1 to 65536)
         "DNS queries that wait for a server"
         => "the oldest fails, of the container that has most",
+    DnsLog "dns-log" = 256 (0 to 4096)
+        "answers to DNS queries that are remembered for rnsnet dns log"
+        => "the oldest is forgotten, of the container that has most",
     Fragments "fragments" = 32 (1 to 4096)
         "datagrams of 64 KiB at most that are put together from fragments"
         => "the oldest is dropped, of the container that has most",

@@ -288,6 +288,52 @@ pub struct Streaming {
     pub streaming: bool,
 }
 
+/// Arguments of `dns-log`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsLog {
+    /// The container; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Go on with what is asked later, each as an event.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// What `dns-log` returns unless it goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookups {
+    /// Each, the last at the end.
+    pub lookups: Vec<Lookup>,
+}
+
+/// A question to the DNS forwarder that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// When it was answered, in milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// The name of the container.
+    pub container: String,
+    /// Which of that container's it was: those that are missing were forgotten.
+    pub number: u64,
+    /// The name that was asked for. Bytes that are no letter, digit or sign of ASCII are escaped.
+    pub name: String,
+    /// The record type, as `A` or `TYPE1234`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The response code, as `NOERROR` or `RCODE9`.
+    pub result: String,
+    /// Who knew: `names`, `cache`, `stale`, the address of a server, or `nobody`; who refused: `rule`
+    /// or `forwarder`.
+    pub from: String,
+    /// How many records the answer had.
+    pub answers: u16,
+    /// The first address among them.
+    pub address: Option<IpAddr>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
 /// Arguments of `log-level`, and what it returns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -60,6 +60,7 @@ use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
 use crate::config::{Between, Host, Limit, Mtu, Name, Network, Sharing};
 
+pub use self::dns::Lookup;
 pub use self::egress::{Attempt, Denial};
 pub use self::forward::Destination;
 pub use self::switch::{MAX_PORTS, PortCounters, PortError};

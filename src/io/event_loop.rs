@@ -268,6 +268,7 @@ impl Server {
         self.relay.handle_timeout(&mut self.sockets, now);
         self.follow_ports(now);
         if let Some((control, mut target)) = self.control(now) {
+            control.tell_of_lookups(target.engine, now);
             control.flush(now);
             control.handle_abandoned(&mut target);
             if control.asked_to_end() || control.is_over(now) {

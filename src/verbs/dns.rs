@@ -1,7 +1,9 @@
-//! `rnsnet dns ls`, `add` and `rm`: names with fixed addresses on a named network.
+//! `rnsnet dns ls`, `add` and `rm`: names with fixed addresses on a named network. What containers
+//! look up is in [`super::instances::dns_log`].
 
 use std::net::IpAddr;
 
+use super::instances::dns_log::LOG;
 use super::{Action, Argument, Count, Group, Typed, Verb};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
@@ -17,8 +19,8 @@ use crate::session::network;
 pub(super) const DNS: Group = Group {
     name: "dns",
     aliases: &[],
-    about: "Manage fixed names on a named network",
-    verbs: &[&LS, &ADD, &RM],
+    about: "Manage fixed names on a named network, and list what containers look up",
+    verbs: &[&LS, &ADD, &RM, &LOG],
 };
 
 /// The network that a verb is about.

@@ -1,11 +1,12 @@
-//! What somebody who is not logged in wants to know: counters for Prometheus, and the log level of
-//! what runs. Rows G2 G5.
+//! What somebody who is not logged in wants to know: counters for Prometheus, the log level of what
+//! runs, and what containers look up. Rows G2 G5 D21.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use crate::eventually::{eventually, secs};
-use crate::lab::{Container, LAN4, Lab, Place};
+use crate::exec::Proc;
+use crate::lab::{Container, DNS4, LAN4, Lab, Place};
 use crate::networks::pings;
 
 /// The samples of a text in Prometheus's format 0.0.4, which has to be without a fault: each metric is
@@ -158,4 +159,88 @@ fn a_network_in_the_background_gets_a_log() {
     let device = lab.rn_fails("update --log-level debug --log-file /dev/null web");
     assert_eq!(device, "n1: the log can go to a regular file alone");
     assert_eq!(lab.rn("inspect -f {{.NetworkSettings.LogLevel}} web"), "error");
+}
+
+const LINE: &str = "{{.Container}}|{{.Type}}|{{.Name}}|{{.Result}}|{{.Answer}}|{{.From}}";
+
+// D21
+#[test]
+fn what_a_container_looks_up_is_remembered_with_who_answered() {
+    let Some(lab) = Lab::new() else { return };
+    let listen = format!("--listen-address={LAN4}");
+    let _dns = lab.dnsmasq_with(Place::Lan, &[&listen, "--local-ttl=600"], 53);
+    let ctr = lab.container();
+    let options = ["--name", "web", "--deny", "b.test", "--add-host", "printer:192.0.2.7"];
+    let _net = lab.rnsnet(&ctr).with(&options).start();
+    let dig = |rest: &str| {
+        lab.sh(Place::In(&ctr), &format!("dig +tries=1 +time=15 @{DNS4} {rest}")).ok().to_owned()
+    };
+    let mut follow = Proc::spawn(&mut lab.rnsnet_command(&["dns", "log", "-f", "web"]));
+    for rest in ["a.test", "a.test", "AAAA six.test", "nobody.test", "b.test", "printer"] {
+        dig(rest);
+    }
+    dig("-t TYPE1234 a.test");
+    // Bytes that a terminal would take for orders.
+    let odd = "s = udp(timeout=15); s.sendto(b'\\0\\1\\1\\0\\0\\1' + bytes(6) + b'\\4\\x1b[2J\\4test\\0\\0\\x10\\0\\1', ('10.0.2.3', 53)); s.recv(512)";
+    lab.py(Place::In(&ctr), odd).ok();
+    let expected = [
+        "web|A|a.test|NOERROR|192.0.2.9|192.0.2.9",
+        "web|A|a.test|NOERROR|192.0.2.9|cache",
+        "web|AAAA|six.test|NOERROR|2001:db8:5::9|192.0.2.9",
+        "web|A|nobody.test|NXDOMAIN||192.0.2.9",
+        "web|A|b.test|REFUSED||rule",
+        "web|A|printer|NOERROR|192.0.2.7|names",
+        "web|TYPE1234|a.test|NOERROR||192.0.2.9",
+        "web|TXT|\\x1b[2j.test|NXDOMAIN||192.0.2.9",
+    ];
+    let lines = lab.rn(&format!("dns log --format {LINE} web"));
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(lab.rn(&format!("dns log --since 10m --format {LINE}")), lines, "nobody else asked");
+    // Those who follow have the same, with the time before it.
+    for (number, expected) in expected.iter().enumerate() {
+        let line = follow.line(secs(5));
+        let words: Vec<&str> = line.split(' ').skip(1).collect();
+        let [container, kind, name, result, answer, from] =
+            <[&str; 6]>::try_from(expected.split('|').collect::<Vec<_>>()).unwrap();
+        assert_eq!(words[..4], [container, kind, name, result], "{number}: {line}");
+        assert!(line.contains(&format!("({from}, ")), "{line}");
+        assert!(answer.is_empty() || words[4] == answer, "{line}");
+    }
+    let json = lab.rn("dns log --format json web");
+    assert!(json.lines().count() == 8 && json.contains("\"Name\":\"\\\\x1b[2j.test\""), "{json}");
+    let table = lab.rn("dns log");
+    assert_eq!(
+        table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["TIME", "CONTAINER", "TYPE", "NAME", "RESULT", "ANSWER", "FROM", "TOOK"]
+    );
+    // It ends with its container.
+    lab.rn("detach web");
+    assert_eq!(follow.finish(secs(5)).code(), 0);
+}
+
+// D21
+#[test]
+fn the_container_that_asks_most_is_forgotten_first_and_it_is_said() {
+    let Some(lab) = Lab::new() else { return };
+    lab.rn("network create --opt limit.dns-log=3 n1");
+    let [web, db] = ["web", "db"].map(|name| lab.member(&format!("--network n1 --name {name}")));
+    lab.asks(&db, "10.89.0.1", "web");
+    for _ in 0..4 {
+        lab.asks(&web, "10.89.0.1", "db");
+    }
+    let log = ["dns", "log", "--format", "{{.Container}} {{.Number}}", "n1"];
+    let told = lab.rnsnet_ends(&log);
+    assert_eq!(told.ok(), "db 1\nweb 3\nweb 4");
+    assert_eq!(told.stderr, "rnsnet: info: 2 earlier answers to web are forgotten\n");
+    let limits = lab.rn("stats --no-stream --format {{.Limits}} web");
+    assert!(limits.contains("dns-log:2"), "{limits}");
+    // One that leaves takes its own along; who follows it has its end.
+    let mut follow = Proc::spawn(&mut lab.rnsnet_command(&["dns", "log", "-f", "db"]));
+    assert!(follow.line(secs(5)).contains(" db A web NOERROR "));
+    drop(db);
+    assert_eq!(follow.finish(secs(5)).code(), 0);
+    eventually(secs(5), "the container is gone", || {
+        let left = lab.rn("dns log --format {{.Container}} n1");
+        if left == "web\nweb" { Ok(()) } else { Err(left) }
+    });
 }

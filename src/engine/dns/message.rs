@@ -248,6 +248,11 @@ pub(super) fn is_failure(answer: &[u8]) -> bool {
     answer.get(3).is_none_or(|low| Rcode::from_flags(*low) != Rcode::NoError)
 }
 
+/// The response code of an answer, as it stands there.
+pub(super) fn rcode_bits(answer: &[u8]) -> u8 {
+    answer.get(3).map_or(0, |low| low & 0xf)
+}
+
 /// What may be kept of an answer: for how long, and where its records count their own time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Keepable {

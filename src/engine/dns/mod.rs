@@ -13,6 +13,7 @@
 mod cache;
 mod found;
 pub(super) mod local;
+mod log;
 mod message;
 mod names;
 mod reply;
@@ -27,6 +28,7 @@ use smoltcp::time::Duration;
 
 use self::cache::{Cache, Found};
 use self::local::Local;
+use self::log::Log;
 use self::message::{Header, Query as Message, Rcode, rr};
 use self::names::{Known, Names};
 use self::reply::{PROHIBITED, Reply};
@@ -40,6 +42,7 @@ use super::{Instant, PortId, Turn};
 use crate::config::{Between, Limit, Network, Pass};
 
 pub(super) use self::found::FoundAt;
+pub use self::log::{Lookup, Source};
 pub use self::names::PortNames;
 pub(super) use self::seen::Seen;
 pub use self::upstream::Resolvers;
@@ -74,6 +77,7 @@ pub(super) struct Forwarder {
     cache: Cache,
     names: Names,
     upstreams: Upstreams,
+    log: Log,
 }
 
 /// Who asked, and where the answer goes.
@@ -154,6 +158,7 @@ impl Forwarder {
             cache: Cache::new(hash, network.resolver.cache_bytes),
             names: Names::new(network),
             upstreams: Upstreams::default(),
+            log: Log::default(),
         }
     }
 
@@ -227,8 +232,9 @@ impl Forwarder {
         }
         turn.fx.stats.dns_queries += 1;
         let limit = client.limit(&message);
-        if let Some(answer) = self.answer_here(turn, client.port(), &message, limit) {
-            self.answer(turn, client, &message, answer);
+        let at_once = Duration::ZERO;
+        if let Some((answer, source)) = self.answer_here(turn, client.port(), &message, limit) {
+            self.answer(turn, client, &message, answer, (source, at_once));
             return Verdict::Dns;
         }
         let mut stale_at = None;
@@ -236,14 +242,14 @@ impl Forwarder {
             Found::Fresh(kept) => {
                 turn.fx.stats.dns_cached += 1;
                 let answer = kept.answer(&message, client_id, limit);
-                self.answer(turn, client, &message, answer);
+                self.answer(turn, client, &message, answer, (Source::Cache, at_once));
                 return Verdict::Dns;
             }
             Found::Stale { ask: true, .. } => stale_at = Some(turn.now + STALE_AFTER),
             Found::Stale { ask: false, kept } => {
                 turn.fx.stats.dns_stale += 1;
                 let answer = kept.answer(&message, client_id, limit);
-                self.answer(turn, client, &message, answer);
+                self.answer(turn, client, &message, answer, (Source::Stale, at_once));
                 return Verdict::Dns;
             }
             Found::Nothing => {}
@@ -259,7 +265,7 @@ impl Forwarder {
         port: PortId,
         query: &Message,
         limit: usize,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<(Vec<u8>, Source)> {
         let reply = |rcode| Reply::new(query, query.id(), rcode, limit);
         if query.is_ordinary()
             && let Some(known) = self.names.find(turn.network, port, query.name(), query.kind())
@@ -276,17 +282,19 @@ impl Forwarder {
                 Known::Pointer(name, ttl) => reply.pointer(&name, ttl),
                 Known::Nothing => {}
             }
-            return Some(reply.finish());
+            return Some((reply.finish(), Source::Names));
         }
         let (policies, plain) = (&mut turn.fx.policies, query.is_plain());
-        if turn.network.internal || !policies.admits_lookup(port, query.name(), plain, turn.now) {
+        let internal = turn.network.internal;
+        if internal || !policies.admits_lookup(port, query.name(), plain, turn.now) {
             turn.fx.stats.dns_refused += 1;
-            return Some(reply(Rcode::Refused).because(PROHIBITED).finish());
+            let source = if internal { Source::Forwarder } else { Source::Rule };
+            return Some((reply(Rcode::Refused).because(PROHIBITED).finish(), source));
         }
         // One query, many messages: nothing that a forwarder of queries could pass on.
         if rr::TRANSFERS.contains(&query.kind()) {
             turn.fx.stats.dns_refused += 1;
-            return Some(reply(Rcode::Refused).finish());
+            return Some((reply(Rcode::Refused).finish(), Source::Forwarder));
         }
         None
     }
@@ -302,7 +310,7 @@ impl Forwarder {
         let client_id = message.id();
         let upstream = self.upstreams.of(message.name());
         let Some(server) = self.upstreams.get(upstream, 0) else {
-            self.fail(turn, client, client_id, &message);
+            self.fail(turn, client, client_id, &message, Duration::ZERO);
             return;
         };
         let room = turn.room_for(Limit::Dns);
@@ -407,7 +415,8 @@ impl Forwarder {
             if let Some(id) = answer.get_mut(..2) {
                 id.copy_from_slice(&query.client_id.to_be_bytes());
             }
-            self.answer(turn, query.client, &query.message, answer);
+            let told = (Source::Server(query.server), turn.now - query.began);
+            self.answer(turn, query.client, &query.message, answer, told);
         }
     }
 
@@ -500,7 +509,8 @@ impl Forwarder {
         if let Some(query) = self.remove(turn, index) {
             self.cache.note_failure(&query.message, turn.now);
             if !query.answered {
-                self.fail(turn, query.client, query.client_id, &query.message);
+                let took = turn.now - query.began;
+                self.fail(turn, query.client, query.client_id, &query.message, took);
             }
         }
     }
@@ -521,7 +531,8 @@ impl Forwarder {
         let limit = query.client.limit(&query.message);
         let answer = kept.answer(&query.message, query.client_id, limit);
         let (client, message) = (query.client, query.message.clone());
-        self.answer(turn, client, &message, answer);
+        let told = (Source::Stale, turn.now - query.began);
+        self.answer(turn, client, &message, answer, told);
     }
 
     /// The port of the next query whose container has yet to hear that it made room for another's.
@@ -532,20 +543,37 @@ impl Forwarder {
     /// Lets that container hear it; the turn is its own.
     pub(super) fn fail_evicted(&mut self, turn: &mut Turn<'_>) {
         if let Some(query) = self.evicted.pop_front().filter(|query| !query.answered) {
-            self.fail(turn, query.client, query.client_id, &query.message);
+            let took = turn.now - query.began;
+            self.fail(turn, query.client, query.client_id, &query.message, took);
         }
     }
 
-    fn fail(&mut self, turn: &mut Turn<'_>, client: Client, client_id: u16, message: &Message) {
+    fn fail(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: Client,
+        client_id: u16,
+        message: &Message,
+        took: Duration,
+    ) {
         turn.fx.stats.dns_failed += 1;
         let limit = client.limit(message);
         let failure = Reply::new(message, client_id, Rcode::ServerFailure, limit).finish();
+        self.log.note(turn, message, &failure, (Source::Nobody, took));
         self.deliver(turn, client, Some(failure));
     }
 
     /// Sends the answer to a query to its client. Where names are is learnt from it, unless it is a
     /// failure or the query was odd: some servers hand back what they were given.
-    fn answer(&mut self, turn: &mut Turn<'_>, client: Client, query: &Message, answer: Vec<u8>) {
+    fn answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: Client,
+        query: &Message,
+        answer: Vec<u8>,
+        told: (Source, Duration),
+    ) {
+        self.log.note(turn, query, &answer, told);
         if query.is_ordinary() && !message::is_failure(&answer) {
             turn.fx.seen.learn(&answer);
             turn.fx.policies.learn(client.port(), &answer, turn.now);
@@ -580,6 +608,7 @@ impl Forwarder {
         self.evicted.retain(|query| query.client.port() != turn.port);
         self.names.remove(turn.network, turn.port);
         self.local.remove_port(turn);
+        self.log.remove_port(turn.port);
     }
 
     pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>, index: usize) {

@@ -13,6 +13,7 @@ mod dhcp;
 mod dns;
 mod dns_here;
 mod dns_local;
+mod dns_log;
 mod dns_stream;
 mod egress;
 mod goodput;

@@ -19,6 +19,7 @@ use mio::{Registry, Token};
 use smoltcp::time::Duration;
 
 use self::capture::ActiveCapture;
+use self::commands::dns_log::Following;
 use self::commands::{Context, Reply};
 pub(super) use self::instance::Instance;
 pub use self::instance::{Facts, Serves};
@@ -70,6 +71,8 @@ pub(super) struct Control {
     events: EventLog,
     /// Whether some client captures frames: nobody else pays for it.
     capturing: bool,
+    /// The same of those who read what is asked of the DNS forwarder.
+    following: bool,
     /// Whether the process was asked to end.
     end: bool,
 }
@@ -88,6 +91,8 @@ impl Drop for Control {
 struct Session {
     events: bool,
     capture: Option<ActiveCapture>,
+    /// What is asked of the DNS forwarder.
+    lookups: Option<Following>,
     /// A container that is on its way to a named network.
     pending: Option<commands::members::Pending>,
     /// Containers that leave a named network when this client does.
@@ -132,6 +137,7 @@ impl Control {
             instance,
             events: EventLog::default(),
             capturing: false,
+            following: false,
             end: false,
         };
         control.tell_of_containers("connect");
@@ -190,7 +196,7 @@ impl Control {
     pub(super) fn handle_client(&mut self, token: Token, target: &mut Target<'_>) {
         self.handle_request(token, target);
         self.tell();
-        self.note_captures();
+        self.note_streams();
     }
 
     fn handle_request(&mut self, token: Token, target: &mut Target<'_>) {
@@ -240,6 +246,28 @@ impl Control {
         client.done(client.session.stays(), target.now);
     }
 
+    /// Tells those who read it what was asked of the DNS forwarder, as far as they keep up.
+    pub(super) fn tell_of_lookups(&mut self, engine: &Engine, now: Instant) {
+        if !self.following {
+            return;
+        }
+        for client in self.clients.iter_mut() {
+            while client.has_room()
+                && let Some(following) = &mut client.session.lookups
+            {
+                if let Some(lookup) = following.next(engine, &self.instance, now) {
+                    client.answer(&control::event(&commands::to_value(&lookup)), Vec::new());
+                } else if following.is_over(&self.instance) {
+                    client.answer_and_leave(&[]);
+                    break;
+                } else {
+                    break;
+                }
+            }
+        }
+        self.note_streams();
+    }
+
     /// Sends answers, see [`Clients::flush`].
     pub(super) fn flush(&mut self, now: Instant) {
         for client in self.clients.iter_mut() {
@@ -254,7 +282,7 @@ impl Control {
         }
         self.clients.flush(now);
         if self.capturing {
-            self.note_captures();
+            self.note_streams();
         }
     }
 
@@ -328,14 +356,15 @@ impl Control {
         }
     }
 
-    fn note_captures(&mut self) {
+    fn note_streams(&mut self) {
         self.capturing = self.clients.iter().any(|client| client.session.capture.is_some());
+        self.following = self.clients.iter().any(|client| client.session.lookups.is_some());
     }
 }
 
 impl Session {
     fn streams(&self) -> bool {
-        self.events || self.capture.is_some()
+        self.events || self.capture.is_some() || self.lookups.is_some()
     }
 
     /// Whether it may be silent for as long as it likes.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{Lease, Network};
+use crate::engine::host::{HostEvent, HostOp};
 use crate::io::outbound::OutboundPolicy;
 use crate::socket_file::SocketFile;
 use crate::sys::unix;
@@ -100,12 +101,13 @@ impl Lab {
             self.control.handle_timeout(&mut target);
             while let Some(op) = self.engine.poll_host() {
                 match op {
-                    crate::engine::host::HostOp::Close { socket, reset } => {
+                    HostOp::Close { socket, reset } => {
                         self.sockets.close(socket, reset);
                     }
                     other => panic!("{other:?}"),
                 }
             }
+            self.control.tell_of_lookups(&self.engine, self.now);
             self.control.flush(self.now);
         }
     }
@@ -208,6 +210,7 @@ fn what_is_refused_says_of_what_sort_the_reason_is() {
         ("rate", json!({"container": "db", "rate": "1mbit"}), "not-found"),
         ("rate", json!({"container": "web", "rate": "1"}), "arguments"),
         ("stats", json!({"container": "db"}), "not-found"),
+        ("dns-log", json!({"container": "db"}), "not-found"),
         ("log-level", json!({"level": "loud"}), "arguments"),
         ("flows", json!({"container": "db"}), "not-found"),
         ("network", json!({}), "failed"),
@@ -476,4 +479,41 @@ fn another_user_is_turned_away() {
         }
     };
     assert_eq!(status, 0);
+}
+
+// D21
+#[test]
+fn who_follows_the_dns_log_is_told_what_is_new_and_leaves_with_the_container() {
+    let mut lab = Lab::new("dns-log");
+    let nothing = json!({"return": {"lookups": []}});
+    assert_eq!(lab.ask("dns-log", json!({})), nothing);
+    let client = lab.connect();
+    let answer = lab.ask_on(&client, "dns-log", json!({"container": "web", "follow": true}));
+    assert_eq!(answer, json!({"return": {"streaming": true}}));
+    for number in 1..3 {
+        look_up(&mut lab);
+        lab.turn();
+        let told = read(&client);
+        assert_eq!(told["event"]["number"], number, "{told}");
+        assert_eq!((&told["event"]["name"], &told["event"]["type"]), (&json!("x"), &json!("A")));
+        assert_eq!(told["event"]["container"], "web");
+    }
+    let past = lab.ask("dns-log", json!({}));
+    assert_eq!(past["return"]["lookups"].as_array().unwrap().len(), 2, "{past}");
+    let port = lab.engine.ports().next().unwrap().0;
+    lab.engine.remove_port(port, lab.now);
+    lab.control.handle_gone(port);
+    lab.turn();
+    assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+}
+
+/// The container asks its forwarder, which has no server, for `x`.
+fn look_up(lab: &mut Lab) {
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01x\0\0\x01\0\x01";
+    let port = lab.engine.ports().next().unwrap().0;
+    let socket = lab.engine.listen_dns(port);
+    let from = "127.0.0.1:4000".parse().unwrap();
+    let event = HostEvent::Datagram { from, to: None, payload: question };
+    lab.engine.handle_host(socket, event, lab.now);
+    assert!(matches!(lab.engine.poll_host(), Some(HostOp::Send { .. })));
 }

@@ -37,13 +37,7 @@ pub(in crate::verbs) const EVENTS: Verb = Verb {
                    a line of text.",
             ..FORMAT
         },
-        OptionSpec {
-            long: "--since",
-            kind: Kind::Value("TIME"),
-            help: "Begin with what happened since then, as far as it is remembered: 10m, seconds \
-                   since 1970, or 2026-11-21T08:00:00.",
-            ..VERB
-        },
+        SINCE,
     ],
     examples: &[
         ("rnsnet events", "What happens from now on."),
@@ -86,13 +80,26 @@ struct Definitions {
     known: SortedMap<String, String>,
 }
 
+/// Since when something is told.
+pub(super) const SINCE: OptionSpec = OptionSpec {
+    long: "--since",
+    kind: Kind::Value("TIME"),
+    help: "Begin with what happened since then, as far as it is remembered: 10m, seconds \
+           since 1970, or 2026-11-21T08:00:00.",
+    ..VERB
+};
+
 fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
-    let since = typed.read("--since", |text| {
+    Ok(Box::new(Events { format: format(typed)?, since: since(typed)? }))
+}
+
+/// Reads `--since`, in milliseconds since 1970.
+pub(super) fn since(typed: &Typed) -> Result<Option<u64>, UsageError> {
+    typed.read("--since", |text| {
         let expected = "a time as 10m, 1795000000 or 2026-11-21T08:00:00";
         let time = micros(text, since_epoch()).ok_or(ValueError::Expected(expected))?;
         Ok(millis(time))
-    })?;
-    Ok(Box::new(Events { format: format(typed)?, since }))
+    })
 }
 
 /// Milliseconds of microseconds; what is before 1970 is 1970.

@@ -5,6 +5,7 @@
 
 mod capture;
 mod detach;
+pub(super) mod dns_log;
 mod events;
 mod flows;
 mod human;

@@ -2,6 +2,7 @@
 //! is a function and a line there.
 
 mod capture;
+pub(super) mod dns_log;
 mod egress;
 mod events;
 mod flows;
@@ -73,6 +74,7 @@ const COMMANDS: &[&[Command]] = &[
     members::COMMANDS,
     egress::COMMANDS,
     log_level::COMMANDS,
+    dns_log::COMMANDS,
 ];
 
 impl Context<'_> {
@@ -101,10 +103,12 @@ impl Context<'_> {
         let name = request.arguments.get("container").and_then(Value::as_str);
         let (may, whose) = match request.execute.as_str() {
             "version" | "info" | "network" | "events" | "lease" | "attach" => return Ok(()),
-            "detach" | "ports" | "publish" | "unpublish" | "flows" | "stats" => match name {
-                Some(name) => (self.instance.find(Some(name))?.owner == Some(uid), "its owner"),
-                None => (false, "the network's owner"),
-            },
+            "detach" | "ports" | "publish" | "unpublish" | "flows" | "stats" | "dns-log" => {
+                match name {
+                    Some(name) => (self.instance.find(Some(name))?.owner == Some(uid), "its owner"),
+                    None => (false, "the network's owner"),
+                }
+            }
             _ => (false, "the network's owner"),
         };
         let of = name.map(|name| format!(" with {name}")).unwrap_or_default();
