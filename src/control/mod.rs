@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 pub use members::{Arrival, Leased, SetRate, Update, Wanted};
 pub use types::{
     Capture, CaptureEnd, Container, Denied, DnsLog, EgressChange, EgressHits, EgressPolicy, Event,
-    Flow, Info, Interface, Lookup, Lookups, Named, PortMapping, Ports, SetLogLevel, Since, Spec,
-    Stats, Streaming, Whose,
+    Flow, Info, Interface, Lookup, Named, PortMapping, Ports, SetLogLevel, Since, Spec, Stats,
+    Streaming, Whose,
 };
 
 /// What the network of one container is called, which it has for itself.

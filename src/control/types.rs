@@ -300,14 +300,7 @@ pub struct DnsLog {
     pub follow: bool,
 }
 
-/// What `dns-log` returns unless it goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lookups {
-    /// Each, the last at the end.
-    pub lookups: Vec<Lookup>,
-}
-
-/// A question to the DNS forwarder that was answered.
+/// A question to the DNS forwarder that was answered: an entry of `dns-log`, or an event of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lookup {
     /// When it was answered, in milliseconds since 1970-01-01 UTC.
@@ -334,7 +327,7 @@ pub struct Lookup {
     pub took_ms: u64,
 }
 
-/// Arguments of `log-level`, and what it returns.
+/// Arguments of `log-level`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetLogLevel {

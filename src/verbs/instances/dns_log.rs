@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value as Json, json};
 
 use super::super::{Action, Typed, Verb};
 use super::events::{SINCE, since};
@@ -11,7 +12,6 @@ use super::{FORMAT, WHOM, format, number, print_line, print_list, text};
 use crate::cli::UsageError;
 use crate::cli::options::{OptionSpec, VERB};
 use crate::client::{self, ClientError, Instance, Line};
-use crate::control::{DnsLog, Lookup, Lookups, Streaming};
 use crate::error::Error;
 use crate::network::when::rfc3339;
 use crate::output::{Column, Format, Value};
@@ -77,8 +77,15 @@ struct Source {
     last: SortedMap<String, u64>,
 }
 
-/// What was told and is not printed yet, with its network, in the order of time.
-type Told = Vec<(String, Lookup)>;
+/// What was told and is not printed yet, in the order of time.
+type Told = Vec<Row>;
+
+/// A lookup as the process of a network tells of it, a [`crate::control::Lookup`], and the network. It
+/// is printed as it comes.
+struct Row {
+    lookup: Json,
+    network: String,
+}
 
 impl Log {
     fn read(typed: &Typed) -> Result<Self, UsageError> {
@@ -91,12 +98,11 @@ impl Log {
     }
 
     fn print(&self, told: &mut Told) -> Result<(), Error> {
-        told.retain(|(_, lookup)| lookup.time_ms >= self.since);
+        told.retain(|row| row.number("time_ms") >= self.since);
         if self.follow && self.format == Format::Table {
-            return told.drain(..).try_for_each(|(_, lookup)| Ok(print_line(&line(&lookup))?));
+            return told.drain(..).try_for_each(|row| Ok(print_line(&row.line())?));
         }
-        let rows: Vec<Value> =
-            told.drain(..).map(|(network, lookup)| row(network, lookup)).collect();
+        let rows: Vec<Value> = told.drain(..).map(Row::fields).collect();
         if self.follow && rows.is_empty() {
             return Ok(());
         }
@@ -146,14 +152,10 @@ impl Action for Log {
 impl Source {
     /// Asks for what is remembered, or to be told of it and of what comes.
     fn ask(&mut self, follow: bool, told: &mut Told) -> Result<(), ClientError> {
-        let asked = DnsLog { container: self.container.clone(), follow };
-        let connection = &mut self.instance.connection;
-        if follow {
-            let Streaming { .. } = connection.ask("dns-log", &asked)?;
-            return Ok(());
-        }
-        let Lookups { lookups } = connection.ask("dns-log", &asked)?;
-        lookups.into_iter().for_each(|lookup| self.take(lookup, told));
+        let asked = json!({"container": self.container, "follow": follow});
+        let answer: Json = self.instance.connection.ask("dns-log", &asked)?;
+        let lookups = answer.get("lookups").and_then(Json::as_array);
+        lookups.into_iter().flatten().for_each(|lookup| self.take(lookup.clone(), told));
         Ok(())
     }
 
@@ -161,11 +163,7 @@ impl Source {
     fn hear(&mut self, told: &mut Told) -> bool {
         loop {
             match self.instance.connection.next_event() {
-                Ok(Line::Event(event)) => {
-                    if let Ok(lookup) = serde_json::from_value(event) {
-                        self.take(lookup, told);
-                    }
-                }
+                Ok(Line::Event(lookup)) => self.take(lookup, told),
                 Ok(Line::NotYet) => return true,
                 Ok(Line::End) | Err(_) => return false,
             }
@@ -173,70 +171,85 @@ impl Source {
     }
 
     /// Takes a lookup, and says so where some before it were forgotten.
-    fn take(&mut self, lookup: Lookup, told: &mut Told) {
-        let last = self.last.or_default(lookup.container.clone());
-        let forgotten = lookup.number.saturating_sub(*last + 1);
+    fn take(&mut self, lookup: Json, told: &mut Told) {
+        let row = Row { lookup, network: self.instance.info.network.clone() };
+        let (container, number) = (row.text("container"), row.number("number"));
+        let last = self.last.or_default(container.clone());
+        let forgotten = number.saturating_sub(*last + 1);
         if forgotten > 0 {
-            log::info!("{forgotten} earlier answers to {} are forgotten", lookup.container);
+            log::info!("{forgotten} earlier answers to {container} are forgotten");
         }
-        *last = lookup.number;
+        *last = number;
         // Those of other networks may be later.
-        let place = told.partition_point(|(_, other)| other.time_ms <= lookup.time_ms);
-        told.insert(place, (self.instance.info.network.clone(), lookup));
+        let time = row.number("time_ms");
+        let place = told.partition_point(|other| other.number("time_ms") <= time);
+        told.insert(place, row);
     }
 }
 
-/// `2026-11-22T13:00:00.123000000Z web A a.test NOERROR 192.0.2.9 (192.0.2.53, 1ms)`
-fn line(lookup: &Lookup) -> String {
-    let Lookup { container, kind, name, result, from, took_ms, .. } = lookup;
-    let answer = answer(lookup);
-    let space = if answer.is_empty() { "" } else { " " };
-    let time = time(lookup);
-    format!("{time} {container} {kind} {name} {result}{space}{answer} ({from}, {took_ms}ms)")
-}
-
-fn time(lookup: &Lookup) -> String {
-    rfc3339(Duration::from_millis(lookup.time_ms))
-}
-
-/// The first address, or how many records there are; and how many more.
-fn answer(Lookup { answers, address, .. }: &Lookup) -> String {
-    match (address, answers) {
-        (None, 0) => String::new(),
-        (None, 1) => "1 record".to_owned(),
-        (None, answers) => format!("{answers} records"),
-        (Some(address), 0 | 1) => address.to_string(),
-        (Some(address), answers) => format!("{address} +{}", answers - 1),
+impl Row {
+    fn text(&self, field: &str) -> String {
+        self.lookup.get(field).and_then(Json::as_str).unwrap_or_default().to_owned()
     }
-}
 
-fn row(network: String, lookup: Lookup) -> Value {
-    let (time, answer) = (time(&lookup), answer(&lookup));
-    let address = lookup.address.map(|address| address.to_string());
-    Value::Struct(vec![
-        ("Time", text(time)),
-        ("Container", text(lookup.container)),
-        ("Type", text(lookup.kind)),
-        ("Name", text(lookup.name)),
-        ("Result", text(lookup.result)),
-        ("Answer", text(answer)),
-        ("From", text(lookup.from)),
-        ("Took", text(format!("{}ms", lookup.took_ms))),
-        ("Network", text(network)),
-        ("Number", number(lookup.number)),
-        ("Address", text(address.unwrap_or_default())),
-        ("Answers", number(lookup.answers.into())),
-        ("TimeMs", number(lookup.time_ms)),
-        ("TookMs", number(lookup.took_ms)),
-    ])
+    fn number(&self, field: &str) -> u64 {
+        self.lookup.get(field).and_then(Json::as_u64).unwrap_or_default()
+    }
+
+    /// `2026-11-22T13:00:00.123000000Z web A a.test NOERROR 192.0.2.9 (192.0.2.53, 1ms)`
+    fn line(&self) -> String {
+        let [container, kind, name, result, from] =
+            ["container", "type", "name", "result", "from"].map(|field| self.text(field));
+        let (time, answer, took) = (self.time(), self.answer(), self.number("took_ms"));
+        let space = if answer.is_empty() { "" } else { " " };
+        format!("{time} {container} {kind} {name} {result}{space}{answer} ({from}, {took}ms)")
+    }
+
+    fn time(&self) -> String {
+        rfc3339(Duration::from_millis(self.number("time_ms")))
+    }
+
+    /// The first address, or how many records there are; and how many more.
+    fn answer(&self) -> String {
+        let address = self.text("address");
+        match (address.as_str(), self.number("answers")) {
+            ("", 0) => String::new(),
+            ("", 1) => "1 record".to_owned(),
+            ("", answers) => format!("{answers} records"),
+            (_, 0 | 1) => address,
+            (_, answers) => format!("{address} +{}", answers - 1),
+        }
+    }
+
+    fn fields(self) -> Value {
+        let as_text = |field| text(self.text(field));
+        let as_number = |field| number(self.number(field));
+        Value::Struct(vec![
+            ("Time", text(self.time())),
+            ("Container", as_text("container")),
+            ("Type", as_text("type")),
+            ("Name", as_text("name")),
+            ("Result", as_text("result")),
+            ("Answer", text(self.answer())),
+            ("From", as_text("from")),
+            ("Took", text(format!("{}ms", self.number("took_ms")))),
+            ("Network", text(&self.network)),
+            ("Number", as_number("number")),
+            ("Address", as_text("address")),
+            ("Answers", as_number("answers")),
+            ("TimeMs", as_number("time_ms")),
+            ("TookMs", as_number("took_ms")),
+        ])
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Lookup;
 
-    fn lookup(address: Option<&str>, answers: u16) -> Lookup {
-        Lookup {
+    fn row(address: Option<&str>, answers: u16) -> Row {
+        let lookup = Lookup {
             time_ms: 1_795_246_800_123,
             container: "web".to_owned(),
             number: 1,
@@ -246,26 +259,31 @@ mod tests {
             from: "cache".to_owned(),
             answers,
             address: address.map(|address| address.parse().unwrap()),
-            took_ms: 0,
-        }
+            took_ms: 2,
+        };
+        Row { lookup: serde_json::to_value(lookup).unwrap(), network: "n1".to_owned() }
     }
 
     #[test]
-    fn every_field_has_a_head() {
-        let Value::Struct(fields) = row("n1".to_owned(), lookup(None, 0)) else { panic!() };
-        let heads: Vec<_> = fields.iter().map(|(field, _)| *field).collect();
-        assert_eq!(heads, COLUMNS.map(|(column, _)| column));
+    fn every_field_has_a_head_and_is_in_the_protocol() {
+        let Value::Struct(fields) = row(Some("192.0.2.9"), 1).fields() else { panic!() };
+        for ((field, value), (column, _)) in fields.iter().zip(COLUMNS) {
+            assert_eq!(*field, column);
+            assert!(!matches!(value, Value::Int(0)), "{field}");
+            assert!(*value != text(""), "{field}");
+        }
+        assert_eq!(fields.len(), COLUMNS.len());
     }
 
     // D21
     #[test]
     fn an_answer_is_its_first_address_or_how_much_there_is() {
         let answers = [(None, 0), (None, 1), (None, 3), (Some("192.0.2.9"), 1), (Some("::1"), 3)];
-        let told = answers.map(|(address, answers)| answer(&lookup(address, answers)));
+        let told = answers.map(|(address, answers)| row(address, answers).answer());
         assert_eq!(told, ["", "1 record", "3 records", "192.0.2.9", "::1 +2"]);
         assert_eq!(
-            line(&lookup(None, 0)),
-            "2026-11-21T07:40:00.123000000Z web A a.test NOERROR (cache, 0ms)"
+            row(None, 0).line(),
+            "2026-11-21T07:40:00.123000000Z web A a.test NOERROR (cache, 2ms)"
         );
     }
 }

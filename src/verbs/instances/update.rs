@@ -5,13 +5,15 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 
+use serde_json::{Value, json};
+
 use super::super::{Action, Argument, Count, Typed, Verb};
 use super::{WHOM, print_line};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values;
 use crate::client::{self, ClientError, Instance};
-use crate::control::{Container, SetLogLevel, SetRate};
+use crate::control::Named;
 use crate::error::Error;
 use crate::network::manage::NetworkError;
 
@@ -86,25 +88,24 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
 impl Action for Update {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let mut called = None;
-        if let Some(rate) = &self.rate {
-            let mut found = client::find_all(&self.whom)?;
-            found.retain(|found| self.is_meant(&found.instance));
-            for mut found in found {
-                let asked = SetRate { container: found.named(), rate: rate.clone() };
-                let _: Container = found.ask("rate", &asked)?;
-                called.get_or_insert(found.container.name);
+        for (mut instance, Named { container }) in client::whom(std::slice::from_ref(&self.whom))? {
+            if !self.is_meant(&instance) {
+                continue;
             }
-        }
-        if let Some(level) = &self.level {
-            let mut whom = client::whom(std::slice::from_ref(&self.whom))?;
-            whom.retain(|(instance, _)| self.is_meant(instance));
-            for (mut instance, named) in whom {
-                let asked = SetLogLevel { level: level.clone() };
+            if let Some(rate) = &self.rate {
+                if container.is_none() {
+                    return Err(ClientError::NotFound { name: self.whom }.into());
+                }
+                let asked = json!({"container": container, "rate": rate});
+                let _: Value = instance.connection.ask("rate", &asked)?;
+            }
+            if let Some(level) = &self.level {
                 let file = self.file.as_deref().map(open).transpose()?;
                 let file: Vec<OwnedFd> = file.into_iter().map(Into::into).collect();
-                let _: SetLogLevel = instance.connection.ask_with("log-level", &asked, &file)?;
-                called.get_or_insert_with(|| named.container.unwrap_or(instance.name));
+                let asked = json!({"level": level});
+                let _: Value = instance.connection.ask_with("log-level", &asked, &file)?;
             }
+            called = called.or_else(|| Some(container.unwrap_or(instance.name)));
         }
         let Some(called) = called else {
             let (container, name) = (self.whom, self.network.unwrap_or_default());

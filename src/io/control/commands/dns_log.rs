@@ -1,9 +1,11 @@
 //! What containers have asked the DNS forwarder: `dns-log`.
 
+use serde_json::{Value, json};
+
 use super::super::instance::Instance;
-use super::{Command, Context, Reply, to_value, value};
+use super::{Command, Context, Reply, to_value};
 use crate::clock::since_epoch;
-use crate::control::{DnsLog, Lookup, Lookups, Refusal, Request, Streaming};
+use crate::control::{DnsLog, Lookup, Refusal, Request, Streaming};
 use crate::engine::{self, Engine, Instant, PortId};
 
 pub(super) const COMMANDS: &[Command] = &[Command { name: "dns-log", run: dns_log }];
@@ -37,9 +39,9 @@ fn dns_log(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusa
         context.session.lookups = Some(following);
         return Ok(Reply::Stream(to_value(&Streaming { streaming: true }), Vec::new()));
     }
-    let lookups =
-        std::iter::from_fn(|| following.next(context.engine, context.instance, context.now));
-    Ok(value(&Lookups { lookups: lookups.collect() }))
+    let (engine, instance, now) = (&*context.engine, &*context.instance, context.now);
+    let lookups = std::iter::from_fn(|| Some(to_value(&following.next(engine, instance, now)?)));
+    Ok(Reply::Value(json!({"lookups": Value::Array(lookups.collect())})))
 }
 
 impl Following {

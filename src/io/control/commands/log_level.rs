@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
+use serde_json::json;
+
 use super::super::exactly;
-use super::{Command, Context, Reply, value};
+use super::{Command, Context, Reply};
 use crate::cli::values;
 use crate::control::{Kind, Refusal, Request, SetLogLevel};
 use crate::io::logger;
@@ -30,5 +32,5 @@ fn log_level(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refu
         return Err(Refusal::new(Kind::Failed, message));
     }
     log::set_max_level(level.0);
-    Ok(value(&asked))
+    Ok(Reply::Value(json!({})))
 }
