@@ -171,7 +171,7 @@ fn what_a_container_looks_up_is_remembered_with_who_answered() {
     let _dns = lab.dnsmasq_with(Place::Lan, &[&listen, "--local-ttl=600"], 53);
     let ctr = lab.container();
     let options = ["--name", "web", "--deny", "b.test", "--add-host", "printer:192.0.2.7"];
-    let _net = lab.rnsnet(&ctr).with(&options).start();
+    let net = lab.rnsnet(&ctr).with(&options).start();
     let dig = |rest: &str| {
         lab.sh(Place::In(&ctr), &format!("dig +tries=1 +time=15 @{DNS4} {rest}")).ok().to_owned()
     };
@@ -215,6 +215,7 @@ fn what_a_container_looks_up_is_remembered_with_who_answered() {
     );
     // It ends with its container.
     lab.rn("detach web");
+    assert!(net.ends().success());
     assert_eq!(follow.finish(secs(5)).code(), 0);
 }
 
