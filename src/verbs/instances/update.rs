@@ -73,12 +73,12 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     let rate = typed.read("--rate", |text| values::rate(text).map(|_| text.to_owned()))?;
     let level =
         typed.read("--log-level", |text| values::log_level(text).map(|_| text.to_owned()))?;
-    if rate.is_none() && level.is_none() {
-        return Err(UsageError::NothingToDo);
-    }
     let file = typed.value("--log-file").map(str::to_owned);
     if level.is_none() && file.is_some() {
         return Err(UsageError::Useless { option: "--log-file", needed: "--log-level LEVEL" });
+    }
+    if rate.is_none() && level.is_none() {
+        return Err(UsageError::NothingToDo);
     }
     let whom = typed.argument(0).unwrap_or_default().to_owned();
     let network = typed.value("--network").map(str::to_owned);
