@@ -13,7 +13,7 @@ pub mod oci;
 
 use std::error::Error as _;
 use std::fs::{File, OpenOptions};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -277,7 +277,7 @@ fn names_inside(endpoint: &Endpoint, network: &Network) -> run::Names {
     }
     let own = [Some(IpAddr::V4(endpoint.lease.v4)), endpoint.lease.v6.map(IpAddr::V6)];
     run::Names {
-        servers: nat::servers_for_guest(network),
+        servers: servers_inside(network),
         search: resolver.search.iter().map(ToString::to_string).collect(),
         options: match resolver.listen {
             // What Docker writes beside 127.0.0.11: a name without a dot may be a container's.
@@ -287,6 +287,19 @@ fn names_inside(endpoint: &Endpoint, network: &Network) -> run::Names {
         own: own.into_iter().flatten().collect(),
         hosts,
     }
+}
+
+/// The DNS servers that a command is told of. Where the gateway answers no queries they are the host's,
+/// as far as the container reaches them itself.
+fn servers_inside(network: &Network) -> Vec<IpAddr> {
+    if network.dns {
+        return nat::servers_for_guest(network);
+    }
+    let reaches = |server: &IpAddr| {
+        (server.is_ipv4() || network.addresses.v6.is_some()) && !nat::denied(network, *server)
+    };
+    let host = HostResolvers::default().read();
+    host.servers().iter().map(SocketAddr::ip).filter(reaches).collect()
 }
 
 /// A container's interface and its published ports.

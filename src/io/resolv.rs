@@ -111,7 +111,8 @@ impl HostResolvers {
     }
 
     /// The same where nothing is known of before: what cannot be read is a server on loopback, too.
-    pub(super) fn read(&self) -> Resolvers {
+    #[must_use]
+    pub fn read(&self) -> Resolvers {
         self.read_again(Level::Warn).unwrap_or_else(|| Resolvers::new(vec![ON_LOOPBACK]))
     }
 }

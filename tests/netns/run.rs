@@ -92,6 +92,20 @@ fn resolv_conf_hosts_and_hostname_are_in_place() {
     assert_eq!(host_files(), before, "the host's files are unchanged");
 }
 
+// Where nobody answers at the gateway, whom the host asks is asked, if he can be reached.
+#[test]
+fn on_a_network_without_dns_a_command_asks_the_hosts_servers() {
+    let Some(lab) = Lab::new() else { return };
+    let _dns = lab.dns_server(LAN4);
+    lab.set_resolv_conf(&format!("nameserver 127.0.0.53\nnameserver {LAN4}\nnameserver {LAN6}\n"));
+    lab.rn("network create --disable-dns n1");
+    let run = |command: &[&str]| lab.rnsnet_run(&["--network", "n1"], command).ok().to_owned();
+    // The network has no IPv6.
+    let file = run(&["cat", "/etc/resolv.conf"]);
+    assert_eq!(file, format!("# written by rnsnet\nnameserver {LAN4}"));
+    assert!(run(&["getent", "ahostsv4", "a.test"]).starts_with("192.0.2.9"));
+}
+
 // A4
 #[test]
 fn the_exit_status_is_the_commands() {

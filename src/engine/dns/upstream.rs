@@ -21,6 +21,12 @@ impl Resolvers {
         Self { servers, preferred: 0, datagrams_pass: false }
     }
 
+    /// The servers, in that order.
+    #[must_use]
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.servers
+    }
+
     /// Others instead of these; returns whether they are others.
     fn replace(&mut self, resolvers: Self) -> bool {
         let changed = self.servers != resolvers.servers;
