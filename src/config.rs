@@ -5,6 +5,7 @@
 
 pub(crate) mod name;
 mod between;
+mod discovery;
 mod egress;
 pub mod limits;
 mod link_local;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use crate::sorted::SortedSet;
 
 pub use between::{Between, Pass, PassError, PassKind};
+pub use discovery::{Discovery, MAX_RELAYS, MDNS};
 pub use egress::{Egress, EgressError, EgressRule, Opening, To};
 pub use limits::{Limit, LimitError, Limits};
 pub use link_local::{LinkLocal, LinkLocalError};
@@ -287,6 +289,8 @@ pub struct Network {
     pub internal: bool,
     /// Whether datagrams to broadcast addresses of the host's networks go out.
     pub allow_broadcast: bool,
+    /// What multicast goes out to the host's networks and comes in from them.
+    pub discovery: Discovery,
     /// What else addresses mean, and which protocols are served.
     pub rules: Rules,
     /// How much of each thing there is at the most.
@@ -765,6 +769,7 @@ impl Default for Network {
             between: Vec::new(),
             internal: false,
             allow_broadcast: false,
+            discovery: Discovery::default(),
             rules: Rules::default(),
             limits: Limits::default(),
             rate: Rate::UNLIMITED,

@@ -18,7 +18,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, gethostname, setsid};
 
 use crate::attach::{self, Container};
 use crate::config::pasta::{Mirror, Pasta};
@@ -340,7 +340,10 @@ impl Served {
     }
 
     /// What a caller wants that takes us for another program, before anything is made.
-    fn wanted(endpoint: &Endpoint, config: Network, caller: &Caller) -> Result<Self, Error> {
+    fn wanted(endpoint: &Endpoint, mut config: Network, caller: &Caller) -> Result<Self, Error> {
+        if let Some(name) = gethostname().ok().and_then(|name| name.into_string().ok()) {
+            config.discovery = config.discovery.on_host(&name);
+        }
         let outbound = OutboundPolicy::find(&caller.outbound)?;
         let resolvers = HostResolvers::of(&config.resolver)?;
         let mut interfaces = Interfaces::open()

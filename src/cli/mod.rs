@@ -7,6 +7,7 @@
 //! or descriptor exists is found out by who uses it.
 
 pub(crate) mod argv;
+mod discovery;
 pub(crate) mod dns;
 pub(crate) mod egress;
 mod getopt;
@@ -624,6 +625,7 @@ fn link(
         between: Vec::new(),
         internal: false,
         allow_broadcast: given.allow_broadcast,
+        discovery: discovery::discovery(given)?,
         rules: Rules::default(),
         limits: limits(&given.limit)?,
         rate: read(given.rate.as_deref(), "--rate", values::rate)?.unwrap_or_default(),

@@ -170,6 +170,12 @@ pub(crate) struct Given {
     /// broadcast
     #[argh(switch)]
     pub(crate) allow_broadcast: bool,
+    /// multicast DNS
+    #[argh(switch)]
+    pub(crate) mdns: bool,
+    /// groups
+    #[argh(option)]
+    pub(crate) relay: Vec<String>,
     /// MTU
     #[argh(option)]
     pub(crate) mtu: Option<String>,
@@ -453,6 +459,19 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         long: "--allow-broadcast",
         help: "Let datagrams to broadcast addresses out to the host's networks, as Wake-on-LAN \
                needs it. Default: they are dropped.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--mdns",
+        help: "Let the container find what the host's networks announce by multicast DNS (Bonjour), \
+               and announce its published services there, with the host's address and port.",
+        ..LINK
+    },
+    OptionSpec {
+        long: "--relay",
+        kind: Kind::List("GROUP:PORT"),
+        help: "Relay datagrams between this multicast group on the host's networks and the \
+               container; also ssdp (UPnP) or wsd (WS-Discovery). May be repeated.",
         ..LINK
     },
     OptionSpec {

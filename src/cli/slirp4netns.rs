@@ -20,9 +20,9 @@ use super::options::is_option;
 use super::values;
 use super::{Command, Environment};
 use crate::config::{
-    Addresses, Attach, Caller, Cidr, Egress, Endpoint, Family, HostAccess, Lease, Limits,
-    MacAddress, Mtu, Network, Offload, Outbound, Process, Rate, Refusal, Resolver, Rules, Setup,
-    Sharing, Source, Target,
+    Addresses, Attach, Caller, Cidr, Discovery, Egress, Endpoint, Family, HostAccess, Lease,
+    Limits, MacAddress, Mtu, Network, Offload, Outbound, Process, Rate, Refusal, Resolver, Rules,
+    Setup, Sharing, Source, Target,
 };
 use words::{Id, OPTIONS};
 
@@ -242,6 +242,7 @@ impl Given {
             between: Vec::new(),
             internal: false,
             allow_broadcast: false,
+            discovery: Discovery::default(),
             limits: Limits::default(),
             rate: Rate::UNLIMITED,
             egress: Egress::default(),

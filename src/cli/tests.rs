@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Addresses, Bind, Confinement, Egress, HostAccess, HostPorts, HostSide, Lease, Limits,
-    LinkLocal, LogLevel, MacAddress, Offload, Outbound, Ports, Protocol, Publish, Rate,
+    Addresses, Bind, Confinement, Discovery, Egress, HostAccess, HostPorts, HostSide, Lease,
+    Limits, LinkLocal, LogLevel, MacAddress, Offload, Outbound, Ports, Protocol, Publish, Rate,
     Republished, Resolver, Source,
 };
 use crate::error::report;
@@ -63,6 +63,7 @@ fn default_link() -> (Endpoint, Network) {
         between: Vec::new(),
         internal: false,
         allow_broadcast: false,
+        discovery: Discovery::default(),
         limits: Limits::default(),
         rate: Rate::UNLIMITED,
         egress: Egress::default(),
@@ -255,6 +256,12 @@ fn every_option_has_its_effect() {
         }
     );
     assert!(attached(&["--allow-broadcast", "4711"]).network.allow_broadcast);
+    let relays = ["--mdns", "--relay", "ssdp", "--relay=239.1.2.3:5000", "--relay", "[ff05::c]:9"];
+    let discovery =
+        attached(&[&relays[..], &["--relay", "ssdp", "4711"]].concat()).network.discovery;
+    let groups: Vec<String> = discovery.relays.iter().map(ToString::to_string).collect();
+    let expected = ["239.255.255.250:1900", "[ff02::c]:1900", "239.1.2.3:5000", "[ff05::c]:9"];
+    assert!(discovery.mdns && groups == expected, "{groups:?}");
     let run = ran(&["--hostname", "web", "--no-ipv6", "--ifname", "net0", "sh"]);
     assert_eq!(run.hostname.as_deref(), Some("web"));
     assert_eq!(run.network.addresses.v6, None);

@@ -29,6 +29,8 @@ pub(super) struct Published {
     pub(super) to: Vec<Destination>,
     guest_port: u16,
     protocol: Protocol,
+    /// Where it is bound.
+    at: Option<SocketAddr>,
     /// The clients that are let in; `None` is everybody.
     from: Option<Arc<[Prefix]>>,
 }
@@ -37,6 +39,19 @@ impl Published {
     /// Whether a client is let in.
     fn admits(&self, client: IpAddr) -> bool {
         self.from.as_ref().is_none_or(|from| from.iter().any(|prefix| prefix.contains(client)))
+    }
+
+    /// The host's port of this for who comes by an interface with such addresses, if it is what leads
+    /// to the container's.
+    pub(super) fn port_at(
+        &self,
+        protocol: Protocol,
+        guest_port: u16,
+        link: &[IpAddr],
+    ) -> Option<u16> {
+        let at = self.at.filter(|at| at.ip().is_unspecified() || link.contains(&at.ip()))?;
+        let leads = (self.protocol, self.guest_port) == (protocol, guest_port);
+        (leads && !self.to.is_empty()).then_some(at.port())
     }
 
     /// Where the next client is led to.
@@ -56,8 +71,18 @@ impl Engine {
         to: Vec<Destination>,
         guest_port: u16,
     ) -> SocketId {
-        let index = self.published.insert(Published { to, guest_port, protocol, from: None });
+        let index =
+            self.published.insert(Published { to, guest_port, protocol, at: None, from: None });
         self.fx.host.adopt(Owner::Published(index))
+    }
+
+    /// Takes note of where a published port is bound, for who is to be told.
+    pub fn set_address(&mut self, listener: SocketId, address: SocketAddr) {
+        if let Some(Owner::Published(index)) = self.fx.host.owner(listener)
+            && let Some(published) = self.published.get_mut(index)
+        {
+            published.at = Some(address);
+        }
     }
 
     /// Lets no clients into a published port but those of `from`: others are reset, their datagrams

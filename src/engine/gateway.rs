@@ -14,7 +14,7 @@ use super::frame::{IpPacket, is_unicast};
 use super::icmp::{V4_ECHO_REQUEST, V6_ECHO_REQUEST};
 use super::nat::{self, Meaning};
 use super::stats::{DropReason, Verdict};
-use super::{Tables, Turn, dhcp, dhcpv6, icmp, ndp};
+use super::{Tables, Turn, dhcp, dhcpv6, discovery, icmp, ndp};
 use crate::config::{Neighbours, Rules};
 
 /// Takes an IP packet that a guest sent to the gateway's hardware address or to a group.
@@ -139,6 +139,11 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
         }
         return dhcpv6::handle(turn, packet.source, udp.payload());
     }
+    if !turn.network.discovery.is_empty()
+        && let Some(verdict) = discovery::handle_guest(tables, turn, packet, &udp)
+    {
+        return verdict;
+    }
     let local = match packet.source {
         IpAddr::V4(ip) => ip.is_unspecified(),
         IpAddr::V6(ip) => ip.is_unicast_link_local() && !is_for_neighbour(turn, packet),
@@ -146,18 +151,24 @@ fn handle_udp(tables: &mut Tables, turn: &mut Turn<'_>, packet: &IpPacket<'_>) -
     if local {
         return Verdict::Dropped(DropReason::SpoofedSource);
     }
-    if packet.destination == IpAddr::V4(Ipv4Addr::BROADCAST) {
+    let mut destination = packet.destination;
+    // Of its own network nobody but the gateway is there.
+    let subnet = turn.network.addresses.v4.subnet.broadcast();
+    if destination == IpAddr::V4(subnet) && turn.network.rules.neighbours == Neighbours::Nobody {
+        destination = Ipv4Addr::BROADCAST.into();
+    }
+    if destination == IpAddr::V4(Ipv4Addr::BROADCAST) {
         // DHCP ends at the gateway, whatever port it is sent from.
         if !turn.network.allow_broadcast || udp.dst_port() == DHCP_SERVER_PORT {
             return Verdict::Dropped(DropReason::Broadcast);
         }
-    } else if !is_unicast(packet.destination) {
+    } else if !is_unicast(destination) {
         return Verdict::Dropped(DropReason::Multicast);
     }
     let key = FlowKey {
         port: turn.port,
         guest: SocketAddr::new(packet.source, udp.src_port()),
-        host: SocketAddr::new(packet.destination, udp.dst_port()),
+        host: SocketAddr::new(destination, udp.dst_port()),
     };
     if nat::translate(turn.network, key.host) == Meaning::Dns {
         let queries = udp.payload();

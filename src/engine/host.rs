@@ -27,6 +27,14 @@ pub enum SocketKind {
     },
     /// A UDP socket over IPv4 like that, which may send to broadcast addresses too.
     UdpBroadcast,
+    /// A UDP socket that hears a group at an interface of the host's, and nothing else, and sends to
+    /// it there: to everybody but this host.
+    Group {
+        /// The group and its port, which others may hear as well.
+        group: SocketAddr,
+        /// The interface.
+        index: u32,
+    },
     /// The same, for services on the host's loopback: none of the addresses and interfaces that
     /// what goes out is to have.
     UdpLoopback {
@@ -185,6 +193,8 @@ pub(super) enum Owner {
     DnsListener(usize),
     /// A connection to one, by index.
     DnsStream(usize),
+    /// What hears a group on the host's network, by index.
+    Group(usize),
     /// A listener of a published port, by index of the rule.
     Published(usize),
     /// Nobody any more: the shell has yet to close it, so its name is still taken.

@@ -29,6 +29,7 @@ mod dhcpv6;
 mod icmp;
 pub mod dns;
 mod egress;
+mod discovery;
 mod flow;
 pub mod nat;
 mod forward;
@@ -45,6 +46,7 @@ use std::fmt;
 
 use slab::Slab;
 
+use self::discovery::Discovery;
 use self::dns::{Client, Forwarder, PortNames, Resolvers, StreamClient};
 use self::egress::Policies;
 use self::flow::udp::{Datagram, UdpFlows};
@@ -60,6 +62,7 @@ use self::switch::{Port, Switch, Way};
 use self::turn::{Effects, Frames, Random, Turn};
 use crate::config::{Between, Host, Limit, Mtu, Name, Network, Sharing};
 
+pub use self::discovery::HostLink;
 pub use self::dns::Lookup;
 pub use self::egress::{Attempt, Denial};
 pub use self::forward::Destination;
@@ -97,6 +100,7 @@ struct Tables {
     dns: Forwarder,
     reassembly: Reassembly,
     dhcp: dhcp::Pool,
+    discovery: Discovery,
 }
 
 /// The secret that makes hashes, sequence numbers and query ids unpredictable.
@@ -126,6 +130,7 @@ impl Engine {
                 dns,
                 reassembly: Reassembly::default(),
                 dhcp: dhcp::Pool::default(),
+                discovery: Discovery::new(),
             },
             fx: Effects {
                 frames,
@@ -135,6 +140,7 @@ impl Engine {
                 random: Random::new([c, d]),
                 seen: dns::Seen::default(),
                 policies: Policies::default(),
+                links: Vec::new(),
                 adverts: ndp::Adverts::default(),
                 doubts: doubt::Doubts::default(),
                 message: Vec::new(),
@@ -302,6 +308,12 @@ impl Engine {
     }
 
     fn give_gateway(&mut self, port: PortId, frame: Frame<'_>, now: Instant) -> Verdict {
+        if !self.network.discovery.relays.is_empty()
+            && let Payload::Ip(packet) = &frame.payload
+            && self.switch.groups.take_report(port, packet, now)
+        {
+            return Verdict::Switch;
+        }
         let Some((tables, mut turn)) = self.turn(port, now) else {
             return Verdict::Dropped(DropReason::NotForUs);
         };
@@ -356,6 +368,11 @@ impl Engine {
             }
             return;
         }
+        if let (Owner::Group(ear), HostEvent::Datagram { .. }) = (owner, &event)
+            && !self.hears(ear, now)
+        {
+            return;
+        }
         let Some((tables, mut turn)) = self.turn_of(owner, now) else {
             return;
         };
@@ -395,6 +412,12 @@ impl Engine {
             (Owner::Dns(index), HostEvent::Datagram { payload, .. }) => {
                 tables.dns.handle_answer(&mut turn, index, payload);
             }
+            (Owner::Group(ear), HostEvent::Datagram { from, payload, .. }) => {
+                tables.discovery.handle_heard(&mut turn, ear, from, payload);
+            }
+            (Owner::Group(ear), HostEvent::Failed(_)) => {
+                tables.discovery.handle_failed(ear, &mut turn.fx.host);
+            }
             (Owner::DnsListener(_), HostEvent::Datagram { from, payload, .. }) => {
                 tables.dns.handle_local(&mut turn, socket, from, payload);
             }
@@ -419,7 +442,7 @@ impl Engine {
                 HostEvent::Datagram { .. } | HostEvent::Unsent { .. } | HostEvent::Bounced { .. },
             )
             | (Owner::DnsListener(_) | Owner::DnsStream(_), _)
-            | (Owner::Closing, _)
+            | (Owner::Closing | Owner::Group(_), _)
             | (_, HostEvent::Connected) => {}
         }
     }
@@ -439,6 +462,7 @@ impl Engine {
             Owner::Udp(_)
             | Owner::Echo(_)
             | Owner::DnsListener(_)
+            | Owner::Group(_)
             | Owner::Published(_)
             | Owner::Closing => {}
         }
@@ -659,7 +683,8 @@ impl Engine {
     /// The tables and a turn at `port`, borrowed apart.
     fn turn(&mut self, port: PortId, now: Instant) -> Option<(&mut Tables, Turn<'_>)> {
         let Port { lease, link, stack, .. } = self.switch.get_mut(port)?;
-        let turn = Turn { now, network: &self.network, port, lease, link, stack, fx: &mut self.fx };
+        let (network, published, fx) = (&self.network, &self.published, &mut self.fx);
+        let turn = Turn { now, network, published, port, lease, link, stack, fx };
         Some((&mut self.tables, turn))
     }
 
@@ -672,9 +697,15 @@ impl Engine {
             Owner::Dns(index) => self.tables.dns.queries.port_of(index)?,
             Owner::DnsListener(index) => self.tables.dns.local.port_of(index)?,
             Owner::DnsStream(index) => self.tables.dns.local.streams.port_of(index)?,
+            Owner::Group(_) => self.lone_port()?,
             Owner::Published(_) | Owner::Closing => return None,
         };
         self.turn(port, now)
+    }
+
+    /// The port of a private network's container.
+    fn lone_port(&self) -> Option<PortId> {
+        self.switch.iter().next().map(|(port, _)| port)
     }
 }
 

@@ -61,6 +61,10 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
     if everybody && network.allow_broadcast && !network.internal && to.port() != 0 {
         return Meaning::Host(to);
     }
+    // The same of groups.
+    if network.discovery.groups().any(|group| group == to) {
+        return Meaning::Host(to);
+    }
     if to.port() == 0 || denied(network, to.ip()) { Meaning::Denied } else { Meaning::Host(to) }
 }
 

@@ -25,6 +25,7 @@ impl Engine {
         self.set_rate(added, self.network.rate, now);
         self.set_egress(added, self.network.egress.clone(), now);
         self.announce(added, now);
+        self.ask_for_relayed(added, now);
         Ok(added)
     }
 

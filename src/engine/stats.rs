@@ -83,6 +83,8 @@ drop_reasons! {
     Broadcast = "broadcast",
     /// A group that the gateway does not serve.
     Multicast = "multicast",
+    /// Discovery of which nothing is true on the other side or that is nonsense, or too much of it.
+    Discovery = "discovery",
     /// For the DNS forwarder of a network that is to have none.
     DnsDisabled = "dns-disabled",
     /// Of a protocol that the network is not to serve.

@@ -8,14 +8,17 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
+use slab::Slab;
 use smoltcp::wire::{
     IpProtocol, Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, UDP_HEADER_LEN, UdpPacket,
 };
 
+use super::discovery::HostLink;
 use super::dns::Seen;
 use super::doubt::Doubts;
 use super::egress::Policies;
 use super::flow::KeyedHash;
+use super::forward::Published;
 use super::frame::{
     Composer, HEADROOM, Link, Transport, VNET_HEADER_LEN, ip_header_len, is_unicast, pseudo_sum,
     set_ipv4_fragment, write_vnet_header,
@@ -35,6 +38,7 @@ use crate::sorted::SortedMap;
 pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     pub(super) network: &'a Network,
+    pub(super) published: &'a Slab<Published>,
     pub(super) port: PortId,
     pub(super) lease: &'a Lease,
     pub(super) link: &'a mut Link,
@@ -75,6 +79,8 @@ pub(super) struct Effects {
     pub(super) seen: Seen,
     /// What each container may reach outside.
     pub(super) policies: Policies,
+    /// The host's interfaces, where groups are heard.
+    pub(super) links: Vec<HostLink>,
     /// Who is to be told again that the gateway is its router.
     pub(super) adverts: ndp::Adverts,
     /// Who may have lost its IPv6 address.
@@ -475,7 +481,7 @@ impl Turn<'_> {
         if !whole {
             let mut datagram = vec![0; usize::from(length)];
             write(&mut datagram);
-            self.send_fragments(addresses, IpProtocol::Udp, &datagram);
+            self.send_fragments(addresses, IpProtocol::Udp, super::icmp::HOP_LIMIT, &datagram);
             return;
         }
         let composer = Composer { link: self.link, id: self.fx.random.next_u16() };
@@ -503,7 +509,7 @@ impl Turn<'_> {
     ) {
         let header_len = ip_header_len(addresses.0.is_ipv6());
         if usize::from(header_len) + payload.len() > self.link.mtu {
-            self.send_fragments(addresses, protocol, payload);
+            self.send_fragments(addresses, protocol, hop_limit, payload);
             return;
         }
         let composer = Composer { link: self.link, id: self.fx.random.next_u16() };
@@ -533,6 +539,7 @@ impl Turn<'_> {
         &mut self,
         addresses: (IpAddr, IpAddr),
         protocol: IpProtocol,
+        hop_limit: u8,
         payload: &[u8],
     ) {
         if !self.fx.has_room(self.port, 1) {
@@ -552,7 +559,6 @@ impl Turn<'_> {
                 return;
             };
             self.fx.frames.push(self.port, |buffer| {
-                let hop_limit = super::icmp::HOP_LIMIT;
                 if v6 {
                     let length = IPV6_FRAGMENT_LEN + piece.len();
                     let next = IpProtocol::Ipv6Frag;

@@ -191,6 +191,9 @@ impl Sockets {
                 datagram::allow_broadcast(socket.as_fd())?;
                 datagram(socket, false)
             }
+            SocketKind::Group { group, index } => {
+                datagram(sock::udp_group(group, index)?, group.is_ipv6())
+            }
             SocketKind::UdpLoopback { v6 } => {
                 let loopback: IpAddr =
                     if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };

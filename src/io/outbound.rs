@@ -129,6 +129,12 @@ impl OutboundPolicy {
         }
     }
 
+    /// Whether anything may leave by an interface.
+    pub(super) fn leaves_by(&self, name: &str) -> bool {
+        let mut named = [&self.interface_v4, &self.interface_v6].into_iter().flatten().peekable();
+        named.peek().is_none() || named.any(|interface| interface.name == name)
+    }
+
     /// The local end of a socket of one family towards the host's network.
     ///
     /// # Errors

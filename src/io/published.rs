@@ -272,6 +272,7 @@ impl Rule {
         let Place { engine, sockets } = place;
         let Listener { address, guest_port, protocol, .. } = listener;
         let id = engine.publish(protocol, self.to.clone(), guest_port);
+        engine.set_address(id, address);
         if !self.publish.from.is_empty() {
             engine.admit_only(id, Arc::from(self.publish.from.as_slice()));
         }

@@ -331,7 +331,7 @@ pub fn allow_broadcast(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(setsockopt(&socket, sockopt::Broadcast, &true)?)
 }
 
-fn set_int(
+pub(super) fn set_int(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     name: libc::c_int,

@@ -29,6 +29,8 @@ pub struct Interfaces {
     socket: OwnedFd,
     follows: bool,
     names: SortedMap<u32, String>,
+    /// Those that are up and lead to a network on which everybody can be spoken to.
+    lans: SortedSet<u32>,
     /// By the interface's index; tentative addresses are not among them.
     addresses: SortedSet<(u32, IpAddr)>,
 }
@@ -48,6 +50,7 @@ impl Interfaces {
             socket,
             follows: false,
             names: SortedMap::new(),
+            lans: SortedSet::default(),
             addresses: SortedSet::default(),
         })
     }
@@ -77,7 +80,7 @@ impl Interfaces {
 
     /// Takes note of what has changed; returns whether anything has.
     pub fn changed(&mut self) -> bool {
-        let before = (self.names.clone(), self.addresses.clone());
+        let before = (self.names.clone(), self.lans.clone(), self.addresses.clone());
         loop {
             match self.receive() {
                 Ok(datagram) => drop(self.apply(&datagram)),
@@ -92,7 +95,7 @@ impl Interfaces {
                 Err(_) => break,
             }
         }
-        before.0 != self.names || before.1 != self.addresses
+        before.0 != self.names || before.1 != self.lans || before.2 != self.addresses
     }
 
     /// The index of an interface.
@@ -104,6 +107,12 @@ impl Interfaces {
     /// The addresses of an interface, in order.
     pub fn addresses(&self, index: u32) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().filter(move |(of, _)| *of == index).map(|(_, address)| *address)
+    }
+
+    /// The interfaces that lead to networks on which everybody can be spoken to, with their names.
+    pub fn lans(&self) -> impl Iterator<Item = (u32, &str)> {
+        let lans = self.names.iter().filter(|(index, _)| self.lans.contains(*index));
+        lans.map(|(index, name)| (*index, name.as_str()))
     }
 
     /// Whether any interface has this address.
@@ -129,10 +138,10 @@ impl Interfaces {
     /// Reads both tables anew. What was known before is known still where that fails: half of them
     /// would be half of the host's addresses gone.
     fn read_tables(&mut self) -> io::Result<()> {
-        let before = (take(&mut self.names), take(&mut self.addresses));
+        let before = (take(&mut self.names), take(&mut self.lans), take(&mut self.addresses));
         let read = self.dump(libc::RTM_GETLINK).and_then(|()| self.dump(libc::RTM_GETADDR));
         if read.is_err() {
-            (self.names, self.addresses) = before;
+            (self.names, self.lans, self.addresses) = before;
         }
         read
     }
@@ -182,11 +191,17 @@ impl Interfaces {
             libc::RTM_NEWLINK => {
                 if let Some((index, Some(name))) = link_of(message) {
                     self.names.insert(index, name);
+                    if is_lan(message) {
+                        self.lans.insert(index);
+                    } else {
+                        self.lans.remove(&index);
+                    }
                 }
             }
             libc::RTM_DELLINK => {
                 if let Some((index, _)) = link_of(message) {
                     self.names.remove(&index);
+                    self.lans.remove(&index);
                     self.addresses.retain(|(of, _)| *of != index);
                 }
             }
@@ -221,6 +236,14 @@ fn link_of(message: &Message<'_>) -> Option<(u32, Option<String>)> {
         .find(|(kind, _)| *kind == IFLA_IFNAME)
         .map(|(_, value)| link::text(value));
     Some((index, name))
+}
+
+/// Whether an interface is up and takes multicast, and is neither the loopback nor a tunnel: `struct
+/// ifinfomsg`.
+fn is_lan(message: &Message<'_>) -> bool {
+    let flags = message.payload.get(8..).and_then(link::number).unwrap_or(0).cast_signed();
+    let wanted = libc::IFF_UP | libc::IFF_MULTICAST;
+    flags & (wanted | libc::IFF_LOOPBACK | libc::IFF_POINTOPOINT) == wanted
 }
 
 /// Index, address, and whether sockets may have it, in a message about an address.

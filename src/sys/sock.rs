@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use caps::{CapSet, Capability};
@@ -199,6 +199,69 @@ pub fn udp_bind_by(address: SocketAddr, freebind: bool, by: Local<'_>) -> io::Re
     bind_to(&socket, address)?;
     Ok(socket)
 }
+
+/// A UDP socket that hears `group` at the interface of that index, beside whoever hears it as well,
+/// and nothing else, and sends to it there with hop limit 255, but not to this host.
+///
+/// # Errors
+/// `EADDRINUSE` where another has the port and shares it with nobody; `ENODEV`; `ENOBUFS` for one
+/// group too many.
+pub fn udp_group(group: SocketAddr, index: u32) -> io::Result<OwnedFd> {
+    let socket = open(group.is_ipv6(), SockType::Datagram, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::ReusePort, &true)?;
+    let set = |level, name, value| super::datagram::set_int(socket.as_fd(), level, name, value);
+    let number = libc::c_int::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // Bound to the group, it takes nothing that is for this host alone: that is for others to hear.
+    match group {
+        SocketAddr::V4(v4) => {
+            let by = libc::ip_mreqn {
+                imr_multiaddr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                imr_address: libc::in_addr { s_addr: 0 },
+                imr_ifindex: number,
+            };
+            bind_to(&socket, group)?;
+            set_membership(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &by)?;
+            set(libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, 0)?;
+            set(libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, 255)?;
+            set(libc::IPPROTO_IP, IP_MULTICAST_ALL, 0)?;
+            set_membership(&socket, libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, &by)?;
+        }
+        SocketAddr::V6(v6) => {
+            let by = libc::ipv6_mreq {
+                ipv6mr_multiaddr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                ipv6mr_interface: index as _,
+            };
+            bind_to(&socket, SocketAddrV6::new(*v6.ip(), v6.port(), 0, index).into())?;
+            set(libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, number)?;
+            set(libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, 0)?;
+            set(libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, 255)?;
+            set(libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)?;
+            set_membership(&socket, libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, &by)?;
+        }
+    }
+    Ok(socket)
+}
+
+/// Sets an option about a group at an interface: `ip_mreqn` or `ipv6_mreq`.
+fn set_membership<T: Copy>(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    #[allow(clippy::cast_possible_truncation)] // 12 or 20 bytes
+    let length = size_of::<T>() as libc::socklen_t;
+    let socket = socket.as_raw_fd();
+    // SAFETY: the value outlives the call, and its size is given.
+    let result =
+        unsafe { libc::setsockopt(socket, level, name, std::ptr::from_ref(value).cast(), length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// linux/in.h and linux/in6.h (Linux 4.20): a socket hears no group that it has not joined itself.
+const IP_MULTICAST_ALL: libc::c_int = 49;
+const IPV6_MULTICAST_ALL: libc::c_int = 29;
 
 /// Lets datagrams tell which local address they were sent to, where `address`, which the socket is
 /// or will be bound to, does not; and has errors reported.

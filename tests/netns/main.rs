@@ -16,6 +16,7 @@ mod attach;
 mod bounds;
 mod control;
 mod dhcp;
+mod discovery;
 mod completion;
 mod dns;
 mod doctor;

@@ -20,7 +20,7 @@ const MAX_UDP_LEN: usize = 4096;
 pub(super) const FLAG_RESPONSE: u8 = 0x80;
 const FLAG_TRUNCATED: u8 = 0x02;
 pub(super) const FLAG_RECURSION_DESIRED: u8 = 0x01;
-const OPCODE: u8 = 0x78;
+pub(super) const OPCODE: u8 = 0x78;
 /// QR, and the opcode and RD that an answer repeats.
 pub(super) const REPEATED: u8 = 0x79;
 /// AD and CD of the second flag byte (RFC 4035, section 3.2).
@@ -31,7 +31,9 @@ pub(super) mod rr {
     pub(in crate::engine::dns) const A: u16 = 1;
     pub(in crate::engine::dns) const SOA: u16 = 6;
     pub(in crate::engine::dns) const PTR: u16 = 12;
+    pub(in crate::engine::dns) const TXT: u16 = 16;
     pub(in crate::engine::dns) const AAAA: u16 = 28;
+    pub(in crate::engine::dns) const SRV: u16 = 33;
     pub(in crate::engine::dns) const OPT: u16 = 41;
     pub(in crate::engine::dns) const ANY: u16 = 255;
     pub(in crate::engine::dns) const CLASS_IN: u16 = 1;
@@ -333,13 +335,13 @@ pub(super) fn keepable(query: &Query, answer: &[u8]) -> Option<Keepable> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
     /// Answer, authority, additional: 0, 1, 2.
-    section: usize,
-    kind: u16,
+    pub(super) section: usize,
+    pub(super) kind: u16,
     ttl: u32,
     /// Where it begins, has its time to live, and ends.
-    start: usize,
-    ttl_at: usize,
-    end: usize,
+    pub(super) start: usize,
+    pub(super) ttl_at: usize,
+    pub(super) end: usize,
 }
 
 impl Record {
@@ -350,7 +352,7 @@ impl Record {
 }
 
 /// The records of a message; `None` as the last where it is malformed.
-struct Records<'a> {
+pub(super) struct Records<'a> {
     message: &'a [u8],
     at: usize,
     left: [u16; 3],
@@ -359,7 +361,7 @@ struct Records<'a> {
 
 impl<'a> Records<'a> {
     /// The records behind the question's end.
-    fn of(message: &'a [u8], at: usize) -> Self {
+    pub(super) fn of(message: &'a [u8], at: usize) -> Self {
         let left = [6, 8, 10].map(|at| read_u16(message, at).unwrap_or(0));
         Self { message, at, left, broken: false }
     }
@@ -472,8 +474,38 @@ fn question_name_end(message: &[u8]) -> Option<usize> {
     (at + 4 <= message.len()).then_some(at)
 }
 
+/// A name with what its pointers lead to, each of which leads further back.
+pub(super) fn read_name(message: &[u8], mut at: usize) -> Option<Vec<u8>> {
+    let (mut name, mut before) = (Vec::new(), at);
+    loop {
+        let length = *message.get(at)?;
+        match length {
+            0 => {
+                name.push(0);
+                return Some(name);
+            }
+            0xc0.. => {
+                at = usize::from(read_u16(message, at)? & 0x3fff);
+                if at >= before {
+                    return None;
+                }
+                before = at;
+            }
+            1..=MAX_LABEL_LEN => {
+                let end = at + 1 + usize::from(length);
+                name.extend_from_slice(message.get(at..end)?);
+                at = end;
+                if name.len() >= MAX_NAME_LEN {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+    }
+}
+
 /// Where a record's name ends: at the root's label or behind the first pointer.
-fn name_end(message: &[u8], start: usize) -> Option<usize> {
+pub(super) fn name_end(message: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
         let length = *message.get(at)?;

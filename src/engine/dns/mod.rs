@@ -10,6 +10,7 @@
 //! for a home take.
 //! Read first: RFC 1035 section 4, RFC 5452, RFC 8767, RFC 9267 (what parsers get wrong).
 
+pub(super) mod announce;
 mod cache;
 mod found;
 pub(super) mod local;

@@ -18,7 +18,6 @@ use smoltcp::wire::{IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket};
 use super::{FlowKey, GuestMap, KeyedHash};
 use crate::config::limits::Room;
 use crate::config::{Limit, Network, PassKind};
-use crate::engine::doubt;
 use crate::engine::frame::IpPacket;
 use crate::engine::host::{Bounce, IpFields, Owner, SocketId, SocketKind};
 use crate::engine::icmp::{self, IcmpError, Unreachable};
@@ -28,6 +27,7 @@ use crate::engine::table::{Entry, Table};
 use crate::engine::turn::Effects;
 use crate::engine::view::FlowView;
 use crate::engine::{Instant, PortId, Turn};
+use crate::engine::{discovery, doubt};
 
 /// Silence after which a flow in use is forgotten (RFC 4787, REQ-5: two minutes or more).
 const IDLE_ANSWERED: Duration = Duration::from_secs(180);
@@ -187,7 +187,15 @@ impl UdpFlows {
         flow.to_host += 1;
         flow.to_host_bytes += payload.len() as u64;
         flow.heard = turn.now;
-        turn.fx.host.send_udp(socket, flow.host, from, fields, segment, payload);
+        let host = flow.host;
+        let Effects { host: side, links, .. } = &mut *turn.fx;
+        if host.ip().is_multicast() {
+            for (to, from) in links.iter().filter_map(|link| link.towards(host)) {
+                side.send_udp(socket, to, from, fields, segment, payload);
+            }
+        } else {
+            side.send_udp(socket, host, from, fields, segment, payload);
+        }
         self.touch(turn.now, index);
         Verdict::Flow
     }
@@ -203,14 +211,13 @@ impl UdpFlows {
         let Some(Endpoint { port, guest, .. }) = self.endpoints.get(endpoint) else {
             return;
         };
-        let seen =
-            SocketAddr::new(nat::client_as_seen_by_guest(turn.network, from.ip()), from.port());
+        let seen = SocketAddr::new(discovery::seen_by_guest(turn, from.ip()), from.port());
         let key = FlowKey { port: *port, guest: *guest, host: seen };
         match self.flows.find(&key) {
             Some(index) if self.flows.get(index).is_some_and(|flow| same(flow.host, from)) => {
                 self.send_to_guest(turn, index, payload);
             }
-            None if self.asked_everybody(key) && turn.admits(PassKind::Udp, from) => {
+            None if self.asked_everybody(turn.network, key) && turn.admits(PassKind::Udp, from) => {
                 self.make_room(turn);
                 if self.endpoints.get(endpoint).is_none() {
                     return turn.fx.stats.count_drop(DropReason::NoResources);
@@ -223,10 +230,11 @@ impl UdpFlows {
     }
 
     /// Whether the guest's endpoint has asked everybody on the host's network, on the port that an
-    /// answer is from.
-    fn asked_everybody(&self, answer: FlowKey) -> bool {
+    /// answer is from, or a group, of which each answers from a port of its choice.
+    fn asked_everybody(&self, network: &Network, answer: FlowKey) -> bool {
         let everybody = SocketAddr::new(Ipv4Addr::BROADCAST.into(), answer.host.port());
-        self.flows.find(&FlowKey { host: everybody, ..answer }).is_some()
+        let asked = |host| self.flows.find(&FlowKey { host, ..answer }).is_some();
+        asked(everybody) || network.discovery.groups().any(asked)
     }
 
     /// The host could not send a datagram of a guest's endpoint to `to`.

@@ -155,12 +155,27 @@ impl Groups {
         }
     }
 
+    /// Takes what a host tells of its groups, if that is what a packet is.
+    pub(in crate::engine) fn take_report(
+        &mut self,
+        port: PortId,
+        packet: &IpPacket<'_>,
+        now: Instant,
+    ) -> bool {
+        let report = is_report(packet);
+        if report {
+            self.handle_report(port, packet, now);
+        }
+        report
+    }
+
+    /// Whether what is sent to a group is for a port.
+    pub(in crate::engine) fn wants(&self, port: PortId, group: IpAddr, now: Instant) -> bool {
+        !is_wide(group) || self.members(group, now).any(|member| member == port)
+    }
+
     fn join(&mut self, port: PortId, group: IpAddr, now: Instant) {
-        let wide = match group {
-            IpAddr::V4(ip) => ip.is_multicast() && !ip.octets().starts_with(&[224, 0, 0]),
-            IpAddr::V6(ip) => ip.is_multicast() && ip.octets()[1] & 0xf > 2,
-        };
-        if !wide {
+        if !is_wide(group) {
             return;
         }
         if let Some(until) = self.members.get_mut(&(group, port)) {
@@ -178,6 +193,14 @@ impl Groups {
         if self.members.remove(&(group, port)).is_some() {
             uncount(&mut self.counts, port);
         }
+    }
+}
+
+/// Whether a group is one that hosts tell of, beyond the link-local scope.
+fn is_wide(group: IpAddr) -> bool {
+    match group {
+        IpAddr::V4(ip) => ip.is_multicast() && !ip.octets().starts_with(&[224, 0, 0]),
+        IpAddr::V6(ip) => ip.is_multicast() && ip.octets()[1] & 0xf > 2,
     }
 }
 

@@ -52,9 +52,12 @@ fn raw_packets_to_the_host_itself_never_reach_it() {
                 assert!(net.host.sent.is_empty());
                 // No host may be told about an address that is none, or everybody's (RFC 1122,
                 // section 3.2.2).
-                let told = !to.is_unspecified() && to != address("10.0.2.255");
+                let everybody = to == address("10.0.2.255");
+                let told = !to.is_unspecified() && !everybody;
                 if verdict == Verdict::Refused {
                     net.expect_counters(&[("denied", 1)]);
+                } else if everybody {
+                    net.expect_counters(&[("drop.broadcast", 1)]);
                 } else {
                     assert!(to.is_unspecified(), "{to}: {verdict:?}");
                     let echo = packet == echo && to.is_ipv6();

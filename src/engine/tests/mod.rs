@@ -10,6 +10,7 @@ pub(super) mod packets;
 mod batches;
 mod between;
 mod dhcp;
+mod discovery;
 mod dns;
 mod dns_here;
 mod dns_local;

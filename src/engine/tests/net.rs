@@ -10,8 +10,8 @@ use smoltcp::time::Duration;
 use super::guest::Guest;
 use super::packets::{Datagram, Packet, Segment, frame_of, read_ip, receive, receive_at};
 use crate::config::{
-    Addresses, HostAccess, Lease, Limits, MacAddress, Mtu, Network, Protocol, Resolver, Rules,
-    Sharing,
+    Addresses, Discovery, HostAccess, Lease, Limits, MacAddress, Mtu, Network, Protocol, Resolver,
+    Rules, Sharing,
 };
 use crate::engine::dns::Resolvers;
 use crate::engine::host::{HostEvent, HostOp, HostStream, IpFields, SocketId, SocketKind};
@@ -149,6 +149,7 @@ pub(super) struct Options {
     pub(super) resolver: Resolver,
     pub(super) sharing: Sharing,
     pub(super) allow_broadcast: bool,
+    pub(super) discovery: Discovery,
     pub(super) uso: bool,
     pub(super) internal: bool,
     pub(super) default_route: bool,
@@ -169,6 +170,7 @@ impl Default for Options {
             resolver: Resolver::default(),
             sharing: Sharing::Private,
             allow_broadcast: false,
+            discovery: Discovery::default(),
             uso: false,
             internal: false,
             default_route: true,
@@ -221,6 +223,7 @@ impl Net {
             resolver: options.resolver.clone(),
             sharing: options.sharing,
             allow_broadcast: options.allow_broadcast,
+            discovery: options.discovery.clone(),
             internal: options.internal,
             default_route: options.default_route,
             rules: options.rules.clone(),

@@ -526,8 +526,11 @@ fn broadcasts_go_out_on_request_alone() {
         Datagram::new(guest(false, 4_000), to, b"wake").packet()
     };
     let mut net = Net::by_hand();
-    let verdict = net.guest_sends(&to_all(9));
-    net.expect_dropped(verdict, DropReason::Broadcast, "broadcast");
+    let own = Datagram::new(guest(false, 4_000), socket("10.0.2.255:9"), b"wake").packet();
+    for packet in [to_all(9), own] {
+        let verdict = net.guest_sends(&packet);
+        net.expect_dropped(verdict, DropReason::Broadcast, "broadcast");
+    }
     net.host_opens_nothing();
     // The kernel knows a network's own broadcast address, and refuses it.
     net.guest_sends(&Datagram::new(guest(false, 4_000), socket("192.0.2.255:9"), b"x").packet());
@@ -548,8 +551,13 @@ fn broadcasts_go_out_on_request_alone() {
     let verdict = net.guest_sends(&to_all(67));
     net.expect_counters(&[("drop.unknown-sender", 1), ("drop.broadcast", 1), ("udp_opened", 2)]);
     assert_eq!(verdict, Verdict::Dropped(DropReason::Broadcast));
-    // Its own network has nobody else, and loopback is not a network of the host's.
-    for to in ["10.0.2.255:9", "127.255.255.255:9", "0.0.0.0:9"] {
+    // Its own network has nobody else, so everybody on it is everybody on the host's.
+    net.forget();
+    let own = Datagram::new(guest(false, 4_001), socket("10.0.2.255:9"), b"wake").packet();
+    assert_eq!(net.guest_sends(&own), Verdict::Flow);
+    assert_eq!(net.host_sends().to, Some(socket("255.255.255.255:9")));
+    // Loopback is not a network of the host's.
+    for to in ["127.255.255.255:9", "0.0.0.0:9"] {
         let packet = Datagram::new(guest(false, 4_000), socket(to), b"x").packet();
         assert_ne!(net.guest_sends(&packet), Verdict::Flow, "{to}");
     }

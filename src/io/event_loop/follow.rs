@@ -5,11 +5,20 @@ use log::Level;
 use smoltcp::time::Duration;
 
 use super::Server;
-use crate::engine::Instant;
+use crate::engine::{Engine, HostLink, Instant};
+use crate::io::host::Sockets;
 use crate::io::published::{Place, Rule};
+use crate::sys::interfaces::Interfaces;
 
 /// How often resolv.conf is read for a resolver that cannot be asked: a guest may ask for ever.
 const DOUBTS: Duration = Duration::from_secs(1);
+
+/// Has groups be heard where the host is now, if any are.
+pub(super) fn follow_links(engine: &mut Engine, interfaces: &Interfaces, sockets: &Sockets) {
+    let lans = interfaces.lans().filter(|(_, name)| sockets.outbound.leaves_by(name));
+    let link = |(index, _)| HostLink { index, addresses: interfaces.addresses(index).collect() };
+    engine.set_links(lans.map(link).collect());
+}
 
 impl Server {
     /// The host's addresses have changed: published ports and what goes out follow.
@@ -25,6 +34,7 @@ impl Server {
         if self.sockets.outbound.note(interfaces) {
             self.engine.renew_sockets();
         }
+        follow_links(&mut self.engine, interfaces, &self.sockets);
     }
 
     /// Where resolv.conf may be something has happened, which may be about another file.

@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::{
     API, CONTAINER, CONTROL, EXIT, FIRST_API_CLIENT, FIRST_CONTROL_CLIENT, FIRST_PORT,
     FIRST_RELAYED, FIRST_SOCKET, INTERFACES, LoopError, MAX_DATAGRAM, Network, PER_CALL, SIGNALS,
-    Server, WATCHES,
+    Server, WATCHES, follow::follow_links,
 };
 use crate::clock::Clock;
 use crate::config::{self, Lease, Limit, Limits, Sharing};
@@ -42,6 +42,7 @@ impl Server {
         let config = network.config;
         let addresses = config.addresses;
         let private = config.sharing == Sharing::Private;
+        let discovers = !config.discovery.is_empty();
         let mut engine = new_engine(config.clone(), &network.resolvers, &network.published, now)?;
         let mut sockets = Sockets::new(registry()?, FIRST_SOCKET, network.outbound);
         let limits = config.limits;
@@ -111,7 +112,10 @@ impl Server {
         let mirrors = Mirrors::new(network.mirrors, addresses.v6.is_some(), to, now);
         let mut interfaces = network.interfaces;
         if let Some(interfaces) = &mut interfaces {
-            watch_interfaces(&poll, interfaces, &mut sockets.outbound)?;
+            watch_interfaces(&poll, interfaces, &mut sockets.outbound, discovers)?;
+            follow_links(&mut engine, interfaces, &sockets);
+        } else if discovers {
+            log::warn!("no discovery: the host's interfaces cannot be listed");
         }
         Ok(Self {
             engine,
@@ -154,9 +158,10 @@ fn watch_interfaces(
     poll: &Poll,
     interfaces: &mut Interfaces,
     outbound: &mut OutboundPolicy,
+    discovers: bool,
 ) -> Result<()> {
     watch(poll, interfaces.raw_fd(), INTERFACES).map_err(set_up("watch the host's interfaces"))?;
-    if outbound.follows() {
+    if outbound.follows() || discovers {
         interfaces.follow().map_err(set_up("list the host's interfaces"))?;
         outbound.note(interfaces);
         outbound.missing(&mut |name| {

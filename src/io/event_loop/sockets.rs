@@ -290,7 +290,11 @@ impl Server {
                  (sysctl -w net.ipv4.ping_group_range='{gid} {gid}' allows it)"
             );
         } else {
-            log::debug!("cannot open {kind:?}: {error}");
+            let level = match kind {
+                SocketKind::Group { .. } => log::Level::Warn,
+                _ => log::Level::Debug,
+            };
+            log::log!(level, "cannot open {kind:?}: {error}");
         }
     }
 }
