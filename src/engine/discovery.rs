@@ -259,6 +259,12 @@ pub(super) fn seen_by_guest(turn: &Turn<'_>, address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether who answers a group may be spoken to from then on: no address that leads back to the host
+/// by a way that the container has not, but for one that is good on the link alone, as devices have.
+pub(super) fn may_answer(turn: &Turn<'_>, from: IpAddr) -> bool {
+    !nat::denied(turn.network, from) || seen_by_guest(turn, from) == from
+}
+
 impl Turn<'_> {
     /// Sends a datagram to a group that the container is in, with the hop limit of the link.
     fn send_to_group(&mut self, source: SocketAddr, group: SocketAddr, body: &[u8]) {

@@ -217,7 +217,10 @@ impl UdpFlows {
             Some(index) if self.flows.get(index).is_some_and(|flow| same(flow.host, from)) => {
                 self.send_to_guest(turn, index, payload);
             }
-            None if self.asked_everybody(turn.network, key) && turn.admits(PassKind::Udp, from) => {
+            None if self.asked_everybody(turn.network, key)
+                && discovery::may_answer(turn, from.ip())
+                && turn.admits(PassKind::Udp, from) =>
+            {
                 self.make_room(turn);
                 if self.endpoints.get(endpoint).is_none() {
                     return turn.fx.stats.count_drop(DropReason::NoResources);

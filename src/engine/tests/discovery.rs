@@ -317,6 +317,11 @@ fn a_group_is_relayed_to_who_has_joined_and_answers_come_from_anybody() {
         net.host_gets(host, socket(from), b"HTTP/1.1 200 OK");
         assert_eq!(net.guest_gets_datagram().from, socket(from));
     }
+    // But not who would open what the container may not reach, by being its peer.
+    for from in ["127.0.0.1:22", "169.254.169.254:80", "10.0.2.7:9", "[::1]:22"] {
+        net.host_gets(host, socket(from), b"HTTP/1.1 200 OK");
+        net.guest_gets_nothing();
+    }
     // For as long as the question is remembered.
     net.pass(Duration::from_secs(200));
     net.host_closes(host, false);
