@@ -574,7 +574,9 @@ impl World for Guest {
                         assert!(self.resolvers.contains(&to), "a query to {to}");
                         Kind::Datagram
                     }
-                    SocketKind::UdpBroadcast => panic!("a socket for broadcasts, unasked"),
+                    SocketKind::UdpBroadcast | SocketKind::Group { .. } => {
+                        panic!("a socket for everybody, unasked")
+                    }
                     SocketKind::Udp { .. } | SocketKind::UdpLoopback { .. } => Kind::Datagram,
                     SocketKind::Ping { .. } => Kind::Echo,
                 };

@@ -27,6 +27,12 @@ pub enum SocketKind {
     },
     /// A UDP socket over IPv4 like that, which may send to broadcast addresses too.
     UdpBroadcast,
+    /// The same, for services on the host's loopback: none of the addresses and interfaces that
+    /// what goes out is to have.
+    UdpLoopback {
+        /// IPv6 rather than IPv4.
+        v6: bool,
+    },
     /// A UDP socket that hears a group at an interface of the host's, and nothing else, and sends to
     /// it there: to everybody but this host.
     Group {
@@ -34,12 +40,6 @@ pub enum SocketKind {
         group: SocketAddr,
         /// The interface.
         index: u32,
-    },
-    /// The same, for services on the host's loopback: none of the addresses and interfaces that
-    /// what goes out is to have.
-    UdpLoopback {
-        /// IPv6 rather than IPv4.
-        v6: bool,
     },
     /// A UDP socket on a fresh random port, connected to this address (DNS queries).
     UdpConnect(SocketAddr),

@@ -276,6 +276,8 @@ mod tests {
         }
         assert_eq!(policy.of(false).unwrap().device, Some("a"));
         assert_eq!(policy.of(true).unwrap().device, Some("b"));
+        assert!(policy.leaves_by("a") && policy.leaves_by("b") && !policy.leaves_by("c"));
+        assert!(OutboundPolicy::default().leaves_by("c"));
         let one = OutboundPolicy { interface_v6: None, ..policy };
         assert_eq!(one.of(true).unwrap().device, None);
         assert!(one.follows());

@@ -325,6 +325,29 @@ mod tests {
     }
 
     #[test]
+    fn local_networks_are_told_from_other_interfaces() {
+        let mut interfaces = empty();
+        let lan = libc::IFF_UP | libc::IFF_MULTICAST | libc::IFF_BROADCAST;
+        for (flags, is_lan) in [
+            (lan, true),
+            (lan & !libc::IFF_UP, false),
+            (lan, true),
+            (lan & !libc::IFF_MULTICAST, false),
+            (lan | libc::IFF_POINTOPOINT, false),
+            (lan | libc::IFF_LOOPBACK, false),
+        ] {
+            let mut header = [0; IFINFOMSG_LEN];
+            header[8..12].copy_from_slice(&flags.to_ne_bytes());
+            header[4..8].copy_from_slice(&7_u32.to_ne_bytes());
+            let name: [(u16, &[u8]); 1] = [(IFLA_IFNAME, b"eth0\0")];
+            let message = |kind| link::message_for_tests(kind, &header, &name);
+            interfaces.apply(&message(libc::RTM_NEWLINK)).unwrap();
+            let lans: Vec<_> = interfaces.lans().collect();
+            assert_eq!(lans, if is_lan { vec![(7, "eth0")] } else { Vec::new() }, "{flags:#x}");
+        }
+    }
+
+    #[test]
     fn tables_that_cannot_be_read_again_stay_as_they_were() {
         let mut interfaces = empty();
         let attributes: [(u16, &[u8]); 1] = [(IFA_LOCAL, &[192, 0, 2, 1])];

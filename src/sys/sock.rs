@@ -622,6 +622,28 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_heard_beside_who_hears_it_already() {
+        drop(crate::sys::link::bring_up("lo"));
+        let lo = interface_index("lo").unwrap();
+        let port = testing::address().port();
+        let group = SocketAddr::new(Ipv4Addr::new(239, 255, 77, 1).into(), port);
+        let ears = [udp_group(group, lo).unwrap(), udp_group(group, lo).unwrap()];
+        let sender = udp_any(false, Local::default()).unwrap();
+        let from = Some(Ipv4Addr::LOCALHOST.into());
+        send_to(sender.as_fd(), b"hello", group, from).unwrap();
+        for ear in &ears {
+            wait(ear, PollFlags::POLLIN);
+            assert_eq!(recv_from(ear.as_fd(), &mut [0; 64]).unwrap().len, 5);
+        }
+        if loopbacks().any(|address| address.is_ipv6()) {
+            let group: Ipv6Addr = "ff02::7701".parse().unwrap();
+            let group = SocketAddr::new(group.into(), port);
+            drop([udp_group(group, lo).unwrap(), udp_group(group, lo).unwrap()]);
+        }
+        assert!(udp_group(group, 0xffff).is_err(), "there is no such interface");
+    }
+
+    #[test]
     fn a_ping_socket_works_or_is_forbidden() {
         match ping_socket(false, Local::default()) {
             Ok(socket) => set_hop_limit(socket.as_fd(), false, 5).unwrap(),

@@ -87,9 +87,13 @@ def at_group(group, port, interface):
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if ':' in group:
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # IPV6_RECVHOPLIMIT, and IPV6_MULTICAST_ALL: of this interface alone.
         s.setsockopt(socket.IPPROTO_IPV6, 51, 1)
+        s.setsockopt(socket.IPPROTO_IPV6, 29, 0)
     else:
+        # IP_RECVTTL and IP_MULTICAST_ALL.
         s.setsockopt(socket.IPPROTO_IP, 12, 1)
+        s.setsockopt(socket.IPPROTO_IP, 49, 0)
     s.bind(('', port))
     join(s, group, interface)
     s.settimeout(1)

@@ -1,6 +1,8 @@
 use std::net::IpAddr;
 
-use super::super::message::rr;
+use proptest::prelude::*;
+
+use super::super::message::{Records, name_end, rr};
 use super::{MAX_LEN, Truth, for_lan};
 use crate::config::{Name, Protocol};
 
@@ -186,4 +188,47 @@ fn nonsense_is_not_told() {
     assert_eq!(told(&response(&many)), None);
     assert_eq!(told(&response(&[])), None);
     assert_eq!(told(&message(0, [0; 4], &[])), None);
+}
+
+/// Where the questions of a message end.
+fn questions_end(message: &[u8]) -> usize {
+    let questions = u16::from_be_bytes([message[4], message[5]]);
+    (0..questions).fold(12, |at, _| name_end(message, at).unwrap() + 4)
+}
+
+proptest! {
+    // However a message is broken: what leaves can be read, is of a length that there may be, and gives
+    // no address but the host's.
+    #[test]
+    fn whatever_leaves_is_a_message(
+        changes in prop::collection::vec((12_usize..400, any::<u8>()), 0..6),
+        counts in prop::collection::vec(0_u16..4, 4),
+        response in any::<bool>(),
+    ) {
+        let (service, web) = (name("_http._tcp.local"), name("web._http._tcp.local"));
+        let mut message = message(if response { 0x84 } else { 0 }, [0; 4], &[
+            record(&service, rr::PTR, 4500, b"\x03web\xc0\x0c"),
+            record(&web, rr::SRV, 120, &srv(80, &name("c.local"))),
+            record(&[0xc0, 12], rr::TXT, 120, b"\x03a=b"),
+            record(&name("c.local"), rr::A, 120, &GUEST4),
+            record(&name("d.local"), rr::A, 120, &GUEST4),
+        ]);
+        for (place, count) in message[4..12].chunks_exact_mut(2).zip(counts) {
+            place.copy_from_slice(&count.to_be_bytes());
+        }
+        for (at, byte) in changes {
+            if let Some(place) = message.get_mut(at) {
+                *place = byte;
+            }
+        }
+        if let Some(told) = told(&message) {
+            prop_assert!(told.len() <= MAX_LEN);
+            let records = Records::of(&told, questions_end(&told)).collect::<Option<Vec<_>>>();
+            for record in records.expect("a message") {
+                let known = !response && record.section == 0;
+                let data = &told[record.ttl_at + 6..record.end];
+                prop_assert!(known || record.kind != rr::A || data == HOST4);
+            }
+        }
+    }
 }
