@@ -231,8 +231,9 @@ pub(super) fn handle_guest(
         }
         let asker = asker.filter(|_| answers);
         let mut verdict = Verdict::Dropped(DropReason::Malformed);
-        let length = packet.segment.map_or(udp.payload().len(), usize::from).max(1);
-        for message in udp.payload().chunks(length) {
+        let messages = udp.payload();
+        let length = packet.segment.map_or(messages.len(), usize::from).max(1);
+        for message in messages.chunks(length) {
             verdict = tables.discovery.tell(turn, v6, asker, message);
         }
         return Some(verdict);

@@ -128,8 +128,10 @@ fn the_host_s_own_name_and_addresses_of_others_are_not_a_container_s_to_give() {
         ("c.local", &[192, 0, 2, 9]),
     ] {
         // A name that keeps its case.
-        let labels: Vec<u8> =
-            owner.split('.').flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat()).collect();
+        let labels: Vec<u8> = owner
+            .split('.')
+            .flat_map(|l| [&[u8::try_from(l.len()).unwrap()], l.as_bytes()].concat())
+            .collect();
         let owner = [&labels[..], b"\0"].concat();
         assert_eq!(told(&response(&[record(&owner, rr::A, 120, data)])), None);
     }
