@@ -1,7 +1,9 @@
 //! Multicast between a container and the host's network: mDNS, and groups that are relayed. Rows I3
 //! I4; I5 is in `udp.rs`.
 
-use crate::exec::Proc;
+use nix::sys::signal::Signal;
+
+use crate::exec::{DEFAULT_DEADLINE, Proc};
 use crate::lab::{HOST4, LAN4, Lab, Place};
 
 /// As much of multicast DNS as responders and clients need. Whoever asks does so until there is an
@@ -348,4 +350,45 @@ for _ in range(300):
     py(&lab, Place::Lan, program);
     // 5 % of three seconds.
     assert!(ticks() - before <= 15, "{before} ticks, then {}", ticks());
+}
+
+// What the one that was killed knew of groups, the next one asks for: the container has no reason to
+// say it again.
+#[test]
+fn a_group_that_was_joined_before_is_heard_after_a_kill() {
+    let Some(lab) = Lab::new() else { return };
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["--relay", "239.1.2.3:5000"]).start();
+    let hear = "
+s = at_group('239.1.2.3', 5000, 'eth0')
+s.settimeout(None)
+while True:
+    say(s.recvfrom(99)[0].decode())
+";
+    let mut member = lab.spawn_py(Place::In(&ctr), &format!("{MDNS}\n{hear}"));
+    let tell = |what: &str| {
+        let program = format!(
+            "
+s = udp()
+s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF,
+             bytes(8) + struct.pack('@i', socket.if_nametoindex('l0')))
+say('ready')
+for _ in range(3000):
+    s.sendto(b'{what}', ('239.1.2.3', 5000))
+    threading.Event().wait(0.1)
+"
+        );
+        lab.serve(Place::Lan, &program)
+    };
+    let first = tell("first");
+    // For four seconds: the container says that it has joined twice within two (RFC 3376, section 8).
+    for _ in 0..40 {
+        assert_eq!(member.line(DEFAULT_DEADLINE), "first");
+    }
+    drop(first);
+    net.signal(Signal::SIGKILL);
+    assert!(!net.ends().success());
+    let _again = lab.reattach(&[]).start();
+    let _second = tell("second");
+    while member.line(DEFAULT_DEADLINE) != "second" {}
 }
