@@ -9,6 +9,7 @@ mod discovery;
 mod egress;
 pub mod limits;
 mod link_local;
+pub mod overlay;
 mod ports;
 pub mod prefix;
 mod rate;
@@ -27,6 +28,7 @@ pub use egress::{Egress, EgressError, EgressRule, Opening, To};
 pub use limits::{Limit, LimitError, Limits};
 pub use link_local::{LinkLocal, LinkLocalError};
 pub use name::{Name, NameError};
+pub use overlay::{Overlay, OverlayHost};
 pub use ports::{
     Bind, FREE_PORTS, HostPorts, HostSide, Ports, Publish, PublishDefaults, unbindable,
 };
@@ -299,6 +301,8 @@ pub struct Network {
     pub rate: Rate,
     /// What each of its containers may reach outside, unless told otherwise of one.
     pub egress: Egress,
+    /// Other hosts whose containers are on it too.
+    pub overlay: Option<Overlay>,
 }
 
 /// Who may be on a network.
@@ -774,6 +778,7 @@ impl Default for Network {
             limits: Limits::default(),
             rate: Rate::UNLIMITED,
             egress: Egress::default(),
+            overlay: None,
         }
     }
 }

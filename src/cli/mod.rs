@@ -630,6 +630,7 @@ fn link(
         limits: limits(&given.limit)?,
         rate: read(given.rate.as_deref(), "--rate", values::rate)?.unwrap_or_default(),
         egress: egress::egress(words)?,
+        overlay: None,
     };
     Ok((endpoint, network))
 }

@@ -246,6 +246,7 @@ impl Given {
             limits: Limits::default(),
             rate: Rate::UNLIMITED,
             egress: Egress::default(),
+            overlay: None,
             rules: Rules::default(),
         };
         let caller = Caller {

@@ -67,6 +67,7 @@ fn default_link() -> (Endpoint, Network) {
         limits: Limits::default(),
         rate: Rate::UNLIMITED,
         egress: Egress::default(),
+        overlay: None,
         rules: Rules::default(),
     };
     network.resolver.add_host_names();

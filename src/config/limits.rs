@@ -110,6 +110,9 @@ limits! {
     Containers "containers" = 1024 (1 to 1024)
         "containers of a named network, and so hardware and IP addresses that are known"
         => "one more is refused",
+    Elsewhere "elsewhere" = 1024 (1 to 65536)
+        "hardware addresses behind one other host of a network that spans several"
+        => "one more is not known: what is for it goes by the IP address within",
     Clients "clients" = 256 (1 to 256)
         "clients of the control socket; slirp4netns's API socket always has 16"
         => "the one goes that owes us an answer longest; others wait",
@@ -189,7 +192,7 @@ impl Limits {
     pub fn read(&mut self, text: &str) -> Result<(), LimitError> {
         let (name, number) = text.split_once('=').ok_or(LimitError::Syntax)?;
         self.set(name, number)?;
-        match [Limit::Containers, Limit::Groups, Limit::Storm]
+        match [Limit::Containers, Limit::Groups, Limit::Storm, Limit::Elsewhere]
             .iter()
             .find(|limit| limit.name() == name)
         {

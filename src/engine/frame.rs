@@ -125,7 +125,8 @@ pub struct IpPacket<'a> {
     pub header_len: usize,
     /// The upper layer's checksum is vouched for by the guest's kernel.
     pub checksum_vouched: bool,
-    /// Set when this is several UDP datagrams in one: the payload of each but the last, in bytes.
+    /// Set when this is several TCP segments or UDP datagrams in one: the payload of each but the
+    /// last, in bytes.
     pub segment: Option<u16>,
 }
 
@@ -161,9 +162,13 @@ impl IpPacket<'_> {
     }
 
     /// The length of the longest packet that this one stands for, in bytes.
-    fn longest(&self) -> usize {
+    pub(super) fn longest(&self) -> usize {
+        let upper = match self.protocol {
+            IpProtocol::Tcp => self.payload().get(12).map_or(0, |word| usize::from(word >> 4) * 4),
+            _ => UDP_HEADER_LEN,
+        };
         match self.segment {
-            Some(segment) => self.header_len + UDP_HEADER_LEN + usize::from(segment),
+            Some(segment) => self.bytes.len().min(self.header_len + upper + usize::from(segment)),
             None => self.bytes.len(),
         }
     }
@@ -288,7 +293,7 @@ fn parse_ipv4<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
         bytes,
         header_len,
         checksum_vouched,
-        segment: offload.segment(protocol),
+        segment: offload.segment(),
     })
 }
 
@@ -356,7 +361,7 @@ fn parse_ipv6<'a>(body: &'a mut [u8], offload: &Offload) -> Result<IpPacket<'a>,
         bytes,
         header_len,
         checksum_vouched,
-        segment: offload.segment(protocol),
+        segment: offload.segment(),
     })
 }
 
@@ -387,10 +392,9 @@ impl Offload {
         self.flags & FLAG_NEEDS_CSUM == 0 && self.gso_type == GSO_NONE
     }
 
-    /// The payload of each datagram, if the frame is several.
-    fn segment(&self, protocol: IpProtocol) -> Option<u16> {
-        let several = protocol == IpProtocol::Udp && self.gso_type != GSO_NONE;
-        several.then_some(self.gso_size)
+    /// The payload of each segment or datagram, if the frame is several.
+    fn segment(&self) -> Option<u16> {
+        (self.gso_type != GSO_NONE).then_some(self.gso_size)
     }
 
     /// Whether the upper layer's checksum need not be verified, after checking that the claims

@@ -197,6 +197,8 @@ pub(super) enum Owner {
     Group(usize),
     /// A listener of a published port, by index of the rule.
     Published(usize),
+    /// What is between the hosts of an overlay.
+    Overlay,
     /// Nobody any more: the shell has yet to close it, so its name is still taken.
     Closing,
 }
@@ -264,6 +266,24 @@ impl HostSide {
         segment: Option<u16>,
         payload: &[u8],
     ) {
+        if segment.is_some() {
+            return self.send_segments(socket, Some(to), from, fields, segment, payload);
+        }
+        self.add_udp(socket, to, from, fields, payload.len(), |last| {
+            last.extend_from_slice(payload);
+        });
+    }
+
+    /// The same for one datagram of so many bytes that `write` appends.
+    pub(super) fn add_udp(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        fields: IpFields,
+        length: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let to = Some(to);
         if let Some(HostOp::Send {
             socket: last,
@@ -274,14 +294,15 @@ impl HostSide {
             payload: last_payload,
         }) = self.ops.back_mut()
             && (*last, *last_to, *last_from, *last_fields) == (socket, to, from, fields)
-            && segment.is_none()
-            && let Some(size) = fits(last_payload.len(), *last_segment, payload.len())
+            && let Some(size) = fits(last_payload.len(), *last_segment, length)
         {
-            last_payload.extend_from_slice(payload);
             *last_segment = Some(size);
-            return;
+            return write(last_payload);
         }
-        self.send_segments(socket, to, from, fields, segment, payload);
+        self.send_segments(socket, to, from, fields, None, &[]);
+        if let Some(HostOp::Send { payload, .. }) = self.ops.back_mut() {
+            write(payload);
+        }
     }
 
     fn send_segments(

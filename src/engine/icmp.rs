@@ -134,6 +134,14 @@ impl IcmpError {
     }
 }
 
+/// Whether an ICMP or ICMPv6 error says that a packet is too long for its path.
+pub(super) fn is_too_long(v6: bool, kind: u8, code: u8) -> bool {
+    matches!(
+        (v6, kind, code),
+        (false, V4_UNREACHABLE, V4_FRAGMENTATION_NEEDED) | (true, V6_TOO_BIG, _)
+    )
+}
+
 /// Tells the sender of `packet` that its destination cannot be reached. The error's source is the
 /// gateway, or the destination itself for a closed port.
 pub(super) fn send_unreachable(turn: &mut Turn<'_>, packet: &[u8], reason: Unreachable) {

@@ -35,6 +35,8 @@ pub mod nat;
 mod forward;
 mod stack;
 mod shaper;
+mod segment;
+mod overlay;
 pub mod host;
 mod turn;
 mod table;
@@ -119,7 +121,7 @@ impl Engine {
         let dns = Forwarder::new(hash, &network);
         let groups = network.limits.get(Limit::Groups);
         let frames = Frames::new(&network.limits);
-        Self {
+        let mut engine = Self {
             network,
             switch: Switch::new(hash, groups),
             published: Slab::new(),
@@ -145,7 +147,9 @@ impl Engine {
                 doubts: doubt::Doubts::default(),
                 message: Vec::new(),
             },
-        }
+        };
+        engine.open_overlay(hash);
+        engine
     }
 
     /// The local address or interface that the host's sockets are to have has changed: the guests'
@@ -270,7 +274,7 @@ impl Engine {
     fn dispatch_shared(
         &mut self,
         port: PortId,
-        frame: Frame<'_>,
+        mut frame: Frame<'_>,
         length: u64,
         now: Instant,
     ) -> Verdict {
@@ -281,7 +285,12 @@ impl Engine {
         let verdict = match way {
             Ok(Way::Gateway) => return self.give_gateway(port, frame, now),
             Ok(Way::Port(to)) => Verdict::Port(to),
-            Ok(Way::Ports) => Verdict::Ports,
+            Ok(Way::Ports) => match self.send_everywhere(&mut frame) {
+                Ok(true) if self.switch.receivers().is_empty() => return Verdict::Elsewhere,
+                Ok(_) => Verdict::Ports,
+                Err(reason) => return Verdict::Dropped(reason),
+            },
+            Ok(Way::Host(host)) => return self.send_to_host(port, host, frame, now),
             Ok(Way::Done) => return Verdict::Switch,
             Err(reason) => return Verdict::Dropped(reason),
         };
@@ -339,6 +348,9 @@ impl Engine {
         let Some(owner) = self.fx.host.owner(socket) else {
             return;
         };
+        if owner == Owner::Overlay {
+            return self.handle_underlay(event, now);
+        }
         if let (Owner::Published(index), HostEvent::Datagram { from, to, payload }) =
             (owner, &event)
         {
@@ -442,7 +454,7 @@ impl Engine {
                 HostEvent::Datagram { .. } | HostEvent::Unsent { .. } | HostEvent::Bounced { .. },
             )
             | (Owner::DnsListener(_) | Owner::DnsStream(_), _)
-            | (Owner::Closing | Owner::Group(_), _)
+            | (Owner::Closing | Owner::Group(_) | Owner::Overlay, _)
             | (_, HostEvent::Connected) => {}
         }
     }
@@ -464,6 +476,7 @@ impl Engine {
             | Owner::DnsListener(_)
             | Owner::Group(_)
             | Owner::Published(_)
+            | Owner::Overlay
             | Owner::Closing => {}
         }
         while let Some((port, index)) = self.tables.tcp.next_look() {
@@ -698,7 +711,7 @@ impl Engine {
             Owner::DnsListener(index) => self.tables.dns.local.port_of(index)?,
             Owner::DnsStream(index) => self.tables.dns.local.streams.port_of(index)?,
             Owner::Group(_) => self.lone_port()?,
-            Owner::Published(_) | Owner::Closing => return None,
+            Owner::Published(_) | Owner::Overlay | Owner::Closing => return None,
         };
         self.turn(port, now)
     }
@@ -723,6 +736,10 @@ impl fmt::Display for Engine {
         let (used, most) = (tcp.memory(), self.network.limits.memory());
         if used > 0 {
             writeln!(f, "buffers: {used} bytes of {most}")?;
+        }
+        if let Some(remote) = &self.switch.remote {
+            let (hosts, macs) = remote.counts();
+            writeln!(f, "overlay: {hosts} other hosts, {macs} hardware addresses there")?;
         }
         let (answers, bytes) = dns.cache_size();
         if answers > 0 {

@@ -17,6 +17,8 @@ pub enum Verdict {
     Flow,
     /// It went to the DNS forwarder.
     Dns,
+    /// It went to another host of the network, or to all of them and nobody here.
+    Elsewhere,
     /// It is for this port: the shell writes it there as it is.
     Port(PortId),
     /// It is for the ports of [`super::Engine::receivers`], the same way.
@@ -79,6 +81,10 @@ drop_reasons! {
     Storm = "storm",
     /// For a group that no other container has joined.
     NoMember = "no-member",
+    /// From a machine that the file of an overlay does not name.
+    UnknownHost = "unknown-host",
+    /// Of another overlay, or without its number.
+    OtherVni = "other-vni",
     /// A datagram to everybody on the host's network, without `--allow-broadcast`.
     Broadcast = "broadcast",
     /// A group that the gateway does not serve.
@@ -154,6 +160,10 @@ pub struct Stats {
     pub switched_frames: u64,
     /// Bytes of those frames.
     pub switched_bytes: u64,
+    /// Frames to other hosts, each copy counted, after super-frames were cut.
+    pub overlay_sent: u64,
+    /// Datagrams from the underlay of an overlay, whatever became of them.
+    pub overlay_received: u64,
     /// Packets that policy keeps from the host (the deny list, `--host-access`).
     pub denied: u64,
     /// Flows killed because their service panicked: each one is a bug.
@@ -217,6 +227,8 @@ impl fmt::Display for Stats {
             ("dns_refused", self.dns_refused),
             ("switched_frames", self.switched_frames),
             ("switched_bytes", self.switched_bytes),
+            ("overlay_sent", self.overlay_sent),
+            ("overlay_received", self.overlay_received),
             ("denied", self.denied),
             ("flow_panics", self.flow_panics),
         ] {

@@ -24,6 +24,7 @@ use super::frame::{
     set_ipv4_fragment, write_vnet_header,
 };
 use super::host::{HostSide, fits};
+use super::segment::Open as Segments;
 use super::shaper::{Held, Shaper};
 use super::stack::{Connection, Ends, Panicked, Stack, TxFrame};
 use super::stats::{DropReason, Stats};
@@ -95,6 +96,8 @@ pub(super) struct Frames {
     queue: VecDeque<(PortId, Vec<u8>)>,
     /// What the last of them is, if datagrams may be added to it.
     open: Option<Datagrams>,
+    /// The same for segments of TCP from another host.
+    segments: Option<Segments>,
     /// Length of all of them together, and of those of each port that has had some.
     bytes: usize,
     bytes_of: SortedMap<PortId, usize>,
@@ -170,12 +173,30 @@ impl Effects {
     }
 }
 
+impl Effects {
+    /// Queues a frame of a machine behind another host, which may be added to the last one if it is
+    /// what `segment` says.
+    pub(super) fn deliver(&mut self, port: PortId, frame: Vec<u8>, segment: Option<Segments>) {
+        if let Some(segment) = &segment
+            && self.frames.has_room(1)
+            && self.frames.add_segment(port, &frame, segment)
+        {
+            self.frames.recycle(frame);
+        } else if self.has_room(port, 1) {
+            self.frames.add(port, frame, false);
+            let more = |first: &Segments| !first.pushed && !self.frames.shaper.is_limited(port);
+            self.frames.segments = segment.filter(more);
+        }
+    }
+}
+
 impl Frames {
     pub(super) fn new(limits: &Limits) -> Self {
         let most = limits.get(Limit::Waiting).saturating_mul(1 << 20);
         Self {
             queue: VecDeque::new(),
             open: None,
+            segments: None,
             bytes: 0,
             bytes_of: SortedMap::new(),
             spare: Vec::new(),
@@ -193,7 +214,18 @@ impl Frames {
         self.add(port, buffer, false);
     }
 
-    fn empty(&mut self) -> Vec<u8> {
+    /// Nothing is added to the last frame any more.
+    fn close(&mut self) {
+        (self.open, self.segments) = (None, None);
+    }
+
+    /// How many frames wait for no rate.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// An empty buffer with room that it had before.
+    pub(super) fn empty(&mut self) -> Vec<u8> {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer
@@ -201,7 +233,7 @@ impl Frames {
 
     /// Queues a frame of the gateway, or `passed_on` of another container.
     fn add(&mut self, port: PortId, frame: Vec<u8>, passed_on: bool) {
-        self.open = None;
+        self.close();
         self.bytes += frame.len();
         *self.bytes_of.or_default(port) += frame.len();
         if self.shaper.is_limited(port) {
@@ -251,6 +283,23 @@ impl Frames {
         true
     }
 
+    /// The same with a segment of TCP in a frame.
+    fn add_segment(&mut self, port: PortId, next: &[u8], segment: &Segments) -> bool {
+        let Some((open, (to, frame))) = self.segments.as_mut().zip(self.queue.back_mut()) else {
+            return false;
+        };
+        let before = frame.len();
+        let added = if *to == port { open.add(frame, next, segment) } else { None };
+        let Some(more) = added else { return false };
+        let added = frame.len() - before;
+        self.bytes += added;
+        *self.bytes_of.or_default(port) += added;
+        if !more {
+            self.segments = None;
+        }
+        true
+    }
+
     fn has_room(&self, times: usize) -> bool {
         self.bytes < self.most.saturating_mul(times)
     }
@@ -268,7 +317,7 @@ impl Frames {
             last.and_then(|last| self.queue.remove(last)).map(|(_, buffer)| buffer)
         });
         if let Some(buffer) = buffer {
-            self.open = None;
+            self.close();
             self.forget(most, buffer.len());
             self.recycle(buffer);
         }
@@ -294,7 +343,7 @@ impl Frames {
     pub(super) fn pop(&mut self) -> Option<(PortId, Held)> {
         let (port, frame) = self.queue.pop_front()?;
         if self.queue.is_empty() {
-            self.open = None;
+            self.close();
         }
         self.forget(port, frame.len());
         self.in_a_row += 1;
@@ -303,7 +352,7 @@ impl Frames {
 
     /// Forgets what waits for a port.
     pub(super) fn remove_port(&mut self, port: PortId) {
-        self.open = None;
+        self.close();
         self.shaper.remove(port);
         self.queue.retain(|(to, _)| *to != port);
         self.bytes -= self.bytes_of.remove(&port).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! What a port may say of itself: everything it sends is held against its lease.
+//! What a sender may say of itself: what a port sends is held against its lease, and what comes from
+//! another host against the parts of the network that are there.
 //!
 //! A container can forge whatever its own kernel lets it (CAP_NET_RAW in its user namespace is
 //! everything), so this is the place where one container is kept from being another: source
@@ -11,15 +12,58 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, IpProtocol};
 
 use super::groups;
-use crate::config::{Lease, Network};
+use crate::config::{Cidr, Lease, MacAddress, Network, Prefix};
 use crate::engine::frame::IpPacket;
 use crate::engine::ndp;
 use crate::engine::stats::DropReason;
+
+/// Who sends a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sender<'a> {
+    /// The container of a port.
+    Container(&'a Lease),
+    /// A machine behind another host, by its hardware address, of these parts of an IPv4 subnet and
+    /// of what else there is.
+    Elsewhere { mac: MacAddress, parts: &'a [Prefix], subnet: Cidr<Ipv4Addr> },
+}
+
+impl Sender<'_> {
+    fn mac(&self) -> MacAddress {
+        match self {
+            Self::Container(lease) => lease.mac,
+            Self::Elsewhere { mac, .. } => *mac,
+        }
+    }
+
+    fn has_v6(&self) -> bool {
+        match self {
+            Self::Container(lease) => lease.v6.is_some(),
+            Self::Elsewhere { .. } => true,
+        }
+    }
+
+    fn owns(&self, ip: IpAddr) -> bool {
+        match (self, ip) {
+            (_, IpAddr::V6(ip)) if ip == ndp::link_local(self.mac().0) => true,
+            (Self::Container(Lease { v4, link_local, .. }), IpAddr::V4(ip)) => {
+                *v4 == ip || link_local.v4 == Some(ip)
+            }
+            (Self::Container(Lease { v6, link_local, .. }), IpAddr::V6(ip)) => {
+                [*v6, link_local.v6].contains(&Some(ip))
+            }
+            (Self::Elsewhere { parts, subnet, .. }, ip) => {
+                let nobody = [subnet.address, subnet.broadcast()].map(IpAddr::V4);
+                parts.iter().any(|part| part.contains(ip)) && !nobody.contains(&ip)
+            }
+        }
+    }
+}
 
 /// An ARP packet whose sender is who it says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arp {
     pub(super) operation: ArpOperation,
+    pub(super) sender: Ipv4Addr,
     pub(super) target: Ipv4Addr,
 }
 
@@ -33,7 +77,7 @@ pub(super) enum Neighbour {
 }
 
 /// Checks who sends an ARP packet. An unspecified address asks whether one is free (RFC 5227).
-pub(super) fn arp(lease: &Lease, body: &[u8]) -> Result<Arp, DropReason> {
+pub(super) fn arp(from: &Sender<'_>, body: &[u8]) -> Result<Arp, DropReason> {
     let Ok(ArpRepr::EthernetIpv4 {
         operation: operation @ (ArpOperation::Request | ArpOperation::Reply),
         source_hardware_addr,
@@ -45,33 +89,33 @@ pub(super) fn arp(lease: &Lease, body: &[u8]) -> Result<Arp, DropReason> {
         return Err(DropReason::Malformed);
     };
     let probe = sender.is_unspecified() && operation == ArpOperation::Request;
-    let own = is_own_v4(lease, sender);
-    if source_hardware_addr.0 != lease.mac.0 || !(own || probe) {
+    let own = from.owns(sender.into());
+    if source_hardware_addr.0 != from.mac().0 || !(own || probe) {
         return Err(DropReason::SpoofedArp);
     }
-    Ok(Arp { operation, target })
+    Ok(Arp { operation, sender, target })
 }
 
 /// Checks who sends an IP packet, and that it is nothing that only the gateway may send.
 pub(super) fn ip(
     network: &Network,
-    lease: &Lease,
+    from: &Sender<'_>,
     packet: &IpPacket<'_>,
 ) -> Result<Option<Neighbour>, DropReason> {
     match packet.source {
         IpAddr::V4(source) => {
             let joins = source.is_unspecified() && packet.protocol == super::IGMP;
             let asks = source.is_unspecified() && is_dhcp_question(packet);
-            if !is_own_v4(lease, source) && !joins && !asks {
+            if !from.owns(source.into()) && !joins && !asks {
                 return Err(DropReason::SpoofedSource);
             }
         }
-        IpAddr::V6(_) if lease.v6.is_none() || network.addresses.v6.is_none() => {
+        IpAddr::V6(_) if !from.has_v6() || network.addresses.v6.is_none() => {
             return Err(DropReason::NoIpv6);
         }
         IpAddr::V6(source) => {
             let nobody = source.is_unspecified() && packet.protocol == IpProtocol::Icmpv6;
-            if !is_own(lease, source) && !nobody {
+            if !from.owns(source.into()) && !nobody {
                 return Err(DropReason::SpoofedSource);
             }
         }
@@ -96,7 +140,7 @@ pub(super) fn ip(
             Some(5 | 9) if is_first(packet) => Err(DropReason::RogueRouter),
             _ => Ok(None),
         },
-        IpProtocol::Icmpv6 if packet.source.is_ipv6() => icmpv6(lease, packet),
+        IpProtocol::Icmpv6 if packet.source.is_ipv6() => icmpv6(from, packet),
         // Headers that hide what follows them, behind a fragment header.
         IpProtocol::HopByHop
         | IpProtocol::Ipv6Opts
@@ -106,7 +150,7 @@ pub(super) fn ip(
     }
 }
 
-fn icmpv6(lease: &Lease, packet: &IpPacket<'_>) -> Result<Option<Neighbour>, DropReason> {
+fn icmpv6(from: &Sender<'_>, packet: &IpPacket<'_>) -> Result<Option<Neighbour>, DropReason> {
     if !is_first(packet) {
         return Ok(None);
     }
@@ -126,31 +170,31 @@ fn icmpv6(lease: &Lease, packet: &IpPacket<'_>) -> Result<Option<Neighbour>, Dro
             let target = target(packet)?;
             // From nobody, it asks whether an address is free for the sender (RFC 4862, section
             // 5.4); about that of another it would tell the other that its own is taken.
-            if unspecified && !is_own(lease, target) {
+            if unspecified && !from.owns(target.into()) {
                 return Err(DropReason::SpoofedNeighbour);
             }
             (Neighbour::Solicitation(target), 24)
         }
         NEIGHBOUR_ADVERTISEMENT => {
-            if unspecified || !is_own(lease, target(packet)?) {
+            if unspecified || !from.owns(target(packet)?.into()) {
                 return Err(DropReason::SpoofedNeighbour);
             }
             (Neighbour::Advertisement, 24)
         }
         _ => return Err(DropReason::RogueRouter),
     };
-    check_options(lease, packet.payload().get(options_at..).ok_or(DropReason::Malformed)?)?;
+    check_options(from.mac(), packet.payload().get(options_at..).ok_or(DropReason::Malformed)?)?;
     Ok(Some(checked))
 }
 
 /// Both kinds of link-layer address options (RFC 4861, section 4.6.1) are the sender's own.
-fn check_options(lease: &Lease, mut options: &[u8]) -> Result<(), DropReason> {
+fn check_options(mac: MacAddress, mut options: &[u8]) -> Result<(), DropReason> {
     while let [kind, units, ..] = *options {
         let length = usize::from(units) * 8;
         let Some((option, rest)) = options.split_at_checked(length).filter(|_| length > 0) else {
             return Err(DropReason::Malformed);
         };
-        if matches!(kind, 1 | 2) && option.get(2..) != Some(&lease.mac.0) {
+        if matches!(kind, 1 | 2) && option.get(2..) != Some(&mac.0) {
             return Err(DropReason::SpoofedNeighbour);
         }
         options = rest;
@@ -161,15 +205,6 @@ fn check_options(lease: &Lease, mut options: &[u8]) -> Result<(), DropReason> {
 fn target(packet: &IpPacket<'_>) -> Result<Ipv6Addr, DropReason> {
     let target = packet.payload().get(8..).and_then(<[u8]>::first_chunk::<16>);
     target.map(|octets| Ipv6Addr::from(*octets)).ok_or(DropReason::Malformed)
-}
-
-fn is_own(lease: &Lease, ip: Ipv6Addr) -> bool {
-    let known = [lease.v6, lease.link_local.v6].contains(&Some(ip));
-    known || ip == ndp::link_local(lease.mac.0)
-}
-
-fn is_own_v4(lease: &Lease, ip: Ipv4Addr) -> bool {
-    lease.v4 == ip || lease.link_local.v4 == Some(ip)
 }
 
 /// Whether a packet is whole or begins with its upper layer's header.

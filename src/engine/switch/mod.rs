@@ -1,6 +1,6 @@
 //! The switch: the ports of a network, and frames from one of them to others.
 //!
-//! Nothing is learnt from frames. A port has the addresses of its lease and no others, so the
+//! Nothing is learnt from the frames of containers. A port has the addresses of its lease and no others, so the
 //! table of hardware addresses is the table of leases: it cannot be flooded, and no frame goes to a
 //! port that it is not for. What a port sends is first held against its lease ([`guard`]); ARP and
 //! neighbour discovery go to the one container that they ask for; multicast goes to those that
@@ -12,6 +12,7 @@
 mod between;
 pub(super) mod groups;
 mod guard;
+pub(super) mod remote;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -20,7 +21,8 @@ use smoltcp::wire::{ArpOperation, IpProtocol};
 
 use self::between::Ways;
 use self::groups::Groups;
-use self::guard::{Arp, Neighbour};
+use self::guard::{Arp, Neighbour, Sender};
+use self::remote::Remote;
 use super::flow::{GuestMap, KeyedHash};
 use super::frame::{Frame, IpPacket, Link, Payload};
 use super::machines::Machines;
@@ -99,6 +101,8 @@ pub(super) struct Switch {
     pub(super) ways: Ways,
     /// Whom the frame at hand is for, if for several.
     pub(super) receivers: Vec<PortId>,
+    /// The other hosts of a network that spans several.
+    pub(super) remote: Option<Remote>,
 }
 
 /// Where a frame goes.
@@ -110,6 +114,8 @@ pub(super) enum Way {
     Port(PortId),
     /// To those in [`Switch::receivers`].
     Ports,
+    /// To this host, which has who is meant.
+    Host(IpAddr),
     /// Nowhere: the switch itself took note, or nobody is there to take it.
     Done,
 }
@@ -126,6 +132,7 @@ impl Switch {
             groups: Groups::new(groups),
             ways: Ways::default(),
             receivers: Vec::new(),
+            remote: None,
         }
     }
 
@@ -286,16 +293,17 @@ impl Switch {
         if frame.source != port.lease.mac {
             return Err(DropReason::SpoofedMac);
         }
+        let sender = Sender::Container(&port.lease);
         let packet = match &frame.payload {
             Payload::Arp(body) => {
-                let arp = guard::arp(&port.lease, body)?;
+                let arp = guard::arp(&sender, body)?;
                 if frame.destination.is_group() {
                     return self.way_of_arp(network, from, arp, now);
                 }
                 None
             }
             Payload::Ip(packet) => {
-                let neighbour = guard::ip(network, &port.lease, packet)?;
+                let neighbour = guard::ip(network, &sender, packet)?;
                 if frame.destination.is_group() {
                     return self.way_of_group(network, from, packet, neighbour, now);
                 }
@@ -319,7 +327,8 @@ impl Switch {
                 if passes { Ok(Way::Port(to)) } else { Err(DropReason::Isolated) }
             }
             Some(to) if *to != from => Ok(Way::Port(*to)),
-            _ => Err(DropReason::NotForUs),
+            Some(_) => Err(DropReason::NotForUs),
+            None => self.way_elsewhere(frame).ok_or(DropReason::NotForUs),
         }
     }
 
@@ -352,8 +361,11 @@ impl Switch {
             match self.by_ip.get(&IpAddr::V4(arp.target)) {
                 Some(to) if *to != from => return self.way_of_question(network, from, *to),
                 Some(_) => {}
-                // Nobody has it, so nobody answers.
-                None => return Ok(Way::Done),
+                // What nobody has nobody answers for.
+                None => {
+                    let host = self.elsewhere(arp.target.into());
+                    return Ok(host.map_or(Way::Done, Way::Host));
+                }
             }
         }
         self.way_to_all(network, from, now)
@@ -378,7 +390,8 @@ impl Switch {
                 }
                 return match self.by_ip.get(&IpAddr::V6(target)) {
                     Some(to) if *to != from => self.way_of_question(network, from, *to),
-                    _ => Ok(Way::Done),
+                    Some(_) => Ok(Way::Done),
+                    None => Ok(self.elsewhere(target.into()).map_or(Way::Done, Way::Host)),
                 };
             }
             Some(Neighbour::Advertisement) => return self.way_to_all(network, from, now),
@@ -391,19 +404,7 @@ impl Switch {
             self.groups.handle_report(from, packet, now);
             return Ok(Way::Done);
         }
-        let local = match packet.destination {
-            IpAddr::V4(ip) if is_broadcast(network, ip) => true,
-            IpAddr::V4(ip) if ip.is_multicast() => ip.octets().starts_with(&[224, 0, 0]),
-            IpAddr::V6(ip) if ip.is_multicast() => match ip.octets()[1] & 0xf {
-                // RFC 4291, section 2.7: reserved, and within one machine.
-                0 | 1 => return Err(DropReason::Multicast),
-                2 => true,
-                _ => false,
-            },
-            // One machine's packet in everybody's frame (RFC 1122, section 3.3.6).
-            IpAddr::V4(_) | IpAddr::V6(_) => return Err(DropReason::Multicast),
-        };
-        if local {
+        if is_for_all(network, packet.destination)? {
             return self.way_to_all(network, from, now);
         }
         if network.sharing == Sharing::Isolated {
@@ -412,7 +413,15 @@ impl Switch {
         self.receivers.clear();
         let members = self.groups.members(packet.destination, now);
         self.receivers.extend(members.filter(|port| *port != from));
-        if self.receivers.is_empty() { Err(DropReason::NoMember) } else { Ok(Way::Ports) }
+        // Who has joined on other hosts is not known here: there it is for everybody.
+        let everywhere = self.remote.is_some() && {
+            self.take_storm(from, now)?;
+            self.go_everywhere()
+        };
+        if self.receivers.is_empty() && !everywhere {
+            return Err(DropReason::NoMember);
+        }
+        Ok(Way::Ports)
     }
 
     /// To every other port, as often as one container may speak to all.
@@ -425,18 +434,57 @@ impl Switch {
         if network.sharing == Sharing::Isolated {
             return Err(DropReason::Isolated);
         }
+        self.take_storm(from, now)?;
+        let everywhere = self.go_everywhere();
+        Ok(match self.everybody(Some(from)) {
+            Way::Done if everywhere => Way::Ports,
+            way => way,
+        })
+    }
+
+    /// Counts a frame for everybody, as one for each host that gets it.
+    fn take_storm(&mut self, from: PortId, now: Instant) -> Result<(), DropReason> {
+        let hosts = self.remote.as_ref().map_or(0, |remote| remote.counts().0);
         let Some(port) = self.get_mut(from) else {
             return Err(DropReason::NotForUs);
         };
         if !port.storm.has(1, now) {
             return Err(DropReason::Storm);
         }
-        port.storm.take(1, now);
+        port.storm.take(hosts.max(1) as u64, now);
+        Ok(())
+    }
+
+    /// Has the frame at hand go to every other host too, if there is any.
+    fn go_everywhere(&mut self) -> bool {
+        let Some(remote) = &mut self.remote else { return false };
+        remote.everywhere = remote.counts().0 > 0;
+        remote.everywhere
+    }
+
+    /// All ports but the one that a frame is from.
+    fn everybody(&mut self, from: Option<PortId>) -> Way {
         let mut receivers = std::mem::take(&mut self.receivers);
         receivers.clear();
-        receivers.extend(self.iter().map(|(id, _)| id).filter(|id| *id != from));
+        receivers.extend(self.iter().map(|(id, _)| id).filter(|id| Some(*id) != from));
         self.receivers = receivers;
-        Ok(if self.receivers.is_empty() { Way::Done } else { Way::Ports })
+        if self.receivers.is_empty() { Way::Done } else { Way::Ports }
+    }
+}
+
+/// Whether a group is everybody: a broadcast address, or a group of link-local scope.
+fn is_for_all(network: &Network, group: IpAddr) -> Result<bool, DropReason> {
+    match group {
+        IpAddr::V4(ip) if is_broadcast(network, ip) => Ok(true),
+        IpAddr::V4(ip) if ip.is_multicast() => Ok(ip.octets().starts_with(&[224, 0, 0])),
+        IpAddr::V6(ip) if ip.is_multicast() => match ip.octets()[1] & 0xf {
+            // RFC 4291, section 2.7: reserved, and within one machine.
+            0 | 1 => Err(DropReason::Multicast),
+            2 => Ok(true),
+            _ => Ok(false),
+        },
+        // One machine's packet in everybody's frame (RFC 1122, section 3.3.6).
+        IpAddr::V4(_) | IpAddr::V6(_) => Err(DropReason::Multicast),
     }
 }
 

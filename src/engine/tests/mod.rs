@@ -24,6 +24,7 @@ mod inbound;
 mod limits;
 mod link;
 mod machines;
+mod overlay;
 mod ports;
 mod rate;
 mod rings;

@@ -10,7 +10,7 @@ use smoltcp::time::Duration;
 use super::guest::Guest;
 use super::packets::{Datagram, Packet, Segment, frame_of, read_ip, receive, receive_at};
 use crate::config::{
-    Addresses, Discovery, HostAccess, Lease, Limits, MacAddress, Mtu, Network, Protocol, Resolver,
+    Addresses, Discovery, HostAccess, Lease, Limits, MacAddress, Mtu, Network, Overlay, Protocol, Resolver,
     Rules, Sharing,
 };
 use crate::engine::dns::Resolvers;
@@ -157,6 +157,7 @@ pub(super) struct Options {
     pub(super) addresses: Option<Addresses>,
     pub(super) rules: Rules,
     pub(super) limits: Limits,
+    pub(super) overlay: Option<Overlay>,
 }
 
 impl Default for Options {
@@ -177,6 +178,7 @@ impl Default for Options {
             addresses: None,
             rules: Rules::default(),
             limits: Limits::default(),
+            overlay: None,
         }
     }
 }
@@ -228,6 +230,7 @@ impl Net {
             default_route: options.default_route,
             rules: options.rules.clone(),
             limits: options.limits,
+            overlay: options.overlay.clone(),
             ..Network::default()
         };
         let now = Instant::from_secs(1_000);
