@@ -12,6 +12,7 @@ use crate::client::ClientError;
 use crate::io::api::ApiError;
 use crate::io::listen::ListenError;
 use crate::io::outbound::OutboundError;
+use crate::io::overlay::UnderlayError;
 use crate::io::process::ProcessError;
 use crate::io::{LoopError, ResolverError};
 use crate::network::manage::NetworkError;
@@ -71,6 +72,9 @@ pub enum Error {
     /// What was to be done with running networks.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A network cannot span its hosts.
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
     /// What was to be done to a named network.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -104,6 +108,7 @@ impl Error {
             | Self::Output(_)
             | Self::Client(_)
             | Self::Network(_)
+            | Self::Underlay(_)
             | Self::Hook(_)
             | Self::Template(_)
             | Self::Reattach(_) => EXIT_FAILURE,
@@ -145,6 +150,7 @@ impl Error {
             | Self::Loop(_)
             | Self::Output(_)
             | Self::Network(_)
+            | Self::Underlay(_)
             | Self::Hook(_)
             | Self::Template(_) => None,
         }

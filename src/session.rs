@@ -35,6 +35,7 @@ use crate::io::logger;
 use crate::io::mirror::SocketTables;
 use crate::io::notify::Manager;
 use crate::io::outbound::OutboundPolicy;
+use crate::io::overlay::Underlay;
 use crate::io::process::{PidFile, ProcessError, announce_ready, open_log};
 use crate::io::{self, Ended, HostResolvers, LoopError, Signals};
 use crate::pasta::{self, Plan};
@@ -311,6 +312,7 @@ struct Served {
     interfaces: Option<Interfaces>,
     api: Option<ApiSocket>,
     outbound: OutboundPolicy,
+    underlay: Option<Underlay>,
     resolvers: HostResolvers,
     mirrors: (Vec<Mirror>, SocketTables),
     relayed: io::relay::Relayed,
@@ -330,6 +332,7 @@ impl Served {
             interfaces: None,
             api: None,
             outbound: OutboundPolicy::default(),
+            underlay: None,
             resolvers: HostResolvers::default(),
             mirrors: (Vec::new(), SocketTables::new()),
             relayed: io::relay::Relayed::default(),
@@ -461,6 +464,7 @@ impl Served {
             manager: Manager::default(),
             api: self.api,
             outbound: self.outbound,
+            underlay: self.underlay,
             mirrors: self.mirrors,
             relayed: self.relayed,
             control: self.control,

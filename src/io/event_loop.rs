@@ -24,6 +24,7 @@ use super::listen::{Published, in_words};
 use super::mirror::{Mirrors, SocketTables};
 use super::notify::Manager;
 use super::outbound::OutboundPolicy;
+use super::overlay::Underlay;
 use super::ports::{self, AttachPortError, Container, Ports};
 use super::published::{Place, PublishedPorts};
 use super::relay::{self, Relay};
@@ -111,6 +112,8 @@ pub struct Network {
     pub egress: Option<Egress>,
     /// The local ends of what the container sends.
     pub outbound: OutboundPolicy,
+    /// What is between the hosts of a network that spans several.
+    pub underlay: Option<Underlay>,
     /// Rules for ports that follow what the container listens on, and where that is seen.
     pub mirrors: (Vec<config::pasta::Mirror>, SocketTables),
     /// What is between the container's loopback and the host's.
@@ -176,6 +179,7 @@ struct Server {
     control: Option<Control>,
     signals: Signals,
     watches: Watches,
+    underlay: Option<Underlay>,
     resolvers: HostResolvers,
     /// When those were looked at last because one could not be asked.
     doubted_at: Option<Instant>,
@@ -339,6 +343,7 @@ impl Server {
                 for file in self.watches.changed() {
                     match file {
                         File::Resolvers => self.follow_resolvers(Level::Warn, now),
+                        File::Hosts => self.follow_hosts(now),
                         File::Namespace => return Some(Ended::Container),
                     }
                 }

@@ -376,7 +376,12 @@ impl DatagramSocket {
         if segment.is_none() {
             return send_one(socket, payload, to, from);
         }
-        match datagram::send_segments(socket, payload, segment, to, from) {
+        let all = || datagram::send_segments(socket, payload, segment, to, from);
+        // An error of another peer is told once.
+        match all().or_else(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Err(error),
+            _ => all(),
+        }) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             // Not all ways out take several at once, and the error may be of another.
             Err(_) => send_each(socket, payload, segment, to, from),

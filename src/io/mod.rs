@@ -13,6 +13,7 @@ pub mod logger;
 pub mod notify;
 pub mod mirror;
 pub mod outbound;
+pub mod overlay;
 mod pcap;
 mod ports;
 pub mod process;

@@ -16,6 +16,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 pub(super) enum File {
     /// The host's resolvers.
     Resolvers,
+    /// Who is where of a network that spans hosts.
+    Hosts,
     /// The path by which the container's namespace was given.
     Namespace,
 }
@@ -57,6 +59,11 @@ impl Watches {
             Some(all) => all.iter().try_for_each(|one| self.add_in(one, None, File::Resolvers)),
             None => self.add(path, File::Resolvers),
         }
+    }
+
+    /// Watches all files of a directory.
+    pub(super) fn add_directory(&mut self, directory: &Path, file: File) -> io::Result<()> {
+        self.add_in(directory, None, file)
     }
 
     fn add_one(&mut self, path: &Path, file: File) -> io::Result<()> {

@@ -21,12 +21,13 @@ pub fn named(word: &str) -> Option<Definition> {
     all().find(|network| network.name == word || (!short && network.id.starts_with(word)))
 }
 
-/// The driver of a network, by its name.
+/// The driver of a network: by its name that of those that nobody made.
 #[must_use]
-pub fn driver(name: &str) -> &'static str {
-    match name {
+pub fn driver(network: &Definition) -> &'static str {
+    match network.name.as_str() {
         "host" => "host",
         "none" => "null",
+        _ if network.overlay.is_some() => OVERLAY,
         _ => "bridge",
     }
 }
@@ -41,6 +42,9 @@ pub fn is(name: &str) -> bool {
 pub const BRIDGE: &str = "bridge";
 /// The network of a container that has `lo` alone.
 pub const NONE: &str = "none";
+
+/// The driver of networks that span hosts.
+pub const OVERLAY: &str = "overlay";
 
 /// Fewer digits of an id name none of them, as they may be those of a user's.
 const SHORTEST: usize = 4;
@@ -72,8 +76,8 @@ mod tests {
         }
         assert_eq!(named("626"), None);
         assert_eq!(named("n1"), None);
-        let drivers = ["bridge", "host", "none", "n1"].map(driver);
-        assert_eq!(drivers, ["bridge", "host", "null", "bridge"]);
+        let drivers: Vec<_> = all().map(|network| driver(&network)).collect();
+        assert_eq!(drivers, ["bridge", "host", "null"]);
         // What a container has that names none.
         let (bridge, own) = (named(BRIDGE).unwrap().addresses(), Addresses::default());
         assert_eq!(bridge.v4.gateway, own.v4.gateway);

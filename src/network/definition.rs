@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::overlay::{self, Overlay};
 use super::prefix::Prefix;
 use super::subnets;
 use crate::config::{
@@ -77,6 +78,9 @@ pub struct Definition {
     /// How much each container may get and send each second that has no rate of its own.
     #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
     pub rate: Rate,
+    /// Other hosts that have a part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
 }
 
 /// A route of every container of a network: where to, by which neighbour, and the metric if it is
@@ -125,6 +129,8 @@ pub struct Plan {
     pub group: Option<u32>,
     pub routes: Vec<Route>,
     pub rate: Rate,
+    /// What was given of a network that is to span hosts.
+    pub overlay: Option<overlay::Wanted>,
 }
 
 /// What a new network must not overlap.
@@ -446,6 +452,7 @@ impl Plan {
             between: Vec::new(),
             routes: self.routes,
             rate: self.rate,
+            overlay: None,
         };
         definition.check()?;
         definition.check_routes()?;

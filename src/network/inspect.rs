@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::builtin;
 use super::definition::{Definition, Pool, Route};
 use super::prefix::Prefix;
-use crate::config::Rate;
+use crate::config::{OverlayHost, Rate};
 use crate::sorted::SortedMap;
 
 /// What `network inspect` prints of a network.
@@ -36,6 +36,19 @@ pub struct Inspected {
     pub containers: SortedMap<String, InspectedContainer>,
     pub options: SortedMap<String, String>,
     pub labels: SortedMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<InspectedPeer>,
+}
+
+/// A host of a network that spans several.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[allow(missing_docs)] // Docker's names
+pub struct InspectedPeer {
+    /// Its parts, as hosts have no other name.
+    pub name: String,
+    #[serde(rename = "IP")]
+    pub ip: IpAddr,
 }
 
 /// What `network inspect --verbose` prints after [`Inspected`].
@@ -122,15 +135,16 @@ impl Inspected {
     pub fn new(definition: &Definition, containers: SortedMap<String, InspectedContainer>) -> Self {
         let Definition { name, id, created, v4, v6, internal, attachable, options, labels, .. } =
             definition.clone();
-        let (enable_ipv6, driver) = (v6.is_some(), builtin::driver(&name));
+        let (enable_ipv6, driver) = (v6.is_some(), builtin::driver(definition));
         // The others have no addresses to give.
-        let pools = std::iter::once(v4).chain(v6).filter(|_| driver == DRIVER);
+        let has_pools = [DRIVER, builtin::OVERLAY].contains(&driver);
+        let pools = std::iter::once(v4).chain(v6).filter(|_| has_pools);
         let config = pools.map(InspectedPool::new).collect();
         Self {
             name,
             id,
             created,
-            scope: SCOPE,
+            scope: scope(definition),
             driver,
             enable_ipv4: true,
             enable_ipv6,
@@ -143,7 +157,18 @@ impl Inspected {
             containers,
             options,
             labels,
+            peers: Vec::new(),
         }
+    }
+
+    /// Adds the hosts that a network spans.
+    #[must_use]
+    pub fn with_peers(mut self, hosts: &[OverlayHost]) -> Self {
+        self.peers.extend(hosts.iter().map(|host| {
+            let parts: Vec<_> = host.parts.iter().map(ToString::to_string).collect();
+            InspectedPeer { name: parts.join(" "), ip: host.address }
+        }));
+        self
     }
 }
 
@@ -174,8 +199,8 @@ impl Listed {
         Self {
             id: id.to_owned(),
             name: definition.name.clone(),
-            driver: builtin::driver(&definition.name),
-            scope: SCOPE,
+            driver: builtin::driver(definition),
+            scope: scope(definition),
             ipv4: true,
             ipv6: definition.v6.is_some(),
             internal: definition.internal,
@@ -188,8 +213,11 @@ impl Listed {
 /// The driver of every network that is made: what Docker calls a switch on one host.
 pub const DRIVER: &str = "bridge";
 
-/// Networks are known on this host.
-pub const SCOPE: &str = "local";
+/// Where a network is known: on this host, or on all that it spans.
+#[must_use]
+pub fn scope(definition: &Definition) -> &'static str {
+    if definition.overlay.is_some() { "global" } else { "local" }
+}
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,8 @@ use crate::sorted::{SortedMap, SortedSet};
 pub struct Ipam {
     v4: Pool,
     v6: Option<Pool>,
+    /// Addresses outside of the ranges are other hosts' to give.
+    ranges_only: bool,
     leases: SortedMap<String, Entry>,
     /// Counts up, so that memories have an age.
     clock: u64,
@@ -50,6 +52,8 @@ pub enum IpamError {
     Reserved { address: IpAddr, use_: String },
     #[error("the address {address} is not in the network's subnet{}", in_words(.subnets))]
     Outside { address: IpAddr, subnets: Vec<Prefix> },
+    #[error("the address {address} is another host's: {range} is here")]
+    Elsewhere { address: IpAddr, range: Prefix },
     #[error("the hardware address {mac} is in use by {by}")]
     Mac { mac: MacAddress, by: String },
     #[error("no free address is left in {range}")]
@@ -79,7 +83,8 @@ impl Ipam {
     #[must_use]
     pub fn new(definition: &Definition) -> Self {
         let (v4, v6) = (definition.v4.clone(), definition.v6.clone());
-        Self { v4, v6, leases: SortedMap::new(), clock: 0 }
+        let ranges_only = definition.overlay.is_some();
+        Self { v4, v6, ranges_only, leases: SortedMap::new(), clock: 0 }
     }
 
     /// Takes note of what a container once had. What no longer fits the network, or what another
@@ -220,6 +225,10 @@ impl Ipam {
             }
             if let Some(use_) = pool.taken_by(address) {
                 return Err(IpamError::Reserved { address, use_ });
+            }
+            let here = |range: &Prefix| range.contains(address);
+            if let Some(range) = pool.ip_range.filter(|range| self.ranges_only && !here(range)) {
+                return Err(IpamError::Elsewhere { address, range });
             }
             return match self.who_has(address) {
                 Some((name, State::Held)) => {

@@ -8,12 +8,16 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use nix::unistd::{Gid, Group, getegid, geteuid, getgroups};
 
+use super::builtin::OVERLAY;
 use super::definition::{Definition, DefinitionError, Made, Plan, Taken, hexadecimal};
+use super::options;
+use super::overlay::{Overlay, OverlayError, Wanted};
 use super::prefix::Prefix;
 use super::store::{Store, StoreError};
 use super::when::rfc3339;
 use crate::clock::since_epoch;
 use crate::config::RateError;
+use crate::sys::host_links::mtu_at;
 use crate::sys::link::prefixes_in_use;
 use crate::user::is_group_here;
 
@@ -79,6 +83,8 @@ pub enum NetworkError {
         "the containers of {name} reach each other anyway: it was made without --opt icc=false"
     )]
     NotIsolated { name: String },
+    #[error("cannot create the network {name}")]
+    Overlay { name: String, source: OverlayError },
     #[error("no more fits into the definition of the network {name}")]
     Large { name: String },
 }
@@ -101,7 +107,7 @@ pub struct Created {
 pub fn create(
     store: &Store,
     driver: &str,
-    plan: Plan,
+    mut plan: Plan,
     ignore: bool,
 ) -> Result<Created, NetworkError> {
     check_driver(driver)?;
@@ -122,6 +128,11 @@ pub fn create(
     if let Some(error) = networks.bad.into_iter().next() {
         return Err(error.into());
     }
+    // What is missing was told before.
+    let overlay = plan.overlay.take().as_ref().and_then(Wanted::complete_all);
+    if let Some(overlay) = &overlay {
+        check_port(overlay, &name, networks.good.values())?;
+    }
     let subnets = networks.good.into_values().flat_map(|network| {
         let subnets: Vec<Prefix> = network.subnets().collect();
         subnets.into_iter().map(move |subnet| (network.name.clone(), subnet))
@@ -129,11 +140,55 @@ pub fn create(
     let host = prefixes_in_use().map_err(|source| NetworkError::Host { source })?;
     let host = host.into_iter().filter_map(|(address, length)| Prefix::around(address, length));
     let taken = Taken { networks: subnets.collect(), host: host.collect() };
-    let definition = plan.make(&taken, &made()?).map_err(failed)?;
+    let mut definition = plan.make(&taken, &made()?).map_err(failed)?;
+    if let Some(overlay) = overlay {
+        settle(overlay, &mut definition)?;
+    }
     store.write(&lock, &definition)?;
     let hidden = hidden(&definition, &taken.host);
     Ok(Created { definition, is_new: true, hidden })
 }
+
+/// Two processes cannot have one port of one address.
+fn check_port<'a>(
+    overlay: &Overlay,
+    name: &str,
+    mut others: impl Iterator<Item = &'a Definition>,
+) -> Result<(), NetworkError> {
+    let Overlay { local, port, .. } = *overlay;
+    let same = |other: &Overlay| (other.local, other.port) == (local, port);
+    match others.find(|other| other.overlay.as_ref().is_some_and(same)) {
+        Some(other) => {
+            let source = OverlayError::PortTaken { name: other.name.clone(), local, port };
+            Err(NetworkError::Overlay { name: name.to_owned(), source })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Has a new network span the hosts that its file names.
+fn settle(overlay: Overlay, definition: &mut Definition) -> Result<(), NetworkError> {
+    let mtu = if options::has_mtu(definition) {
+        None
+    } else {
+        let mtu = mtu_at(overlay.local).map_err(|source| NetworkError::Host { source })?;
+        if mtu.is_none() {
+            log::warn!(
+                "{} is not there yet: its MTU is taken for {USUAL_MTU} (--opt mtu says otherwise)",
+                overlay.local
+            );
+        }
+        Some(mtu.unwrap_or(USUAL_MTU))
+    };
+    let name = definition.name.clone();
+    let settled = overlay.settle(definition, mtu);
+    settled.map_err(|source| NetworkError::Overlay { name, source })?;
+    definition.overlay = Some(overlay);
+    Ok(())
+}
+
+/// The MTU of Ethernet, in bytes.
+const USUAL_MTU: u32 = 1500;
 
 /// Changes a network's definition, and tells its process by `tell`, one change after the other.
 ///
@@ -197,15 +252,14 @@ pub fn group(word: &str) -> Result<u32, NetworkError> {
 
 fn check_driver(driver: &str) -> Result<(), NetworkError> {
     let instead = match driver {
-        "" | "bridge" => return Ok(()),
+        "" | "bridge" | OVERLAY => return Ok(()),
         "macvlan" | "ipvlan" => {
             "it needs CAP_NET_ADMIN on the host; use bridge, and publish ports at an address of \
              the host with -p ADDRESS:HOST:CTR"
         }
         "host" => "a container in the host's network needs no rnsnet",
         "none" | "null" => "no network is needed for it; attach with --network none",
-        "overlay" => "networks do not span hosts; use bridge, and publish ports",
-        _ => "use bridge",
+        _ => "use bridge or overlay",
     };
     Err(NetworkError::Driver { driver: driver.to_owned(), instead })
 }

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::definition::{Definition, Plan};
+use super::overlay;
 use crate::config::{LimitError, Limits, Mtu, Outbound, Source, unbindable};
 
 /// An option that cannot be had.
@@ -19,6 +20,8 @@ pub enum OptionError {
     Expected(String),
     #[error("{0}")]
     Refused(&'static str),
+    #[error("it needs {0}")]
+    Missing(String),
     #[error("it is {0}")]
     Address(&'static str),
     #[error("{0}")]
@@ -35,8 +38,14 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
         plan.options.insert(key.to_owned(), value.to_owned());
         return Ok(());
     }
+    if let Some(overlay) = &mut plan.overlay
+        && overlay.apply(key, value)?
+    {
+        plan.options.insert(key.to_owned(), value.to_owned());
+        return Ok(());
+    }
     match key {
-        "mtu" | "com.docker.network.driver.mtu" | "com.docker.network.bridge.mtu" => {
+        key if MTU.contains(&key) => {
             let mtu = value.parse().ok().and_then(Mtu::new);
             let expected = || format!("a number from {} to {}", Mtu::MIN, Mtu::MAX);
             plan.mtu = mtu.ok_or_else(|| OptionError::Expected(expected()))?;
@@ -119,10 +128,19 @@ pub fn apply(plan: &mut Plan, key: &str, value: &str) -> Result<(), OptionError>
         "parent" | "vlan" | "vrf" | "mode" => {
             return Err(OptionError::Refused("no interface of the host is part of a network"));
         }
+        _ if overlay::is_option(key) => {
+            return Err(OptionError::Refused("it is of networks that span hosts: -d overlay"));
+        }
         _ => return Err(OptionError::Unknown),
     }
     plan.options.insert(key.to_owned(), value.to_owned());
     Ok(())
+}
+
+/// Whether a network's MTU was chosen.
+#[must_use]
+pub fn has_mtu(definition: &Definition) -> bool {
+    definition.options.keys().any(|key| MTU.contains(&key.as_str()))
 }
 
 /// Refuses a value that is not `known` as one of those that are expected.
@@ -195,6 +213,8 @@ pub fn metric(definition: &Definition, priority: i16) -> Option<u32> {
 
 /// The largest that can be asked for; those of internal networks are larger.
 const MAX_METRIC: u32 = 1_000_000;
+
+const MTU: [&str; 3] = ["mtu", "com.docker.network.driver.mtu", "com.docker.network.bridge.mtu"];
 
 /// Reads a truth value as Go's strconv.ParseBool does.
 fn truth(value: &str) -> Result<bool, OptionError> {

@@ -7,6 +7,7 @@ use caps::{CapSet, Capability};
 use nix::unistd::geteuid;
 
 use crate::config::{Confinement, Process};
+use crate::io::overlay::Underlay;
 use crate::io::{self, resolv_conf_directories};
 use crate::run;
 use crate::runtime_dir::Directory;
@@ -43,6 +44,8 @@ impl Lock {
 
         let mut allowed = Allowed::usual();
         shown.iter().flatten().for_each(|directory| allowed.read_below(directory));
+        let hosts = network.underlay.as_ref().map(Underlay::directory);
+        hosts.into_iter().for_each(|directory| allowed.read_below(directory));
         let control = network.control.as_ref().map(|control| &control.place.directory);
         let pid_file = process.pid_file.as_deref().map(directory_of);
         let api = network.api.as_ref().map(io::api::ApiSocket::directory);

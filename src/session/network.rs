@@ -18,6 +18,7 @@ use crate::error::{Error, reasons};
 use crate::io::Signals;
 use crate::io::control::roll::{Entry, Roll};
 use crate::io::control::{ControlSocket, Serves};
+use crate::io::overlay::Underlay;
 use crate::network::definition::Definition;
 use crate::network::manage::{self, NetworkError};
 use crate::network::options;
@@ -328,7 +329,13 @@ fn run(store: &Store, definition: Definition, background: Background) -> Result<
         log::debug!("rnsnet reattach will not know of this: {error}");
     }
     let roll = Roll::new(file.ok());
-    let config = config(&definition);
+    let mut config = config(&definition);
+    let overlay = definition.overlay.as_ref();
+    let underlay = overlay.map(|overlay| Underlay::open(overlay, &definition)).transpose()?;
+    let underlay = underlay.map(|(underlay, hosts)| {
+        config.overlay = Some(hosts);
+        underlay
+    });
     let signals = Signals::new().map_err(set_up("receive signals"))?;
     let announcement =
         Announcement { background: Some(background), ..Announcement::of(Process::default()) };
@@ -337,6 +344,7 @@ fn run(store: &Store, definition: Definition, background: Background) -> Result<
     let endpoint = Endpoint { loopback_only: false, ifname, lease, offload: Offload::Auto };
     let caller = Caller { outbound: options::outbound(&definition), ..Caller::default() };
     let mut served = Served::wanted(&endpoint, config, &caller)?;
+    served.underlay = underlay;
     let serves = Serves::Shared(Box::new(definition), journal, roll);
     served.control = Some(ControlSocket { place, serves });
     let process = &announcement.process;

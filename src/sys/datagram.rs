@@ -8,7 +8,7 @@
 use std::io::{self, IoSliceMut};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -330,6 +330,17 @@ pub fn set_traffic_class(socket: BorrowedFd<'_>, v6: bool, class: u8) -> io::Res
 pub fn allow_broadcast(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(setsockopt(&socket, sockopt::Broadcast, &true)?)
 }
+
+/// Has a socket take more at once than one super-frame: the kernel caps it at `net.core.wmem_max`.
+///
+/// # Errors
+/// What setsockopt(2) reports.
+pub fn expect_bursts(socket: &impl AsFd) -> io::Result<()> {
+    Ok(setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER)?)
+}
+
+/// Bytes that wait to be sent.
+const SEND_BUFFER: usize = 4 << 20;
 
 pub(super) fn set_int(
     socket: BorrowedFd<'_>,

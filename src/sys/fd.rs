@@ -93,7 +93,10 @@ const TUN_DEVICE: (u32, u32) = (10, 200);
 /// # Errors
 /// What openat(2) and read(2) report.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let file = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    read_all(openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+fn read_all(file: OwnedFd) -> io::Result<Vec<u8>> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match read(&file, &mut buffer) {
@@ -138,6 +141,15 @@ impl Entry {
         let name = path.file_name().ok_or(nix::errno::Errno::EINVAL)?.into();
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Self { directory: open(directory_of(path), flags, Mode::empty())?, name })
+    }
+
+    /// Reads the file, whatever it is by now.
+    ///
+    /// # Errors
+    /// What openat(2) and read(2) report.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        read_all(openat(&self.directory, &self.name, flags, Mode::empty())?)
     }
 
     /// Removes the file.

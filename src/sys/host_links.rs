@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::link::{
     IFA_ADDRESS, IFA_F_DADFAILED, IFA_FLAGS, IFA_LOCAL, IFADDRMSG_LEN, IFINFOMSG_LEN, IFLA_IFNAME,
-    Message, RTMSG_LEN, RTNH_F_ONLINK, Request, attributes, dump, ip, number, text,
+    IFLA_MTU, Message, RTMSG_LEN, RTNH_F_ONLINK, Request, attributes, dump, ip, number, text,
 };
 use crate::config::LinkRoute;
 
@@ -42,6 +42,30 @@ pub struct HostRoute {
     pub route: LinkRoute,
     /// It came with an address, and will again.
     pub of_address: bool,
+}
+
+/// The MTU of the interface that has an address, in bytes; `None` if none has it.
+///
+/// # Errors
+/// What netlink(7) reports.
+pub fn mtu_at(address: IpAddr) -> io::Result<Option<u32>> {
+    let addresses = Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; IFADDRMSG_LEN]);
+    let has_it = |message: &Message<'_>| {
+        let mut attributes = attributes(message.payload.get(IFADDRMSG_LEN..)?);
+        let own = attributes.find(|(kind, value)| {
+            [IFA_LOCAL, IFA_ADDRESS].contains(kind) && ip(value) == Some(address)
+        });
+        own.and_then(|_| number(message.payload.get(4..)?))
+    };
+    let Some(index) = dump(addresses, has_it)?.into_iter().next() else { return Ok(None) };
+    let mtu = |message: &Message<'_>| {
+        if number(message.payload.get(4..)?)? != index {
+            return None;
+        }
+        let mut attributes = attributes(message.payload.get(IFINFOMSG_LEN..)?);
+        attributes.find(|(kind, _)| *kind == IFLA_MTU).and_then(|(_, value)| number(value))
+    };
+    Ok(dump(Request::dump_links(), mtu)?.into_iter().next())
 }
 
 impl HostLinks {

@@ -69,7 +69,24 @@ pub(crate) enum Place<'a> {
     Lan,
     /// A container, as its root.
     In(&'a Container),
+    /// Another host, as the unprivileged user that runs `rnsnet` there.
+    At(&'a Second),
 }
+
+/// Another host beside the first, at 198.18.0.2: with a run-time directory of its own.
+pub(crate) struct Second {
+    net: Proc,
+    runtime: PathBuf,
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.runtime));
+    }
+}
+
+/// The address of the second host.
+pub(crate) const SECOND4: &str = "198.18.0.2";
 
 /// One container: a process asleep in new user and network namespaces.
 pub(crate) struct Container {
@@ -230,6 +247,28 @@ impl Lab {
         Container { sleeper: sleeper(self.cmd(Place::Host, &argv)) }
     }
 
+    /// A host beside the first, connected to it by a link of its own.
+    pub(crate) fn second(&self) -> Second {
+        let net = sleeper(in_host(&self.host, &["unshare", "--net", "--"]));
+        let second = Second { runtime: runtime_dir(), net };
+        let pid = second.net.pid();
+        self.sh(
+            Place::Host,
+            &format!(
+                "ip link add h1 type veth peer name s0 netns {pid}
+                 ip addr add 198.18.0.1/24 dev h1
+                 ip link set h1 up
+                 nsenter -t {pid} -n sh -ec '
+                     ip addr add {SECOND4}/24 dev s0
+                     ip link set lo up
+                     ip link set s0 up
+                     ip route add default via 198.18.0.1'"
+            ),
+        )
+        .ok();
+        second
+    }
+
     /// A process in the namespace of the LAN machine.
     pub(crate) fn lan_pid(&self) -> u32 {
         self.lan.pid()
@@ -255,11 +294,20 @@ impl Lab {
             ),
             Place::Lan => in_net(self.lan.pid()),
             Place::In(container) => in_net(container.pid()),
+            Place::At(second) => {
+                let (net, user) = (second.net.pid().to_string(), self.user.pid().to_string());
+                let user = ["nsenter", "-t", &user, "-U", "--preserve-credentials"];
+                in_host(&self.host, &[&["nsenter", "-t", &net, "-n", "--"], &user[..]].concat())
+            }
         };
-        command.env("XDG_RUNTIME_DIR", &self.runtime);
+        let runtime = match place {
+            Place::At(second) => &second.runtime,
+            _ => &self.runtime,
+        };
+        command.env("XDG_RUNTIME_DIR", runtime);
         // Networks are a test's own, too.
-        command.env("XDG_CONFIG_HOME", self.runtime.join("config"));
-        command.env("XDG_STATE_HOME", self.runtime.join("state"));
+        command.env("XDG_CONFIG_HOME", runtime.join("config"));
+        command.env("XDG_STATE_HOME", runtime.join("state"));
         command.args(argv);
         command
     }

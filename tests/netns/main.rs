@@ -35,6 +35,7 @@ mod names;
 mod networks;
 mod observe;
 mod oracle;
+mod overlay;
 mod pasta;
 mod policy;
 mod ports;

@@ -1,5 +1,5 @@
 //! What follows changes of the machine while the loop runs: published ports the host's addresses,
-//! ports of either side what listens on the other. What follows what is decided elsewhere.
+//! ports of either side what listens on the other, an overlay its file. What follows what is decided elsewhere.
 
 use log::Level;
 use smoltcp::time::Duration;
@@ -7,6 +7,7 @@ use smoltcp::time::Duration;
 use super::Server;
 use crate::engine::{Engine, HostLink, Instant};
 use crate::io::host::Sockets;
+use crate::io::overlay::Underlay;
 use crate::io::published::{Place, Rule};
 use crate::sys::interfaces::Interfaces;
 
@@ -29,12 +30,22 @@ impl Server {
         if !interfaces.changed() {
             return;
         }
+        if let Some(underlay) = &mut self.underlay {
+            underlay.note(interfaces);
+        }
         let (engine, sockets) = (&mut self.engine, &mut self.sockets);
         self.published.follow(interfaces, &mut Place { engine, sockets });
         if self.sockets.outbound.note(interfaces) {
             self.engine.renew_sockets();
         }
         follow_links(&mut self.engine, interfaces, &self.sockets);
+    }
+
+    /// The file that says who is where may be another.
+    pub(super) fn follow_hosts(&mut self, now: Instant) {
+        if let Some(hosts) = self.underlay.as_mut().and_then(Underlay::read_again) {
+            self.engine.set_overlay_hosts(hosts, now);
+        }
     }
 
     /// Where resolv.conf may be something has happened, which may be about another file.

@@ -13,7 +13,7 @@ use super::{
     Server, WATCHES, follow::follow_links,
 };
 use crate::clock::Clock;
-use crate::config::{self, Lease, Limit, Limits, Sharing};
+use crate::config::{self, Lease, Limit, Limits, Protocol, Sharing};
 use crate::engine::frame::MAX_FRAME_LEN;
 use crate::engine::{Destination, Engine, Instant, PortId};
 use crate::io::api::{self, Api};
@@ -23,6 +23,7 @@ use crate::io::listen::Published;
 use crate::io::logger;
 use crate::io::mirror::Mirrors;
 use crate::io::outbound::OutboundPolicy;
+use crate::io::overlay::Underlay;
 use crate::io::ports::Ports;
 use crate::io::published::{Place, PublishedPorts};
 use crate::io::relay::Relay;
@@ -67,8 +68,13 @@ impl Server {
         for exit in &network.exits {
             watch_exit(&poll, exit)?;
         }
-        let watches =
+        let mut watches =
             watch_files(&poll, &network.resolvers, private, network.watch_path.as_deref())?;
+        let mut underlay = network.underlay;
+        if let Some(underlay) = &mut underlay {
+            let place = Place { engine: &mut engine, sockets: &mut sockets };
+            watch_underlay(underlay, &mut watches, place)?;
+        }
 
         let api = network
             .api
@@ -112,7 +118,11 @@ impl Server {
         let mirrors = Mirrors::new(network.mirrors, addresses.v6.is_some(), to, now);
         let mut interfaces = network.interfaces;
         if let Some(interfaces) = &mut interfaces {
-            watch_interfaces(&poll, interfaces, &mut sockets.outbound, discovers)?;
+            let follows = discovers || underlay.is_some();
+            watch_interfaces(&poll, interfaces, &mut sockets.outbound, follows)?;
+            if let Some(underlay) = &mut underlay {
+                underlay.note(interfaces);
+            }
             follow_links(&mut engine, interfaces, &sockets);
         } else if discovers {
             log::warn!("no discovery: the host's interfaces cannot be listed");
@@ -134,6 +144,7 @@ impl Server {
             control,
             signals: network.signals,
             watches,
+            underlay,
             resolvers: network.resolvers,
             doubted_at: None,
             pidfd: network.pidfd,
@@ -152,23 +163,39 @@ impl Server {
     }
 }
 
-/// Has changes of the host's interfaces be events, and looks at them now if what goes out depends on
-/// them.
+/// Has changes of the host's interfaces be events, and looks at them now if something `follows`
+/// them, what goes out or else.
 fn watch_interfaces(
     poll: &Poll,
     interfaces: &mut Interfaces,
     outbound: &mut OutboundPolicy,
-    discovers: bool,
+    follows: bool,
 ) -> Result<()> {
     watch(poll, interfaces.raw_fd(), INTERFACES).map_err(set_up("watch the host's interfaces"))?;
-    if outbound.follows() || discovers {
+    if outbound.follows() || follows {
         interfaces.follow().map_err(set_up("list the host's interfaces"))?;
+    }
+    if outbound.follows() {
         outbound.note(interfaces);
         outbound.missing(&mut |name| {
             log::warn!("the container goes out by {name}, which is not there yet");
         });
     }
     Ok(())
+}
+
+/// Gives the socket between the hosts to the engine, and has changes of the file be events.
+fn watch_underlay(
+    underlay: &mut Underlay,
+    watches: &mut Watches,
+    Place { engine, sockets }: Place<'_>,
+) -> Result<()> {
+    if let (Some(id), Some(socket)) = (engine.overlay_socket(), underlay.socket.take()) {
+        let added = sockets.add_bound(id, Protocol::Udp, socket);
+        added.map_err(set_up("watch the socket between the hosts"))?;
+    }
+    let directory = underlay.directory();
+    watches.add_directory(directory, File::Hosts).map_err(set_up("watch the file of the hosts"))
 }
 
 /// What an error of a step of setting up becomes.

@@ -166,8 +166,10 @@ impl Server {
 
     /// Receives the datagrams of a socket with many peers.
     fn receive_batch(&mut self, id: SocketId, now: Instant) {
+        let underlay = self.engine.overlay_socket() == Some(id);
         let mut taken = 0;
-        while taken < PER_SOCKET {
+        // What is between hosts waits in the socket as long as much of it waits for containers.
+        while taken < PER_SOCKET && !(underlay && self.engine.has_backlog()) {
             let Some(Socket::Datagram(socket)) = self.sockets.get_mut(id) else {
                 return;
             };

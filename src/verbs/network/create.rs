@@ -8,9 +8,11 @@ use crate::cli::dns::resolver_address;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::cli::values::{self, Input, ValueError};
 use crate::error::Error;
+use crate::network::builtin::OVERLAY;
 use crate::network::definition::{Definition, Plan, Route};
 use crate::network::manage;
 use crate::network::options;
+use crate::network::overlay::Wanted;
 use crate::network::prefix::Prefix;
 use crate::network::store::Store;
 use crate::output;
@@ -44,7 +46,7 @@ const OPTIONS: &[OptionSpec] = &[
         long: "--driver",
         short: Some('d'),
         kind: Kind::Value("DRIVER"),
-        help: "The kind of network; bridge (the default) is the one there is.",
+        help: "The kind of network: bridge (the default), or overlay, which spans hosts.",
         ..VERB
     },
     OptionSpec {
@@ -93,7 +95,9 @@ const OPTIONS: &[OptionSpec] = &[
         kind: Kind::List("KEY=VALUE"),
         help: "mtu (1280 to 65520), icc, isolate, host_binding, outbound_addr4, outbound_addr6, \
                outbound_if, metric (of the default route, up to 1000000), \
-               no_default_route, or the name that Docker has for it.",
+               no_default_route, or the name that Docker has for it; with overlay vni, local (this \
+               host's address), port (4789), mode (l2) and store=file:PATH (the file that says \
+               which host has which part of the subnet).",
         ..VERB
     },
     OptionSpec {
@@ -129,7 +133,7 @@ const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         long: "--scope",
         kind: Kind::Value("SCOPE"),
-        help: "local; a network does not span hosts.",
+        help: "local; global with overlay.",
         ..VERB
     },
     OptionSpec {
@@ -197,14 +201,26 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
         }
     }
     plan.labels = list(typed, "--label", label)?.into_iter().collect();
+    let driver = typed.value("--driver").unwrap_or("bridge").to_owned();
+    plan.overlay = (driver == OVERLAY).then(Wanted::default);
     for text in typed.values("--opt") {
         let apply = |text: &str| {
-            let (key, value) = text.split_once('=').ok_or(ValueError::Pair("KEY=VALUE"))?;
+            // Docker's has no value.
+            let pair = text.split_once('=').or((text == "encrypted").then_some((text, "")));
+            let (key, value) = pair.ok_or(ValueError::Pair("KEY=VALUE"))?;
             Ok(options::apply(&mut plan, key, value)?)
         };
         Input::new("--opt", text).read(apply)?;
     }
-    let driver = typed.value("--driver").unwrap_or("bridge").to_owned();
+    if let Some(wanted) = &plan.overlay {
+        let input = Input::new("--driver", &driver);
+        input.read(|_| Ok(drop(wanted.complete(!plan.subnets.is_empty())?)))?;
+        if plan.isolate {
+            let why =
+                "containers of a network that spans hosts reach each other: not with icc=false";
+            return Err(input.refuse(ValueError::Refused(why)));
+        }
+    }
     let group = typed.read("--group", |text| match text {
         "" => Err(ValueError::Empty),
         _ => Ok(text.to_owned()),
@@ -216,9 +232,15 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
 fn refuse(typed: &Typed) -> Result<(), UsageError> {
     let refuse =
         |option, text: &str, why| Err(Input::new(option, text).refuse(ValueError::Refused(why)));
+    let overlay = typed.value("--driver") == Some(OVERLAY);
     match typed.value("--scope") {
-        None | Some("local") => {}
-        Some(scope) => return refuse("--scope", scope, "a network does not span hosts: local"),
+        None => {}
+        Some("global") if overlay => {}
+        Some("local") if !overlay => {}
+        Some(scope) => {
+            let why = "it is local, and global for those that span hosts (-d overlay)";
+            return refuse("--scope", scope, why);
+        }
     }
     match typed.value("--ipam-driver") {
         None | Some("default" | "host-local") => {}
@@ -236,10 +258,7 @@ fn refuse(typed: &Typed) -> Result<(), UsageError> {
         ("--config-from", typed.switch("--config-from")),
     ] {
         if given {
-            return Err(UsageError::NotHere {
-                option,
-                why: "it is a matter of Swarm, whose networks span hosts",
-            });
+            return Err(UsageError::NotHere { option, why: "it is a matter of Swarm" });
         }
     }
     Ok(())

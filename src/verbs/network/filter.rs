@@ -5,7 +5,7 @@
 use crate::cli::values::ValueError;
 use crate::network::builtin;
 use crate::network::definition::Definition;
-use crate::network::inspect::SCOPE;
+use crate::network::inspect;
 use crate::network::when;
 use crate::sorted::SortedMap;
 
@@ -72,10 +72,10 @@ pub(super) fn passes(filters: &[Filter], network: &Definition, in_use: &dyn Fn()
     let mut alternatives: SortedMap<u8, bool> = SortedMap::new();
     for filter in filters {
         let (group, fits) = match filter {
-            Filter::Driver(driver) => (0, driver == builtin::driver(&network.name)),
+            Filter::Driver(driver) => (0, driver == builtin::driver(network)),
             Filter::Id(start) => (1, network.id.starts_with(start.as_str())),
             Filter::Name(part) => (2, network.name.contains(part.as_str())),
-            Filter::Scope(scope) => (3, scope == SCOPE),
+            Filter::Scope(scope) => (3, scope == inspect::scope(network)),
             Filter::Type(kind) => (4, (kind == "builtin") == builtin::is(&network.name)),
             // As Docker has it, one that nobody made is never left over.
             Filter::Dangling(dangling) => {

@@ -6,7 +6,7 @@ use super::filter::{self, Filter};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::control::{self, Container};
-use crate::error::Error;
+use crate::error::{Error, reasons};
 use crate::network::builtin;
 use crate::network::definition::Definition;
 use crate::network::inspect::{Inspected, InspectedContainer, Listed, More};
@@ -173,7 +173,14 @@ impl Action for Inspect {
             match found {
                 Ok((network, containers)) => {
                     let containers = containers.into_iter().map(container).collect();
-                    let mut value = output::value_of(&Inspected::new(&network, containers))?;
+                    let mut inspected = Inspected::new(&network, containers);
+                    if let Some(overlay) = &network.overlay {
+                        match overlay.read(&network) {
+                            Ok(hosts) => inspected = inspected.with_peers(&hosts),
+                            Err(error) => log::warn!("{}", reasons(&error)),
+                        }
+                    }
+                    let mut value = output::value_of(&inspected)?;
                     if self.verbose {
                         value = value.with(output::value_of(&More::of(&network))?);
                     }

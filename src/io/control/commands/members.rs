@@ -61,9 +61,10 @@ fn lease(context: &mut Context<'_>, request: &Request) -> Result<Reply, Refusal>
             | IpamError::Address { .. }
             | IpamError::Mac { .. }
             | IpamError::NoneFree { .. } => Kind::Conflict,
-            IpamError::Reserved { .. } | IpamError::Outside { .. } | IpamError::Two { .. } => {
-                Kind::Arguments
-            }
+            IpamError::Reserved { .. }
+            | IpamError::Elsewhere { .. }
+            | IpamError::Outside { .. }
+            | IpamError::Two { .. } => Kind::Arguments,
         };
         Refusal::new(kind, error.to_string())
     })?;
