@@ -187,29 +187,27 @@ impl Engine {
         buffer.resize(VNET_HEADER_LEN, 0);
         buffer.extend_from_slice(inner);
         let judged = self.judge(host, &mut buffer, now);
-        if let Ok((way, open, length)) = judged {
-            buffer.truncate(length);
-            match way {
-                Way::Port(to) => {
-                    self.fx.deliver(to, buffer, open);
-                    return Ok(());
-                }
-                Way::Ports => {
-                    for to in self.switch.receivers() {
-                        let mut copy = self.fx.frames.empty();
-                        copy.extend_from_slice(&buffer);
-                        self.fx.deliver(*to, copy, None);
-                    }
-                }
-                Way::Gateway | Way::Host(_) | Way::Done => {}
+        match judged {
+            Ok((Way::Port(to), open, length)) => {
+                buffer.truncate(length);
+                self.fx.deliver(to, buffer, open);
+                return Ok(());
             }
+            Ok((Way::Ports, _, length)) => {
+                for to in self.switch.receivers() {
+                    let mut copy = self.fx.frames.empty();
+                    copy.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                    self.fx.deliver(*to, copy, None);
+                }
+            }
+            Ok((Way::Gateway | Way::Host(_) | Way::Done, ..)) | Err(_) => {}
         }
         self.fx.frames.recycle(buffer);
         judged.map(drop)
     }
 
-    /// Where a frame from another host goes, what may be added to it, and how long it is without what
-    /// fills it up.
+    /// Where a frame from another host goes, what it is of that others may be added to, and how long
+    /// it is without what fills it up.
     fn judge(
         &mut self,
         host: IpAddr,
@@ -217,20 +215,25 @@ impl Engine {
         now: Instant,
     ) -> Result<(Way, Option<Open>, usize), DropReason> {
         let length = buffer.len();
-        let frame = buffer.get_mut(VNET_HEADER_LEN..).unwrap_or_default();
-        let frame = frame::parse(frame, false)?;
+        let (header, frame) =
+            buffer.split_first_chunk_mut::<VNET_HEADER_LEN>().ok_or(DropReason::Malformed)?;
+        let mut frame = frame::parse(frame, false)?;
         let way = self.switch.way_from_host(&self.network, host, &frame, now)?;
-        Ok(match (&frame.payload, way) {
-            (Payload::Arp(_), way) => (way, None, length),
-            (Payload::Ip(packet), way) => {
-                let vnet = |to| self.switch.get(to).is_some_and(|port| port.link.vnet);
-                let open = match way {
-                    Way::Port(to) if vnet(to) => Open::of(packet),
-                    _ => None,
-                };
-                (way, open, HEADROOM + packet.bytes.len())
-            }
-        })
+        let to = match way {
+            Way::Port(to) => Some(to),
+            Way::Ports => self.switch.receivers().first().copied(),
+            Way::Gateway | Way::Host(_) | Way::Done => None,
+        };
+        // All of them have the virtio header, or none has.
+        let vnet = to.and_then(|to| self.switch.get(to)).is_some_and(|port| port.link.vnet);
+        let Payload::Ip(packet) = &mut frame.payload else { return Ok((way, None, length)) };
+        let length = HEADROOM + packet.bytes.len();
+        if to.is_some() && segment::is_unfinished(packet) {
+            let mtu = usize::from(self.network.mtu.get());
+            let open = segment::leave_unfinished(packet, vnet.then_some(header), mtu)?;
+            return Ok((way, open, length));
+        }
+        Ok((way, if vnet { Open::of(packet) } else { None }, length))
     }
 }
 

@@ -98,6 +98,56 @@ pub(super) fn cut(
     Ok(())
 }
 
+/// Whether the checksum of a packet is what a kernel begins with that leaves the rest to a network
+/// card. Between two namespaces of one machine there is none, and nobody says so.
+pub(super) fn is_unfinished(packet: &IpPacket<'_>) -> bool {
+    let upper = packet.payload();
+    let at = match packet.protocol {
+        IpProtocol::Tcp => 16,
+        IpProtocol::Udp => 6,
+        _ => return false,
+    };
+    let (Ok(length), Some([high, low])) =
+        (u32::try_from(upper.len()), upper.get(at..).and_then(<[u8]>::first_chunk))
+    else {
+        return false;
+    };
+    let begun = pseudo_sum(packet.source, packet.destination, packet.protocol, length);
+    packet.fragment.is_none() && u16::from_be_bytes([*high, *low]) == begun
+}
+
+/// Has the kernel of a container finish such a packet, by the virtio header if there is one, and take
+/// it for the segments that it must be if it is longer than the MTU. Says what may be added to it.
+///
+/// # Errors
+/// What no header can say.
+pub(super) fn leave_unfinished(
+    packet: &mut IpPacket<'_>,
+    header: Option<&mut [u8; VNET_HEADER_LEN]>,
+    mtu: usize,
+) -> Result<Option<Open>, DropReason> {
+    let v6 = packet.source.is_ipv6();
+    packet.checksum_vouched = true;
+    let long = packet.bytes.len() > mtu;
+    let plain = packet.header_len == usize::from(ip_header_len(v6));
+    let (Some(header), true) = (header, plain) else {
+        return if long { Err(DropReason::BadOffload) } else { finish(packet).map(|()| None) };
+    };
+    if packet.protocol != IpProtocol::Tcp {
+        if long {
+            return Err(DropReason::BadOffload);
+        }
+        write_vnet_header(header, v6, Transport::Udp, None);
+        return Ok(None);
+    }
+    let tcp = TcpPacket::new_checked(packet.payload()).map_err(|_| DropReason::Malformed)?;
+    let tcp = u16::from(tcp.header_len());
+    let size = mtu.saturating_sub(packet.header_len + usize::from(tcp));
+    let size = u16::try_from(size).ok().filter(|_| long);
+    write_vnet_header(header, v6, Transport::Tcp(tcp), size);
+    Ok(if long { None } else { Open::of(packet) })
+}
+
 /// Finishes the checksum of a packet whose kernel has left that to whoever sends it on.
 fn finish(packet: &mut IpPacket<'_>) -> Result<(), DropReason> {
     let (source, destination) = (packet.source.into(), packet.destination.into());

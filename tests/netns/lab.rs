@@ -76,7 +76,7 @@ pub(crate) enum Place<'a> {
 /// Another host beside the first, at 198.18.0.2: with a run-time directory of its own.
 pub(crate) struct Second {
     net: Proc,
-    runtime: PathBuf,
+    pub(crate) runtime: PathBuf,
 }
 
 impl Drop for Second {
