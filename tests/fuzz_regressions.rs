@@ -24,6 +24,8 @@ mod driver;
 mod engine;
 #[path = "../fuzz/harness/lan.rs"]
 mod lan;
+#[path = "../fuzz/harness/overlay.rs"]
+mod overlay;
 #[path = "../fuzz/harness/control.rs"]
 mod control;
 #[path = "../fuzz/harness/filter.rs"]
@@ -76,6 +78,11 @@ fn the_engine_takes_every_input() {
 #[test]
 fn containers_beside_each_other_take_every_input() {
     replay("lan", 300, lan::run);
+}
+
+#[test]
+fn hosts_beside_each_other_take_every_input() {
+    replay("overlay", 300, overlay::run);
 }
 
 #[test]

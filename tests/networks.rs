@@ -330,7 +330,6 @@ fn other_drivers_are_refused_with_what_to_do_instead() {
         ("ipvlan", "it needs CAP_NET_ADMIN on the host; use bridge"),
         ("host", "a container in the host's network needs no rnsnet"),
         ("none", "no network is needed for it; attach with --network none"),
-        ("overlay", "networks do not span hosts; use bridge"),
         ("weave", "use bridge"),
     ] {
         let error = user.network(&format!("create -d {driver} n")).fails();

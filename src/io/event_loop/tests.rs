@@ -61,6 +61,7 @@ impl Lab {
             record: None,
             egress: None,
             outbound: OutboundPolicy::default(),
+            underlay: None,
             mirrors: (Vec::new(), Vec::new()),
             relayed: relay::Relayed::default(),
         };

@@ -206,7 +206,8 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     for text in typed.values("--opt") {
         let apply = |text: &str| {
             // Docker's has no value.
-            let pair = text.split_once('=').or((text == "encrypted").then_some((text, "")));
+            let pair = text.split_once('=');
+            let pair = pair.or_else(|| (text == "encrypted").then_some((text, "")));
             let (key, value) = pair.ok_or(ValueError::Pair("KEY=VALUE"))?;
             Ok(options::apply(&mut plan, key, value)?)
         };
@@ -214,7 +215,7 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     }
     if let Some(wanted) = &plan.overlay {
         let input = Input::new("--driver", &driver);
-        input.read(|_| Ok(drop(wanted.complete(!plan.subnets.is_empty())?)))?;
+        input.read(|_| Ok(wanted.complete(!plan.subnets.is_empty())?))?;
         if plan.isolate {
             let why =
                 "containers of a network that spans hosts reach each other: not with icc=false";

@@ -81,20 +81,14 @@ fn what_is_wrong_is_named() {
         ("create n --dns 1.1.1.1 --disable-dns", "--dns cannot be combined with --disable-dns"),
         (
             "create n --scope swarm",
-            "invalid --scope \"swarm\": a network does not span hosts: local",
+            "invalid --scope \"swarm\": it is local, and global for those that span hosts (-d overlay)",
         ),
         (
             "create n --ipam-driver dhcp",
             "invalid --ipam-driver \"dhcp\": addresses are given here: default or host-local",
         ),
-        (
-            "create n --ingress",
-            "--ingress cannot be had: it is a matter of Swarm, whose networks span hosts",
-        ),
-        (
-            "create n --config-from x",
-            "--config-from cannot be had: it is a matter of Swarm, whose networks span hosts",
-        ),
+        ("create n --ingress", "--ingress cannot be had: it is a matter of Swarm"),
+        ("create n --config-from x", "--config-from cannot be had: it is a matter of Swarm"),
         (
             "ls -f colour=red",
             "invalid --filter \"colour=red\": expected dangling=, driver=, id=, name=, scope=, type=, label= \
