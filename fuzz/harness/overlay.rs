@@ -47,7 +47,7 @@ struct Fleet {
     engine: Engine,
     now: Instant,
     vnet: bool,
-    /// Whom the last datagram came from.
+    /// Whom datagrams come from.
     from: u8,
     leases: Vec<Lease>,
 }
@@ -85,7 +85,9 @@ impl Fleet {
 
     fn act(&mut self, input: &mut Input<'_>) {
         let underlay = self.engine.overlay_socket().unwrap();
-        match input.u8() % 8 {
+        let bits = input.u8();
+        self.from = OTHERS[usize::from(bits >> 4) % OTHERS.len()].0;
+        match bits % 8 {
             0 => {
                 let length = usize::from(input.u8()) * 2;
                 let inner = input.bytes(length).to_vec();
@@ -114,7 +116,6 @@ impl Fleet {
         if bits & 0xf0 == 0xf0 {
             payload[usize::from(bits & 7)] ^= input.u8();
         }
-        self.from = OTHERS[usize::from(bits) % OTHERS.len()].0;
         let from = SocketAddr::new([192, 0, 2, self.from].into(), 50_000);
         let underlay = self.engine.overlay_socket().unwrap();
         let event = HostEvent::Datagram { from, to: None, payload: &payload };

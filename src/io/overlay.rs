@@ -11,7 +11,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, OverlayHost, overlay::Span};
-use crate::error::reasons;
 use crate::network::definition::Definition;
 use crate::network::overlay::{Overlay, OverlayError};
 use crate::sys::datagram;
@@ -100,7 +99,7 @@ impl Underlay {
                 Some(&self.hosts)
             }
             Err(error) => {
-                let told = reasons(&error);
+                let told = error.told();
                 if self.complaint.as_ref() != Some(&told) {
                     log::warn!("{told}; what it said before is still true");
                     self.complaint = Some(told);

@@ -3,6 +3,7 @@
 //!
 //! PURE but for [`Overlay::read`], which reads that file.
 
+use std::error::Error as _;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -61,6 +62,17 @@ pub enum OverlayError {
         "the network {name} has UDP port {port} of {local}: give another by --opt port, on every host"
     )]
     PortTaken { name: String, local: IpAddr, port: u16 },
+}
+
+impl OverlayError {
+    /// All of it in one line.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self.source() {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
 }
 
 /// Whether an option is of networks that span hosts alone.
@@ -292,9 +304,9 @@ mod tests {
         };
         let settled = |subnets: &[&str], ranges: &[&str], mtu| {
             let mut definition = definition(subnets, ranges);
-            overlay("192.0.2.1").settle(&mut definition, mtu).map_err(|error| {
-                crate::error::reasons(&error).replace(&scratch.display().to_string(), "")
-            })?;
+            overlay("192.0.2.1")
+                .settle(&mut definition, mtu)
+                .map_err(|error| error.told().replace(&scratch.display().to_string(), ""))?;
             let range = definition.v4.ip_range.unwrap().to_string();
             Ok::<_, String>((range, definition.mtu))
         };

@@ -6,7 +6,7 @@ use super::filter::{self, Filter};
 use crate::cli::UsageError;
 use crate::cli::options::{Kind, OptionSpec, VERB};
 use crate::control::{self, Container};
-use crate::error::{Error, reasons};
+use crate::error::Error;
 use crate::network::builtin;
 use crate::network::definition::Definition;
 use crate::network::inspect::{Inspected, InspectedContainer, Listed, More};
@@ -177,7 +177,7 @@ impl Action for Inspect {
                     if let Some(overlay) = &network.overlay {
                         match overlay.read(&network) {
                             Ok(hosts) => inspected = inspected.with_peers(&hosts),
-                            Err(error) => log::warn!("{}", reasons(&error)),
+                            Err(error) => log::warn!("{}", error.told()),
                         }
                     }
                     let mut value = output::value_of(&inspected)?;
