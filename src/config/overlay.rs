@@ -44,7 +44,7 @@ pub struct Span {
 }
 
 /// What is wrong with the file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostsError {
     /// With one line.
     #[error("line {line}: {fault}")]
@@ -62,8 +62,11 @@ pub enum HostsError {
     NotOwn(Prefix, IpAddr),
 }
 
+debug_as_display!(HostsError);
+debug_as_display!(Fault);
+
 /// What is wrong with a line.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum Fault {
     #[error("{0:?} is not an IP address")]

@@ -19,7 +19,7 @@ use crate::sys::interfaces::Interfaces;
 use crate::sys::sock;
 
 /// Why a network cannot span its hosts.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum UnderlayError {
     #[error(transparent)]
@@ -27,6 +27,8 @@ pub enum UnderlayError {
     #[error("cannot bind UDP port {} of {}, by which the hosts of the network talk", .0.port(), .0.ip())]
     Bind(SocketAddr, #[source] io::Error),
 }
+
+debug_as_display!(UnderlayError);
 
 /// The network between the hosts, as this one has it.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ pub struct Wanted {
 }
 
 /// Why a network cannot span its hosts.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum OverlayError {
     #[error("cannot read {file}")]
@@ -63,6 +63,8 @@ pub enum OverlayError {
     )]
     PortTaken { name: String, local: IpAddr, port: u16 },
 }
+
+debug_as_display!(OverlayError);
 
 impl OverlayError {
     /// All of it in one line.

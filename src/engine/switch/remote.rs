@@ -106,9 +106,11 @@ impl Remote {
             let same = before.remove(address).filter(|host| host.parts == *parts);
             let new = || Host { parts: parts.clone(), macs: 0, storm: storm(), path: None };
             self.hosts.insert(*address, same.unwrap_or_else(new));
-            self.parts.extend(parts.iter().map(|part| (part.first(), part.last(), *address)));
+            for part in parts {
+                let at = self.parts.partition_point(|(first, ..)| *first < part.first());
+                self.parts.insert(at, (part.first(), part.last(), *address));
+            }
         }
-        self.parts.sort_unstable();
         let hosts = &self.hosts;
         // Of one that is new there is none to be kept.
         self.macs.retain(|_, learnt| hosts.get(&learnt.host).is_some_and(|host| host.macs > 0));
