@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::time::Duration;
+use smoltcp::wire::IpProtocol;
 
 use super::net::{Net, Options, Sent, address, socket};
 use super::packets::{
@@ -490,6 +491,43 @@ fn segments_that_follow_each_other_are_one_super_frame() {
         give(&mut net, &[&ended[..], &frames[1..2]].concat());
         assert_eq!(net.frames_at(B).len(), 2);
     }
+}
+
+/// A frame of a kernel that leaves the checksum within to a network card, where there is none.
+fn unfinished(v6: bool, length: usize) -> (Segment, Vec<u8>) {
+    let (whole, _) = super_frame(v6, length, ACK);
+    let whole = Segment { from: whole.to, to: whole.from, ..whole };
+    let mut packet = whole.packet();
+    let (source, destination) = (whole.from.ip(), whole.to.ip());
+    let ip_len = if v6 { 40 } else { 20 };
+    let upper = u32::try_from(packet.len() - ip_len).unwrap();
+    let begun = crate::engine::frame::pseudo_sum(source, destination, IpProtocol::Tcp, upper);
+    packet[ip_len + 16..ip_len + 18].copy_from_slice(&begun.to_be_bytes());
+    (whole, unicast_from(MAC, B, if v6 { V6 } else { V4 }, &packet))
+}
+
+#[test]
+fn what_a_kernel_on_the_same_machine_leaves_unfinished_is_finished() {
+    for v6 in [false, true] {
+        let mut net = net();
+        let (whole, frame) = unfinished(v6, 100);
+        comes(&mut net, THERE, &frame);
+        assert_eq!(segments(&mut net).1, [whole]);
+        let (whole, frame) = unfinished(v6, 30_000);
+        comes(&mut net, THERE, &frame);
+        let (count, got) = segments(&mut net);
+        let bytes: Vec<u8> = got.iter().flat_map(|segment| segment.payload.clone()).collect();
+        assert_eq!((count, bytes == whole.payload), (1, true));
+    }
+    // A container without the virtio header gets what is right, or nothing.
+    let mut plain = lan_of(Options { vnet: false, ..options() });
+    let (whole, frame) = unfinished(false, 100);
+    comes(&mut plain, THERE, &frame);
+    assert_eq!(Segment::read(&plain.frames_at(B)[0][14..]), whole);
+    plain.expect_counters(&[("overlay_received", 1)]);
+    comes(&mut plain, THERE, &unfinished(false, 30_000).1);
+    plain.expect_counters(&[("drop.bad-offload", 1), ("overlay_received", 1)]);
+    assert_eq!(plain.frames_at(B).len(), 0);
 }
 
 #[test]
