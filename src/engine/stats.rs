@@ -168,14 +168,24 @@ pub struct Stats {
     pub denied: u64,
     /// Flows killed because their service panicked: each one is a bug.
     pub flow_panics: u64,
-    drops: [u64; DropReason::ALL.len()],
-    met: [u64; Limit::COUNT],
+    drops: Counts<{ DropReason::ALL.len() }>,
+    met: Counts<{ Limit::COUNT }>,
+}
+
+/// Counters by number. Arrays have a default up to 32 elements.
+#[derive(Debug, Clone)]
+struct Counts<const N: usize>([u64; N]);
+
+impl<const N: usize> Default for Counts<N> {
+    fn default() -> Self {
+        Self([0; N])
+    }
 }
 
 impl Stats {
     /// Counts one dropped frame.
     pub fn count_drop(&mut self, reason: DropReason) {
-        if let Some(counter) = self.drops.get_mut(reason as usize) {
+        if let Some(counter) = self.drops.0.get_mut(reason as usize) {
             *counter += 1;
         }
         if reason == DropReason::Storm {
@@ -185,7 +195,7 @@ impl Stats {
 
     /// Counts that a bound was met.
     pub fn count_limit(&mut self, limit: Limit) {
-        if let Some(counter) = self.met.get_mut(limit as usize) {
+        if let Some(counter) = self.met.0.get_mut(limit as usize) {
             *counter += 1;
         }
     }
@@ -193,13 +203,13 @@ impl Stats {
     /// How often each bound was met that ever was, by its name.
     pub fn limits_met(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = Limits::TABLE.iter().map(|bound| bound.name);
-        names.zip(self.met).filter(|(_, count)| *count > 0)
+        names.zip(self.met.0).filter(|(_, count)| *count > 0)
     }
 
     /// How many frames were dropped for `reason`.
     #[must_use]
     pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.drops.get(reason as usize).copied().unwrap_or(0)
+        self.drops.0.get(reason as usize).copied().unwrap_or(0)
     }
 }
 

@@ -10,8 +10,8 @@ use smoltcp::time::Duration;
 use super::guest::Guest;
 use super::packets::{Datagram, Packet, Segment, frame_of, read_ip, receive, receive_at};
 use crate::config::{
-    Addresses, Discovery, HostAccess, Lease, Limits, MacAddress, Mtu, Network, Overlay, Protocol, Resolver,
-    Rules, Sharing,
+    Addresses, Discovery, HostAccess, Lease, Limits, MacAddress, Mtu, Network, Overlay, Protocol,
+    Resolver, Rules, Sharing,
 };
 use crate::engine::dns::Resolvers;
 use crate::engine::host::{HostEvent, HostOp, HostStream, IpFields, SocketId, SocketKind};
