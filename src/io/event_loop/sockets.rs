@@ -166,7 +166,8 @@ impl Server {
 
     /// Receives the datagrams of a socket with many peers.
     fn receive_batch(&mut self, id: SocketId, now: Instant) {
-        let underlay = self.engine.overlay_socket() == Some(id);
+        // Where a lone TAP takes nothing, there is nothing to wait for: what is too much is dropped.
+        let underlay = self.engine.overlay_socket() == Some(id) && !self.ports.is_stuck();
         let mut taken = 0;
         // What is between hosts waits in the socket as long as much of it waits for containers.
         while taken < PER_SOCKET && !(underlay && self.engine.has_backlog()) {
