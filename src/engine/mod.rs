@@ -290,7 +290,7 @@ impl Engine {
                 Ok(_) => Verdict::Ports,
                 Err(reason) => return Verdict::Dropped(reason),
             },
-            Ok(Way::Host(host)) => return self.send_to_host(port, host, frame, now),
+            Ok(Way::Host) => return self.send_to_host(port, frame, now),
             Ok(Way::Done) => return Verdict::Switch,
             Err(reason) => return Verdict::Dropped(reason),
         };

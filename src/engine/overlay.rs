@@ -62,11 +62,13 @@ impl Engine {
     pub(super) fn send_to_host(
         &mut self,
         port: PortId,
-        host: IpAddr,
         mut frame: Frame<'_>,
         now: Instant,
     ) -> Verdict {
-        let path = self.switch.remote.as_ref().and_then(|remote| remote.path_mtu(host, now));
+        let Some(remote) = &self.switch.remote else {
+            return Verdict::Dropped(DropReason::NotForUs);
+        };
+        let (host, path) = (remote.whom, remote.path_mtu(remote.whom, now));
         let mut dont_fragment = true;
         if let (Some(path), Payload::Ip(packet)) = (path, &frame.payload)
             && packet.longest() > path
@@ -200,7 +202,7 @@ impl Engine {
                     self.fx.deliver(*to, copy, None);
                 }
             }
-            Ok((Way::Gateway | Way::Host(_) | Way::Done, ..)) | Err(_) => {}
+            Ok((Way::Gateway | Way::Host | Way::Done, ..)) | Err(_) => {}
         }
         self.fx.frames.recycle(buffer);
         judged.map(drop)
@@ -222,7 +224,7 @@ impl Engine {
         let to = match way {
             Way::Port(to) => Some(to),
             Way::Ports => self.switch.receivers().first().copied(),
-            Way::Gateway | Way::Host(_) | Way::Done => None,
+            Way::Gateway | Way::Host | Way::Done => None,
         };
         // All of them have the virtio header, or none has.
         let vnet = to.and_then(|to| self.switch.get(to)).is_some_and(|port| port.link.vnet);

@@ -28,6 +28,7 @@ pub(super) enum Sender<'a> {
 }
 
 impl Sender<'_> {
+    #[inline]
     fn mac(&self) -> MacAddress {
         match self {
             Self::Container(lease) => lease.mac,
@@ -35,6 +36,7 @@ impl Sender<'_> {
         }
     }
 
+    #[inline]
     fn has_v6(&self) -> bool {
         match self {
             Self::Container(lease) => lease.v6.is_some(),
@@ -42,15 +44,16 @@ impl Sender<'_> {
         }
     }
 
+    #[inline]
     fn owns(&self, ip: IpAddr) -> bool {
         match (self, ip) {
-            (_, IpAddr::V6(ip)) if ip == ndp::link_local(self.mac().0) => true,
             (Self::Container(Lease { v4, link_local, .. }), IpAddr::V4(ip)) => {
                 *v4 == ip || link_local.v4 == Some(ip)
             }
             (Self::Container(Lease { v6, link_local, .. }), IpAddr::V6(ip)) => {
-                [*v6, link_local.v6].contains(&Some(ip))
+                [*v6, link_local.v6].contains(&Some(ip)) || ip == ndp::link_local(self.mac().0)
             }
+            (_, IpAddr::V6(ip)) if ip == ndp::link_local(self.mac().0) => true,
             (Self::Elsewhere { parts, subnet, .. }, ip) => {
                 let nobody = [subnet.address, subnet.broadcast()].map(IpAddr::V4);
                 parts.iter().any(|part| part.contains(ip)) && !nobody.contains(&ip)

@@ -114,8 +114,8 @@ pub(super) enum Way {
     Port(PortId),
     /// To those in [`Switch::receivers`].
     Ports,
-    /// To this host, which has who is meant.
-    Host(IpAddr),
+    /// To the host that [`Remote::whom`] says, which has who is meant.
+    Host,
     /// Nowhere: the switch itself took note, or nobody is there to take it.
     Done,
 }
@@ -363,8 +363,7 @@ impl Switch {
                 Some(_) => {}
                 // What nobody has nobody answers for.
                 None => {
-                    let host = self.elsewhere(arp.target.into());
-                    return Ok(host.map_or(Way::Done, Way::Host));
+                    return Ok(self.elsewhere(arp.target.into()).unwrap_or(Way::Done));
                 }
             }
         }
@@ -391,7 +390,7 @@ impl Switch {
                 return match self.by_ip.get(&IpAddr::V6(target)) {
                     Some(to) if *to != from => self.way_of_question(network, from, *to),
                     Some(_) => Ok(Way::Done),
-                    None => Ok(self.elsewhere(target.into()).map_or(Way::Done, Way::Host)),
+                    None => Ok(self.elsewhere(target.into()).unwrap_or(Way::Done)),
                 };
             }
             Some(Neighbour::Advertisement) => return self.way_to_all(network, from, now),

@@ -43,6 +43,8 @@ pub(in crate::engine) struct Remote {
     most: usize,
     /// A host has wanted more of them than that.
     pub(in crate::engine) refused: bool,
+    /// The host that the frame at hand is for, if it is for one.
+    pub(in crate::engine) whom: IpAddr,
     /// The frame at hand is for every one of them, too.
     pub(in crate::engine) everywhere: bool,
 }
@@ -82,6 +84,7 @@ impl Remote {
             macs: GuestMap::with_hasher(hash),
             most: network.limits.get(Limit::Elsewhere),
             refused: false,
+            whom: overlay.local,
             everywhere: false,
         };
         remote.set(&overlay.hosts, network, Instant::ZERO);
@@ -203,17 +206,21 @@ const LEAST_V6: usize = 1280;
 
 impl Switch {
     /// Where an address is that no container here has.
-    pub(super) fn elsewhere(&self, ip: IpAddr) -> Option<IpAddr> {
-        self.remote.as_ref()?.host_of(ip)
+    pub(super) fn elsewhere(&mut self, ip: IpAddr) -> Option<Way> {
+        let remote = self.remote.as_mut()?;
+        remote.whom = remote.host_of(ip)?;
+        Some(Way::Host)
     }
 
     /// Where a frame of a container goes whose hardware address is no container's here.
-    pub(super) fn way_elsewhere(&self, frame: &Frame<'_>) -> Option<Way> {
+    pub(super) fn way_elsewhere(&mut self, frame: &Frame<'_>) -> Option<Way> {
         let ip = match &frame.payload {
             Payload::Ip(packet) => Some(packet.destination),
             Payload::Arp(_) => None,
         };
-        self.remote.as_ref()?.way_of(frame.destination, ip).map(Way::Host)
+        let remote = self.remote.as_mut()?;
+        remote.whom = remote.way_of(frame.destination, ip)?;
+        Some(Way::Host)
     }
 
     /// Finds where a frame from another host goes, after holding it against the host's parts.
