@@ -218,11 +218,16 @@ pub(super) fn handle_guest(
     if !is_unicast(packet.source) || !(crosses || answers) {
         return None;
     }
+    // A batch is as many as leave.
+    let payload = udp.payload();
+    let length = packet.segment.map_or(payload.len(), usize::from).max(1);
+    let mut messages = payload.chunks(length);
+    let count = u64::try_from(messages.len()).unwrap_or(u64::MAX).max(1);
     let storm = &mut tables.discovery.storm;
-    if !storm.has(1, turn.now) {
+    if !storm.has(count, turn.now) {
         return Some(Verdict::Dropped(DropReason::Discovery));
     }
-    storm.take(1, turn.now);
+    storm.take(count, turn.now);
     if mdns && (answers || MDNS.contains(&to)) {
         let [v4_group, v6_group] = MDNS;
         if !turn.admits(PassKind::Udp, if v6 { v6_group } else { v4_group }) {
@@ -231,14 +236,13 @@ pub(super) fn handle_guest(
         }
         let asker = asker.filter(|_| answers);
         let mut verdict = Verdict::Dropped(DropReason::Malformed);
-        let messages = udp.payload();
-        let length = packet.segment.map_or(messages.len(), usize::from).max(1);
-        for message in messages.chunks(length) {
+        for message in messages {
             verdict = tables.discovery.tell(turn, v6, asker, message);
         }
         return Some(verdict);
     }
-    if MDNS.contains(&to) && announce::is_response(udp.payload()) != Some(false) {
+    let asks = |message| announce::is_response(message) == Some(false);
+    if MDNS.contains(&to) && (payload.is_empty() || !messages.all(asks)) {
         return Some(Verdict::Dropped(DropReason::Discovery));
     }
     let guest = SocketAddr::new(packet.source, udp.src_port());

@@ -3,7 +3,7 @@
 use smoltcp::time::Duration;
 
 use super::net::{Net, Options, Sent, address, guest, socket};
-use super::packets::{Datagram, read_ip};
+use super::packets::{Datagram, frame_of, read_ip};
 use crate::config::{Discovery, Egress, Protocol};
 use crate::engine::HostLink;
 use crate::engine::host::{SocketId, SocketKind};
@@ -219,6 +219,31 @@ fn a_container_says_no_more_than_a_network_bears() {
         says(&mut net, "10.0.2.100:5353", GROUP4, &question(0, 0));
     }
     assert_eq!(net.host.sent.len(), 150);
+}
+
+#[test]
+fn a_batch_is_as_many_as_it_holds() {
+    let mut net = Net::new(&Options { uso: true, ..options(true, &[SSDP]) });
+    net.engine.set_links(vec![link(3, &["192.0.2.1"])]);
+    let says = |net: &mut Net, from: &str, to: &str, messages: &[Vec<u8>]| {
+        let size = u16::try_from(messages[0].len()).unwrap().to_le_bytes();
+        let datagram = Datagram::new(socket(from), socket(to), &messages.concat());
+        let frame = frame_of(&datagram.packet());
+        net.guest_sends_raw(&[&[1, 5, 0, 0, size[0], size[1], 34, 0, 6, 0], &frame[..]].concat())
+    };
+    let mut response = question(7, 0);
+    response[2] = 0x84;
+    // A response behind a question is one from a port that is not mDNS's.
+    let verdict = says(&mut net, "10.0.2.100:40000", GROUP4, &[question(7, 0), response]);
+    assert_eq!((verdict, net.host.sent.len()), (Verdict::Dropped(DropReason::Discovery), 0));
+    let mut sent = Vec::new();
+    for (from, to) in [("10.0.2.100:40000", SSDP), ("10.0.2.100:5353", GROUP4)] {
+        for _ in 0..2 {
+            says(&mut net, from, to, &vec![question(7, 0); 40]);
+            sent.push(net.host.sent.drain(..).count());
+        }
+    }
+    assert_eq!(sent, [40, 40, 0, 0]);
 }
 
 #[test]
