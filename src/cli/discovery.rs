@@ -47,7 +47,9 @@ fn groups(text: &str) -> Result<Vec<SocketAddr>, ValueError> {
         // RFC 4291, section 2.7: reserved, and within one machine.
         IpAddr::V6(ip) => ip.is_multicast() && ip.octets()[1] & 0xf > 1,
     };
-    if !wide || group.port() == 0 {
+    // Of an interface by its number nothing is known here: --outbound-if is about that.
+    let everywhere = SocketAddr::new(group.ip(), group.port()) == group;
+    if !wide || !everywhere || group.port() == 0 {
         return Err(ValueError::Expected(expected));
     }
     if MDNS.contains(&group) {

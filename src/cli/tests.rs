@@ -395,6 +395,16 @@ fn refusals() {
             "invalid --exit-fd \"1\": \
              descriptors 0, 1 and 2 are standard input, output and error",
         ),
+        (
+            &["4711", "--relay=[ff02::fb%1]:5353"],
+            "invalid --relay \"[ff02::fb%1]:5353\": \
+             expected ssdp, wsd or GROUP:PORT, as 239.1.2.3:5000 or [ff05::1:3]:5000",
+        ),
+        (
+            &["4711", "--relay=[ff02::fb]:5353"],
+            "invalid --relay \"[ff02::fb]:5353\": \
+             that is --mdns, which makes true what is announced",
+        ),
         (&["4711", "--mtu=1279"], r#"invalid --mtu "1279": out of range: 1280 to 65520"#),
         (&["4711", "--mtu="], r#"invalid --mtu "": it is empty"#),
         (
