@@ -238,12 +238,14 @@ fn link_of(message: &Message<'_>) -> Option<(u32, Option<String>)> {
     Some((index, name))
 }
 
-/// Whether an interface is up and takes multicast, and is neither the loopback nor a tunnel: `struct
-/// ifinfomsg`.
+/// Whether an interface is up and takes multicast, and is neither the loopback nor a tunnel nor a port
+/// of a bridge or bond, which speaks for it: `struct ifinfomsg`.
 fn is_lan(message: &Message<'_>) -> bool {
     let flags = message.payload.get(8..).and_then(link::number).unwrap_or(0).cast_signed();
     let wanted = libc::IFF_UP | libc::IFF_MULTICAST;
+    let rest = message.payload.get(IFINFOMSG_LEN..).unwrap_or_default();
     flags & (wanted | libc::IFF_LOOPBACK | libc::IFF_POINTOPOINT) == wanted
+        && link::attributes(rest).all(|(kind, _)| kind != libc::IFLA_MASTER)
 }
 
 /// Index, address, and whether sockets may have it, in a message about an address.
@@ -344,6 +346,17 @@ mod tests {
             interfaces.apply(&message(libc::RTM_NEWLINK)).unwrap();
             let lans: Vec<_> = interfaces.lans().collect();
             assert_eq!(lans, if is_lan { vec![(7, "eth0")] } else { Vec::new() }, "{flags:#x}");
+        }
+        // A bridge's port has an address of IPv6, but what comes there is the bridge's.
+        let mut header = [0; IFINFOMSG_LEN];
+        header[8..12].copy_from_slice(&lan.to_ne_bytes());
+        header[4..8].copy_from_slice(&7_u32.to_ne_bytes());
+        let master = 3_u32.to_ne_bytes();
+        let both: [(u16, &[u8]); 2] = [(IFLA_IFNAME, b"eth0\0"), (libc::IFLA_MASTER, &master)];
+        for (attributes, lans) in [(&both[..1], 1), (&both[..], 0), (&both[..1], 1)] {
+            let message = link::message_for_tests(libc::RTM_NEWLINK, &header, attributes);
+            interfaces.apply(&message).unwrap();
+            assert_eq!(interfaces.lans().count(), lans, "{attributes:?}");
         }
     }
 
