@@ -285,6 +285,12 @@ pub fn udp_any(v6: bool, local: Local<'_>) -> io::Result<OwnedFd> {
     let socket = open(v6, SockType::Datagram, None)?;
     bind_to_device(&socket, local)?;
     bind_to(&socket, SocketAddr::new(local.address.unwrap_or(any), 0))?;
+    // What a container asks a group is not asked of this host.
+    let (level, name) = match v6 {
+        true => (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP),
+        false => (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP),
+    };
+    super::datagram::set_int(socket.as_fd(), level, name, 0)?;
     report_errors(&socket, v6)?;
     expect_many(&socket)?;
     Ok(socket)

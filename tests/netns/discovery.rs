@@ -3,6 +3,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::eventually::secs;
 use crate::exec::{DEFAULT_DEADLINE, Proc};
 use crate::lab::{HOST4, LAN4, Lab, Place};
 
@@ -160,9 +161,7 @@ fn serve(lab: &Lab, place: Place<'_>, program: &str) -> Proc {
 }
 
 fn py(lab: &Lab, place: Place<'_>, program: &str) -> String {
-    lab.py_within(place, &format!("{MDNS}\n{program}"), crate::eventually::secs(120))
-        .ok()
-        .to_owned()
+    lab.py_within(place, &format!("{MDNS}\n{program}"), secs(120)).ok().to_owned()
 }
 
 /// A printer, at an interface.
@@ -310,8 +309,32 @@ def serve():
 thread(serve)
 ",
     );
+    // Of the host's own programs nobody is asked, whatever else they hear.
+    let mut own = lab.serve(
+        Place::Host,
+        &format!(
+            "{MDNS}
+def hear(group):
+    s, seen = at_group(group, 1900, 'h0'), []
+    s.settimeout(None)
+    def serve():
+        data = b''
+        while data != b'END':
+            data = s.recvfrom(9000)[0]
+            if data.startswith(b'M-SEARCH'):
+                seen.append(data)
+        say(len(seen))
+    return serve
+listeners = [hear('239.255.255.250'), hear('ff02::c')]
+say('ready')
+for serve in listeners:
+    serve()
+forever()"
+        ),
+    );
     let program = "
 GROUP = '239.255.255.250'
+udp(v6=True).sendto(b'M-SEARCH * HTTP/1.1', to_group('ff02::c', 1900, 'eth0'))
 s, heard, asked = udp(timeout=2), None, 0
 while heard is None and asked < 30:
     asked += 1
@@ -332,6 +355,13 @@ say(heard, peer[0])
 ";
     let said = py(&lab, Place::In(&ctr), program);
     assert_eq!(said, format!("b'HTTP/1.1 200 OK' {LAN4}\nb'NOTIFY * HTTP/1.1' {LAN4}"));
+    let end = "
+for group in ('239.255.255.250', 'ff02::c'):
+    at_group(group, 1900, 'l0').sendto(b'END', to_group(group, 1900, 'l0'))
+";
+    py(&lab, Place::Lan, end);
+    let heard = [own.line(secs(60)), own.line(secs(60))];
+    assert_eq!(heard, ["0", "0"], "what the host hears of the container");
     // Groups that nobody has asked for cost nothing: the kernel does not wake us for them.
     let ticks = || {
         let stat = lab.sh(Place::Host, &format!("cut -d' ' -f14,15 /proc/{}/stat", net.pid()));
