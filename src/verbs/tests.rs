@@ -155,6 +155,7 @@ fn a_slip_is_answered_by_what_to_type() {
         ("publish -p 80:80 web", "unknown option \"-p\"", "rnsnet publish --help lists"),
         ("update web", "an option is missing", "rnsnet update --help has examples"),
         ("update --log-file x web", "--log-file does nothing without --log-level LEVEL", ""),
+        ("update --log-level info --log-file - web", "a file of that name is ./-", ""),
         ("update --log-level 5 web", "expected error, warn, info, debug or trace", ""),
         ("dns add foo 192.0.2.1", "ADDRESS is missing", "rnsnet dns add NETWORK NAME ADDRESS"),
         ("network connect n1", "CTR is missing", "rnsnet network connect NETWORK CTR"),

@@ -158,6 +158,15 @@ fn a_network_in_the_background_gets_a_log() {
     assert_eq!(lab.rn("update --log-level error web"), "web");
     let device = lab.rn_fails("update --log-level debug --log-file /dev/null web");
     assert_eq!(device, "n1: the log can go to a regular file alone");
+    // One that waits for a reader is not waited for, and nothing is changed by half.
+    let fifo = lab.runtime().join("n1.fifo");
+    let fifo = fifo.to_str().unwrap();
+    lab.sh(Place::User, &format!("mkfifo {fifo}")).ok();
+    let before = lab.rn("inspect -f {{.NetworkSettings.Networks.n1.Rate}} web");
+    let refused =
+        lab.rn_fails(&format!("update --rate 1mbit --log-level debug --log-file {fifo} web"));
+    assert!(refused.contains(fifo), "{refused}");
+    assert_eq!(lab.rn("inspect -f {{.NetworkSettings.Networks.n1.Rate}} web"), before);
     assert_eq!(lab.rn("inspect -f {{.NetworkSettings.LogLevel}} web"), "error");
 }
 

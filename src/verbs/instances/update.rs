@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 
+use nix::fcntl::OFlag;
 use serde_json::{Value, json};
 
 use super::super::{Action, Argument, Count, Typed, Verb};
@@ -73,7 +74,7 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
     let rate = typed.read("--rate", |text| values::rate(text).map(|_| text.to_owned()))?;
     let level =
         typed.read("--log-level", |text| values::log_level(text).map(|_| text.to_owned()))?;
-    let file = typed.value("--log-file").map(str::to_owned);
+    let file = typed.read("--log-file", |text| values::output(text).map(|_| text.to_owned()))?;
     if level.is_none() && file.is_some() {
         return Err(UsageError::Useless { option: "--log-file", needed: "--log-level LEVEL" });
     }
@@ -88,7 +89,9 @@ fn parse(typed: &Typed) -> Result<Box<dyn Action>, UsageError> {
 impl Action for Update {
     fn run(self: Box<Self>) -> Result<u8, Error> {
         let mut called = None;
-        for (mut instance, Named { container }) in client::whom(std::slice::from_ref(&self.whom))? {
+        let meant = client::whom(std::slice::from_ref(&self.whom))?;
+        let file = self.file.as_deref().map(open).transpose()?.map(OwnedFd::from);
+        for (mut instance, Named { container }) in meant {
             if !self.is_meant(&instance) {
                 continue;
             }
@@ -100,10 +103,9 @@ impl Action for Update {
                 let _: Value = instance.connection.ask("rate", &asked)?;
             }
             if let Some(level) = &self.level {
-                let file = self.file.as_deref().map(open).transpose()?;
-                let file: Vec<OwnedFd> = file.into_iter().map(Into::into).collect();
                 let asked = json!({"level": level});
-                let _: Value = instance.connection.ask_with("log-level", &asked, &file)?;
+                let _: Value =
+                    instance.connection.ask_with("log-level", &asked, file.as_slice())?;
             }
             called = called.or_else(|| Some(container.unwrap_or(instance.name)));
         }
@@ -116,9 +118,11 @@ impl Action for Update {
     }
 }
 
-/// A file to write at the end of.
+/// A file to write at the end of. A FIFO is not waited for, but refused.
 fn open(file: &str) -> Result<File, ClientError> {
-    let opened = File::options().append(true).create(true).mode(0o600).open(file);
+    let mut options = File::options();
+    options.append(true).create(true).mode(0o600).custom_flags(OFlag::O_NONBLOCK.bits());
+    let opened = options.open(file);
     opened.map_err(|source| ClientError::Write { file: file.to_owned(), source })
 }
 
