@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::eventually::secs;
+use crate::eventually::{eventually, secs};
 use crate::exec::{DEFAULT_DEADLINE, Proc};
 use crate::lab::{HOST4, LAN4, Lab, Place};
 
@@ -282,6 +282,22 @@ say(said)
              ('{HOST4}', 5353) [{service}]\n[{web}, {service}]\nfew\nhello from inside"
         )
     );
+}
+
+// I3: a program that shares the port with nobody.
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let Some(lab) = Lab::new() else { return };
+    let _owner = lab.serve(Place::Host, "s = udp()\ns.bind(('', 5353))\nsay('ready')\nforever()");
+    let ctr = lab.container();
+    let net = lab.rnsnet(&ctr).with(&["--mdns"]).start();
+    let told = "rnsnet: warn: 224.0.0.251:5353 is not heard at interface ";
+    let hint = " (ss -ulpn 'sport = :5353' tells who has the port to itself)";
+    eventually(secs(5), "the log tells who is in the way", || {
+        let log = net.log();
+        let mut lines = log.lines();
+        if lines.any(|l| l.starts_with(told) && l.ends_with(hint)) { Ok(()) } else { Err(log) }
+    });
 }
 
 // I4

@@ -282,7 +282,7 @@ impl Server {
         relayed
     }
 
-    /// Says once why pings do not work, where the host forbids them.
+    /// Says once why pings do not work, where the host forbids them, and what of discovery does not.
     fn explain(&mut self, kind: SocketKind, error: &io::Error) {
         let forbidden = error.kind() == io::ErrorKind::PermissionDenied;
         if matches!(kind, SocketKind::Ping { .. }) && forbidden && !self.pings_refused {
@@ -292,12 +292,14 @@ impl Server {
                 "ping disabled: net.ipv4.ping_group_range excludes gid {gid} \
                  (sysctl -w net.ipv4.ping_group_range='{gid} {gid}' allows it)"
             );
+        } else if let SocketKind::Group { group, index } = kind {
+            let port = group.port();
+            let taken = error.kind() == io::ErrorKind::AddrInUse;
+            let hint = format!(" (ss -ulpn 'sport = :{port}' tells who has the port to itself)");
+            let hint = if taken { hint.as_str() } else { "" };
+            log::warn!("{group} is not heard at interface {index}: {error}{hint}");
         } else {
-            let level = match kind {
-                SocketKind::Group { .. } => log::Level::Warn,
-                _ => log::Level::Debug,
-            };
-            log::log!(level, "cannot open {kind:?}: {error}");
+            log::debug!("cannot open {kind:?}: {error}");
         }
     }
 }
