@@ -188,13 +188,10 @@ impl UdpFlows {
         flow.to_host_bytes += payload.len() as u64;
         flow.heard = turn.now;
         let host = flow.host;
-        let Effects { host: side, links, .. } = &mut *turn.fx;
         if host.ip().is_multicast() {
-            for (to, from) in links.iter().filter_map(|link| link.towards(host)) {
-                side.send_udp(socket, to, from, fields, segment, payload);
-            }
+            send_by_all_links(turn.fx, socket, host, (fields, segment), payload);
         } else {
-            side.send_udp(socket, host, from, fields, segment, payload);
+            turn.fx.host.send_udp(socket, host, from, fields, segment, payload);
         }
         self.touch(turn.now, index);
         Verdict::Flow
@@ -762,5 +759,19 @@ impl fmt::Display for UdpFlows {
             writeln!(f, "  flow {index} udp {}: tx {tx} rx {rx} datagrams", flow.key)?;
         }
         Ok(())
+    }
+}
+
+/// Sends a datagram to a group, on every network that the host is on.
+#[cold]
+fn send_by_all_links(
+    fx: &mut Effects,
+    socket: SocketId,
+    group: SocketAddr,
+    (fields, segment): (IpFields, Option<u16>),
+    payload: &[u8],
+) {
+    for (to, from) in fx.links.iter().filter_map(|link| link.towards(group)) {
+        fx.host.send_udp(socket, to, from, fields, segment, payload);
     }
 }
