@@ -93,14 +93,20 @@ const TUN_DEVICE: (u32, u32) = (10, 200);
 /// # Errors
 /// What openat(2) and read(2) report.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    read_all(openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+    read_all(openat(AT_FDCWD, path, READ, Mode::empty())?)
 }
+
+/// Nobody waits for who writes to a pipe that is in the file's place.
+const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
+/// No file that is read whole has more bytes.
+const LARGEST: usize = 256 << 10;
 
 fn read_all(file: OwnedFd) -> io::Result<Vec<u8>> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match read(&file, &mut buffer) {
             Ok(0) => return Ok(bytes),
+            Ok(_) if bytes.len() >= LARGEST => return Err(nix::errno::Errno::EFBIG.into()),
             Ok(length) => bytes.extend_from_slice(buffer.get(..length).unwrap_or_default()),
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -148,8 +154,7 @@ impl Entry {
     /// # Errors
     /// What openat(2) and read(2) report.
     pub fn read(&self) -> io::Result<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        read_all(openat(&self.directory, &self.name, flags, Mode::empty())?)
+        read_all(openat(&self.directory, &self.name, READ, Mode::empty())?)
     }
 
     /// Removes the file.
@@ -197,6 +202,18 @@ mod tests {
         if let Ok(tun) = File::options().read(true).write(true).open("/dev/net/tun") {
             assert_eq!(kind(tun.as_fd()), Kind::Tun);
         }
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_sensible_length_keeps_nobody_waiting() {
+        let folder = crate::testing::scratch("no-file");
+        let pipe = folder.join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        assert!(read_file(&pipe).unwrap().is_empty());
+        assert!(Entry::at(&pipe).unwrap().read().unwrap().is_empty());
+        let error = read_file("/dev/zero".as_ref()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     // Before Linux 5.1, and where an engine forbids it.
