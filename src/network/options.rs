@@ -14,7 +14,10 @@ use crate::config::{LimitError, Limits, Mtu, Outbound, Source, unbindable};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
 pub enum OptionError {
-    #[error("there is no such option: there are {}", NAMES.join(", "))]
+    #[error(
+        "there is no such option: there are {}, and with -d overlay vni, local, port, store, mode",
+        NAMES.join(", ")
+    )]
     Unknown,
     #[error("expected {0}")]
     Expected(String),
