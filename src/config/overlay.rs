@@ -4,7 +4,7 @@
 //! PURE. One line for a host: its address on the network that connects them, and the prefixes whose
 //! machines are there. What follows `#` is a comment.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::prefix::{Prefix, PrefixError};
 
@@ -19,6 +19,14 @@ pub struct Overlay {
     pub port: u16,
     /// All hosts, this one among them.
     pub hosts: Vec<OverlayHost>,
+}
+
+impl Overlay {
+    /// Whether this is where a host hears the others.
+    #[must_use]
+    pub fn is_at(&self, to: SocketAddr) -> bool {
+        to.port() == self.port && self.hosts.iter().any(|host| host.address == to.ip())
+    }
 }
 
 /// A host.

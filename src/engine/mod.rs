@@ -274,7 +274,7 @@ impl Engine {
     fn dispatch_shared(
         &mut self,
         port: PortId,
-        mut frame: Frame<'_>,
+        frame: Frame<'_>,
         length: u64,
         now: Instant,
     ) -> Verdict {
@@ -285,7 +285,7 @@ impl Engine {
         let verdict = match way {
             Ok(Way::Gateway) => return self.give_gateway(port, frame, now),
             Ok(Way::Port(to)) => Verdict::Port(to),
-            Ok(Way::Ports) => match self.send_everywhere(&mut frame) {
+            Ok(Way::Ports) => match self.send_everywhere(port, &frame, now) {
                 Ok(true) if self.switch.receivers().is_empty() => return Verdict::Elsewhere,
                 Ok(_) => Verdict::Ports,
                 Err(reason) => return Verdict::Dropped(reason),

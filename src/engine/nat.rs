@@ -65,7 +65,10 @@ pub fn translate(network: &Network, to: SocketAddr) -> Meaning {
     if network.discovery.groups().any(|group| group == to) {
         return Meaning::Host(to);
     }
-    if to.port() == 0 || denied(network, to.ip()) { Meaning::Denied } else { Meaning::Host(to) }
+    // What came by the gateway would be from this host, and so from any container here.
+    let between_hosts = network.overlay.as_ref().is_some_and(|overlay| overlay.is_at(to));
+    let denied = to.port() == 0 || between_hosts || denied(network, to.ip());
+    if denied { Meaning::Denied } else { Meaning::Host(to) }
 }
 
 /// Whether a guest may not reach `address` on the host's network by its own choice of address.

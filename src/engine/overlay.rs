@@ -9,7 +9,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::frame::{self, ETHERNET_HEADER_LEN, Frame, HEADROOM, Payload, VNET_HEADER_LEN};
+use smoltcp::wire::IpProtocol;
+
+use super::frame::{
+    self, ETHERNET_HEADER_LEN, Frame, HEADROOM, IpPacket, Payload, VNET_HEADER_LEN,
+};
 use super::host::{Bounce, HostEvent, IpFields, Owner, SocketId};
 use super::icmp::{self, IcmpError};
 use super::segment::{self, Open};
@@ -33,9 +37,9 @@ const LEAST_V6: usize = 1280;
 impl Engine {
     /// Makes the engine's side of an overlay, if the network is one.
     pub(super) fn open_overlay(&mut self, hash: super::flow::KeyedHash) {
-        if let Some(overlay) = self.network.overlay.take() {
+        if let Some(overlay) = &self.network.overlay {
             let socket = self.fx.host.adopt(Owner::Overlay);
-            self.switch.remote = Some(Remote::new(&overlay, &self.network, socket, hash));
+            self.switch.remote = Some(Remote::new(overlay, &self.network, socket, hash));
         }
     }
 
@@ -49,6 +53,9 @@ impl Engine {
     pub fn set_overlay_hosts(&mut self, hosts: &[OverlayHost], now: Instant) {
         if let Some(remote) = &mut self.switch.remote {
             remote.set(hosts, &self.network, now);
+        }
+        if let Some(overlay) = &mut self.network.overlay {
+            overlay.hosts = hosts.to_vec();
         }
     }
 
@@ -83,31 +90,56 @@ impl Engine {
                 return Verdict::Refused;
             }
         }
-        match self.wrap(&mut frame, [host].into_iter(), dont_fragment) {
+        match self.wrap(&mut frame, host, dont_fragment) {
             Ok(()) => Verdict::Elsewhere,
             Err(reason) => Verdict::Dropped(reason),
         }
     }
 
-    /// Sends a container's frame to all hosts, if it is for everybody.
-    pub(super) fn send_everywhere(&mut self, frame: &mut Frame<'_>) -> Result<bool, DropReason> {
+    /// Sends a container's frame to all hosts, if it is for everybody. The containers here get it as
+    /// it is.
+    pub(super) fn send_everywhere(
+        &mut self,
+        port: PortId,
+        frame: &Frame<'_>,
+        now: Instant,
+    ) -> Result<bool, DropReason> {
         let Some(remote) = &mut self.switch.remote else { return Ok(false) };
         if !std::mem::take(&mut remote.everywhere) {
             return Ok(false);
         }
         let hosts: Vec<IpAddr> = remote.hosts().collect();
-        self.wrap(frame, hosts.iter().copied(), true)?;
+        let before = self.fx.stats.overlay_sent;
+        let mut bytes = Vec::new();
+        for host in &hosts {
+            let payload = match &frame.payload {
+                Payload::Arp(body) => Payload::Arp(body),
+                // Nobody has a connection with everybody.
+                Payload::Ip(IpPacket { segment: Some(_), protocol: IpProtocol::Tcp, .. }) => {
+                    return Err(DropReason::BadOffload);
+                }
+                Payload::Ip(packet) => {
+                    bytes.clear();
+                    bytes.extend_from_slice(packet.bytes);
+                    Payload::Ip(IpPacket { bytes: &mut bytes, ..*packet })
+                }
+            };
+            self.wrap(&mut Frame { payload, ..*frame }, *host, true)?;
+        }
+        // One for each host has been counted before.
+        let more = self.fx.stats.overlay_sent - before;
+        self.switch.count_copies(port, more.saturating_sub(hosts.len() as u64), now);
         Ok(true)
     }
 
     fn wrap(
         &mut self,
         frame: &mut Frame<'_>,
-        hosts: impl Iterator<Item = IpAddr> + Clone,
+        to_host: IpAddr,
         dont_fragment: bool,
     ) -> Result<(), DropReason> {
         let Some(remote) = &self.switch.remote else { return Err(DropReason::NotForUs) };
-        let (socket, port) = (remote.socket, remote.port);
+        let (socket, to_host) = (remote.socket, SocketAddr::new(to_host, remote.port));
         let [_, v0, v1, v2] = remote.vni.to_be_bytes();
         let fields = IpFields { dont_fragment, ..IpFields::default() };
         let kind = match &frame.payload {
@@ -120,15 +152,12 @@ impl Engine {
         let (host, stats) = (&mut self.fx.host, &mut self.fx.stats);
         let mut send = |head: &[u8], rest: &[u8]| {
             let length = HEADER_LEN + ETHERNET_HEADER_LEN + head.len() + rest.len();
-            for address in hosts.clone() {
-                stats.overlay_sent += 1;
-                let to_host = SocketAddr::new(address, port);
-                host.add_udp(socket, to_host, None, fields, length, |buffer| {
-                    for part in [&vxlan[..], &to, &from, &kind, head, rest] {
-                        buffer.extend_from_slice(part);
-                    }
-                });
-            }
+            stats.overlay_sent += 1;
+            host.add_udp(socket, to_host, None, fields, length, |buffer| {
+                for part in [&vxlan[..], &to, &from, &kind, head, rest] {
+                    buffer.extend_from_slice(part);
+                }
+            });
         };
         match &mut frame.payload {
             Payload::Arp(body) => {

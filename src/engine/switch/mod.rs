@@ -454,6 +454,13 @@ impl Switch {
         Ok(())
     }
 
+    /// Counts further copies that one frame has become: whoever sends it may owe them.
+    pub(super) fn count_copies(&mut self, from: PortId, copies: u64, now: Instant) {
+        if let Some(port) = self.get_mut(from) {
+            port.storm.take(copies, now);
+        }
+    }
+
     /// Has the frame at hand go to every other host too, if there is any.
     fn go_everywhere(&mut self) -> bool {
         let Some(remote) = &mut self.remote else { return false };

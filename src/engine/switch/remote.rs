@@ -55,6 +55,8 @@ struct Host {
     /// How many hardware addresses are its own.
     macs: usize,
     storm: Bucket,
+    /// When those that are silent may be looked for again.
+    sweep: Instant,
     /// The longest inner packet that its path takes, and until when that is known.
     path: Option<(usize, Instant)>,
 }
@@ -107,7 +109,8 @@ impl Remote {
                 continue;
             }
             let same = before.remove(address).filter(|host| host.parts == *parts);
-            let new = || Host { parts: parts.clone(), macs: 0, storm: storm(), path: None };
+            let new =
+                || Host { parts: parts.clone(), macs: 0, storm: storm(), sweep: now, path: None };
             self.hosts.insert(*address, same.unwrap_or_else(new));
             for part in parts {
                 let at = self.parts.partition_point(|(first, ..)| *first < part.first());
@@ -162,7 +165,7 @@ impl Remote {
             return;
         }
         let Some(room) = self.hosts.get(&host).map(|host| host.macs < self.most) else { return };
-        if !room {
+        if !room && !self.forget_silent(host, now) {
             self.refused = true;
             return;
         }
@@ -174,6 +177,22 @@ impl Remote {
         if let Some(host) = self.hosts.get_mut(&host) {
             host.macs += 1;
         }
+    }
+
+    /// Forgets what a host has not been heard by of late, once in a while. Says whether it has room.
+    fn forget_silent(&mut self, address: IpAddr, now: Instant) -> bool {
+        let Some(host) = self.hosts.get_mut(&address).filter(|host| now >= host.sweep) else {
+            return false;
+        };
+        host.sweep = now + LIFETIME;
+        host.macs = 0;
+        self.macs.retain(|_, learnt| {
+            let own = learnt.host == address;
+            let stays = !own || now < learnt.heard + LIFETIME;
+            host.macs += usize::from(own && stays);
+            stays
+        });
+        host.macs < self.most
     }
 
     /// The longest inner packet that is known to reach a host.

@@ -517,7 +517,9 @@ impl Net {
     /// A port gives the engine bytes as read from its TAP. What is for other ports goes there as it
     /// is.
     pub(super) fn port_sends_raw(&mut self, port: PortId, raw: &[u8]) -> Verdict {
-        let verdict = self.engine.handle_frame(port, &mut raw.to_vec(), self.now);
+        // What the engine has changed of it others get changed.
+        let mut raw = raw.to_vec();
+        let verdict = self.engine.handle_frame(port, &mut raw, self.now);
         let receivers = match verdict {
             Verdict::Port(to) => vec![to],
             Verdict::Ports => self.engine.receivers().to_vec(),
@@ -525,8 +527,8 @@ impl Net {
         };
         for to in receivers {
             match to {
-                PortId(0) => self.frames.push_back(raw.to_vec()),
-                to => self.others.entry(to).or_default().push_back(raw.to_vec()),
+                PortId(0) => self.frames.push_back(raw.clone()),
+                to => self.others.entry(to).or_default().push_back(raw.clone()),
             }
         }
         self.settle();

@@ -275,6 +275,111 @@ fn what_is_for_everybody_is_copied_to_every_host_within_a_bound() {
     assert_eq!(sent(&mut net), []);
 }
 
+/// A datagram for everybody on the link, whose checksum is left to be finished; several of `size`
+/// bytes if that is not 0.
+fn unfinished_for_all(length: usize, size: u16) -> Vec<u8> {
+    let to = socket("224.0.0.251:5353");
+    let mut packet = Datagram::new(socket("10.0.2.101:5353"), to, &pattern(length)).packet();
+    packet[26..28].fill(0x55);
+    let frame = ethernet([1, 0, 0x5e, 0, 0, 251], lease(B).mac.0, V4, &packet);
+    let [s0, s1] = size.to_le_bytes();
+    let header = [1, if size == 0 { 0 } else { 5 }, 42, 0, s0, s1, 34, 0, 6, 0];
+    [&header[..], &frame].concat()
+}
+
+#[test]
+fn what_other_hosts_get_in_pieces_is_whole_for_the_containers_here() {
+    let mut net = net();
+    for (length, size, pieces) in [(100, 0, 1), (2500, 1000, 3)] {
+        let raw = unfinished_for_all(length, size);
+        assert_eq!(net.port_sends_raw(B, &raw), Verdict::Ports);
+        assert_eq!((net.frames_at(A), net.frames_at(C)), (vec![raw.clone()], vec![raw]));
+        let sent = sent(&mut net);
+        assert_eq!(sent.len(), 2 * pieces);
+        for to in [THERE, KERNEL] {
+            let own = sent.iter().filter(|(host, _)| host == to);
+            let bytes = own.flat_map(|(_, frame)| Datagram::read(&frame[14..]).payload);
+            assert!(bytes.eq(pattern(length)), "{to}");
+        }
+    }
+}
+
+#[test]
+fn one_frame_is_not_a_flood_on_every_host() {
+    let mut net = net();
+    // Each piece counts, for each host.
+    assert_eq!(net.port_sends_raw(B, &unfinished_for_all(60_000, 500)), Verdict::Ports);
+    assert_eq!(sent(&mut net).len(), 240);
+    for _ in 0..4 {
+        net.port_sends_raw(B, &unfinished_for_all(60_000, 500));
+        assert_eq!(sent(&mut net).len(), 240);
+    }
+    let verdict = net.port_sends_raw(B, &unfinished_for_all(100, 0));
+    assert_eq!(verdict, Verdict::Dropped(DropReason::Storm));
+    net.pass(Duration::from_secs(2));
+    // Nobody has a connection with everybody.
+    let (whole, _) = super_frame(false, 60_000, ACK);
+    let all = Segment { to: socket("224.0.0.1:80"), ..whole };
+    let frame = ethernet([1, 0, 0x5e, 0, 0, 1], lease(B).mac.0, V4, &all.packet());
+    let raw = [&vnet_header(false, 48)[..], &frame].concat();
+    assert_eq!(net.port_sends_raw(B, &raw), Verdict::Dropped(DropReason::BadOffload));
+    assert_eq!(sent(&mut net), []);
+}
+
+#[test]
+fn no_container_sends_to_other_hosts_by_the_gateway() {
+    let mut net = net();
+    let to = |to: &str| {
+        let packet = Datagram::new(socket("10.0.2.101:4789"), socket(to), &HEADER).packet();
+        unicast_to_gateway(&packet)
+    };
+    for peer in ["192.0.2.2:4789", "192.0.2.9:4789"] {
+        assert_eq!(net.port_sends_frame(B, &to(peer)), Verdict::Refused, "{peer}");
+    }
+    net.host_opens_nothing();
+    // Another port is another service, and another address is no host.
+    for peer in ["192.0.2.2:53", "192.0.2.3:4789"] {
+        assert_eq!(net.port_sends_frame(B, &to(peer)), Verdict::Flow, "{peer}");
+    }
+    net.forget();
+    let more = [hosts(), vec![host("192.0.2.7", &["10.0.2.7/32"])]].concat();
+    net.engine.set_overlay_hosts(&more, net.now);
+    assert_eq!(net.port_sends_frame(B, &to("192.0.2.7:4789")), Verdict::Refused);
+}
+
+fn unicast_to_gateway(packet: &[u8]) -> Vec<u8> {
+    ethernet(GATEWAY_MAC, lease(B).mac.0, V4, packet)
+}
+
+#[test]
+fn hardware_addresses_that_are_silent_make_room_for_others() {
+    let mut options = options();
+    options.limits.set("elsewhere", "2").unwrap();
+    let mut net = lan_of(options);
+    let speaks = |net: &mut Net, last: u8| {
+        let frame = unicast_from([2, 0, 0, 9, 9, last], B, V4, &ping("10.0.2.130", "10.0.2.101"));
+        comes(net, THERE, &frame);
+    };
+    for last in 1..=2 {
+        speaks(&mut net, last);
+    }
+    net.pass(Duration::from_secs(200));
+    speaks(&mut net, 2);
+    net.pass(Duration::from_secs(101));
+    // The first has not been heard of for 301 s, the second has.
+    for last in 3..=4 {
+        speaks(&mut net, last);
+    }
+    net.forget();
+    for (last, known) in [(1, false), (2, true), (3, true), (4, false)] {
+        let packet = ping("10.0.2.101", "198.51.100.7");
+        let frame = ethernet([2, 0, 0, 9, 9, last], lease(B).mac.0, V4, &packet);
+        let verdict = net.port_sends_frame(B, &frame);
+        assert_eq!(verdict == Verdict::Elsewhere, known, "{last}: {verdict:?}");
+    }
+    assert_eq!(net.engine.stats().dropped(DropReason::NotForUs), 2);
+}
+
 #[test]
 fn hardware_addresses_have_a_bound_and_stay_with_their_host() {
     let mut options = options();
