@@ -73,7 +73,7 @@ impl Server {
         let mut underlay = network.underlay;
         if let Some(underlay) = &mut underlay {
             let place = Place { engine: &mut engine, sockets: &mut sockets };
-            watch_underlay(underlay, &mut watches, place)?;
+            watch_underlay(underlay, &mut watches, place, now)?;
         }
 
         let api = network
@@ -189,13 +189,20 @@ fn watch_underlay(
     underlay: &mut Underlay,
     watches: &mut Watches,
     Place { engine, sockets }: Place<'_>,
+    now: Instant,
 ) -> Result<()> {
     if let (Some(id), Some(socket)) = (engine.overlay_socket(), underlay.socket.take()) {
         let added = sockets.add_bound(id, Protocol::Udp, socket);
         added.map_err(set_up("watch the socket between the hosts"))?;
     }
     let directory = underlay.directory();
-    watches.add_directory(directory, File::Hosts).map_err(set_up("watch the file of the hosts"))
+    let added = watches.add_directory(directory, File::Hosts);
+    added.map_err(set_up("watch the file of the hosts"))?;
+    // It may be another since it was read.
+    if let Some(hosts) = underlay.read_again() {
+        engine.set_overlay_hosts(hosts, now);
+    }
+    Ok(())
 }
 
 /// What an error of a step of setting up becomes.
