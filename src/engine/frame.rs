@@ -561,6 +561,21 @@ fn ethertype(address: IpAddr) -> EthernetProtocol {
     }
 }
 
+/// Has the header of a packet without options say how long the packet is; returns the length of what
+/// follows that header. `None` for one that is too long or too short to be one.
+pub(super) fn set_ip_length(packet: &mut [u8], v6: bool) -> Option<u16> {
+    let total = u16::try_from(packet.len()).ok()?;
+    let length = total.checked_sub(ip_header_len(v6))?;
+    if v6 {
+        Ipv6Packet::new_unchecked(packet).set_payload_len(length);
+    } else {
+        let mut header = Ipv4Packet::new_unchecked(packet);
+        header.set_total_len(total);
+        header.fill_checksum();
+    }
+    Some(length)
+}
+
 /// Sets where an IPv4 packet belongs in the datagram that it may be a part of, and its checksum.
 pub(super) fn set_ipv4_fragment(packet: &mut [u8], id: u16, offset: u16, more: bool) {
     let mut header = Ipv4Packet::new_unchecked(packet);

@@ -174,9 +174,9 @@ impl Engine {
         match event {
             HostEvent::Datagram { from, payload, .. } => {
                 self.fx.stats.overlay_received += 1;
-                if let Err(reason) = self.unwrap(from.ip(), payload, now) {
+                if let Err(reason) = self.unwrap(from, payload, now) {
                     self.fx.stats.count_drop(reason);
-                    log::trace!("{}: dropped a frame: {reason:?}", from.ip());
+                    log::trace!("{from}: dropped a frame: {reason:?}");
                 }
                 if let Some(remote) = &mut self.switch.remote
                     && std::mem::take(&mut remote.refused)
@@ -204,10 +204,12 @@ impl Engine {
     }
 
     /// Takes a frame out of what another host has sent, and queues it for whom it is.
-    fn unwrap(&mut self, host: IpAddr, payload: &[u8], now: Instant) -> Result<(), DropReason> {
-        let Some(remote) = self.switch.remote.as_ref().filter(|remote| remote.knows(host)) else {
+    fn unwrap(&mut self, from: SocketAddr, payload: &[u8], now: Instant) -> Result<(), DropReason> {
+        let Some(remote) = &mut self.switch.remote else { return Err(DropReason::UnknownHost) };
+        if !remote.hears(from) {
             return Err(DropReason::UnknownHost);
-        };
+        }
+        let host = from.ip();
         let ([flags, _, _, _, v0, v1, v2, _], inner) =
             payload.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Malformed)?;
         // What is reserved is ignored.

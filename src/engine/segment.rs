@@ -12,7 +12,7 @@ use smoltcp::wire::{
 
 use super::frame::{
     ETHERNET_HEADER_LEN, HEADROOM, IpPacket, Transport, VNET_HEADER_LEN, ip_header_len, pseudo_sum,
-    write_vnet_header,
+    set_ip_length, write_vnet_header,
 };
 use super::stats::DropReason;
 
@@ -233,16 +233,8 @@ impl Open {
         let size = u16::try_from(self.size).ok()?;
         write_vnet_header(header, v6, Transport::Tcp(u16::try_from(self.tcp).ok()?), Some(size));
         let packet = frame.get_mut(HEADROOM..)?;
-        let total = u16::try_from(packet.len()).ok()?;
-        let length = total.checked_sub(u16::try_from(self.ip).ok()?)?;
         let (source, destination) = super::frame::addresses(packet)?;
-        if v6 {
-            Ipv6Packet::new_unchecked(&mut *packet).set_payload_len(length);
-        } else {
-            let mut header = Ipv4Packet::new_unchecked(&mut *packet);
-            header.set_total_len(total);
-            header.fill_checksum();
-        }
+        let length = set_ip_length(packet, v6)?;
         let sum = pseudo_sum(source, destination, IpProtocol::Tcp, u32::from(length));
         TcpPacket::new_unchecked(packet.get_mut(self.ip..)?).set_checksum(sum);
         Some(())

@@ -9,9 +9,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use slab::Slab;
-use smoltcp::wire::{
-    IpProtocol, Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, UDP_HEADER_LEN, UdpPacket,
-};
+use smoltcp::wire::{IpProtocol, Ipv6FragmentHeader, UDP_HEADER_LEN, UdpPacket};
 
 use super::discovery::HostLink;
 use super::dns::Seen;
@@ -21,7 +19,7 @@ use super::flow::KeyedHash;
 use super::forward::Published;
 use super::frame::{
     Composer, HEADROOM, Link, Transport, VNET_HEADER_LEN, ip_header_len, is_unicast, pseudo_sum,
-    set_ipv4_fragment, write_vnet_header,
+    set_ip_length, set_ipv4_fragment, write_vnet_header,
 };
 use super::host::{HostSide, fits};
 use super::segment::Open as Segments;
@@ -641,17 +639,9 @@ fn seal_datagrams(
         write_vnet_header(header, v6, Transport::Udp, size);
     }
     let packet = frame.get_mut(HEADROOM..).unwrap_or_default();
-    let Ok(total) = u16::try_from(packet.len()) else {
+    let Some(length) = set_ip_length(packet, v6) else {
         return;
     };
-    let length = total.saturating_sub(ip_header_len);
-    if v6 {
-        Ipv6Packet::new_unchecked(&mut *packet).set_payload_len(length);
-    } else {
-        let mut header = Ipv4Packet::new_unchecked(&mut *packet);
-        header.set_total_len(total);
-        header.fill_checksum();
-    }
     let datagram = packet.get_mut(usize::from(ip_header_len)..).unwrap_or_default();
     let mut udp = UdpPacket::new_unchecked(datagram);
     udp.set_len(length);

@@ -7,7 +7,7 @@
 //! have (a container's here, the gateway's, a group's) is refused. Read first: RFC 7348.
 //! Not here: how frames are wrapped ([`crate::engine::overlay`]).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::time::Duration;
 use smoltcp::wire::ArpOperation;
@@ -59,6 +59,8 @@ struct Host {
     sweep: Instant,
     /// The longest inner packet that its path takes, and until when that is known.
     path: Option<(usize, Instant)>,
+    /// It speaks from the port that all listen on.
+    own_port: bool,
 }
 
 /// Whose a hardware address is.
@@ -109,8 +111,14 @@ impl Remote {
                 continue;
             }
             let same = before.remove(address).filter(|host| host.parts == *parts);
-            let new =
-                || Host { parts: parts.clone(), macs: 0, storm: storm(), sweep: now, path: None };
+            let new = || Host {
+                parts: parts.clone(),
+                macs: 0,
+                storm: storm(),
+                sweep: now,
+                path: None,
+                own_port: false,
+            };
             self.hosts.insert(*address, same.unwrap_or_else(new));
             for part in parts {
                 let at = self.parts.partition_point(|(first, ..)| *first < part.first());
@@ -132,8 +140,13 @@ impl Remote {
         self.hosts.keys().copied()
     }
 
-    pub(in crate::engine) fn knows(&self, host: IpAddr) -> bool {
-        self.hosts.contains_key(&host)
+    /// Whether what comes from there may be a host's. Which port a kernel's device sends from nobody
+    /// knows; rnsnet sends from the one that it listens on, which nobody else there can have, so one that
+    /// has spoken from that is heard from that alone.
+    pub(in crate::engine) fn hears(&mut self, from: SocketAddr) -> bool {
+        let Some(host) = self.hosts.get_mut(&from.ip()) else { return false };
+        host.own_port |= from.port() == self.port;
+        !host.own_port || from.port() == self.port
     }
 
     /// The host whose part an address is in.

@@ -53,8 +53,11 @@ fn comes(net: &mut Net, from: &str, frame: &[u8]) {
 }
 
 fn comes_as(net: &mut Net, from: &str, payload: &[u8]) {
+    comes_by(net, SocketAddr::new(address(from), 50_000), payload);
+}
+
+fn comes_by(net: &mut Net, from: SocketAddr, payload: &[u8]) {
     let underlay = net.engine.overlay_socket().unwrap();
-    let from = SocketAddr::new(address(from), 50_000);
     net.host_gets(underlay, from, payload);
 }
 
@@ -241,6 +244,35 @@ fn what_is_not_of_this_network_is_not_heard() {
     }
     // Reserved bits mean nothing (RFC 7348, section 5).
     comes_as(&mut net, THERE, &[&[0xff, 1, 2, 3, 0, 0, 42, 9], &frame[..]].concat());
+    assert_eq!(net.frames_at(B).len(), 1);
+}
+
+// Whoever else is on a host can send from its address, and not from the port that is taken there.
+#[test]
+fn a_host_that_speaks_from_the_port_of_all_is_heard_from_that_alone() {
+    let mut net = net();
+    let there =
+        [&HEADER[..], &unicast_from(MAC, B, V4, &ping("10.0.2.130", "10.0.2.101"))].concat();
+    let kernel =
+        [&HEADER[..], &unicast_from(OTHER_MAC, B, V4, &ping("10.0.2.9", "10.0.2.101"))].concat();
+    for (from, payload, heard) in [
+        ("192.0.2.2:50000", &there, true),
+        ("192.0.2.2:4789", &there, true),
+        ("192.0.2.2:50000", &there, false),
+        ("192.0.2.9:50000", &kernel, true),
+        ("192.0.2.2:4789", &there, true),
+    ] {
+        comes_by(&mut net, socket(from), payload);
+        assert_eq!(net.frames_at(B).len(), usize::from(heard), "{from}");
+        let mut counters = vec![("overlay_received", 1)];
+        counters.extend((!heard).then_some(("drop.unknown-host", 1)));
+        net.expect_counters(&counters);
+    }
+    // Another machine has its address now.
+    let mut others = hosts();
+    others[1] = host(THERE, &["10.0.2.128/27"]);
+    net.engine.set_overlay_hosts(&others, net.now);
+    comes_as(&mut net, THERE, &there);
     assert_eq!(net.frames_at(B).len(), 1);
 }
 
